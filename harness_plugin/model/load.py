@@ -1,0 +1,236 @@
+"""Loads a `ModelSpec` into a `RewardModel`; every refusal says what was found and what to do."""
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from harness_plugin.errors import ModelError
+from harness_plugin.model.adapter import Adapter, check_base, read_adapter
+from harness_plugin.model.device import choose_device, choose_dtype
+from harness_plugin.model.embedded import ADAPTER, BASE_NAME, embedded_base
+from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.manifest import Manifest, read_manifest
+from harness_plugin.model.spec import EMBEDDED, ModelSpec
+from harness_plugin.outcome import Calibration
+from harness_plugin.prompt import Renderer
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+MERGE_TOLERANCE = 1e-3  # in logits, fp32: rounding moves them by some 1e-5, a wrong merge by far more
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A judge ready to score. `network` is the whole sequence classifier in eval mode; `backbone` and `head` are its
+    parts where it is a decoder with a linear score (head: fp32, shape (num_labels, hidden)), else None."""
+
+    network: nn.Module
+    backbone: nn.Module | None
+    head: torch.Tensor | None
+    renderer: Renderer
+    calibration: Calibration
+    calibrated: bool
+    num_labels: int
+    device: torch.device
+    dtype: torch.dtype
+    manifest: Manifest
+    identity: dict  # what decides a score: names, fingerprints, dtype, rendering; for headers and caches
+
+
+@contextmanager
+def quiet_transformers():
+    """Without transformers' progress bars and its report of a fresh head, which an adapter replaces."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def load_model(spec: ModelSpec) -> RewardModel:
+    """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line."""
+    adapter = _adapter_of(spec)
+    manifest = adapter.manifest if adapter else read_manifest_beside(spec.pretrained)
+    base, name = _base_of(spec, adapter)
+    device = choose_device(spec.device)
+    config = base_config(base, spec.revision)
+    dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
+    log.info("arena_rm: %s on %s in %s (%s)", name, device, str(dtype).removeprefix("torch."), reason)
+    base_print = fingerprint(base)
+    if adapter:
+        check_base(adapter, name, base_print)
+        network, head = _with_adapter(base, spec, adapter, dtype)
+    else:
+        network, head = _whole_model(base, spec, dtype)
+    network.to(device).eval()
+    rendering = {
+        "max_length": spec.max_length or manifest.max_length,
+        "truncation": spec.truncation or manifest.truncation,
+    }
+    if not manifest.found:
+        log.info("arena_rm: no arena_rm.json beside %s, so the card's settings: %s", spec.peft or name, rendering)
+    calibration, calibrated = _calibration(spec, manifest)
+    backbone, head = _parts(network, head, device)
+    return RewardModel(
+        network=network, backbone=backbone, head=head, device=device, dtype=dtype, manifest=manifest,
+        renderer=Renderer(load_tokenizer(base, adapter, spec.revision), **rendering),
+        calibration=calibration, calibrated=calibrated, num_labels=network.config.num_labels,
+        identity={
+            "base": name, "revision": spec.revision, "base_fingerprint": base_print,
+            "adapter": str(spec.peft or EMBEDDED) if adapter else None,
+            "adapter_sha256": adapter.sha256 if adapter else None,
+            "dtype": str(dtype).removeprefix("torch."), "merge": spec.merge,
+            "prompt_version": manifest.prompt_version, **rendering,
+        },
+    )  # fmt: skip
+
+
+def _adapter_of(spec: ModelSpec) -> Adapter | None:
+    if spec.peft == EMBEDDED or (spec.peft is None and spec.pretrained in (None, EMBEDDED)):
+        return read_adapter(str(ADAPTER))
+    return read_adapter(spec.peft, allow_pickle=spec.allow_pickle) if spec.peft else None
+
+
+def _base_of(spec: ModelSpec, adapter: Adapter | None) -> tuple[str, str]:
+    """(what transformers loads, the name to show)."""
+    name = spec.pretrained or (adapter.base_name if adapter else None)
+    if not name:
+        raise ModelError(f"{spec.peft} names no base model", "an adapter needs its base", "add pretrained=...")
+    if name in (EMBEDDED, BASE_NAME):
+        return str(embedded_base()), BASE_NAME
+    return name, name
+
+
+def base_config(base: str, revision: str | None):
+    from transformers import AutoConfig
+
+    return _from_hub(base, lambda: AutoConfig.from_pretrained(base, revision=revision))
+
+
+def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | None = None):
+    """The adapter folder's own tokenizer where it has one, else the base's."""
+    from transformers import AutoTokenizer
+
+    own = adapter is not None and (adapter.folder / "tokenizer_config.json").is_file()
+    place = str(adapter.folder) if own else base
+    with quiet_transformers():
+        return _from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=None if own else revision))
+
+
+def load_base(base: str, num_labels: int, dtype: torch.dtype, revision: str | None = None, allow_pickle: bool = False):
+    """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys)."""
+    from transformers import AutoModelForSequenceClassification
+
+    def load():
+        return AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=num_labels, dtype=dtype, revision=revision, output_loading_info=True,
+            use_safetensors=None if allow_pickle else True, weights_only=True,
+        )  # fmt: skip
+
+    with quiet_transformers():
+        model, info = _from_hub(base, load)
+    if model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = 0
+    return model, set(info["missing_keys"])
+
+
+def _from_hub(name: str, load):
+    try:
+        return load()
+    except (OSError, ValueError, KeyError) as e:
+        first = str(e).strip().split("\n")[0][:200]
+        raise ModelError(
+            f"cannot load {name!r} ({first})",
+            "no such folder here, and it could not be had from the hub or is not a safetensors model",
+            "check the name, the network or a gated model's licence, or give a local folder",
+        ) from e
+
+
+def _whole_model(base: str, spec: ModelSpec, dtype: torch.dtype):
+    """A model saved with its trained head, no adapter."""
+    labels = base_config(base, spec.revision).num_labels
+    network, missing = load_base(base, labels if labels in (1, 3) else 1, dtype, spec.revision, spec.allow_pickle)
+    if missing:
+        raise ModelError(
+            f"{spec.pretrained} has no trained head ({', '.join(sorted(missing))} missing)",
+            "a head drawn at random would make the scores noise",
+            "add the adapter with peft=..., or name a model that was trained with its head",
+        )
+    return network, None
+
+
+def _with_adapter(base: str, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
+    from peft import PeftModel, get_peft_model_state_dict
+
+    load_dtype = torch.float32 if spec.merge else dtype
+    model, _ = load_base(base, adapter.num_labels, load_dtype, spec.revision, spec.allow_pickle)
+    try:
+        wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
+    except (RuntimeError, ValueError, KeyError) as e:
+        lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or [str(e).splitlines()[0]]
+        raise ModelError(
+            f"the adapter does not fit {base!r} ({lines[0][:160]})", "it was trained on another base",
+            f"use its own base, {adapter.base_name!r}",
+        ) from e  # fmt: skip
+    differ = set(get_peft_model_state_dict(wrapped)) ^ set(adapter.tensors)
+    if differ:
+        raise ModelError(
+            f"{len(differ)} tensors differ between the adapter and the base, such as {min(differ)}",
+            "layers without their trained weights would make the scores noise",
+            f"use its own base, {adapter.base_name!r}",
+        )
+    if spec.merge:
+        return _merged(wrapped, dtype), adapter.head()
+    return wrapped.get_base_model(), adapter.head()
+
+
+@torch.no_grad()
+def _merged(wrapped, dtype: torch.dtype) -> nn.Module:
+    """LoRA folded into the base's weights in fp32, compared on fixed ids before use, then cast."""
+    wrapped.eval()
+    vocab = wrapped.config.get_text_config().vocab_size
+    probe = torch.randint(5, vocab, (2, 48), generator=torch.Generator().manual_seed(0))
+    before = wrapped(input_ids=probe).logits
+    network = wrapped.merge_and_unload()
+    moved = float((network(input_ids=probe).logits - before).abs().max())
+    if not moved <= MERGE_TOLERANCE:
+        raise ModelError(f"merging moved a logit by {moved:.2g}", "the merged model is another judge", "use merge=false")
+    return network.to(dtype)
+
+
+def _parts(network: nn.Module, head: torch.Tensor | None, device: torch.device):
+    """Backbone and fp32 head of a decoder with a linear `score`; (None, None) for other classifiers."""
+    if not is_decoder_classifier(network):
+        return None, None
+    weight = network.score.weight.detach() if head is None else head
+    return getattr(network, network.base_model_prefix), weight.to(device=device, dtype=torch.float32)
+
+
+def is_decoder_classifier(network: nn.Module) -> bool:
+    """Whether the logits are a bias-free linear `score` of the last token's hidden state, as transformers' generic
+    decoder classifiers (Gemma, Llama, Qwen, ...) compute them. Sees through PEFT's wrappers."""
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+    score = getattr(inner, "score", None)
+    score = getattr(score, "original_module", score)
+    causal = not getattr(inner.config.get_text_config(), "use_bidirectional_attention", False)
+    return isinstance(score, nn.Linear) and score.bias is None and hasattr(inner, inner.base_model_prefix) and causal
+
+
+def _calibration(spec: ModelSpec, manifest: Manifest) -> tuple[Calibration, bool]:
+    stored = manifest.calibrated()
+    given = {k: v for k, v in (("temperature", spec.temperature), ("tie_nu", spec.tie_nu)) if v is not None}
+    return replace(stored or Calibration(), **given), stored is not None or "tie_nu" in given
+
+
+def read_manifest_beside(pretrained: str | None) -> Manifest:
+    return read_manifest(Path(pretrained)) if pretrained and Path(pretrained).is_dir() else Manifest(found=False)

@@ -1,0 +1,88 @@
+"""`arena_rm.json`: what an adapter needs to be used as it was trained, and what it was measured to do.
+
+A folder without one (such as the reference card's) is used with the card's settings.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from harness_plugin.errors import ModelError, UsageError
+from harness_plugin.outcome import Calibration
+from harness_plugin.pairs import atomic_write
+from harness_plugin.prompt import MAX_LENGTH, PROMPT_VERSION, TEMPLATE, TRUNCATIONS
+
+MANIFEST_FILE = "arena_rm.json"
+POSITIVE_MEANS = "response_b"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Fields of `arena_rm.json`; unknown ones in a file are refused, since they may change what scores mean."""
+
+    schema: int = 1
+    base: str | None = None
+    base_revision: str | None = None
+    base_fingerprint: str | None = None
+    template: str = TEMPLATE
+    prompt_version: int = PROMPT_VERSION
+    max_length: int = MAX_LENGTH
+    truncation: str = "card"
+    positive_means: str = POSITIVE_MEANS
+    num_labels: int = 1
+    calibration: dict | None = None  # {"temperature", "tie_nu"} and how they were fitted
+    training: dict = field(default_factory=dict)  # recipe, data file hashes, counts, seed
+    metrics: dict = field(default_factory=dict)  # on held-out data, each with n
+    versions: dict = field(default_factory=dict)
+    found: bool = field(default=True, metadata={"stored": False})  # False: the card's settings stand in
+
+    def calibrated(self) -> Calibration | None:
+        if self.calibration is None:
+            return None
+        return Calibration(float(self.calibration["temperature"]), float(self.calibration["tie_nu"]))
+
+    def save(self, folder: Path) -> None:
+        data = {f.name: v for f, v in zip(fields(self), asdict(self).values(), strict=True) if f.metadata.get("stored", True)}
+        with atomic_write(Path(folder) / MANIFEST_FILE) as out:
+            out.write(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The folder's manifest, checked; the card's settings where there is none. Raises ModelError."""
+    path = Path(folder) / MANIFEST_FILE
+    if not path.is_file():
+        return Manifest(found=False)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{path} cannot be read ({e})", "it says how to use the adapter", "restore or delete it") from e
+    known = {f.name for f in fields(Manifest) if f.metadata.get("stored", True)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ModelError(f"{path}: unknown field {', '.join(unknown)}", "a newer version may have written it", "upgrade")
+    try:
+        manifest = Manifest(**data)
+        manifest.calibrated()
+    except (TypeError, KeyError, ValueError, UsageError) as e:
+        raise ModelError(f"{path}: {e}", "a field is missing or malformed", "restore the file") from e
+    _check(manifest, path)
+    return manifest
+
+
+def _check(m: Manifest, path: Path) -> None:
+    wrong = [
+        (m.schema != 1, f"schema {m.schema!r}", "this version reads 1", "upgrade"),
+        (m.prompt_version != PROMPT_VERSION, f"prompt_version {m.prompt_version!r}", f"this version renders {PROMPT_VERSION}",
+         "use the version it was trained with"),
+        (m.template != TEMPLATE, "another template", "scores would mean something else", "use the version it was trained with"),
+        (m.positive_means != POSITIVE_MEANS, f"positive_means {m.positive_means!r}", f"here it is {POSITIVE_MEANS!r}",
+         "retrain or convert the adapter"),
+        (m.num_labels not in (1, 3), f"num_labels {m.num_labels!r}", "a head has 1 or 3 (A, B, tie)", "use such an adapter"),
+        (m.truncation not in TRUNCATIONS, f"truncation {m.truncation!r}", "no such policy", f"one of {TRUNCATIONS}"),
+        (not isinstance(m.max_length, int) or m.max_length < 1, f"max_length {m.max_length!r}", "tokens", "a whole number"),
+    ]  # fmt: skip
+    for bad, found, why, do in wrong:
+        if bad:
+            raise ModelError(f"{path}: {found}", why, do)

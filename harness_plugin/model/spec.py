@@ -1,0 +1,61 @@
+"""What a user asks for when naming a judge; every default of model arguments is here."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness_plugin.errors import UsageError
+
+EMBEDDED = "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A judge by name. None means: what the adapter's manifest says, else the card's setting.
+
+    `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
+    `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter.
+    """
+
+    pretrained: str | None = None
+    peft: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    max_length: int | None = None
+    truncation: str | None = None
+    temperature: float | None = None
+    tie_nu: float | None = None
+    merge: bool = False
+    allow_pickle: bool = False
+
+    def __post_init__(self):
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
+
+    @classmethod
+    def from_args(cls, args: dict[str, Any]) -> "ModelSpec":
+        """From loosely typed arguments (lm-eval parses `1_000` as a float and `2024` as an int): each is cast, unknown
+        ones are refused by name."""
+        known = {f.name: f.type for f in fields(cls)}
+        unknown = sorted(set(args) - set(known))
+        if unknown:
+            raise UsageError(f"unknown model argument {', '.join(unknown)}", f"known ones: {', '.join(known)}", "remove it")
+        return cls(**{k: cast(k, v, str(known[k])) for k, v in args.items() if v is not None})
+
+
+def cast(name: str, value: Any, kind: str) -> Any:
+    """One argument as the type its field names, or UsageError."""
+    try:
+        if "bool" in kind:
+            if str(value).lower() in ("true", "1", "false", "0"):
+                return str(value).lower() in ("true", "1")
+            raise ValueError(value)
+        if "int" in kind:
+            if float(value) != int(float(value)):
+                raise ValueError(value)
+            return int(float(value))
+        return float(value) if "float" in kind else str(value)
+    except (TypeError, ValueError, OverflowError) as e:
+        want = next(w for k, w in (("bool", "true or false"), ("int", "a whole number"), ("", "a number")) if k in kind)
+        raise UsageError(f"{name}={value!r}", f"it must be {want}", "correct the value") from e

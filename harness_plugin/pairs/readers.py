@@ -1,0 +1,230 @@
+"""Reads pairs from a file or from rows at hand: formats told or named, bad rows named or counted, ids made unique.
+
+This file puts `tables` (rows) and `formats` (what a row means) together; it must not know any one format's columns.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.pairs.columns import from_text_cells
+from harness_plugin.pairs.core import FIELDS, REQUIRED, Pair, shown
+from harness_plugin.pairs.files import display
+from harness_plugin.pairs.formats import Format, detect_format, get_format, refuse_json_cells
+from harness_plugin.pairs.tables import Row, read_rows
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """What was read: pairs in the file's order with unique ids, the format, and the errors of rows left out."""
+
+    pairs: list[Pair]
+    format: str
+    skipped: list[DataError]
+    path: str
+
+
+def read_pairs(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    skip_bad_rows: bool = False,
+    fields: Mapping[str, str] | None = None,
+) -> PairFile:
+    """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain, .gz or .zst; "-" is standard input.
+
+    `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
+    to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and
+    content gets "-2", "-3" behind it. Raises DataError with file, row, field, value and what was allowed for the first
+    bad row; with `skip_bad_rows` these errors are collected in `skipped` instead, unless no row is good. Raises
+    UsageError for an unknown format or field name.
+    """
+    format, fields = _checked_options(format, fields)
+    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields)
+
+
+def pairs_from_rows(
+    rows: Iterable[Mapping[str, Any]],
+    format: str | None = None,
+    skip_bad_rows: bool = False,
+    fields: Mapping[str, str] | None = None,
+    source: str = "rows",
+) -> PairFile:
+    """The pairs of rows that are loaded already, such as those of a hub's data set; `source` names them in errors.
+
+    Everything else is as in `read_pairs`.
+    """
+    format, fields = _checked_options(format, fields)
+    numbered = (Row(f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
+    return _read(numbered, source, source, format, skip_bad_rows, fields)
+
+
+def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
+    """The pair of one row of the named format; None for a row that repeats another (lm-eval's swapped documents).
+
+    Raises DataError for a field that is missing or not what the format allows.
+    """
+    return get_format(format).convert(row)
+
+
+def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:
+    if format is not None:
+        get_format(format)
+    if not fields:
+        return format, {}
+    for ours in sorted(fields):
+        if ours not in FIELDS:
+            raise UsageError(
+                f"field {shown(ours)} is unknown", f"fields of a pair: {', '.join(FIELDS)}", "name one of them"
+            )
+    if format not in (None, "canonical"):
+        raise UsageError(
+            f"columns are named for format {format}",
+            "a published format has its own columns",
+            "name either the format or the columns",
+        )
+    return "canonical", fields
+
+
+class _Bad:
+    """What happens to bad rows: the first one raises, or all are kept."""
+
+    def __init__(self, skip: bool):
+        self.skip = skip
+        self.errors: list[DataError] = []
+
+    def __call__(self, error: DataError) -> None:
+        if not self.skip:
+            raise error
+        self.errors.append(error)
+
+
+def _read(
+    rows: Iterator[Row], name: str, path: str, format: str | None, skip: bool, fields: Mapping[str, str]
+) -> PairFile:
+    bad = _Bad(skip)
+    good = _named(_readable(rows, bad), name, fields, bad)
+    known, good = (get_format(format), good) if format else _detected(good, name, bad)
+    placed = _converted(_only_first(good, known), name, known, bad)
+    pairs = _with_unique_ids(placed, name, known, bad)
+    if not pairs:
+        raise _nothing(name, bad.errors)
+    return PairFile(pairs, known.name, bad.errors, path)
+
+
+def _nothing(name: str, errors: list[DataError]) -> DataError:
+    if not errors:
+        return DataError(f"{name} has no pairs", "there is nothing to judge", "check how the file was made")
+    error = DataError(f"every row of {name} is bad ({len(errors)}), first: {errors[0].found}", errors[0].why)
+    error.__cause__ = errors[0]
+    return error
+
+
+def _at(where: str, error: DataError) -> DataError:
+    placed = DataError(f"{where}: {error.found}", error.why, error.do)
+    placed.__cause__ = error
+    return placed
+
+
+def _readable(rows: Iterator[Row], bad: _Bad) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row.value, DataError):
+            bad(row.value)
+        else:
+            yield row
+
+
+def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad) -> Iterator[Row]:
+    """Rows under our field names; a column that is named for a field but stands in no row is an error."""
+    unseen = set(fields.values())
+    row = None
+    for row in rows:
+        unseen -= set(row.value)
+        missing = [ours for ours in REQUIRED if fields.get(ours, ours) not in row.value] if fields else []
+        if missing:
+            bad(_at(f"{name} {row.place}", _no_column(missing[0], fields, row.value)))
+            continue
+        value = {column: cell for column, cell in row.value.items() if column not in fields.values()}
+        value |= {ours: row.value[column] for ours, column in fields.items() if column in row.value}
+        yield replace(row, value=from_text_cells(value) if row.container == "csv" else value)
+    if row is not None and unseen:
+        column = sorted(unseen)[0]
+        raise DataError(
+            f"no row of {name} has the column {shown(column)}", "it was named for a field", "check its name"
+        )
+
+
+def _no_column(ours: str, fields: Mapping[str, str], row: Mapping[str, Any]) -> DataError:
+    return DataError(
+        f"column {shown(fields.get(ours, ours))} (for field {ours}) is missing",
+        f"columns found: {', '.join(sorted(map(str, row))) or 'none'}",
+        "name the column that holds it",
+    )
+
+
+def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[Format, Iterator[Row]]:
+    """The format of the first row that fits one, and the rows from there on."""
+    for row in rows:
+        try:
+            format = detect_format(row.value)
+            if format == "canonical" and row.container not in ("jsonl", "json"):
+                refuse_json_cells(row.value)
+        except DataError as error:
+            bad(_at(f"{name} {row.place}", error))
+        else:
+            return get_format(format), itertools.chain([row], rows)
+    raise _nothing(name, bad.errors)
+
+
+def _only_first(rows: Iterator[Row], known: Format) -> Iterator[Row]:
+    if known.first_of is None:
+        yield from rows
+        return
+    wanted: list[Any] = []
+    for row in rows:
+        wanted = wanted or [row.value.get(known.first_of)]
+        if row.value.get(known.first_of) == wanted[0]:
+            yield row
+
+
+def _converted(rows: Iterator[Row], name: str, known: Format, bad: _Bad) -> Iterator[tuple[str, Pair]]:
+    for row in rows:
+        try:
+            pair = known.convert(row.value)
+        except DataError as error:
+            bad(_at(f"{name} {row.place}", error))
+            continue
+        if pair is not None:
+            yield row.place, pair
+
+
+def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, known: Format, bad: _Bad) -> list[Pair]:
+    """The pairs; one whose id and content an earlier one has gets a numbered id that no other row has."""
+    rows = list(placed)
+    taken = {pair.id for _, pair in rows}
+    first: dict[str, tuple[str, str]] = {}
+    count: dict[str, int] = {}
+    pairs = []
+    for place, pair in rows:
+        earlier, key = first.setdefault(pair.id, (place, pair.key))
+        if earlier == place:
+            pairs.append(pair)
+        elif key != pair.key and known.unique_ids:
+            bad(_clash(name, place, pair.id, earlier))
+        else:
+            number = count.get(pair.id, 1) + 1
+            while f"{pair.id}-{number}" in taken:
+                number += 1
+            count[pair.id] = number
+            pairs.append(replace(pair, id=f"{pair.id}-{number}"))
+    return pairs
+
+
+def _clash(name: str, place: str, id: str, earlier: str) -> DataError:
+    return DataError(
+        f"{name} {place}: field id is {shown(id)}, the id of {earlier}, whose prompt or responses differ",
+        "an id names one pair",
+        "give each row its own id, or leave ids out",
+    )

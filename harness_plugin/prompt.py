@@ -1,0 +1,172 @@
+"""A pair becomes token ids here, and nowhere else: one template, one truncation policy, counts of what was kept.
+
+Training, scoring and lm-eval all call `Renderer`. It returns ids, never text that is tokenized again, and knows
+neither models nor files. User text is encoded with special tokens split, so `<eos>` or `<start_of_turn>` typed by a
+user stay text; the BOS token is put in front exactly once.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness_plugin.errors import DataError, ModelError, UsageError
+from harness_plugin.pairs import Pair, Text
+
+# The published card's text, byte for byte (design section 1). A change here is a new PROMPT_VERSION.
+TEMPLATE = "Which response is better for the prompt: {prompt}\n\nResponse A: {a}\n\nResponse B: {b}"
+PROMPT_VERSION = 1
+TRUNCATIONS = ("budget", "card")
+MAX_LENGTH = 512
+PROMPT_SHARE = 0.3  # of the tokens left after framing; what prompt or responses do not need, the others get
+TURN_JOIN = "\n\n"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many of a field's tokens are in the ids, and how many it had."""
+
+    kept: int
+    original: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one presentation of a pair, and what was kept of each field."""
+
+    ids: tuple[int, ...]
+    prompt: Kept
+    response_a: Kept
+    response_b: Kept
+
+    @property
+    def truncated(self) -> bool:
+        return any(k.kept < k.original for k in (self.prompt, self.response_a, self.response_b))
+
+
+def flat(text: Text) -> str:
+    """A field as one string: a conversation's turns are joined by a blank line."""
+    return text if isinstance(text, str) else TURN_JOIN.join(text)
+
+
+def card_text(pair: Pair) -> str:
+    """The text that the card's snippet tokenizes."""
+    return TEMPLATE.format_map({"prompt": flat(pair.prompt), "a": flat(pair.response_a), "b": flat(pair.response_b)})
+
+
+def water_fill(a: int, b: int, budget: int) -> tuple[int, int]:
+    """Shares of `budget` tokens for lengths `a` and `b`: symmetric, nothing wasted but an odd token.
+
+    The shorter keeps all it needs up to half; the longer gets the rest; water_fill(b, a) is the exchange.
+    """
+    half = budget // 2
+    if a + b <= budget:
+        return a, b
+    if a <= half:
+        return a, budget - a
+    if b <= half:
+        return budget - b, b
+    return half, half
+
+
+class Renderer:
+    """Renders pairs for one tokenizer.
+
+    `max_length` counts all ids, BOS included. `truncation`: "budget" shares the length out between the fields,
+    "card" cuts the whole on the right as the card's snippet does. Raises UsageError for settings that cannot work and
+    ModelError for a tokenizer without character offsets or BOS.
+    """
+
+    def __init__(self, tokenizer, max_length: int = MAX_LENGTH, truncation: str = "budget"):
+        if truncation not in TRUNCATIONS:
+            raise UsageError(f"truncation={truncation!r}", "no such policy", f"use one of {', '.join(TRUNCATIONS)}")
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError("a tokenizer without a fast version", "offsets into the text are needed", "use a fast one")
+        self.tokenizer, self.max_length, self.truncation = tokenizer, int(max_length), truncation
+        least = len(self._frame) + 8
+        if self.max_length < least:
+            raise UsageError(
+                f"max_length={max_length}", f"the template alone takes {len(self._frame)} tokens", f"use {least} or more"
+            )
+
+    @cached_property
+    def _pieces(self) -> tuple[list[int], list[int], list[int]]:
+        """Ids of the template's fixed text before each field. The space before a field is encoded with the field:
+        sentencepiece-style vocabularies make it a part of the field's first token."""
+        parts, rest = [], TEMPLATE
+        for field in ("{prompt}", "{a}", "{b}"):
+            before, rest = rest.split(field, 1)
+            parts.append(self._encode(before.removesuffix(" ")))
+        first, second, third = parts
+        return self._specials[0] + first, second, third
+
+    @cached_property
+    def _specials(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer itself puts before (Gemma: BOS) and after (Gemma: nothing) a text."""
+        probe = self.tokenizer("x", return_special_tokens_mask=True)
+        ids, mask = list(probe.input_ids), list(probe.special_tokens_mask)
+        before, after = mask.index(0), mask[::-1].index(0)
+        return ids[:before], ids[len(ids) - after :]
+
+    @cached_property
+    def _frame(self) -> list[int]:
+        return [i for piece in (*self._pieces, self._specials[1]) for i in piece]
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+        except (UnicodeEncodeError, TypeError) as e:
+            raise DataError("text that is not valid Unicode", str(e), "remove lone surrogates") from e
+
+    def render(self, pair: Pair) -> Rendered:
+        """The ids of the pair as it stands: A first."""
+        return self.render_orders(pair, both=False)[0]
+
+    def render_orders(self, pair: Pair, both: bool = True) -> list[Rendered]:
+        """[A first] or [A first, B first]; each field is encoded once for both orders."""
+        if self.truncation == "card":
+            return [self._card(p) for p in ((pair, pair.swap()) if both else (pair,))]
+        prompt, a, b = (self._field(t) for t in (pair.prompt, pair.response_a, pair.response_b))
+        return [self._budget(prompt, *sides) for sides in (((a, b), (b, a)) if both else ((a, b),))]
+
+    def _field(self, text: Text) -> list[list[int]]:
+        """Ids of each turn, the separator in front included."""
+        turns = (text,) if isinstance(text, str) else text
+        return [self._encode((TURN_JOIN if i else " ") + turn) for i, turn in enumerate(turns)]
+
+    def _budget(self, prompt, a, b) -> Rendered:
+        room = self.max_length - len(self._frame)
+        n_prompt, n_a, n_b = (sum(map(len, field)) for field in (prompt, a, b))
+        keep_prompt = min(n_prompt, max(int(room * PROMPT_SHARE), room - n_a - n_b))
+        keep_a, keep_b = water_fill(n_a, n_b, room - keep_prompt)
+        first, second, third = self._pieces
+        ids = [*first, *cut(prompt, keep_prompt), *second, *cut(a, keep_a), *third, *cut(b, keep_b), *self._specials[1]]
+        return Rendered(tuple(ids), Kept(keep_prompt, n_prompt), Kept(keep_a, n_a), Kept(keep_b, n_b))
+
+    def _card(self, pair: Pair) -> Rendered:
+        text = card_text(pair)
+        try:
+            enc = self.tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        except (UnicodeEncodeError, TypeError) as e:
+            raise DataError("text that is not valid Unicode", str(e), "remove lone surrogates") from e
+        ids, after = list(enc.input_ids), self._specials[1]
+        if len(ids) > self.max_length:
+            ids = ids[: self.max_length - len(after)] + after
+        start = TEMPLATE.index("{prompt}")
+        kept = []
+        for field, gap in ((pair.prompt, "\n\nResponse A: "), (pair.response_a, "\n\nResponse B: "), (pair.response_b, "")):
+            end = start + len(flat(field))
+            mine = [i for i, (_, stop) in enumerate(enc.offset_mapping) if start < stop <= end]
+            kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))
+            start = end + len(gap)
+        return Rendered(tuple(ids), *kept)
+
+
+def cut(turns: list[list[int]], budget: int) -> list[int]:
+    """At most `budget` ids of a field: the last turns stay, and of the turn that does not fit, head and tail."""
+    kept: list[int] = []
+    for turn in reversed(turns):
+        room = budget - len(kept)
+        if len(turn) > room:
+            tail = room // 2
+            return turn[: room - tail] + (turn[len(turn) - tail :] if tail else []) + kept
+        kept = turn + kept
+    return kept

@@ -1,0 +1,172 @@
+"""Pairs -> logits in one or both orders -> scored records; the join of prompt, engine and outcome.
+
+`lm`, the CLI and the judge all score through `score_pairs`. Records stream to a file as they come and a killed run
+continues where it stopped. Knows no harness and no report.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness_plugin.errors import DataError, ScoreError, UsageError
+from harness_plugin.outcome import Calibration, Outcomes, combine
+from harness_plugin.pairs import Pair, atomic_write
+
+ORDERS = ("ab", "both")
+CHUNK = 512  # pairs rendered, sorted and scored together; what a killed run can lose
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One pair's logits. `z_ab`, `z_ba`: tuples of num_labels logits (`z_ba` None with one order); `tokens` and
+    `truncated` are over the presentations scored; `kept` maps a field to (kept, original) tokens, A first."""
+
+    pair: Pair
+    z_ab: tuple[float, ...]
+    z_ba: tuple[float, ...] | None
+    tokens: int
+    truncated: bool
+    kept: dict[str, tuple[int, int]]
+
+
+def score_pairs(
+    engine, renderer, pairs: list[Pair], order: str = "both", done: Callable[[int], None] | None = None
+) -> Iterator[Scored]:
+    """Scores in input order. `order`: "both" presents each pair twice, "ab" as it stands. Identical presentations are
+    scored once. `done(k)` is called as k more pairs finish. Raises ScoreError naming pairs with non-finite logits."""
+    if order not in ORDERS:
+        raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
+    for start in range(0, len(pairs), CHUNK):
+        part = pairs[start : start + CHUNK]
+        rendered = [renderer.render_orders(p, both=order == "both") for p in part]
+        unique = list(dict.fromkeys(r.ids for views in rendered for r in views))
+        where = {ids: i for i, ids in enumerate(unique)}
+        share = len(part) / len(unique)
+        try:
+            z = engine.logits(unique, (lambda k, share=share: done(k * share)) if done else None)
+        except ScoreError as e:
+            bad = {unique[i] for i in e.rows}
+            names = [p.id for p, views in zip(part, rendered, strict=True) if any(v.ids in bad for v in views)]
+            raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{' ...' if names[5:] else ''}", e.why, e.do) from e
+        for pair, views in zip(part, rendered, strict=True):
+            logits = [tuple(map(float, z[where[v.ids]])) for v in views]
+            yield Scored(
+                pair, logits[0], logits[1] if len(logits) > 1 else None, sum(len(v.ids) for v in views),
+                any(v.truncated for v in views),
+                {f: (k.kept, k.original) for f in ("prompt", "response_a", "response_b") for k in [getattr(views[0], f)]},
+            )  # fmt: skip
+
+
+def outcomes_of(scored: list[Scored], calibration: Calibration) -> Outcomes:
+    """Outcomes of records that were all scored in the same orders."""
+    first = np.array([r.z_ab for r in scored])
+    second = None if scored[0].z_ba is None else np.array([r.z_ba for r in scored])
+    return combine(first, second, calibration)
+
+
+def score_row(scored: Scored, calibration: Calibration) -> dict:
+    """What scoring says of a pair's texts, JSON-able. One logit: `z_ab` and `z_ba` are numbers; three: lists in the
+    order A, B, tie. `key` is the content id of the texts."""
+    o = outcomes_of([scored], calibration)
+    return {
+        "key": scored.pair.key, "z_ab": _plain(scored.z_ab), "z_ba": scored.z_ba and _plain(scored.z_ba),
+        "score": float(o.s[0]), "p_a": float(o.p[0, 0]), "p_b": float(o.p[0, 1]), "p_tie": float(o.p[0, 2]),
+        "tokens": scored.tokens, "truncated": scored.truncated, "kept": {k: list(v) for k, v in scored.kept.items()},
+    }  # fmt: skip
+
+
+def _plain(logits: tuple[float, ...]) -> float | list[float]:
+    return logits[0] if len(logits) == 1 else list(logits)
+
+
+def output_row(pair: Pair, row: dict, judge: str) -> dict:
+    """The line of one pair in a score file: its id, the scores of its texts, what the input knew, and `judge`, a short
+    hash of everything that decides a score."""
+    known = {"winner": pair.winner and pair.winner.value, "category": pair.category, "model_a": pair.model_a,
+             "model_b": pair.model_b, "prompt_key": pair.prompt_key}  # fmt: skip
+    return {"id": pair.id, **row, **{k: v for k, v in known.items() if v is not None}, "judge": judge}
+
+
+def identity_hash(identity: dict) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Journal:
+    """The file a run appends to until it is whole: OUT.part, a header line with what decides the scores, then records.
+
+    A second run with the same header continues after the last whole line; another header is refused, since mixing two
+    judges' scores in one file would mislead. `finish` writes OUT in input order and removes the part.
+    """
+
+    def __init__(self, out: Path, header: dict):
+        self.out, self.part, self.header = out, out.with_name(out.name + ".part"), header
+        self.rows: dict[str, dict] = {}
+        self._file = None
+
+    def __enter__(self) -> "Journal":
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.part, "a+b")  # noqa: SIM115 - closed in __exit__
+        self._lock()
+        self._load()
+        if self._file.tell() == 0:
+            self._write({"header": self.header})
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: two runs into one file are on their own
+            return
+        except OSError as e:
+            raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o") from e
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        good = 0
+        for line in self._file:
+            try:
+                row = json.loads(line)
+                if not line.endswith(b"\n"):
+                    break
+            except ValueError:
+                break  # the line that was being written when the run was killed
+            if good == 0 and row.get("header") != self.header:
+                raise DataError(
+                    f"{self.part} was begun with other settings ({_difference(row.get('header') or {}, self.header)})",
+                    "its scores cannot be continued", "delete it to start afresh, or repeat the first command",
+                )  # fmt: skip
+            if good:
+                self.rows[row["key"]] = row
+            good += len(line)
+        self._file.truncate(good)
+        self._file.seek(good)
+
+    def _write(self, row: dict) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        self._file.flush()
+
+    def add(self, row: dict) -> None:
+        self.rows[row["key"]] = row
+        self._write(row)
+
+    def finish(self, pairs: list[Pair], judge: str) -> None:
+        """One line per pair, in input order, moved into place whole; pairs with the same texts share their scores."""
+        with atomic_write(self.out) as out:
+            for pair in pairs:
+                out.write(json.dumps(output_row(pair, self.rows[pair.key], judge), ensure_ascii=False) + "\n")
+        os.unlink(self.part)
+
+
+def _difference(old: dict, new: dict) -> str:
+    names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    return ", ".join(f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in names)[:300]

@@ -1,0 +1,205 @@
+"""The summary of a judge of pairs: every metric at once, each with an error clustered by prompt.
+
+The one implementation behind lm-eval's table and the command line. It takes arrays, one entry per pair, and knows
+neither `Pair` nor lm-eval. Conventions of the project: positive `s` means that B is preferred; classes are A, B, TIE.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from harness_plugin.stats import scores
+from harness_plugin.stats.estimates import (
+    Estimate,
+    cluster_codes,
+    clustered_mean,
+    clustered_share,
+    jackknife,
+    stratified_mean,
+    undefined,
+)
+
+A, B, TIE = 0, 1, 2
+
+
+def combine_orders(ll_ab, ll_ba) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log weights of (A, B, tie) in both orders, shape (n, 3) each and as presented, to s, b and t of shape (n,).
+
+    With z the log odds of the second response in each order: s = (z_ab - z_ba) / 2 is the debiased logit (positive:
+    B), b = (z_ab + z_ba) / 2 the position bias (positive: whatever stands second), and t the mean log weight of a
+    tie over the geometric mean of the two sides. Then P(A), P(B), P(tie) are as e^(-s/2), e^(s/2), e^t: Davidson's
+    model (1970), which for weights that come from one logit and a tie mass is that model on the averaged logit.
+    """
+    ab, ba = (np.asarray(ll, dtype=np.float64).reshape(-1, 3) for ll in (ll_ab, ll_ba))
+    z_ab, z_ba = ab[:, B] - ab[:, A], ba[:, B] - ba[:, A]
+    t = (ab[:, TIE] - (ab[:, A] + ab[:, B]) / 2 + ba[:, TIE] - (ba[:, A] + ba[:, B]) / 2) / 2
+    return (z_ab - z_ba) / 2, (z_ab + z_ba) / 2, t
+
+
+def log_probabilities(s, t) -> np.ndarray:
+    """ln of P(A), P(B), P(tie), shape (n, 3), for the s and t of `combine_orders`; t = -inf means no ties."""
+    s, t = np.asarray(s, dtype=np.float64), np.asarray(t, dtype=np.float64)
+    weights = np.stack([-s / 2, s / 2, t], axis=1)
+    top = weights.max(axis=1, keepdims=True)
+    return weights - top - np.log(np.exp(weights - top).sum(axis=1, keepdims=True))
+
+
+def preference_metrics(
+    s,
+    winners,
+    *,
+    bias=None,
+    tie=None,
+    probabilities=None,
+    lengths_a=None,
+    lengths_b=None,
+    clusters=None,
+) -> dict[str, Estimate]:
+    """All metrics of n judged pairs, by name; each has its own n, and is NaN where there is too little data.
+
+    s: debiased logits (n,). winners: A, B or TIE (n,). bias: position bias (n,), in the units of s; None or NaN
+    throughout with one order. Probabilities come from `probabilities` (n, 3), else from s and `tie` (n,) as in
+    `log_probabilities`; None for both, a `tie` that is not finite or a P(tie) of zero throughout leave the three-way
+    metrics NaN. lengths_a, lengths_b: characters (n,). clusters: the prompts' names (n,). Raises ValueError for numbers
+    that are not finite or lengths that do not match. Accuracies by category: `category_accuracies`.
+    """
+    s, winners = np.asarray(s, dtype=np.float64).reshape(-1), np.asarray(winners, dtype=int).reshape(-1)
+    n = len(s)
+    bias = None if bias is None or (n and np.isnan(np.asarray(bias, dtype=np.float64)).all()) else bias
+    _check(n, s=s, winners=winners, bias=bias, lengths_a=lengths_a, lengths_b=lengths_b)
+    codes, _ = cluster_codes(clusters, n)
+    decisive = winners != TIE
+    credit = _credit(s, winners)
+    p = _probabilities(s, tie, probabilities)
+    found = {"acc": clustered_share(credit[decisive], codes[decisive])}
+    found |= _three_way(p, winners, codes)
+    found |= _decisive_scores(s, winners, credit, decisive, probabilities, codes)
+    found |= _order(s, bias, codes)
+    found |= _length(s, winners, credit, decisive, lengths_a, lengths_b, codes)
+    found["prior_log_loss"] = _prior_log_loss(winners, codes)
+    found["n_pairs"] = _count(np.ones(n, dtype=bool), codes)
+    found["n_decisive"] = _count(decisive, codes)
+    return found
+
+
+def category_accuracies(s, winners, categories, clusters=None) -> dict[str, Estimate]:
+    """`acc` of each category, by name; `n` of each is its decisive pairs. Rows without a category do not count."""
+    credit, labels, codes = _decisive_credit(s, winners, categories, clusters)
+    names = sorted({name for name in categories if name})
+    return {name: clustered_share(credit[labels == name], codes[labels == name]) for name in names}
+
+
+def section_accuracy(s, winners, categories, weights: Mapping[str, float], clusters=None) -> Estimate:
+    """The mean of the categories' accuracies with the given weights; NaN where one of them has no decisive pair."""
+    credit, labels, codes = _decisive_credit(s, winners, categories, clusters)
+    return stratified_mean(credit, labels, codes, weights, bounds=(0.0, 1.0))
+
+
+def _decisive_credit(s, winners, categories, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    s, winners = np.asarray(s, dtype=np.float64).reshape(-1), np.asarray(winners, dtype=int).reshape(-1)
+    _check(len(s), s=s, winners=winners, categories=categories)
+    codes, _ = cluster_codes(clusters, len(s))
+    decisive = winners != TIE
+    labels = np.array([name or "" for name in categories], dtype=object)
+    return _credit(s, winners)[decisive], labels[decisive], codes[decisive]
+
+
+def _check(n: int, **columns) -> None:
+    for name, values in columns.items():
+        if values is None:
+            continue
+        if len(values) != n:
+            raise ValueError(f"{name} has {len(values)} entries for {n} pairs")
+        if name != "categories" and not np.isfinite(np.asarray(values, dtype=np.float64)).all():
+            raise ValueError(f"{name} has numbers that are not finite")
+    if n and not np.isin(columns["winners"], (A, B, TIE)).all():
+        raise ValueError("winners must be 0 (A), 1 (B) or 2 (tie)")
+
+
+def _credit(s: np.ndarray, winners: np.ndarray) -> np.ndarray:
+    """1 where the sign of s names the winner, 0 where it names the loser, 0.5 where it names nobody."""
+    return (1 + np.sign(s) * np.where(winners == B, 1, -1)) / 2
+
+
+def _probabilities(s, tie, probabilities) -> np.ndarray | None:
+    """P of A, B, tie in shape (n, 3), or None where nothing is known about ties."""
+    if probabilities is not None:
+        p = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)
+        if len(p) != len(s) or not np.isfinite(p).all():
+            raise ValueError(f"probabilities must be {len(s)} rows of 3 finite numbers")
+        return None if len(p) and not p[:, TIE].any() else p
+    if tie is None or not np.isfinite(np.asarray(tie, dtype=np.float64)).all():
+        return None
+    return np.exp(log_probabilities(s, tie))
+
+
+def _three_way(p, winners, codes) -> dict[str, Estimate]:
+    if p is None:
+        missing = undefined(len(winners))
+        return {"acc_3way": missing, "log_loss": missing, "brier": missing}
+    best = p == p.max(axis=1, keepdims=True) if len(p) else p
+    # Classes that share the highest probability share the point: nobody gains from being listed first.
+    right = best[np.arange(len(p)), winners] / np.maximum(best.sum(axis=1), 1)
+    return {
+        "acc_3way": clustered_share(right, codes),
+        "log_loss": clustered_mean(scores.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
+        "brier": clustered_mean(scores.brier(p, winners), codes, bounds=(0.0, 2.0)),
+    }
+
+
+def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict[str, Estimate]:
+    """ECE of the more likely side's probability given that there is no tie, and AUC of s for wins of B."""
+    if probabilities is None:
+        confidence = 1 / (1 + np.exp(-np.abs(s)))
+    else:
+        sides = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)[:, :TIE]
+        confidence = sides.max(axis=1) / np.maximum(sides.sum(axis=1), scores.SMALLEST_P)
+    confidence, right, groups = confidence[decisive], credit[decisive], codes[decisive]
+    order, wins_b = scores.rank_codes(s[decisive]), winners[decisive] == B
+    bins = scores.equal_mass_bins(confidence)
+    n, unit = int(decisive.sum()), (0.0, 1.0)
+    return {
+        "ece": jackknife(lambda keep: scores.ece(confidence[keep], right[keep], bins[keep]), n, groups, bounds=unit),
+        "auc": jackknife(lambda keep: scores.auc(order[keep], wins_b[keep]), n, groups, bounds=unit),
+    }
+
+
+def _order(s, bias, codes) -> dict[str, Estimate]:
+    """Whether both orders name the same side, what standing second is worth in logits, how often the first is named."""
+    names = ("order_agreement", "position_bias", "first_position_rate")
+    if bias is None:
+        return dict.fromkeys(names, undefined(len(s)))
+    b = np.asarray(bias, dtype=np.float64)
+    # z_ab = s + b and z_ba = b - s name the same side where |s| > |b|, and one of them is zero where |s| = |b|.
+    agree = (1 + np.sign(np.abs(s) - np.abs(b))) / 2
+    first = (2 - np.sign(s + b) - np.sign(b - s)) / 4
+    found = clustered_share(agree, codes), clustered_mean(b, codes), clustered_share(first, codes)
+    return dict(zip(names, found, strict=True))
+
+
+def _length(s, winners, credit, decisive, lengths_a, lengths_b, codes) -> dict[str, Estimate]:
+    if lengths_a is None or lengths_b is None:
+        return dict.fromkeys(("length_corr", "acc_length_balanced", "longer_wins"), undefined(len(s)))
+    longer_b = np.asarray(lengths_b, dtype=np.int64) - np.asarray(lengths_a, dtype=np.int64)
+    by_s, by_length = scores.rank_codes(s), scores.rank_codes(longer_b)
+    right_longer = np.where(winners == B, longer_b, -longer_b)[decisive]
+    return {
+        "length_corr": jackknife(
+            lambda keep: scores.spearman(by_s[keep], by_length[keep]), len(s), codes, bounds=(-1.0, 1.0)
+        ),
+        "acc_length_balanced": scores.acc_length_balanced(credit[decisive], right_longer, codes[decisive]),
+        "longer_wins": clustered_share((1 + np.sign(right_longer)) / 2, codes[decisive]),
+    }
+
+
+def _prior_log_loss(winners, codes) -> Estimate:
+    """Log loss of always predicting this set's own class shares: their entropy, whose linearisation is the loss."""
+    if not len(winners):
+        return undefined()
+    shares = np.bincount(winners, minlength=3) / len(winners)
+    return clustered_mean(0.0 - np.log(shares[winners]), codes, bounds=(0.0, math.log(3)))
+
+
+def _count(mask, codes) -> Estimate:
+    return undefined(int(mask.sum()), len(np.unique(codes[mask])), float(mask.sum()))

@@ -1,0 +1,96 @@
+"""How good scores and probabilities are, given who really won. Arrays in, a number or one number per row out.
+
+Classes are 0 (A), 1 (B), 2 (tie) throughout. No errors are computed here; `estimates` does that.
+"""
+
+import math
+
+import numpy as np
+
+from harness_plugin.stats.estimates import Estimate, stratified_mean
+
+BINS = 10
+SMALLEST_P = 1e-15  # as the LMSYS competition clipped: a probability of 0 for what happened would cost infinity
+
+
+def midranks(values) -> np.ndarray:
+    """Ranks 1..n of values of shape (n,); equal values share the mean of their ranks."""
+    codes = values = np.asarray(values)
+    # Small whole numbers are counted instead of sorted: the jackknife ranks a hundred subsets of the same codes.
+    if values.dtype.kind not in "iu" or not len(values) or values.min() < 0 or values.max() > 10 * len(values) + 1000:
+        codes = rank_codes(values)
+    counts = np.bincount(codes)
+    return (np.cumsum(counts) - (counts - 1) / 2)[codes] if len(codes) else np.zeros(0)
+
+
+def rank_codes(values) -> np.ndarray:
+    """Whole numbers from 0 in the order of the values, equal for equal values; `midranks` of them is fast."""
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
+
+
+def auc(scores, positive) -> float:
+    """The probability that a positive row scores above a negative one, equal scores counting half.
+
+    The Mann-Whitney U statistic over n1 n0 (Hanley and McNeil 1982). NaN without rows of both kinds.
+    """
+    positive = np.asarray(positive, dtype=bool)
+    n1 = int(positive.sum())
+    n0 = len(positive) - n1
+    if not n1 or not n0:
+        return math.nan
+    return float((midranks(scores)[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+
+
+def spearman(x, y) -> float:
+    """Spearman's rank correlation: Pearson's of the midranks. NaN for fewer than 3 rows or a constant column."""
+    x, y = midranks(x), midranks(y)
+    if len(x) < 3:
+        return math.nan
+    x, y = x - x.mean(), y - y.mean()
+    scale = math.sqrt(float(x @ x) * float(y @ y))
+    return max(-1.0, min(1.0, float(x @ y) / scale)) if scale > 0 else math.nan
+
+
+def equal_mass_bins(confidence, bins: int = BINS) -> np.ndarray:
+    """Bin numbers 0..bins-1 by rank, about n / bins rows each; equal confidences always share a bin."""
+    n = len(confidence)
+    return np.minimum((midranks(confidence) - 0.5) * bins // max(n, 1), bins - 1).astype(int)
+
+
+def ece(confidence, correct, bin_numbers=None) -> float:
+    """Expected calibration error: sum over bins of n_b / n * |mean correct - mean confidence|, in [0, 1].
+
+    Bins of equal mass (Nguyen and O'Connor 2015; Naeini et al. 2015 for the measure), 10 unless given as
+    `bin_numbers` of shape (n,). NaN for fewer rows than bins: each bin would hold at most one.
+    """
+    confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if len(confidence) < BINS:
+        return math.nan
+    bin_numbers = equal_mass_bins(confidence) if bin_numbers is None else bin_numbers
+    return float(np.abs(np.bincount(bin_numbers, correct - confidence)).sum() / len(confidence))
+
+
+def log_loss(p, winners) -> np.ndarray:
+    """-ln of the probability given to what happened, one per row, in nats; p has shape (n, k), winners (n,).
+
+    Probabilities are clipped at 1e-15. Source: Good 1952, the logarithmic score.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    return -np.log(np.maximum(p[np.arange(len(p)), np.asarray(winners, dtype=int)], SMALLEST_P))
+
+
+def brier(p, winners) -> np.ndarray:
+    """Sum over the classes of (p - [it happened])^2, one per row, from 0 to 2 (Brier 1950, all classes)."""
+    p = np.asarray(p, dtype=np.float64)
+    return ((p - np.eye(p.shape[1])[np.asarray(winners, dtype=int)]) ** 2).sum(axis=1)
+
+
+def acc_length_balanced(correct, right_minus_wrong, clusters=None) -> Estimate:
+    """The mean of two accuracies: where the right response is the longer one, and where it is the shorter one.
+
+    `correct`: credit per decisive pair, in [0, 1]. `right_minus_wrong`: length of the right response less that of
+    the wrong one; pairs of equal length do not count. A judge that only measures length scores one half. NaN
+    without pairs of both kinds.
+    """
+    side = np.sign(np.asarray(right_minus_wrong, dtype=np.float64)).astype(int)
+    return stratified_mean(correct, side, clusters, {1: 0.5, -1: 0.5}, bounds=(0.0, 1.0))

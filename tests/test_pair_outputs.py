@@ -1,0 +1,132 @@
+"""Files with one model's answers, as `pairs.read_outputs` reads them."""
+
+import json
+import random
+
+import pytest
+
+from harness_plugin.errors import DataError
+from harness_plugin.pairs import Output, content_id, read_outputs
+
+ALPACA = {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"}
+CHOICES = {"question_id": "q1", "model_id": "heron", "choices": [{"index": 0, "turns": [{"content": "Hello."}]}]}
+MESSAGES = {
+    "uid": "q1",
+    "model": "heron",
+    "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
+}
+SAMPLE = {
+    "doc_id": 0,
+    "doc_hash": "d1",
+    "doc": {"question": "Hi"},
+    "arguments": {"gen_args_0": {"arg_0": "Q: Hi\nA:", "arg_1": {"until": ["\n"]}}},
+    "resps": [["Hello.", "Hey."]],
+    "filtered_resps": ["Hello"],
+    "filter": "none",
+}
+QUESTION = {"question_id": "q1", "category": "greetings", "turns": [{"content": "Hi"}]}
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def refused(path, **options):
+    with pytest.raises(DataError) as caught:
+        read_outputs(path, **options)
+    return str(caught.value)
+
+
+def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_path):
+    path = tmp_path / "model_outputs.json"
+    path.write_text(json.dumps([ALPACA, {"instruction": "Bye", "output": ""}, ALPACA]), "utf-8")
+    hi = content_id("Hi")
+    assert read_outputs(path, model="stork") == [
+        Output("Hi", "Hello.", "heron", "koala", hi),
+        Output("Bye", "", "stork", None, content_id("Bye")),
+        Output("Hi", "Hello.", "heron", "koala", f"{hi}-2"),
+    ]
+
+
+def test_arena_hard_answers_of_the_first_kind_take_their_prompts_from_the_questions(tmp_path):
+    answers = lines(tmp_path / "heron.jsonl", CHOICES)
+    assert "row 1: the answer to question q1 comes without its prompt" in refused(answers)
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    assert read_outputs(answers, questions=questions) == [Output("Hi", "Hello.", "heron", "greetings", "q1")]
+    turns = lines(tmp_path / "two.jsonl", {**CHOICES, "choices": [{"turns": ["Hello.", "Bye."]}]})
+    asked = lines(tmp_path / "asked.jsonl", {"question_id": "q1", "turns": ["Hi", "Bye"]})
+    assert read_outputs(turns, questions=asked) == [Output(("Hi", "Bye"), ("Hello.", "Bye."), "heron", None, "q1")]
+
+
+def test_arena_hard_answers_of_the_second_kind_carry_their_prompts(tmp_path):
+    answers = lines(tmp_path / "heron.jsonl", MESSAGES)
+    assert read_outputs(answers) == [Output("Hi", "Hello.", "heron", None, "q1")]
+    questions = lines(tmp_path / "question.jsonl", {"uid": "q1", "category": "greetings", "prompt": "Hi"})
+    assert read_outputs(answers, questions=questions)[0].category == "greetings"
+
+
+def test_lm_eval_samples_give_the_first_raw_answer_of_the_first_filter(tmp_path):
+    path = lines(tmp_path / "samples_hello.jsonl", SAMPLE, {**SAMPLE, "filter": "strict"}, {**SAMPLE, "doc_hash": "d2"})
+    first = Output("Q: Hi\nA:", "Hello.", "heron", None, "d1")
+    assert read_outputs(path, model="heron") == [first, Output("Q: Hi\nA:", "Hello.", "heron", None, "d2")]
+    chat = [json.dumps([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])]
+    given = {"gen_args_0": {"arg_0": chat, "arg_1": {}}}
+    row = {**SAMPLE, "arguments": given}
+    assert read_outputs(lines(path, row))[0].prompt == ("System: Be kind.", "Human: Hi")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"question": "Hi"}, "the columns fit no known format of answers; columns found: question; columns known: "),
+        ({**ALPACA, "output": None}, "field output is None; allowed: a string"),
+        ({**ALPACA, "output": "\ud800"}, "field output is '\\ud800'; allowed: text without lone surrogates"),
+        ({**ALPACA, "generator": 4}, "field generator is 4; allowed: a string"),
+        ({**CHOICES, "question_id": "q7"}, "field question_id is 'q7'; allowed: one of the 1 ids in the questions"),
+        ({**CHOICES, "question_id": None}, "field question_id is missing"),
+        ({**CHOICES, "choices": []}, "field choices is []; allowed: a list of at least one object with a list"),
+        ({**CHOICES, "choices": [{"turns": []}]}, "field choices[0].turns is []; allowed: "),
+        ({**CHOICES, "choices": [{"turns": [3]}]}, "field choices[0].turns[0] is 3; allowed: a string, or an object"),
+        ({**MESSAGES, "messages": ["Hi"]}, "field messages is ['Hi']; allowed: a list of messages"),
+        ({**MESSAGES, "messages": MESSAGES["messages"][:1]}, "field messages is ['user']; allowed: a user's message"),
+        ({**SAMPLE, "resps": [[3]]}, "field resps is [[3]]; allowed: the answers of a generation task"),
+        ({**SAMPLE, "arguments": {"gen_args_0": {"arg_0": "Q", "arg_1": " A"}}}, "allowed: gen_args_0 of a generation"),
+        ({**SAMPLE, "arguments": {"gen_args_0": {"arg_0": ["{"], "arg_1": {}}}}, "arg_0[0] is '{'; allowed: a message"),
+    ],
+)
+def test_bad_answers_name_the_row_the_field_the_value_and_what_was_allowed(tmp_path, row, expected):
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    path = lines(tmp_path / "x.jsonl", row)
+    text = refused(path, questions=questions)
+    assert text.startswith(f"{path} row 1: ") and expected in text
+
+
+def test_a_question_that_was_answered_twice_is_refused(tmp_path):
+    path = lines(tmp_path / "x.jsonl", MESSAGES, MESSAGES)
+    assert refused(path).startswith(f"{path} row 2: question 'q1' was answered in row 1 already")
+
+
+def test_bad_questions_and_bad_files_are_data_errors(tmp_path):
+    answers = lines(tmp_path / "x.jsonl", CHOICES)
+    questions = lines(tmp_path / "question.jsonl", {**QUESTION, "turns": "Hi"})
+    assert refused(answers, questions=questions).startswith(f"{questions} row 1: field turns is 'Hi'")
+    assert "row 1: " in refused(lines(tmp_path / "n.jsonl", 3))
+    (tmp_path / "none.json").write_text("[]", "utf-8")
+    assert "has no answers" in refused(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("good", [ALPACA, CHOICES, MESSAGES, SAMPLE])
+def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_path, good):
+    odd = [None, True, 0, 1.5, "", "\ud800", "[", [], {}, [None], [[]], {"x": {}}, [{"role": "user", "content": []}]]
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    rng = random.Random(6)
+    for _ in range(150):
+        row = {**good, **{name: rng.choice(odd) for name in rng.sample(sorted(good), k=2)}}
+        path = lines(tmp_path / "x.jsonl", row)
+        try:
+            answers = read_outputs(path, questions=questions)
+        except DataError as error:
+            assert str(error)
+        else:
+            assert len(answers) == 1 and answers[0].id

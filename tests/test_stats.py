@@ -1,0 +1,229 @@
+"""Statistics against worked examples, explicit formulas and second implementations."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+from sklearn import metrics as sklearn_metrics
+
+from harness_plugin import stats
+from harness_plugin.stats import A, B
+
+
+def close(x, y, tolerance=1e-12):
+    return x == pytest.approx(y, rel=tolerance, abs=tolerance, nan_ok=True)
+
+
+# Means and shares
+
+
+def test_clustered_mean_of_a_worked_example():
+    found = stats.clustered_mean([1, 0, 1, 1], ["a", "a", "b", "b"])
+    # Deviations sum to -1/2 in a and 1/2 in b: SE^2 = 2/1 * (1/4 + 1/4) / 16.
+    assert (found.value, found.n, found.n_clusters) == (0.75, 4, 2)
+    assert close(found.stderr, 0.25)
+    assert found.high - found.value == pytest.approx(12.7062047 * 0.25)
+
+
+def test_clustered_mean_with_clusters_of_one_is_the_textbook_mean():
+    x = np.random.default_rng(0).normal(size=37)
+    found = stats.clustered_mean(x)
+    assert close(found.stderr, reference.sem(x))
+    low, high = reference.t.interval(0.95, 36, loc=x.mean(), scale=reference.sem(x))
+    assert close(found.low, low, 1e-9)
+    assert close(found.high, high, 1e-9)
+
+
+def test_clustered_mean_follows_the_explicit_formula():
+    rng = np.random.default_rng(1)
+    x, names = rng.normal(size=90), rng.integers(0, 17, 90).astype(str)
+    total = sum(sum(x[i] - x.mean() for i in range(90) if names[i] == name) ** 2 for name in set(names))
+    g = len(set(names))
+    assert close(stats.clustered_mean(x, names).stderr, math.sqrt(g / (g - 1) * total) / 90, 1e-10)
+
+
+def test_repeating_every_value_in_its_cluster_adds_no_information():
+    x = np.random.default_rng(2).normal(size=25)
+    once = stats.clustered_mean(x, np.arange(25))
+    thrice = stats.clustered_mean(np.repeat(x, 3), np.repeat(np.arange(25), 3))
+    assert close(once.stderr, thrice.stderr)
+    assert stats.clustered_mean(np.repeat(x, 3)).stderr < 0.7 * once.stderr
+
+
+@pytest.mark.parametrize("function", [stats.clustered_mean, stats.clustered_share])
+def test_too_little_data_is_nan_and_never_zero(function):
+    empty, single, one_cluster = function([]), function([1.0]), function([1.0, 0.0], ["p", "p"])
+    assert math.isnan(empty.value)
+    assert single.value == 1.0
+    assert one_cluster.value == 0.5
+    for found in (empty, single, one_cluster):
+        assert all(map(math.isnan, (found.stderr, found.low, found.high)))
+
+
+def test_values_that_are_not_finite_or_clusters_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="1 of 2 values"):
+        stats.clustered_mean([1.0, math.nan])
+    with pytest.raises(ValueError, match="3 cluster names for 2 values"):
+        stats.clustered_mean([1.0, 2.0], ["a", "b", "c"])
+
+
+def test_stratified_error_is_the_sum_of_the_strata_errors():
+    rng = np.random.default_rng(4)
+    x, strata = rng.random(60), np.repeat(["easy", "hard"], [20, 40])
+    names = [f"{stratum}{i % 7}" for i, stratum in enumerate(strata)]
+    found = stats.stratified_mean(x, strata, names, {"easy": 3, "hard": 1})
+    parts = [stats.clustered_mean(x[strata == s], np.array(names)[strata == s]) for s in ("easy", "hard")]
+    assert close(found.value, 0.75 * parts[0].value + 0.25 * parts[1].value)
+    assert close(found.stderr, math.hypot(0.75 * parts[0].stderr, 0.25 * parts[1].stderr))
+
+
+def test_stratified_mean_ignores_other_strata_and_needs_every_named_one():
+    x, strata = [0.0, 1.0, 1.0, 9.0], np.array(["a", "a", "b", "c"], dtype=object)
+    assert stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).value == 0.75
+    assert stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).n == 3
+    assert math.isnan(stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).stderr)  # b has one cluster
+    assert math.isnan(stats.stratified_mean(x, strata, weights={"a": 1, "z": 1}).value)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (61, 97)])
+def test_wilson_agrees_with_scipy(k, n):
+    expected = reference.binomtest(k, n).proportion_ci(method="wilson")
+    assert close(stats.wilson(k, n), (expected.low, expected.high), 1e-9)
+
+
+def test_wilson_of_nothing_is_nan_and_of_the_impossible_an_error():
+    assert all(map(math.isnan, stats.wilson(0, 0)))
+    with pytest.raises(ValueError, match="k=4 of n=3"):
+        stats.wilson(4, 3)
+
+
+def test_a_share_of_one_hundred_percent_keeps_an_interval():
+    found = stats.clustered_share(np.ones(50))
+    assert (found.value, found.stderr, found.high) == (1.0, 0.0, 1.0)
+    assert 0.90 < found.low < 0.95
+    assert stats.clustered_share(np.ones(50), np.arange(50) // 10).low < found.low
+
+
+def test_share_of_many_independent_values_has_wilsons_interval():
+    x = (np.random.default_rng(5).random(4000) < 0.7).astype(float)
+    found = stats.clustered_share(x)
+    assert close((found.low, found.high), stats.wilson(x.sum(), 4000), 1e-4)
+
+
+def test_clustered_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(6)
+    inside = 0
+    for _ in range(400):
+        easy = rng.beta(2, 1, size=40)  # each prompt's own chance; the mean is 2/3
+        found = stats.clustered_share(rng.random(160) < np.repeat(easy, 4), np.repeat(np.arange(40), 4))
+        inside += found.low <= 2 / 3 <= found.high
+    assert 0.925 <= inside / 400 <= 0.985
+
+
+def test_paired_difference_is_a_clustered_mean_of_differences_and_tighter_than_two_means():
+    rng = np.random.default_rng(7)
+    hard = rng.normal(size=100)
+    new, base = hard + rng.normal(0.3, 0.3, 100), hard + rng.normal(0, 0.3, 100)
+    found = stats.paired_difference(new, base, np.arange(100) // 2)
+    assert close(found.value, new.mean() - base.mean())
+    assert close(found.stderr, stats.clustered_mean(new - base, np.arange(100) // 2).stderr)
+    assert found.stderr < 0.5 * math.hypot(reference.sem(new), reference.sem(base))
+    single = stats.paired_difference(new, base)
+    test = reference.ttest_rel(new, base).confidence_interval()
+    assert close((single.low, single.high), (test.low, test.high), 1e-9)
+    with pytest.raises(ValueError, match="the same items"):
+        stats.paired_difference(new, base[1:])
+
+
+# Jackknife
+
+
+def test_jackknife_of_a_mean_over_equal_clusters_is_the_clustered_error():
+    rng = np.random.default_rng(8)
+    x, names = rng.normal(size=80), np.repeat(np.arange(20), 4)
+    found = stats.jackknife(lambda keep: x[keep].mean(), 80, names)
+    expected = stats.clustered_mean(x, names)
+    assert close((found.value, found.stderr, found.low), (expected.value, expected.stderr, expected.low), 1e-9)
+
+
+def test_grouped_jackknife_of_many_unequal_clusters_is_near_the_clustered_error():
+    rng = np.random.default_rng(9)
+    x, names = rng.normal(size=3000), rng.integers(0, 900, 3000)
+    found = stats.jackknife(lambda keep: x[keep].mean(), 3000, names)
+    assert found.n_clusters == len(set(names))
+    assert found.stderr == pytest.approx(stats.clustered_mean(x, names).stderr, rel=0.25)
+
+
+def test_jackknife_without_two_clusters_or_with_an_undefined_replicate_has_no_error():
+    assert math.isnan(stats.jackknife(lambda keep: 1.0, 5, ["p"] * 5).stderr)
+    assert math.isnan(stats.jackknife(lambda keep: 1.0, 0).value)
+    found = stats.jackknife(lambda keep: 1.0 if keep[0] else math.nan, 5)
+    assert found.value == 1.0
+    assert math.isnan(found.stderr)
+
+
+# Scores
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([3, 1, 1, 0, 9]),
+        np.array([-5, 7, -5, 1000000]),
+        np.array([0.5, -0.25, 0.5, 2.0, -0.25]),
+        np.array([], dtype=int),
+    ],
+)
+def test_midranks_are_scipys(values):
+    assert stats.midranks(values).tolist() == reference.rankdata(values).tolist()
+
+
+def test_auc_is_sklearns_with_ties_in_the_scores():
+    rng = np.random.default_rng(10)
+    scores, positive = np.round(rng.normal(size=300), 1), rng.random(300) < 0.4
+    assert close(stats.auc(scores, positive), sklearn_metrics.roc_auc_score(positive, scores))
+    assert stats.auc([1, 2, 3, 3], [False, False, True, False]) == 2.5 / 3
+    assert math.isnan(stats.auc([1.0, 2.0], [True, True]))
+
+
+def test_spearman_is_scipys_with_ties_and_nan_for_a_constant():
+    rng = np.random.default_rng(11)
+    x, y = np.round(rng.normal(size=200), 1), rng.integers(-20, 20, 200)
+    assert close(stats.spearman(x, y), reference.spearmanr(x, y).statistic)
+    assert stats.spearman([1, 2, 3], [10, 20, 30]) == 1.0
+    assert math.isnan(stats.spearman([1, 1, 1], [1, 2, 3]))
+    assert math.isnan(stats.spearman([1, 2], [1, 2]))
+
+
+def test_ece_of_a_worked_example_does_not_depend_on_the_order():
+    confidence = np.repeat([0.6, 0.9], 10)
+    correct = np.array([1] * 8 + [0] * 2 + [1] * 5 + [0] * 5)
+    assert close(stats.ece(confidence, correct), 0.5 * 0.2 + 0.5 * 0.4)
+    order = np.random.default_rng(12).permutation(20)
+    assert close(stats.ece(confidence[order], correct[order]), 0.3)
+
+
+def test_ece_of_distinct_confidences_is_the_mean_gap_of_ten_chunks():
+    rng = np.random.default_rng(13)
+    confidence, correct = 0.5 + rng.random(200) / 2, rng.random(200) < 0.7
+    order = np.argsort(confidence)
+    gaps = [abs(correct[i].mean() - confidence[i].mean()) for i in np.split(order, 10)]
+    assert close(stats.ece(confidence, correct), np.mean(gaps))
+    assert math.isnan(stats.ece(confidence[:9], correct[:9]))
+
+
+def test_log_loss_and_brier_are_the_textbook_ones():
+    rng = np.random.default_rng(14)
+    p, winners = rng.dirichlet([1, 1, 1], 50), rng.integers(0, 3, 50)
+    assert close(stats.log_loss(p, winners).mean(), sklearn_metrics.log_loss(winners, p, labels=[0, 1, 2]))
+    assert close(stats.brier(p, winners)[0], sum((p[0][k] - (winners[0] == k)) ** 2 for k in range(3)))
+    assert stats.brier([[0.5, 0.3, 0.2]], [A]).tolist() == pytest.approx([0.25 + 0.09 + 0.04])
+    assert stats.log_loss([[1.0, 0.0, 0.0]], [B]).tolist() == pytest.approx([-math.log(1e-15)])
+
+
+def test_length_balanced_accuracy_is_the_mean_of_the_two_halves():
+    # Longer is right in 4 pairs (3 credited), shorter in 2 (none credited); the equal one does not count.
+    found = stats.acc_length_balanced([1, 1, 1, 0, 0, 0, 1], [5, 9, 1, 7, -2, -3, 0])
+    assert (found.value, found.n) == (0.375, 6)
+    assert math.isnan(stats.acc_length_balanced([1, 1], [3, 4]).value)

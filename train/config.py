@@ -1,0 +1,146 @@
+"""A recipe: one YAML file, every field documented here, unknown keys refused.
+
+Knows nothing of torch, so that a recipe can be checked anywhere in an instant.
+"""
+
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+import yaml
+
+from harness_plugin.errors import UsageError
+from harness_plugin.prompt import MAX_LENGTH, TRUNCATIONS
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoraFields:
+    """Passed to PEFT's LoraConfig; the defaults are the reference card's."""
+
+    r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.1
+    target_modules: list[str] = field(default_factory=lambda: ["o_proj", "v_proj", "q_proj", "k_proj"])
+    modules_to_save: list[str] = field(default_factory=lambda: ["classifier", "score"])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the training pairs are used; the validation pairs are never selected, only split off first."""
+
+    sources: dict[str, int] | None = None  # most pairs from each `source` (a field of the data); None: all pairs
+    min_margin: float = 0.0  # drop pairs whose soft label is nearer to 0.5 than this
+    max_tokens: int | None = None  # drop pairs whose full text is longer than this
+    shorter_right: float | None = None  # share of pairs in which the shorter response is preferred; None: as found
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides an adapter, apart from the data files themselves."""
+
+    base: str = "google/gemma-2b"  # folder, hub id, or "embedded"
+    revision: str | None = None
+    lora: LoraFields = field(default_factory=LoraFields)
+    max_length: int = MAX_LENGTH  # tokens of a rendered pair
+    truncation: str = "card"  # "card" or "budget"; the adapter is later used with the same
+    epochs: float = 10.0
+    learning_rate: float = 2e-4
+    head_learning_rate: float | None = None  # of the score head; None: as the rest. One step of Adam moves a Gemma's
+    # logit by rate x |hidden|_1, about 1500 times the rate: a rate right for LoRA makes the head jump
+    scheduler: str = "linear"  # a transformers scheduler name
+    warmup: float = 0.0  # share of the steps
+    weight_decay: float = 0.0
+    batch_size: int = 4  # pairs per device and step
+    accumulation: int = 4  # steps per update
+    precision: str = "float16"  # arithmetic; trainable weights are always float32
+    max_grad_norm: float = 1.0
+    group_by_length: bool = True  # batches of similar length: less padding
+    random_order: bool = True  # each pair is shown A first or B first, drawn from its id, the epoch and the seed
+    validation_share: float = 0.1  # of the prompts, drawn from their content; no prompt is on both sides
+    validation_pairs: int | None = None  # at most so many of them are scored
+    evaluations: int = 10  # times per run that validation log loss is measured; the best weights are kept
+    select: Selection = field(default_factory=Selection)
+    seed: int = 0
+
+    def __post_init__(self):
+        checks = [
+            (self.truncation in TRUNCATIONS, "truncation", f"one of {', '.join(TRUNCATIONS)}"),
+            (self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}"),
+            (self.epochs > 0, "epochs", "a number above 0"),
+            (self.learning_rate > 0, "learning_rate", "a number above 0"),
+            (0 < self.validation_share < 1, "validation_share", "between 0 and 1"),
+            (self.batch_size > 0, "batch_size", "1 or more"),
+            (self.accumulation > 0, "accumulation", "1 or more"),
+            (self.evaluations > 0, "evaluations", "1 or more"),
+            (0 <= self.warmup < 1, "warmup", "a share between 0 and 1"),
+        ]
+        for good, name, want in checks:
+            if not good:
+                raise UsageError(f"{name}: {getattr(self, name)!r}", f"it must be {want}", "correct the recipe")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """The recipe in a YAML file, with `name=value` overrides (dots reach into lora and select). Raises UsageError."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as e:
+        raise UsageError(f"recipe {path} cannot be read ({e.strerror})", "", f"give a file, or one of {_shipped()}") from e
+    except yaml.YAMLError as e:
+        raise UsageError(f"recipe {path} is not YAML ({' '.join(str(e).split())[:120]})", "", "correct it") from e
+    for item in overrides:
+        name, eq, value = item.partition("=")
+        if not eq:
+            raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
+        place, *rest = name.split(".")
+        if rest:
+            data.setdefault(place, {})[".".join(rest)] = yaml.safe_load(value)
+        else:
+            data[place] = yaml.safe_load(value)
+    return _build(TrainConfig, data, str(path))
+
+
+def find_config(name: str) -> Path:
+    """A file by path, or one of the shipped recipes by its bare name."""
+    shipped = Path(__file__).parent / "configs" / f"{name}.yaml"
+    return shipped if not Path(name).exists() and shipped.is_file() else Path(name)
+
+
+def _shipped() -> str:
+    return ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.yaml")))
+
+
+def _build(kind, data, where: str):
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: {data!r}", "names and values were expected", "correct the recipe")
+    known = {f.name: f for f in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(str(k) for k in set(data) - set(known))
+    if unknown:
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}", f"known: {', '.join(known)}", "remove or rename it")
+    return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in data.items()})
+
+
+def _value(hint, value, where: str):
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(o for o in options if o is not type(None))
+    origin = typing.get_origin(kind) or kind
+    if is_dataclass(origin):
+        return _build(origin, value, where)
+    if origin is float and isinstance(value, str):  # YAML 1.1 reads 2e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if origin is float and type(value) is int:
+        return float(value)
+    if type(value) is not origin:
+        raise UsageError(f"{where}: {value!r}", f"a {origin.__name__} was expected", "correct the recipe")
+    return value

@@ -1,0 +1,116 @@
+"""Pairs for training: labels, a split without shared prompts, selection, rendering.
+
+Uses the same reader and renderer as scoring; knows no model.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from harness_plugin.errors import TrainError
+from harness_plugin.pairs import Pair, Winner
+from harness_plugin.prompt import Renderer, flat
+from harness_plugin.train.config import Selection, TrainConfig
+
+LABELS = {Winner.MODEL_A: 0.0, Winner.MODEL_B: 1.0, Winner.TIE: 0.5}
+
+
+def draw(*parts) -> float:
+    """A number in [0, 1) that depends only on the parts: the same on every machine and in every order of rows."""
+    text = "\x1f".join(str(p) for p in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def soft_label(pair: Pair) -> float | None:
+    """Probability that B is preferred: `p_b` where present, else the winner with a tie as one half."""
+    if pair.p_b is not None:
+        return float(pair.p_b)
+    return LABELS.get(pair.winner)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One presentation of a pair: ids and the probability that the second-shown response is preferred."""
+
+    ids: tuple[int, ...]
+    label: float
+
+
+def split(pairs: list[Pair], config: TrainConfig) -> tuple[list[Pair], list[Pair]]:
+    """(training, validation): every prompt is on one side, chosen by its content and the seed. Raises TrainError when a
+    label is missing or a side is empty."""
+    unlabelled = [p.id for p in pairs if soft_label(p) is None]
+    if unlabelled:
+        raise TrainError(
+            f"{len(unlabelled)} of {len(pairs)} pairs have neither winner nor p_b (such as {unlabelled[0]})",
+            "there is nothing to learn from them", "label or remove them",
+        )  # fmt: skip
+    held = {p.prompt_key: draw("validation", config.seed, p.prompt_key) < config.validation_share for p in pairs}
+    train = [p for p in pairs if not held[p.prompt_key]]
+    valid = sorted((p for p in pairs if held[p.prompt_key]), key=lambda p: draw("order", config.seed, p.key))
+    if not train or not valid:
+        raise TrainError(
+            f"{len(held)} prompts give {len(train)} training and {len(valid)} validation pairs",
+            "both sides need some", "give more data or another validation_share",
+        )  # fmt: skip
+    return train, valid[: config.validation_pairs]
+
+
+def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
+    """The pairs that the rule lets through, in an order drawn from content. `tokens(pair)` is a pair's full length."""
+    kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
+    kept = [p for p in kept if abs(soft_label(p) - 0.5) >= rule.min_margin]
+    if rule.max_tokens:
+        kept = [p for p in kept if tokens(p) <= rule.max_tokens]
+    if rule.shorter_right is not None:
+        kept = _balance(kept, rule.shorter_right)
+    if rule.sources is not None:
+        kept = _limit(kept, rule.sources)
+    if not kept:
+        raise TrainError("no pair passes the recipe's `select`", "there is nothing to train on", "loosen it")
+    return kept
+
+
+def _limit(pairs: list[Pair], most: dict[str, int]) -> list[Pair]:
+    """The first `most[source]` pairs of each source."""
+    count: dict[str, int] = {}
+    out = []
+    for p in pairs:
+        source = str(p.meta.get("source", ""))
+        count[source] = count.get(source, 0) + 1
+        if count[source] <= most.get(source, 0):
+            out.append(p)
+    return out
+
+
+def _balance(pairs: list[Pair], share: float) -> list[Pair]:
+    """Drops pairs, source by source, until the shorter response is preferred in `share` of the decisive ones: a judge
+    trained on them cannot win by length alone. Pairs without a preference or a length difference are left out."""
+    by: dict[tuple[str, bool], list[Pair]] = {}
+    for p in pairs:
+        gap = (len(flat(p.response_b)) - len(flat(p.response_a))) * (soft_label(p) - 0.5)
+        if gap:
+            by.setdefault((str(p.meta.get("source", "")), gap < 0), []).append(p)
+    chosen = set()
+    for source in sorted({s for s, _ in by}):
+        short, long = by.get((source, True), []), by.get((source, False), [])
+        total = min(len(short) / share if share else len(long), len(long) / (1 - share) if share < 1 else len(short))
+        chosen |= {p.key for p in short[: round(total * share)]} | {p.key for p in long[: round(total * (1 - share))]}
+    return [p for p in pairs if p.key in chosen]
+
+
+class Examples:
+    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the loop)."""
+
+    def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig):
+        self.pairs, self.config, self.epoch = pairs, config, 0
+        self._orders = [tuple(r.ids for r in renderer.render_orders(p)) for p in pairs]
+        self.truncated = sum(renderer.render(p).truncated for p in pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> dict:
+        pair = self.pairs[i]
+        turned = self.config.random_order and draw("order", self.config.seed, self.epoch, pair.key) < 0.5
+        label = soft_label(pair)
+        return {"input_ids": self._orders[i][turned], "labels": 1 - label if turned else label}
