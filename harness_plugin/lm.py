@@ -13,6 +13,7 @@ import lm_eval.models  # noqa: F401 - registers the built-in models first: a reg
 import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
+from lm_eval.utils import simple_parse_args_string
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import HarnessError, UsageError
@@ -60,7 +61,11 @@ class ArenaRM(LM):
         """As the host makes models; naming the default judge here names the results folder after it too."""
         if not arg_dict.get("peft"):
             arg_dict.setdefault("pretrained", EMBEDDED)
-        return super().create_from_arg_obj(arg_dict, additional_config)
+        return super().create_from_arg_obj(arg_dict, _not_said(arg_dict, additional_config))
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None):
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     def _own_device(self, asked: str | None) -> str | None:
         if not torch.cuda.is_available():
@@ -80,6 +85,7 @@ class ArenaRM(LM):
         wanted: dict[str, list[int]] = {}
         for i, pair in enumerate(pairs):
             wanted.setdefault(pair.key, []).append(i)
+        self._check_cacheable(requests, pairs)
         out: list[tuple[float, bool] | None] = [None] * len(requests)
         distinct = [pairs[places[0]] for places in wanted.values()]
         cut = 0
@@ -95,6 +101,19 @@ class ArenaRM(LM):
                         self.model.renderer.max_length)  # fmt: skip
         return out
 
+    def _check_cacheable(self, requests: list, pairs: list) -> None:
+        """The host's cache knows a request by its context only: it must tell the pairs apart."""
+        if self.cache_hook.dbdict is None:
+            return
+        for request, pair in zip(requests, pairs, strict=True):
+            texts = (pair.prompt, pair.response_a, pair.response_b)
+            turns = [t for text in texts for t in ((text,) if isinstance(text, str) else text)]
+            if not all(turn in request.args[0] for turn in turns):
+                raise HarnessError(
+                    f"--use_cache with task {request.task_name}, whose context does not hold the pair",
+                    "the cache would mix up pairs", "leave --use_cache out",
+                )  # fmt: skip
+
     def _log_probabilities(self, scored: Scored) -> list[tuple[float, bool]]:
         logp = outcomes_of([scored], self.model.calibration).logp[0]
         best = logp == logp.max()
@@ -107,7 +126,9 @@ class ArenaRM(LM):
         return tqdm(total=total, desc="Scoring pairs", unit="pair", disable=disable or self._rank != 0)
 
     def loglikelihood_rolling(self, requests: list, disable_tqdm: bool = False) -> list[float]:
-        raise HarnessError("a task asks for the likelihood of a text", "arena_rm compares two responses", "use arena_pairs")
+        raise HarnessError(
+            "a task asks for the likelihood of a text", "arena_rm compares two responses", "use arena_pairs"
+        )
 
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
         raise HarnessError(
@@ -172,6 +193,11 @@ class ArenaRM(LM):
     def barrier(self) -> None:
         if self.accelerator:
             self.accelerator.wait_for_everyone()
+
+
+def _not_said(args: dict[str, Any], added: dict[str, Any] | None) -> dict[str, Any]:
+    """What the host adds (its command line: always a device and a batch size) less what the user said."""
+    return {name: value for name, value in (added or {}).items() if name not in args}
 
 
 def _choice(request: Any) -> int:

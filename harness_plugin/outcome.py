@@ -15,7 +15,7 @@ from harness_plugin.stats import log_probabilities
 
 @dataclass(frozen=True)
 class Calibration:
-    """Two numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: no ties)."""
+    """Two numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: none)."""
 
     temperature: float = 1.0
     tie_nu: float = 0.0
@@ -24,7 +24,9 @@ class Calibration:
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"temperature={self.temperature}", "logits are divided by it", "give a number above 0")
         if not (np.isfinite(self.tie_nu) and self.tie_nu >= 0):
-            raise UsageError(f"tie_nu={self.tie_nu}", "it is the weight of a tie", "give 0 (no ties) or a number above 0")
+            raise UsageError(
+                f"tie_nu={self.tie_nu}", "it is the weight of a tie", "give 0 (no ties) or a number above 0"
+            )
 
 
 NEUTRAL = Calibration()
@@ -99,17 +101,19 @@ def fit_calibration(s, target) -> Calibration:
     """Temperature and tie mass by maximum likelihood on held-out pairs.
 
     `s`: debiased logits, shape (n,). `target`: shape (n, 3), the probability (or one-hot) of A, B, tie for each pair.
-    Minimises the three-way log loss over log T and log nu with Newton-free golden-section passes, one coordinate at a
-    time: the loss is smooth and has a single minimum in each. With no tie mass in `target`, nu is 0.
+    Minimises the three-way log loss over log T and log nu by golden sections, one coordinate at a time: the loss is
+    smooth and has a single minimum in each. With no tie mass in `target`, nu is 0.
     """
     s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if len(s) < 2 or target.shape != (len(s), 3):
-        raise DataError(f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels")
+        raise DataError(
+            f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"
+        )
     has_ties = bool(target[:, 2].sum() > 0)
 
     def loss(log_t: float, log_nu: float) -> float:
-        logp = davidson(s, Calibration(float(np.exp(log_t)), float(np.exp(log_nu)) if has_ties else 0.0))
-        return -float(np.where(target > 0, target * np.maximum(logp, -1e9), 0.0).sum(axis=1).mean())
+        nu = float(np.exp(log_nu)) if has_ties else 0.0
+        return calibration_loss(s, target, Calibration(float(np.exp(log_t)), nu))
 
     log_t = log_nu = 0.0
     for _ in range(40):
@@ -122,6 +126,13 @@ def fit_calibration(s, target) -> Calibration:
         if abs(log_t - before[0]) + abs(log_nu - before[1]) < 1e-7:
             break
     return Calibration(round(float(np.exp(log_t)), 6), round(float(np.exp(log_nu)), 6) if has_ties else 0.0)
+
+
+def calibration_loss(s, target, calibration: Calibration) -> float:
+    """Three-way log loss in nats of debiased logits (n,) against target probabilities (n, 3) under a calibration."""
+    target = np.asarray(target, dtype=np.float64)
+    logp = davidson(s, calibration)
+    return -float(np.where(target > 0, target * np.maximum(logp, -1e9), 0.0).sum(axis=1).mean())
 
 
 def _golden(f, low: float, high: float) -> float:

@@ -84,7 +84,9 @@ class Renderer:
         least = len(self._frame) + 8
         if self.max_length < least:
             raise UsageError(
-                f"max_length={max_length}", f"the template alone takes {len(self._frame)} tokens", f"use {least} or more"
+                f"max_length={max_length}",
+                f"the template alone takes {len(self._frame)} tokens",
+                f"use {least} or more",
             )
 
     @cached_property
@@ -152,7 +154,11 @@ class Renderer:
             ids = ids[: self.max_length - len(after)] + after
         start = TEMPLATE.index("{prompt}")
         kept = []
-        for field, gap in ((pair.prompt, "\n\nResponse A: "), (pair.response_a, "\n\nResponse B: "), (pair.response_b, "")):
+        for field, gap in (
+            (pair.prompt, "\n\nResponse A: "),
+            (pair.response_a, "\n\nResponse B: "),
+            (pair.response_b, ""),
+        ):
             end = start + len(flat(field))
             mine = [i for i, (_, stop) in enumerate(enc.offset_mapping) if start < stop <= end]
             kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))

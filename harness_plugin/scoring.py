@@ -18,6 +18,7 @@ from harness_plugin.outcome import Calibration, Outcomes, combine
 from harness_plugin.pairs import Pair, atomic_write
 
 ORDERS = ("ab", "both")
+FIELDS = ("prompt", "response_a", "response_b")
 CHUNK = 512  # pairs rendered, sorted and scored together; what a killed run can lose
 
 
@@ -52,13 +53,15 @@ def score_pairs(
         except ScoreError as e:
             bad = {unique[i] for i in e.rows}
             names = [p.id for p, views in zip(part, rendered, strict=True) if any(v.ids in bad for v in views)]
-            raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{' ...' if names[5:] else ''}", e.why, e.do) from e
+            raise ScoreError(
+                f"{e.found}: pairs {', '.join(names[:5])}{' ...' if names[5:] else ''}", e.why, e.do
+            ) from e
         for pair, views in zip(part, rendered, strict=True):
             logits = [tuple(map(float, z[where[v.ids]])) for v in views]
             yield Scored(
                 pair, logits[0], logits[1] if len(logits) > 1 else None, sum(len(v.ids) for v in views),
                 any(v.truncated for v in views),
-                {f: (k.kept, k.original) for f in ("prompt", "response_a", "response_b") for k in [getattr(views[0], f)]},
+                {f: (getattr(views[0], f).kept, getattr(views[0], f).original) for f in FIELDS},
             )  # fmt: skip
 
 
@@ -75,7 +78,8 @@ def score_row(scored: Scored, calibration: Calibration) -> dict:
     o = outcomes_of([scored], calibration)
     return {
         "key": scored.pair.key, "z_ab": _plain(scored.z_ab), "z_ba": scored.z_ba and _plain(scored.z_ba),
-        "score": float(o.s[0]), "p_a": float(o.p[0, 0]), "p_b": float(o.p[0, 1]), "p_tie": float(o.p[0, 2]),
+        "score": float(o.s[0]), "position_bias": None if scored.z_ba is None else float(o.bias[0]),
+        "p_a": float(o.p[0, 0]), "p_b": float(o.p[0, 1]), "p_tie": float(o.p[0, 2]),
         "tokens": scored.tokens, "truncated": scored.truncated, "kept": {k: list(v) for k, v in scored.kept.items()},
     }  # fmt: skip
 
@@ -110,7 +114,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.part, "a+b")  # noqa: SIM115 - closed in __exit__
+        self._file = open(self.part, "a+b")
         self._lock()
         self._load()
         if self._file.tell() == 0:

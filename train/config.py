@@ -13,6 +13,7 @@ import yaml
 from harness_plugin.errors import UsageError
 from harness_plugin.prompt import MAX_LENGTH, TRUNCATIONS
 
+ORDERS = ("random", "both", "ab")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -58,7 +59,10 @@ class TrainConfig:
     precision: str = "float16"  # arithmetic; trainable weights are always float32
     max_grad_norm: float = 1.0
     group_by_length: bool = True  # batches of similar length: less padding
-    random_order: bool = True  # each pair is shown A first or B first, drawn from its id, the epoch and the seed
+    orders: str = (
+        "random"  # how a pair is shown: "random" (drawn from its content, the epoch and the seed), "both" (twice
+    )
+    # in the same batch, which then holds 2 x batch_size presentations), "ab" (as it stands)
     validation_share: float = 0.1  # of the prompts, drawn from their content; no prompt is on both sides
     validation_pairs: int | None = None  # at most so many of them are scored
     evaluations: int = 10  # times per run that validation log loss is measured; the best weights are kept
@@ -69,6 +73,7 @@ class TrainConfig:
         checks = [
             (self.truncation in TRUNCATIONS, "truncation", f"one of {', '.join(TRUNCATIONS)}"),
             (self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}"),
+            (self.orders in ORDERS, "orders", f"one of {', '.join(ORDERS)}"),
             (self.epochs > 0, "epochs", "a number above 0"),
             (self.learning_rate > 0, "learning_rate", "a number above 0"),
             (0 < self.validation_share < 1, "validation_share", "between 0 and 1"),
@@ -90,18 +95,26 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as e:
-        raise UsageError(f"recipe {path} cannot be read ({e.strerror})", "", f"give a file, or one of {_shipped()}") from e
-    except yaml.YAMLError as e:
+        raise UsageError(
+            f"recipe {path} cannot be read ({e.strerror})", "", f"give a file, or one of {_shipped()}"
+        ) from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UsageError(f"recipe {path} is not YAML ({' '.join(str(e).split())[:120]})", "", "correct it") from e
     for item in overrides:
         name, eq, value = item.partition("=")
         if not eq:
             raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
-        place, *rest = name.split(".")
-        if rest:
-            data.setdefault(place, {})[".".join(rest)] = yaml.safe_load(value)
-        else:
-            data[place] = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise UsageError(f"--set {item}", "its value is not YAML", "correct it") from e
+        place, dot, rest = name.partition(".")
+        target = data.setdefault(place, {}) if dot and isinstance(data, dict) else data
+        if not isinstance(target, dict):
+            raise UsageError(
+                f"{path}: {target!r} at --set {item}", "names and values were expected", "correct the recipe"
+            )
+        target[rest or place] = parsed
     return _build(TrainConfig, data, str(path))
 
 
@@ -122,7 +135,9 @@ def _build(kind, data, where: str):
     hints = typing.get_type_hints(kind)
     unknown = sorted(str(k) for k in set(data) - set(known))
     if unknown:
-        raise UsageError(f"{where}: unknown key {', '.join(unknown)}", f"known: {', '.join(known)}", "remove or rename it")
+        raise UsageError(
+            f"{where}: unknown key {', '.join(unknown)}", f"known: {', '.join(known)}", "remove or rename it"
+        )
     return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in data.items()})
 
 
@@ -143,4 +158,10 @@ def _value(hint, value, where: str):
         return float(value)
     if type(value) is not origin:
         raise UsageError(f"{where}: {value!r}", f"a {origin.__name__} was expected", "correct the recipe")
+    if origin is list:
+        (item,) = typing.get_args(kind)
+        return [_value(item, v, where) for v in value]
+    if origin is dict:
+        name, item = typing.get_args(kind)
+        return {_value(name, k, where): _value(item, v, f"{where}.{k}") for k, v in value.items()}
     return value

@@ -4,14 +4,11 @@ Uses the same reader and renderer as scoring; knows no model.
 """
 
 import hashlib
-from dataclasses import dataclass
 
 from harness_plugin.errors import TrainError
-from harness_plugin.pairs import Pair, Winner
-from harness_plugin.prompt import Renderer, flat
+from harness_plugin.pairs import Pair, text_length
+from harness_plugin.prompt import Renderer
 from harness_plugin.train.config import Selection, TrainConfig
-
-LABELS = {Winner.MODEL_A: 0.0, Winner.MODEL_B: 1.0, Winner.TIE: 0.5}
 
 
 def draw(*parts) -> float:
@@ -20,25 +17,10 @@ def draw(*parts) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def soft_label(pair: Pair) -> float | None:
-    """Probability that B is preferred: `p_b` where present, else the winner with a tie as one half."""
-    if pair.p_b is not None:
-        return float(pair.p_b)
-    return LABELS.get(pair.winner)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One presentation of a pair: ids and the probability that the second-shown response is preferred."""
-
-    ids: tuple[int, ...]
-    label: float
-
-
 def split(pairs: list[Pair], config: TrainConfig) -> tuple[list[Pair], list[Pair]]:
     """(training, validation): every prompt is on one side, chosen by its content and the seed. Raises TrainError when a
     label is missing or a side is empty."""
-    unlabelled = [p.id for p in pairs if soft_label(p) is None]
+    unlabelled = [p.id for p in pairs if p.soft_label is None]
     if unlabelled:
         raise TrainError(
             f"{len(unlabelled)} of {len(pairs)} pairs have neither winner nor p_b (such as {unlabelled[0]})",
@@ -58,7 +40,7 @@ def split(pairs: list[Pair], config: TrainConfig) -> tuple[list[Pair], list[Pair
 def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
     """The pairs that the rule lets through, in an order drawn from content. `tokens(pair)` is a pair's full length."""
     kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
-    kept = [p for p in kept if abs(soft_label(p) - 0.5) >= rule.min_margin]
+    kept = [p for p in kept if abs(p.soft_label - 0.5) >= rule.min_margin]
     if rule.max_tokens:
         kept = [p for p in kept if tokens(p) <= rule.max_tokens]
     if rule.shorter_right is not None:
@@ -87,7 +69,7 @@ def _balance(pairs: list[Pair], share: float) -> list[Pair]:
     trained on them cannot win by length alone. Pairs without a preference or a length difference are left out."""
     by: dict[tuple[str, bool], list[Pair]] = {}
     for p in pairs:
-        gap = (len(flat(p.response_b)) - len(flat(p.response_a))) * (soft_label(p) - 0.5)
+        gap = (text_length(p.response_b) - text_length(p.response_a)) * (p.soft_label - 0.5)
         if gap:
             by.setdefault((str(p.meta.get("source", "")), gap < 0), []).append(p)
     chosen = set()
@@ -110,7 +92,12 @@ class Examples:
         return len(self.pairs)
 
     def __getitem__(self, i: int) -> dict:
-        pair = self.pairs[i]
-        turned = self.config.random_order and draw("order", self.config.seed, self.epoch, pair.key) < 0.5
-        label = soft_label(pair)
-        return {"input_ids": self._orders[i][turned], "labels": 1 - label if turned else label}
+        """One pair: `input_ids` and `labels` of its presentation, and in `turned` those of the exchanged one where the
+        recipe shows both."""
+        pair, config = self.pairs[i], self.config
+        label = pair.soft_label
+        views = [{"input_ids": ids, "labels": y} for ids, y in zip(self._orders[i], (label, 1 - label), strict=True)]
+        if config.orders == "both":
+            return {**views[0], "turned": views[1]}
+        turned = config.orders == "random" and draw("order", config.seed, self.epoch, pair.key) < 0.5
+        return views[turned]

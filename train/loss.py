@@ -5,7 +5,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Rows {"input_ids", "labels"} to tensors: ids (batch, longest) padded on the right with 0, mask, labels (batch,)."""
+    """Rows {"input_ids", "labels"}, each with the exchanged presentation in "turned" if the recipe shows both, to
+    tensors: ids and mask (batch, longest), padded on the right with 0; labels (batch,)."""
+    rows = [view for row in rows for view in (row, row.get("turned")) if view]
     width = max(len(r["input_ids"]) for r in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.long)

@@ -7,11 +7,11 @@ Knows nothing of pairs' files, batching or lm-eval. Heavy imports (torch, transf
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest
 from harness_plugin.model.spec import EMBEDDED, ModelSpec
 
-__all__ = ["EMBEDDED", "MANIFEST_FILE", "Manifest", "ModelSpec", "RewardModel", "load_model"]
+__all__ = ["EMBEDDED", "MANIFEST_FILE", "Manifest", "ModelSpec", "RewardModel", "load_model", "load_renderer"]
 
 
 def __getattr__(name: str):
-    if name in ("RewardModel", "load_model"):
+    if name in ("RewardModel", "load_model", "load_renderer"):
         from harness_plugin.model import load
 
         return getattr(load, name)

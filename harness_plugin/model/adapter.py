@@ -53,11 +53,15 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ModelError(f"{folder / CONFIG} cannot be read ({e})", "it says what the adapter is", "restore it") from e
     if kind[1] != "SEQ_CLS":
-        raise ModelError(f"{name}: task_type {kind[1]!r}", "a reward adapter is SEQ_CLS", "use an adapter trained for it")
+        raise ModelError(
+            f"{name}: task_type {kind[1]!r}", "a reward adapter is SEQ_CLS", "use an adapter trained for it"
+        )
     path, tensors = _tensors(folder, name, allow_pickle)
     _check_tensors(name, tensors)
     adapter = Adapter(folder, config, read_manifest(folder), tensors, file_sha256(path))
-    if adapter.num_labels not in (1, 3) or (adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels):
+    if adapter.num_labels not in (1, 3) or (
+        adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels
+    ):
         raise ModelError(
             f"{name}: a head of {adapter.num_labels} logits (manifest: {adapter.manifest.num_labels})",
             "a judge has one logit (positive: B) or three (A, B, tie)", "use such an adapter",
@@ -107,7 +111,9 @@ def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
 def _check_tensors(name: str, tensors: dict) -> None:
     broken = [k for k, v in tensors.items() if not v.isfinite().all()]
     if broken:
-        raise ModelError(f"{name}: NaN or infinity in {', '.join(broken[:3])}", "no score could come of it", "retrain it")
+        raise ModelError(
+            f"{name}: NaN or infinity in {', '.join(broken[:3])}", "no score could come of it", "retrain it"
+        )
     heads = [k for k in tensors if _is_head(k) and k.endswith("weight")]
     if not heads:
         raise ModelError(
@@ -129,7 +135,12 @@ def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
     if known and base_print:
         same = known == base_print
     else:
-        same = Path(name).is_dir() or not adapter.base_name or Path(adapter.base_name).is_dir() or _slug(name) == _slug(adapter.base_name)
+        same = (
+            Path(name).is_dir()
+            or not adapter.base_name
+            or Path(adapter.base_name).is_dir()
+            or _slug(name) == _slug(adapter.base_name)
+        )
     if not same:
         raise ModelError(
             f"base {name!r} but the adapter was trained on {adapter.base_name!r}",

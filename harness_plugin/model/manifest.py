@@ -42,7 +42,11 @@ class Manifest:
         return Calibration(float(self.calibration["temperature"]), float(self.calibration["tie_nu"]))
 
     def save(self, folder: Path) -> None:
-        data = {f.name: v for f, v in zip(fields(self), asdict(self).values(), strict=True) if f.metadata.get("stored", True)}
+        data = {
+            f.name: v
+            for f, v in zip(fields(self), asdict(self).values(), strict=True)
+            if f.metadata.get("stored", True)
+        }
         with atomic_write(Path(folder) / MANIFEST_FILE) as out:
             out.write(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
 
@@ -57,11 +61,15 @@ def read_manifest(folder: Path) -> Manifest:
         if not isinstance(data, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as e:
-        raise ModelError(f"{path} cannot be read ({e})", "it says how to use the adapter", "restore or delete it") from e
+        raise ModelError(
+            f"{path} cannot be read ({e})", "it says how to use the adapter", "restore or delete it"
+        ) from e
     known = {f.name for f in fields(Manifest) if f.metadata.get("stored", True)}
     unknown = sorted(set(data) - known)
     if unknown:
-        raise ModelError(f"{path}: unknown field {', '.join(unknown)}", "a newer version may have written it", "upgrade")
+        raise ModelError(
+            f"{path}: unknown field {', '.join(unknown)}", "a newer version may have written it", "upgrade"
+        )
     try:
         manifest = Manifest(**data)
         manifest.calibrated()
@@ -74,14 +82,16 @@ def read_manifest(folder: Path) -> Manifest:
 def _check(m: Manifest, path: Path) -> None:
     wrong = [
         (m.schema != 1, f"schema {m.schema!r}", "this version reads 1", "upgrade"),
-        (m.prompt_version != PROMPT_VERSION, f"prompt_version {m.prompt_version!r}", f"this version renders {PROMPT_VERSION}",
+        (m.prompt_version != PROMPT_VERSION, f"prompt_version {m.prompt_version!r}", f"here it is {PROMPT_VERSION}",
          "use the version it was trained with"),
-        (m.template != TEMPLATE, "another template", "scores would mean something else", "use the version it was trained with"),
+        (m.template != TEMPLATE, "another template", "its scores mean something else",
+         "use the version it was trained with"),
         (m.positive_means != POSITIVE_MEANS, f"positive_means {m.positive_means!r}", f"here it is {POSITIVE_MEANS!r}",
          "retrain or convert the adapter"),
-        (m.num_labels not in (1, 3), f"num_labels {m.num_labels!r}", "a head has 1 or 3 (A, B, tie)", "use such an adapter"),
+        (m.num_labels not in (1, 3), f"num_labels {m.num_labels!r}", "a head has 1 or 3 logits", "use such an adapter"),
         (m.truncation not in TRUNCATIONS, f"truncation {m.truncation!r}", "no such policy", f"one of {TRUNCATIONS}"),
-        (not isinstance(m.max_length, int) or m.max_length < 1, f"max_length {m.max_length!r}", "tokens", "a whole number"),
+        (not isinstance(m.max_length, int) or m.max_length < 1, f"max_length {m.max_length!r}", "no such length",
+         "a whole number"),
     ]  # fmt: skip
     for bad, found, why, do in wrong:
         if bad:

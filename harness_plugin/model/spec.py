@@ -5,7 +5,9 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 
-EMBEDDED = "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
+EMBEDDED = (
+    "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
+)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -40,7 +42,9 @@ class ModelSpec:
         known = {f.name: f.type for f in fields(cls)}
         unknown = sorted(set(args) - set(known))
         if unknown:
-            raise UsageError(f"unknown model argument {', '.join(unknown)}", f"known ones: {', '.join(known)}", "remove it")
+            raise UsageError(
+                f"unknown model argument {', '.join(unknown)}", f"known ones: {', '.join(known)}", "remove it"
+            )
         return cls(**{k: cast(k, v, str(known[k])) for k, v in args.items() if v is not None})
 
 

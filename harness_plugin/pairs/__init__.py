@@ -6,7 +6,7 @@ together, `outputs` reads files that hold one model's answers. Nothing here know
 importing it imports nothing but the standard library.
 """
 
-from harness_plugin.pairs.core import FIELDS, Pair, Text, Winner, content_id
+from harness_plugin.pairs.core import FIELDS, Pair, Text, Winner, content_id, text_length
 from harness_plugin.pairs.files import atomic_write
 from harness_plugin.pairs.formats import FORMATS, detect_format
 from harness_plugin.pairs.outputs import Output, read_outputs
@@ -28,5 +28,6 @@ __all__ = [
     "pairs_from_rows",
     "read_outputs",
     "read_pairs",
+    "text_length",
     "write_pairs",
 ]

@@ -77,6 +77,11 @@ def checked_text(name: str, value: Any) -> Text:
     return turns if len(turns) > 1 else turns[0]
 
 
+def text_length(text: Text) -> int:
+    """Characters of a field; a conversation's is the sum of its turns."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
+
+
 def refuse_surrogates(name: str, text: str) -> None:
     """Raises DataError for text that has half of a surrogate pair, which UTF-8 and so tokenizers cannot hold."""
     try:
@@ -187,6 +192,22 @@ class Pair:
     def prompt_key(self) -> str:
         """Content id of the prompt alone: pairs that share it form one cluster."""
         return content_id(self.prompt)
+
+    @property
+    def target(self) -> tuple[float, float, float] | None:
+        """Probabilities of A, B and tie that the label stands for: the winner where known, else `p_b` shared between
+        the sides; None without a label."""
+        if self.winner is not None:
+            return tuple(float(self.winner is w) for w in Winner)
+        return None if self.p_b is None else (1.0 - self.p_b, self.p_b, 0.0)
+
+    @property
+    def soft_label(self) -> float | None:
+        """Probability that B is preferred: `p_b` where known, else the winner, a tie being one half; None without."""
+        if self.p_b is not None or self.winner is None:
+            return self.p_b
+        _, b, tie = self.target
+        return b + tie / 2
 
     def swap(self) -> "Pair":
         """The same battle with the sides exchanged: responses, models, winner and `p_b`. Its own inverse."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, HarnessError
-from harness_plugin.pairs import Pair, Text, Winner, pairs_from_rows, read_pairs
+from harness_plugin.pairs import Pair, Text, Winner, pairs_from_rows, read_pairs, text_length
 from harness_plugin.taskdocs.categories import KNOWN
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -122,8 +122,8 @@ def _document(pair: Pair, swapped: bool, by_category: bool) -> dict[str, Any]:
         "winner": winner.value,
         "category": pair.category,
         "prompt_key": pair.prompt_key,
-        "length_a": sum(map(len, _turns(pair.response_a))),
-        "length_b": sum(map(len, _turns(pair.response_b))),
+        "length_a": text_length(pair.response_a),
+        "length_b": text_length(pair.response_b),
         "p_b": pair.p_b,
         "by_category": by_category,
     }

@@ -1,0 +1,47 @@
+"""`arena-rm calibrate`: temperature and tie mass for an adapter, from labelled pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
+from harness_plugin.errors import DataError, UsageError
+
+
+@click.command("calibrate")
+@click.argument("adapter")
+@click.argument("file", type=click.Path(allow_dash=True))
+@model_options
+@pair_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for arena_rm.json [default: the adapter's own].")
+def command(adapter, file, spec, read, out):
+    """Fit temperature and tie mass of ADAPTER on the labelled pairs of FILE, by maximum likelihood, and write them to
+    its arena_rm.json. The pairs should be none that the adapter was trained on."""
+    log_to_stderr()
+    if out is None and not Path(adapter).is_dir():
+        raise UsageError(f"{adapter} is no folder here", "the manifest needs a place", "say --out FOLDER")
+    pairs = [p for p in read(file) if p.target is not None]
+    if len(pairs) < 2:
+        raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
+    from harness_plugin.engine import Engine
+    from harness_plugin.model import load_model
+    from harness_plugin.outcome import Calibration, calibration_loss, fit_calibration
+    from harness_plugin.scoring import outcomes_of, score_pairs
+
+    model = load_model(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
+    if model.num_labels != 1:
+        raise UsageError(
+            f"{adapter} has {model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
+        )
+    s = outcomes_of(list(score_pairs(Engine(model), model.renderer, pairs)), Calibration()).s
+    target = [p.target for p in pairs]
+    fitted = fit_calibration(s, target)
+    before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))
+    entry = {"temperature": fitted.temperature, "tie_nu": fitted.tie_nu, "n": len(pairs),
+             "log_loss_at_temperature_1": round(before, 5), "log_loss": round(after, 5)}  # fmt: skip
+    folder = Path(out or adapter)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(model.manifest, calibration=entry, found=True).save(folder)
+    click.echo(f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
+               f"log loss {before:.4f} at temperature 1, {after:.4f} now")  # fmt: skip

@@ -1,0 +1,122 @@
+"""`arena-rm score`: a file of pairs to one JSON line per pair."""
+
+import json
+from pathlib import Path
+
+import click
+
+from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
+
+
+@click.command("score")
+@click.argument("file", type=click.Path(allow_dash=True))
+@model_options
+@pair_options
+@click.option("--order", type=click.Choice(["ab", "both"]), default="both", show_default=True,
+              help="Present A first only, or both orders and average.")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write here; a killed run continues [default: stdout]."
+)
+def command(file, spec, read, order, batch_size, output):
+    """Score every pair of FILE (- for stdin) and write one JSON line each, in input order.
+
+    Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
+    winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
+    """
+    log_to_stderr()
+    pairs = read(file)
+    from harness_plugin.engine import Engine
+    from harness_plugin.model import load_model
+    from harness_plugin.scoring import Journal, identity_hash, output_row, score_pairs, score_row
+
+    model = load_model(spec)
+    engine = Engine(model, batch_size)
+    identity = {**model.identity, "order": order, "temperature": model.calibration.temperature,
+                "tie_nu": model.calibration.tie_nu}  # fmt: skip
+    judge = identity_hash(identity)
+    rows: dict[str, dict] = {}
+
+    def run(todo, keep):
+        from tqdm import tqdm
+
+        with tqdm(total=len(todo), desc="Scoring pairs", unit="pair", disable=None) as bar:
+            for scored in score_pairs(engine, model.renderer, todo, order, bar.update):
+                keep(score_row(scored, model.calibration))
+
+    if output is None:
+        stream = iter(pairs)
+
+        def keep(row):
+            rows[row["key"]] = row
+            click.echo(json.dumps(output_row(next(stream), row, judge), ensure_ascii=False))
+
+        run(pairs, keep)
+    else:
+        with Journal(output, identity) as journal:
+            if journal.rows:
+                click.echo(f"continuing: {len(journal.rows)} pairs were scored before", err=True)
+            run(_missing(pairs, journal.rows), journal.add)
+            journal.finish(pairs, judge)
+            rows = journal.rows
+    if pairs:
+        summarize(pairs, [rows[p.key] for p in pairs], model)
+
+
+def _missing(pairs, done):
+    """Each distinct pair that has no row yet."""
+    return list({p.key: p for p in pairs if p.key not in done}.values())
+
+
+def summarize(pairs, rows, model) -> None:
+    """Truncation, and metrics where winners are known, to stderr."""
+    cut = sum(row["truncated"] for row in rows)
+    click.echo(
+        f"{len(rows)} pairs, {cut} cut to {model.renderer.max_length} tokens ({model.renderer.truncation})", err=True
+    )
+    known = [i for i, p in enumerate(pairs) if p.winner is not None]
+    if not known:
+        return
+    click.echo(table(*metrics(pairs, rows, known, model.calibration.temperature)), err=True)
+    whole = [i for i in known if not rows[i]["truncated"]]
+    if cut and whole:
+        click.echo(f"without the pairs that were cut ({len(whole)} left):", err=True)
+        click.echo(table(*metrics(pairs, rows, whole, model.calibration.temperature), brief=True), err=True)
+
+
+def metrics(pairs, rows, where, temperature):
+    """(`stats.preference_metrics`, accuracies by category) of the rows at `where`; biases in calibrated logits."""
+    import numpy as np
+
+    from harness_plugin.pairs import Winner, text_length
+    from harness_plugin.stats import category_accuracies, preference_metrics
+
+    chosen, scored = [pairs[i] for i in where], [rows[i] for i in where]
+    scale = temperature if isinstance(scored[0]["z_ab"], float) else 1.0  # three logits are calibrated already
+    s = np.array([r["score"] for r in scored]) / scale
+    winners = [list(Winner).index(p.winner) for p in chosen]
+    clusters = [p.prompt_key for p in chosen]
+    both = scored[0]["position_bias"] is not None
+    bias = np.array([r["position_bias"] for r in scored]) / scale if both else None
+    found = preference_metrics(
+        s, winners, bias=bias, probabilities=np.array([(r["p_a"], r["p_b"], r["p_tie"]) for r in scored]),
+        lengths_a=[text_length(p.response_a) for p in chosen], lengths_b=[text_length(p.response_b) for p in chosen],
+        clusters=clusters,
+    )  # fmt: skip
+    return found, category_accuracies(s, winners, [p.category for p in chosen], clusters)
+
+
+def table(found, by_category, brief: bool = False) -> str:
+    """Metrics as aligned lines: value, 95% interval, n."""
+    names = ("acc", "longer_wins", "acc_length_balanced", "log_loss") if brief else list(found)
+    lines = [_line(name, found[name]) for name in names if not name.startswith("n_")]
+    if not brief and len(by_category) <= 20:
+        lines += [_line(f"acc {name}", e) for name, e in by_category.items()]
+    return "\n".join(lines)
+
+
+def _line(name, e) -> str:
+    if e.value != e.value:
+        reason = " (no calibration: run with --tie-nu)" if name in ("acc_3way", "log_loss", "brier") else ""
+        return f"  {name:<22} -{reason}"
+    return f"  {name:<22} {e.value:7.4f}  [{e.low:.4f}, {e.high:.4f}]  n={e.n}"

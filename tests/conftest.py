@@ -1,0 +1,85 @@
+"""What all tests share: the package as it stands in the checkout or as it is installed, no network, tiny models."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_HOME = os.environ.get("ARENA_RM_HOME")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+try:
+    import harness_plugin.train
+except ImportError:  # nothing is installed: the folders beside harness_plugin are found where they stand
+    sys.path.insert(0, str(ROOT))
+    import harness_plugin
+
+    harness_plugin.__path__.append(str(ROOT))
+    import harness_plugin.tasks
+    import harness_plugin.train
+
+import tiny  # noqa: E402 - it needs the package
+
+
+def pytest_report_header():
+    return f"harness_plugin: {harness_plugin.__file__}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_real_home(tmp_path_factory):
+    """Converted weights and caches go to a folder of this run; the fixture `real_home` asks for the user's own."""
+    os.environ["ARENA_RM_HOME"] = str(tmp_path_factory.mktemp("arena_rm_home"))
+
+
+@pytest.fixture
+def real_home(monkeypatch):
+    """The user's own folder of converted weights: making the real embedded base anew takes a minute."""
+    if REAL_HOME:
+        monkeypatch.setenv("ARENA_RM_HOME", REAL_HOME)
+    else:
+        monkeypatch.delenv("ARENA_RM_HOME")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """tiny_base(kind) -> folder of a random Gemma of that kind (see `tiny.KINDS`) with its tokenizer; read only."""
+    return tiny.Bases(tmp_path_factory.mktemp("tiny_base"))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_base, tmp_path_factory):
+    """tiny_adapter(kind, manifest=False, num_labels=1, seed=1) -> folder of an adapter with the card's settings on
+    tiny_base(kind), its weights random and none of them zero; with arena_rm.json on request; read only."""
+    return tiny.Adapters(tiny_base, tmp_path_factory.mktemp("tiny_adapter"))
+
+
+@pytest.fixture
+def tiny_spec(tiny_base, tiny_adapter):
+    """tiny_spec(kind="gemma", **changes) -> a ModelSpec of a tiny judge on the CPU in float32."""
+    from harness_plugin.model import ModelSpec
+
+    def made(kind="gemma", **changes):
+        names = {"pretrained": str(tiny_base(kind)), "peft": str(tiny_adapter(kind))}
+        return ModelSpec(**names | {"dtype": "float32", "device": "cpu"} | changes)
+
+    return made
+
+
+@pytest.fixture
+def adapter_copy(tiny_adapter, tmp_path):
+    """adapter_copy(kind="gemma", manifest=False, num_labels=1) -> a copy of a tiny adapter that the test may damage."""
+
+    def copied(kind="gemma", **options):
+        return shutil.copytree(tiny_adapter(kind, **options), tmp_path / "adapter")
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    """Some twenty pairs: short and long, of several turns, and with text that is hard on a tokenizer."""
+    return tiny.pairs()

