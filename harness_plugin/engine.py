@@ -27,8 +27,7 @@ class Engine:
     def logits(self, sequences: Sequence[Sequence[int]], done: Callable[[int], None] | None = None) -> np.ndarray:
         """Logits of shape (n, num_labels), float64, in the order given. `done(k)` is called after each k sequences.
 
-        Raises ScoreError naming the positions of non-finite logits, and MemoryError-like trouble only when a single
-        sequence does not fit.
+        Raises ScoreError naming the positions of non-finite logits, or when a single sequence does not fit.
         """
         out = np.full((len(sequences), self.model.num_labels), np.nan)
         seen = 0
@@ -54,7 +53,11 @@ class Engine:
                 part = self._forward([sequences[i] for i in index])
             except torch.OutOfMemoryError:
                 if len(index) == 1:
-                    raise
+                    width = len(sequences[index[0]])
+                    raise ScoreError(
+                        f"out of memory on one sequence of {width} tokens", "nothing is left to make smaller",
+                        "lower max_length or use a device with more memory",
+                    ) from None  # fmt: skip
                 self.budget = max(1, self.budget // 2)
                 log.warning("arena_rm: out of memory; batches of at most %d tokens from here", self.budget)
                 torch.cuda.empty_cache()
@@ -90,5 +93,5 @@ class Engine:
             f"non-finite logits in {len(rows)} sequences", cause,
             "get the weights again" if broken else "use dtype=bfloat16 or float32",
         )  # fmt: skip
-        error.rows = [int(r) for r in rows]
+        error.rows = tuple(int(r) for r in rows)
         return error

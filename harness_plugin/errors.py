@@ -31,7 +31,10 @@ class ModelError(ArenaError):
 
 
 class ScoreError(ArenaError):
-    """Logits that are not numbers: the run stops and the rows are named, no verdict is made up."""
+    """Sequences that cannot be scored: the run stops, no verdict is made up. `rows`: the positions of non-finite
+    logits among the sequences."""
+
+    rows: tuple[int, ...] = ()
 
 
 class TrainError(ArenaError):

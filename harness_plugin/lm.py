@@ -43,7 +43,8 @@ class ArenaRM(LM):
         if order not in ORDERS:
             raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
         self.order = order
-        self.accelerator = _accelerator()
+        self.accelerator = _accelerator(on_cpu=str(args.get("device")) == "cpu")
+        self.counts = {"presentations": 0, "cut": 0}  # of this process
         self._rank = self.accelerator.process_index if self.accelerator else 0
         self._world_size = self.accelerator.num_processes if self.accelerator else 1
         args["device"] = self._own_device(args.get("device"))
@@ -73,7 +74,9 @@ class ArenaRM(LM):
                 log.info("arena_rm: no CUDA here, so the CPU instead of %s", asked)
                 return "cpu"
             return asked
-        return f"cuda:{self.accelerator.local_process_index}" if self.accelerator else asked
+        if self.accelerator and asked != "cpu":
+            return f"cuda:{self.accelerator.local_process_index}"
+        return asked
 
     # -- the host's requests ---------------------------------------------------------------------------------------
 
@@ -96,6 +99,7 @@ class ArenaRM(LM):
                 for i in wanted[scored.pair.key]:
                     out[i] = row[choices[i]]
                     self.cache_hook.add_partial("loglikelihood", requests[i].args, out[i])
+        self.counts = {"presentations": self.counts["presentations"] + len(distinct), "cut": self.counts["cut"] + cut}
         if cut:
             log.warning("arena_rm: %d of %d presentations were cut to %d tokens", cut, len(distinct),
                         self.model.renderer.max_length)  # fmt: skip
@@ -155,8 +159,8 @@ class ArenaRM(LM):
     # -- identity: results files and caches -------------------------------------------------------------------------
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the host writes into the results' config: everything that decides a score."""
-        return {"arena_rm": self.identity}
+        """What the host writes into the results' config: everything that decides a score, and how much was cut."""
+        return {"arena_rm": {**self.identity, **self.counts}}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -224,7 +228,7 @@ def _batch_size(asked: int | str, most: int | str | None) -> int | None:
     return None if size == 1 else size
 
 
-def _accelerator():
+def _accelerator(on_cpu: bool):
     """Accelerate's view of the processes when there are several, else None. `cpu=True` without CUDA: left out, each
     process would take itself for the only one. The long timeout lets a slow rank arrive at the gather."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -232,7 +236,7 @@ def _accelerator():
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     patient = InitProcessGroupKwargs(timeout=timedelta(weeks=52))
-    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
+    return Accelerator(cpu=on_cpu or not torch.cuda.is_available(), kwargs_handlers=[patient])
 
 
 def _first_in_turn(accelerator):

@@ -105,6 +105,8 @@ def fit_calibration(s, target) -> Calibration:
     smooth and has a single minimum in each. With no tie mass in `target`, nu is 0.
     """
     s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if not np.isfinite(s).all():
+        raise DataError("logits that are not finite", "a calibration of them would be made up", "score them again")
     if len(s) < 2 or target.shape != (len(s), 3):
         raise DataError(
             f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"

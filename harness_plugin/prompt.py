@@ -30,16 +30,18 @@ class Kept:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids of one presentation of a pair, and what was kept of each field."""
+    """Token ids of one presentation of a pair, what was kept of each field, and whether the template itself was cut
+    (which only the card's cut can do)."""
 
     ids: tuple[int, ...]
     prompt: Kept
     response_a: Kept
     response_b: Kept
+    frame_cut: bool = False
 
     @property
     def truncated(self) -> bool:
-        return any(k.kept < k.original for k in (self.prompt, self.response_a, self.response_b))
+        return self.frame_cut or any(k.kept < k.original for k in (self.prompt, self.response_a, self.response_b))
 
 
 def flat(text: Text) -> str:
@@ -72,7 +74,7 @@ class Renderer:
 
     `max_length` counts all ids, BOS included. `truncation`: "budget" shares the length out between the fields,
     "card" cuts the whole on the right as the card's snippet does. Raises UsageError for settings that cannot work and
-    ModelError for a tokenizer without character offsets or BOS.
+    ModelError for a tokenizer without character offsets.
     """
 
     def __init__(self, tokenizer, max_length: int = MAX_LENGTH, truncation: str = "budget"):
@@ -150,7 +152,8 @@ class Renderer:
         except (UnicodeEncodeError, TypeError) as e:
             raise DataError("text that is not valid Unicode", str(e), "remove lone surrogates") from e
         ids, after = list(enc.input_ids), self._specials[1]
-        if len(ids) > self.max_length:
+        over = len(ids) > self.max_length
+        if over:
             ids = ids[: self.max_length - len(after)] + after
         start = TEMPLATE.index("{prompt}")
         kept = []
@@ -163,7 +166,7 @@ class Renderer:
             mine = [i for i, (_, stop) in enumerate(enc.offset_mapping) if start < stop <= end]
             kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))
             start = end + len(gap)
-        return Rendered(tuple(ids), *kept)
+        return Rendered(tuple(ids), *kept, frame_cut=over)
 
 
 def cut(turns: list[list[int]], budget: int) -> list[int]:

@@ -19,7 +19,9 @@ from harness_plugin.pairs import Pair, atomic_write
 
 ORDERS = ("ab", "both")
 FIELDS = ("prompt", "response_a", "response_b")
-CHUNK = 512  # pairs rendered, sorted and scored together; what a killed run can lose
+CHUNK = (
+    32  # pairs rendered, sorted and scored together: what a killed run can lose; more fills batches no better on a CPU
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,20 @@ class Scored:
     kept: dict[str, tuple[int, int]]
 
 
+class _Tally:
+    """Presentations done, which are fractions of a pair, told onwards as whole pairs."""
+
+    def __init__(self, done: Callable[[int], None]):
+        self.done, self.rest = done, 0.0
+
+    def add(self, share: float) -> None:
+        self.rest += share
+        whole = int(self.rest + 1e-6)
+        if whole:
+            self.rest -= whole
+            self.done(whole)
+
+
 def score_pairs(
     engine, renderer, pairs: list[Pair], order: str = "both", done: Callable[[int], None] | None = None
 ) -> Iterator[Scored]:
@@ -42,6 +58,7 @@ def score_pairs(
     scored once. `done(k)` is called as k more pairs finish. Raises ScoreError naming pairs with non-finite logits."""
     if order not in ORDERS:
         raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
+    tally = _Tally(done or (lambda k: None))
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
         rendered = [renderer.render_orders(p, both=order == "both") for p in part]
@@ -49,13 +66,12 @@ def score_pairs(
         where = {ids: i for i, ids in enumerate(unique)}
         share = len(part) / len(unique)
         try:
-            z = engine.logits(unique, (lambda k, share=share: done(k * share)) if done else None)
+            z = engine.logits(unique, lambda k, share=share: tally.add(k * share))
         except ScoreError as e:
             bad = {unique[i] for i in e.rows}
             names = [p.id for p, views in zip(part, rendered, strict=True) if any(v.ids in bad for v in views)]
-            raise ScoreError(
-                f"{e.found}: pairs {', '.join(names[:5])}{' ...' if names[5:] else ''}", e.why, e.do
-            ) from e
+            more = f" and {len(names) - 5} more" if names[5:] else ""
+            raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{more}", e.why, e.do) from e
         for pair, views in zip(part, rendered, strict=True):
             logits = [tuple(map(float, z[where[v.ids]])) for v in views]
             yield Scored(
@@ -97,6 +113,9 @@ def output_row(pair: Pair, row: dict, judge: str) -> dict:
 
 
 def identity_hash(identity: dict) -> str:
+    """A short hash of what decides a score; names do not count where the weights themselves are identified."""
+    known = {"base": "base_fingerprint", "adapter": "adapter_sha256"}
+    identity = {k: v for k, v in identity.items() if not identity.get(known.get(k, ""))}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -135,25 +154,36 @@ class Journal:
             raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o") from e
 
     def _load(self) -> None:
+        """Reads what an earlier run left. Only an unterminated last line, which was being written when that run was
+        killed, is cut off; anything else that is not ours is refused."""
         self._file.seek(0)
         good = 0
-        for line in self._file:
-            try:
-                row = json.loads(line)
-                if not line.endswith(b"\n"):
-                    break
-            except ValueError:
-                break  # the line that was being written when the run was killed
-            if good == 0 and row.get("header") != self.header:
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            row = self._parsed(line, number)
+            if number == 1 and row.get("header") != self.header:
                 raise DataError(
-                    f"{self.part} was begun with other settings ({_difference(row.get('header') or {}, self.header)})",
+                    f"{self.part} was begun with other settings ({_difference(row['header'], self.header)})",
                     "its scores cannot be continued", "delete it to start afresh, or repeat the first command",
                 )  # fmt: skip
-            if good:
+            if number > 1:
                 self.rows[row["key"]] = row
             good += len(line)
         self._file.truncate(good)
         self._file.seek(good)
+
+    def _parsed(self, line: bytes, number: int) -> dict:
+        try:
+            row = json.loads(line)
+            if isinstance(row["header" if number == 1 else "key"], dict if number == 1 else str):
+                return row
+            raise ValueError("neither a header nor a record")
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"{self.part} line {number} is not from a run of `arena-rm score`", "it would be overwritten",
+                "move it away, or choose another -o",
+            ) from e  # fmt: skip
 
     def _write(self, row: dict) -> None:
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")

@@ -153,9 +153,9 @@ def test_out_of_memory_halves_the_batches_and_changes_no_score(judge, sequences,
     assert all(rows * width <= 700 for rows, width in spy.shapes[before:]), "what was learned stays"
 
 
-def test_one_sequence_that_does_not_fit_alone_ends_the_run(judge, sequences):
+def test_one_sequence_that_does_not_fit_alone_ends_the_run_in_one_line(judge, sequences):
     _, model = watched(judge("gemma"), most=400)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ScoreError, match="out of memory on one sequence"):
         Engine(model).logits(sequences)
 
 

@@ -23,7 +23,7 @@ def test_the_manifest_decides_what_the_user_does_not(tiny_spec, tiny_adapter):
     peft = str(tiny_adapter("gemma", manifest=True))
     model = load_model(tiny_spec(peft=peft))
     assert model.renderer.truncation == "budget" and model.renderer.max_length == 512
-    assert model.calibration == Calibration(1.5, 0.5) and model.calibrated
+    assert model.calibration == Calibration(1.5, 0.5)
     model = load_model(tiny_spec(peft=peft, truncation="card", max_length=128, temperature=2.0, tie_nu=0.0))
     assert model.renderer.truncation == "card" and model.renderer.max_length == 128
     assert model.calibration == Calibration(2.0, 0.0)
@@ -32,9 +32,8 @@ def test_the_manifest_decides_what_the_user_does_not(tiny_spec, tiny_adapter):
 def test_a_folder_without_a_manifest_has_the_cards_settings_and_the_log_says_so(tiny_spec, caplog):
     caplog.set_level(logging.INFO, "lm_eval.arena_rm")
     model = load_model(tiny_spec())
-    assert not model.manifest.found and not model.calibrated and model.calibration == Calibration(1.0, 0.0)
+    assert not model.manifest.found and model.calibration == Calibration(1.0, 0.0)
     assert "no arena_rm.json" in caplog.text and "'truncation': 'card'" in caplog.text
-    assert not load_model(tiny_spec(temperature=2.0)).calibrated and load_model(tiny_spec(tie_nu=0.3)).calibrated
 
 
 def test_the_renderer_can_be_had_without_the_weights(tiny_spec, tiny_adapter, pairs):

@@ -225,6 +225,14 @@ def test_a_killed_run_continues_and_ends_with_the_same_file(tmp_path, pairs, row
     assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+def test_a_run_killed_twice_keeps_what_both_had_written(tmp_path, pairs, rows):
+    killed(tmp_path / "out", rows, 3, tail=b'{"key": "ha')
+    with Journal(tmp_path / "out", HEADER) as journal:
+        for row in rows[3:9]:
+            journal.add(row)
+    assert run(tmp_path / "out", pairs, rows) == len(rows) - 9
+
+
 def test_a_run_killed_in_its_first_line_starts_afresh(tmp_path, pairs, rows):
     (tmp_path / "out.part").write_bytes(b'{"header": {"ju')
     assert run(tmp_path / "out", pairs, rows) == len(rows)

@@ -185,7 +185,7 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
     for factor in (0.9, 1.1):
         assert three_way(fitted["temperature"] * factor, fitted["tie_nu"]) > best
         assert three_way(fitted["temperature"], fitted["tie_nu"] * factor) > best
-    assert model.calibrated and model.calibration.tie_nu == manifest.calibration["tie_nu"]
+    assert model.calibration.tie_nu == manifest.calibration["tie_nu"]
 
 
 def test_the_same_recipe_and_data_give_the_same_weights(tiny_base, data, tmp_path):

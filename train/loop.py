@@ -6,25 +6,25 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
-from harness_plugin.engine import Engine
 from harness_plugin.errors import TrainError, UsageError
-from harness_plugin.model import EMBEDDED, Manifest, ModelSpec, load_model
+from harness_plugin.model import EMBEDDED, Manifest
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.embedded import BASE_NAME, embedded_base
 from harness_plugin.model.fingerprint import file_sha256, fingerprint
 from harness_plugin.model.load import load_base, load_tokenizer, quiet_transformers
-from harness_plugin.outcome import combine, fit_calibration
-from harness_plugin.pairs import Pair, atomic_write, read_pairs, text_length
+from harness_plugin.pairs import Pair, atomic_write, read_pairs
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples, select, split
+from harness_plugin.train.measure import measure
 from harness_plugin.train.trainer import make_trainer
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -32,45 +32,96 @@ log = logging.getLogger("lm_eval.arena_rm")
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 
-def train(config: TrainConfig, files: list[str], out: Path, device: str | None = None) -> Manifest:
+def read(file: str) -> list[Pair]:
+    """The pairs of a file whose format its columns tell."""
+    return read_pairs(file).pairs
+
+
+def train(config: TrainConfig, files: list[str], out: Path, device: str | None = None, read=read) -> Manifest:
     """Trains an adapter and writes it to `out`, which must not exist; returns its manifest.
 
-    The folder appears only when it is whole. Checkpoints live beside it in `out`.part until then.
+    `read` turns a file's name into its pairs. The folder appears only when it is whole; checkpoints live beside it in
+    `out`.part until then.
     """
     if out.exists():
         raise UsageError(f"{out} exists", "an adapter is never overwritten", "choose another -o or move it away")
-    chosen = choose_device(device)
-    if config.precision == "float16" and chosen.type == "cpu":
-        raise UsageError("precision: float16 on a CPU", "it has no float16 training", "use --set precision=bfloat16")
-    base = str(embedded_base()) if config.base == EMBEDDED else config.base
+    place = _check_device(config, device)
+    name, base = _base(config)
     renderer = Renderer(load_tokenizer(base, revision=config.revision), config.max_length, config.truncation)
-    training, validation, used = prepare(config, files, renderer)
+    training, validation, used = prepare(config, files, renderer, read)
     facts = {
         "recipe": config.to_dict(), "files": used, "pairs": len(training), "validation_pairs": len(validation),
     }  # fmt: skip
     work = out.with_name(out.name + ".part")
-    checkpoint = _begin(work, facts)
-    network = build(config, base)
-    sets = [Examples(part, renderer, config) for part in (training, validation)]
-    log.info(
-        "arena_rm: training on %d pairs, %d cut; validating on %d", len(training), sets[0].truncated, len(validation)
-    )
-    trainer = make_trainer(config, network, *sets, work, chosen)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    _refuse_broken(network)
-    final = work / "adapter"
-    _save(network, config, final)
-    manifest = Manifest(
-        base=BASE_NAME if config.base == EMBEDDED else config.base, base_revision=config.revision,
-        base_fingerprint=fingerprint(base), max_length=config.max_length, truncation=config.truncation,
-        training={**facts, "log": _history(trainer)}, versions={name: version(name) for name in LIBRARIES},
-    )  # fmt: skip
-    manifest.save(final)
-    manifest = measure(manifest, final, config, validation, device)
-    manifest.save(final)
-    shutil.move(str(final), str(out))
-    shutil.rmtree(work)
+    with _only_one(work):
+        checkpoint = _begin(work, facts)
+        examples = [Examples(part, renderer, config) for part in (training, validation)]
+        log.info("arena_rm: training on %d pairs, %d of them cut; validating on %d",
+                 len(training), examples[0].truncated, len(validation))  # fmt: skip
+        network, history = _fit(config, base, examples, work, place, checkpoint)
+        final = work / "adapter"
+        _save(network, name, config, final)
+        manifest = Manifest(
+            base=name, base_revision=config.revision, base_fingerprint=fingerprint(base),
+            max_length=config.max_length, truncation=config.truncation,
+            training={**facts, "log": history}, versions={lib: version(lib) for lib in LIBRARIES},
+        )  # fmt: skip
+        manifest.save(final)
+        manifest = measure(manifest, final, validation, device)
+        manifest.save(final)
+        shutil.move(str(final), str(out))
+        shutil.rmtree(work)
     return manifest
+
+
+def _check_device(config: TrainConfig, device: str | None) -> torch.device:
+    place = choose_device(device)
+    if place.type not in ("cpu", "cuda"):
+        raise UsageError(f"training on {place.type}", "it was never tried", "use --device cpu or cuda")
+    if config.precision == "float16" and place.type == "cpu":
+        raise UsageError("precision: float16 on a CPU", "it has no float16 training", "use --set precision=bfloat16")
+    return place
+
+
+def _base(config: TrainConfig) -> tuple[str, str]:
+    """(the base's name for the adapter's config, what transformers loads); a folder's name is its absolute path."""
+    if config.base == EMBEDDED:
+        return BASE_NAME, str(embedded_base())
+    base = str(Path(config.base).resolve()) if Path(config.base).is_dir() else config.base
+    return base, base
+
+
+def _fit(
+    config: TrainConfig, base: str, examples: list[Examples], work: Path, place: torch.device, checkpoint: str | None
+):
+    """(the trained network, the history of losses)."""
+    try:
+        network = build(config, base)
+        trainer = make_trainer(config, network, *examples, work, place)
+    except ValueError as e:  # peft's and transformers' own checks of what the recipe passes on to them
+        raise UsageError(f"the recipe cannot be run ({e})", "", "correct it") from e
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except torch.OutOfMemoryError as e:
+        raise TrainError("out of memory", "a batch does not fit", "lower batch_size, raise accumulation") from e
+    _refuse_broken(network)
+    return network, _history(trainer)
+
+
+@contextmanager
+def _only_one(work: Path):
+    """Refuses a second run into the same folder while the first is alive."""
+    lock = FileLock(f"{work}.lock")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        raise UsageError(f"{work} is in use", "another run is writing it", "wait, or choose another -o") from e
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _begin(work: Path, facts: dict) -> str | None:
@@ -87,22 +138,32 @@ def _begin(work: Path, facts: dict) -> str | None:
         checkpoint = get_last_checkpoint(str(work))
         log.info("arena_rm: continuing from %s", checkpoint or "the start")
         return checkpoint
+    if work.exists() and any(work.iterdir()):
+        raise UsageError(f"{work} is not empty", "the run would work and clean up there", "move it away")
     work.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as f:
         f.write(json.dumps(facts))
     return None
 
 
-def prepare(config: TrainConfig, files: list[str], renderer: Renderer) -> tuple[list[Pair], list[Pair], list[dict]]:
+def prepare(
+    config: TrainConfig, files: list[str], renderer: Renderer, read=read
+) -> tuple[list[Pair], list[Pair], list[dict]]:
     """(training pairs, validation pairs, what each file was), read, split by prompt, then selected."""
     pairs, used = [], []
     for name in files:
-        found = read_pairs(name).pairs
+        if name == "-":
+            raise UsageError(
+                "--data -", "the data's hash goes into the manifest, so it must be a file", "save it first"
+            )
+        found = read(name)
         used.append({"name": Path(name).name, "sha256": file_sha256(Path(name)), "pairs": len(found)})
         pairs += found
     training, validation = split(pairs, config)
     if len(validation) < 2:
-        raise TrainError("1 validation pair", "a calibration is fitted on them", "give more data or another share")
+        raise TrainError(
+            f"{len(validation)} validation pair", "a calibration is fitted on them", "give more data or another share"
+        )
     unlimited = replace_length(renderer, 10**9)
 
     def tokens(pair: Pair) -> int:
@@ -143,9 +204,9 @@ def _refuse_broken(network) -> None:
         raise TrainError(f"{broken[0]} is not finite after training", "no score could come of it", "lower the rate")
 
 
-def _save(network, config: TrainConfig, folder: Path) -> None:
+def _save(network, base_name: str, config: TrainConfig, folder: Path) -> None:
     for peft_config in network.peft_config.values():
-        peft_config.base_model_name_or_path = BASE_NAME if config.base == EMBEDDED else config.base
+        peft_config.base_model_name_or_path = base_name
         peft_config.revision = config.revision
         peft_config.modules_to_save = list(dict.fromkeys(peft_config.modules_to_save))  # PEFT adds the head's twice
     network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
@@ -158,41 +219,6 @@ def _history(trainer) -> list[dict]:
         for row in trainer.state.log_history
         if {"loss", "eval_loss"} & set(row)
     ]
-
-
-def measure(
-    manifest: Manifest, folder: Path, config: TrainConfig, validation: list[Pair], device: str | None
-) -> Manifest:
-    """The saved adapter, loaded as a user would and scored in both orders on the validation pairs: metrics and
-    calibration for the manifest. The log loss of the calibrated three-way outcome is on the pairs it was fitted on."""
-    base = EMBEDDED if config.base == EMBEDDED else config.base
-    model = load_model(ModelSpec(pretrained=base, peft=str(folder), revision=config.revision, device=device))
-    rendered = [model.renderer.render_orders(p) for p in validation]
-    z = Engine(model).logits([r.ids for both in rendered for r in both]).reshape(len(validation), 2, -1)
-    outcomes = combine(z[:, 0], z[:, 1])
-    labels = np.array([p.soft_label for p in validation])
-    calibration = fit_calibration(outcomes.s, [p.target for p in validation])
-    decisive = np.abs(labels - 0.5) > 0
-    right = np.where(outcomes.s == 0, 0.5, (outcomes.s > 0) == (labels > 0.5))[decisive]
-    longer = np.array([text_length(p.response_b) - text_length(p.response_a) for p in validation])
-    by_length = np.where(longer == 0, 0.5, (longer > 0) == (labels > 0.5))[decisive]
-    p_b = 1 / (1 + np.exp(-outcomes.s))
-    return replace(
-        manifest,
-        calibration={"temperature": calibration.temperature, "tie_nu": calibration.tie_nu, "n": len(validation)},
-        metrics={
-            "validation": {
-                "n": len(validation), "n_decisive": int(decisive.sum()), "acc": _rounded(right.mean()),
-                "longer_wins": _rounded(by_length.mean()),
-                "soft_log_loss": _rounded(-(labels * np.log(p_b) + (1 - labels) * np.log(1 - p_b)).mean()),
-                "order_agreement": _rounded((np.sign(z[:, 0, 0]) == -np.sign(z[:, 1, 0])).mean()),
-            }
-        },
-    )  # fmt: skip
-
-
-def _rounded(x: float) -> float:
-    return round(float(x), 4)
 
 
 def describe(manifest: Manifest) -> str:

@@ -70,6 +70,8 @@ def make_trainer(
     config: TrainConfig, network, training, validation, work: Path, device: torch.device
 ) -> PreferenceTrainer:
     """The recipe as a Trainer that checkpoints into `work` and keeps the weights of the lowest validation loss."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     updates = max(1, int(len(training) / (config.batch_size * config.accumulation) * config.epochs))
     every = max(1, updates // config.evaluations)
     args = TrainingArguments(
@@ -84,6 +86,8 @@ def make_trainer(
         logging_steps=max(1, every // 5), report_to="none", seed=config.seed, data_seed=config.seed,
         remove_unused_columns=False, dataloader_pin_memory=device.type != "cpu",
     )  # fmt: skip
+    if args.parallel_mode.value == "not_distributed":
+        args._n_gpu = min(1, args.n_gpu)  # else the Trainer spreads batches over all GPUs: another recipe
     trainer = PreferenceTrainer(
         model=network, args=args, train_dataset=training, eval_dataset=validation, data_collator=collate,
         callbacks=[NewOrders(training)], head_learning_rate=config.head_learning_rate,

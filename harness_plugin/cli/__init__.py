@@ -4,6 +4,7 @@ Thin: every command lives in a file of its own here, imports its rooms when it r
 Exit codes: 0 done, 1 regression, 2 usage, 3 could not be done, 4 inconclusive, 130 interrupted.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -44,8 +45,14 @@ def group():
 
 def main(args: list[str] | None = None) -> None:
     """The console script. A user's mistake is one line on stderr and an exit code, never a traceback."""
+    code = 0
     try:
-        code = group.main(args=args, prog_name="arena-rm", standalone_mode=False)
+        # not group.main: it turns a closed pipe into exit code 1, which means a regression here
+        with group.make_context("arena-rm", sys.argv[1:] if args is None else list(args)) as context:
+            group.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as e:
+        code = e.exit_code
     except click.UsageError as e:
         e.show()
         code = 2
@@ -59,9 +66,9 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"arena-rm: {e}", err=True)
         code = e.exit_code
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read stdout has left; there is nobody to tell
-        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read stdout has left
+        code = 141
     except (OSError, MemoryError) as e:
         click.echo(f"arena-rm: {e or 'out of memory'}", err=True)
         code = 3
-    sys.exit(code or 0)
+    sys.exit(code)

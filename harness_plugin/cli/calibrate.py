@@ -14,13 +14,20 @@ from harness_plugin.errors import DataError, UsageError
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
 @pair_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for arena_rm.json [default: the adapter's own].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for arena_rm.json, to be put beside the weights [default: theirs].",
+)
 def command(adapter, file, spec, read, out):
     """Fit temperature and tie mass of ADAPTER on the labelled pairs of FILE, by maximum likelihood, and write them to
     its arena_rm.json. The pairs should be none that the adapter was trained on."""
     log_to_stderr()
     if out is None and not Path(adapter).is_dir():
         raise UsageError(f"{adapter} is no folder here", "the manifest needs a place", "say --out FOLDER")
+    ignored = [n for n in ("peft", "temperature", "tie_nu") if getattr(spec, n) is not None]
+    if ignored:
+        raise UsageError(f"--{ignored[0].replace('_', '-')}", "ADAPTER is named and its calibration fitted", "drop it")
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
@@ -42,6 +49,7 @@ def command(adapter, file, spec, read, out):
              "log_loss_at_temperature_1": round(before, 5), "log_loss": round(after, 5)}  # fmt: skip
     folder = Path(out or adapter)
     folder.mkdir(parents=True, exist_ok=True)
-    replace(model.manifest, calibration=entry, found=True).save(folder)
+    rendering = {"max_length": model.renderer.max_length, "truncation": model.renderer.truncation}
+    replace(model.manifest, calibration=entry, found=True, **rendering).save(folder)
     click.echo(f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
                f"log loss {before:.4f} at temperature 1, {after:.4f} now")  # fmt: skip

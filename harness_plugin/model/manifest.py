@@ -48,7 +48,7 @@ class Manifest:
             if f.metadata.get("stored", True)
         }
         with atomic_write(Path(folder) / MANIFEST_FILE) as out:
-            out.write(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
+            out.write(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

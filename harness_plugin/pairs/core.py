@@ -194,6 +194,13 @@ class Pair:
         return content_id(self.prompt)
 
     @property
+    def verdict(self) -> Winner | None:
+        """The winner where known, else the side that `p_b` favours (exactly one half: a tie); None without a label."""
+        if self.winner is not None or self.p_b is None:
+            return self.winner
+        return Winner.TIE if self.p_b == 0.5 else Winner.MODEL_B if self.p_b > 0.5 else Winner.MODEL_A
+
+    @property
     def target(self) -> tuple[float, float, float] | None:
         """Probabilities of A, B and tie that the label stands for: the winner where known, else `p_b` shared between
         the sides; None without a label."""

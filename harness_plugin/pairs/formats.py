@@ -91,7 +91,7 @@ def detect_format(row: Mapping[str, Any]) -> str:
         raise DataError(
             "the file holds single answers of one model, not pairs",
             "there is nothing in it to compare",
-            "give two such files to `arena-rm judge`",
+            "put two models' answers side by side: one row with prompt, response_a and response_b each",
         )
     what = f"fit more than one format ({', '.join(fitting)})" if fitting else "fit no known format"
     raise DataError(

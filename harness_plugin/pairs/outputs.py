@@ -193,7 +193,7 @@ def _asked(id: str, asked: _Questions) -> _Question:
         raise DataError(
             f"the answer to question {id} comes without its prompt",
             "a judge must see it",
-            "give the question.jsonl of the same benchmark too (--questions)",
+            "read it with the question.jsonl of the same benchmark",
         )
     if id not in asked:
         raise field_error("question_id", id, f"one of the {len(asked)} ids in the questions file")

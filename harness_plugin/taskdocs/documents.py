@@ -112,14 +112,11 @@ def pair_documents(pairs: Iterable[Pair], source: str) -> list[dict[str, Any]]:
 
 
 def _document(pair: Pair, swapped: bool, by_category: bool) -> dict[str, Any]:
-    winner = pair.winner
-    if winner is None:
-        winner = Winner.TIE if pair.p_b == 0.5 else Winner.MODEL_B if pair.p_b > 0.5 else Winner.MODEL_A
     return {
         "pair_id": pair.id,
         "swapped": swapped,
         **{name: _turns(getattr(pair, name)) for name in TEXTS},
-        "winner": winner.value,
+        "winner": pair.verdict.value,
         "category": pair.category,
         "prompt_key": pair.prompt_key,
         "length_a": text_length(pair.response_a),
