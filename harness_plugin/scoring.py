@@ -7,6 +7,7 @@ continues where it stopped. Knows no harness and no report.
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,26 +60,43 @@ def score_pairs(
     if order not in ORDERS:
         raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
     tally = _Tally(done or (lambda k: None))
+    known: dict[bytes, tuple[float, ...]] = {}  # by a digest of the ids, which would be far larger
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
         rendered = [renderer.render_orders(p, both=order == "both") for p in part]
-        unique = list(dict.fromkeys(r.ids for views in rendered for r in views))
-        where = {ids: i for i, ids in enumerate(unique)}
-        share = len(part) / len(unique)
-        try:
-            z = engine.logits(unique, lambda k, share=share: tally.add(k * share))
-        except ScoreError as e:
-            bad = {unique[i] for i in e.rows}
-            names = [p.id for p, views in zip(part, rendered, strict=True) if any(v.ids in bad for v in views)]
-            more = f" and {len(names) - 5} more" if names[5:] else ""
-            raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{more}", e.why, e.do) from e
+        _score_new(engine, part, rendered, known, tally)
         for pair, views in zip(part, rendered, strict=True):
-            logits = [tuple(map(float, z[where[v.ids]])) for v in views]
+            logits = [known[_digest(v.ids)] for v in views]
             yield Scored(
                 pair, logits[0], logits[1] if len(logits) > 1 else None, sum(len(v.ids) for v in views),
                 any(v.truncated for v in views),
                 {f: (getattr(views[0], f).kept, getattr(views[0], f).original) for f in FIELDS},
             )  # fmt: skip
+
+
+def _digest(ids: tuple[int, ...]) -> bytes:
+    return hashlib.sha256(array("q", ids).tobytes()).digest()
+
+
+def _score_new(engine, part, rendered, known, tally) -> None:
+    """Adds the logits of the presentations that are not known yet; names the pairs where they are not finite."""
+    fresh = {_digest(v.ids): v.ids for views in rendered for v in views}
+    fresh = {digest: ids for digest, ids in fresh.items() if digest not in known}
+    if not fresh:
+        tally.add(len(part))
+        return
+    share = len(part) / len(fresh)
+    try:
+        z = engine.logits(list(fresh.values()), lambda k: tally.add(k * share))
+    except ScoreError as e:
+        digests = list(fresh)
+        bad = {digests[i] for i in e.rows}
+        names = [p.id for p, views in zip(part, rendered, strict=True) if any(_digest(v.ids) in bad for v in views)]
+        if not names:
+            raise
+        more = f" and {len(names) - 5} more" if names[5:] else ""
+        raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{more}", e.why, e.do) from e
+    known.update(zip(fresh, (tuple(map(float, row)) for row in z), strict=True))
 
 
 def outcomes_of(scored: list[Scored], calibration: Calibration) -> Outcomes:

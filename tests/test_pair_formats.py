@@ -101,9 +101,9 @@ def test_lists_in_the_texts_of_a_table_are_not_guessed_about(tmp_path):
         {"doc": {"text": "Hi"}, "resps": [["Hello."]], "arguments": {}},
     ],
 )
-def test_files_with_single_answers_point_to_the_judge(row):
+def test_files_with_single_answers_are_told_from_pairs(row):
     text = refused(row)
-    assert "holds single answers of one model, not pairs" in text and "`arena-rm judge`" in text
+    assert "holds single answers of one model, not pairs" in text and "side by side" in text
 
 
 # --- battles

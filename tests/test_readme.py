@@ -14,7 +14,8 @@ DOCUMENTS = [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts and "build"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [text for found, text in fences if found == language]
 
 
 def test_the_block_about_your_own_file_runs_as_written(tmp_path, real_home):

@@ -163,14 +163,15 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
     z = Engine(model).logits([model.renderer.render(p).ids for q in valid for p in (q, q.swap())])[:, 0]
     s = (z[::2] - z[1::2]) / 2
     said = stored["metrics"]["validation"]
-    decisive = [(x, p.p_b) for x, p in zip(s, valid, strict=True) if p.p_b != 0.5]
-    assert (said["n"], said["n_decisive"]) == (len(valid), len(decisive))
-    assert said["acc"] == pytest.approx(sum((x > 0) == (y > 0.5) for x, y in decisive) / len(decisive), abs=1e-4)
+    decisive = [(x, p.winner) for x, p in zip(s, valid, strict=True) if p.winner != Winner.TIE]
+    assert (said["n_pairs"]["value"], said["acc"]["n"]) == (len(valid), len(decisive))
+    right = sum((x > 0) == (winner == Winner.MODEL_B) for x, winner in decisive)
+    assert said["acc"]["value"] == pytest.approx(right / len(decisive), abs=1e-4)
     loss = [-y * math.log(1 / (1 + math.exp(-x))) - (1 - y) * math.log(1 / (1 + math.exp(x)))
             for x, y in zip(s, (p.p_b for p in valid), strict=True)]  # fmt: skip
     assert said["soft_log_loss"] == pytest.approx(sum(loss) / len(loss), abs=1e-3)
     agree = sum(a * b < 0 for a, b in zip(z[::2], z[1::2], strict=True))
-    assert said["order_agreement"] == pytest.approx(agree / len(valid), abs=1e-4)
+    assert said["order_agreement"]["value"] == pytest.approx(agree / len(valid), abs=1e-4)
 
     def three_way(temperature, nu):
         total = 0.0
@@ -267,6 +268,8 @@ def test_the_cards_half_precision_on_a_cpu_is_refused_with_a_way_out_that_is_fre
 
 
 def test_too_few_validation_pairs_stop_the_run_before_it_costs_anything(tiny_base, data, tmp_path, watched):
+    with pytest.raises(UsageError, match="validation_pairs"):
+        config(tiny_base("gemma"), validation_pairs=1)
     with pytest.raises(TrainError, match="validation"):
-        loop.train(config(tiny_base("gemma"), validation_pairs=1), [data], tmp_path / "mine", device="cpu")
+        loop.train(config(tiny_base("gemma"), validation_share=1e-9), [data], tmp_path / "mine", device="cpu")
     assert "network" not in watched

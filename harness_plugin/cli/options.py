@@ -85,9 +85,13 @@ def log_to_stderr() -> None:
     """Notes of the rooms (device, dtype, settings) as plain lines on stderr."""
     import logging
 
+    class Echo(logging.Handler):
+        def emit(self, record):
+            click.echo(self.format(record), err=True)  # to the stderr of now, whatever it was when this was made
+
     log = logging.getLogger("lm_eval.arena_rm")
     if not log.handlers:
-        handler = logging.StreamHandler()
+        handler = Echo()
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)

@@ -54,6 +54,7 @@ def quiet_transformers():
         with warnings.catch_warnings():
             # peft 0.21 asks for `is_gradient_checkpointing`, which transformers 5.23 deprecates: nothing a user can do
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused by us, with the reason
             yield
     finally:
         hf_logging.set_verbosity(level)
