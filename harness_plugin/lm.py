@@ -18,7 +18,7 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine import Engine
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.model import EMBEDDED, ModelSpec, load_model
-from harness_plugin.scoring import ORDERS, Scored, identity_hash, outcomes_of, score_pairs
+from harness_plugin.scoring import ORDERS, Scored, identity_hash, judge_identity, outcomes_of, score_pairs
 from harness_plugin.taskdocs import IMPOSSIBLE, document_pair
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler
@@ -164,8 +164,7 @@ class ArenaRM(LM):
 
     @property
     def identity(self) -> dict[str, Any]:
-        c = self.model.calibration
-        return {**self.model.identity, "order": self.order, "temperature": c.temperature, "tie_nu": c.tie_nu}
+        return judge_identity(self.model, self.order)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Lets --use_cache work with this very judge's file only: the host's keys name neither model nor settings."""

@@ -20,9 +20,7 @@ from harness_plugin.pairs import Pair, atomic_write
 
 ORDERS = ("ab", "both")
 FIELDS = ("prompt", "response_a", "response_b")
-CHUNK = (
-    32  # pairs rendered, sorted and scored together: what a killed run can lose; more fills batches no better on a CPU
-)
+CHUNK = 32  # pairs scored together: what a killed run can lose; more fills batches no better on a CPU
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,12 @@ def output_row(pair: Pair, row: dict, judge: str) -> dict:
     known = {"winner": pair.winner and pair.winner.value, "category": pair.category, "model_a": pair.model_a,
              "model_b": pair.model_b, "prompt_key": pair.prompt_key}  # fmt: skip
     return {"id": pair.id, **row, **{k: v for k, v in known.items() if v is not None}, "judge": judge}
+
+
+def judge_identity(model, order: str) -> dict:
+    """Everything that decides a score: the model's own identity, the order and the calibration in use."""
+    c = model.calibration
+    return {**model.identity, "order": order, "temperature": c.temperature, "tie_nu": c.tie_nu}
 
 
 def identity_hash(identity: dict) -> str:

@@ -85,8 +85,9 @@ class Examples:
 
     def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig):
         self.pairs, self.config, self.epoch = pairs, config, 0
-        self._orders = [tuple(r.ids for r in renderer.render_orders(p)) for p in pairs]
-        self.truncated = sum(renderer.render(p).truncated for p in pairs)
+        rendered = [renderer.render_orders(p) for p in pairs]
+        self._orders = [tuple(view.ids for view in views) for views in rendered]
+        self.truncated = sum(views[0].truncated for views in rendered)
 
     def __len__(self) -> int:
         return len(self.pairs)

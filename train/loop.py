@@ -164,16 +164,12 @@ def prepare(
         raise TrainError(
             f"{len(validation)} validation pair", "a calibration is fitted on them", "give more data or another share"
         )
-    unlimited = replace_length(renderer, 10**9)
+    unlimited = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
 
     def tokens(pair: Pair) -> int:
         return len(unlimited.render(pair).ids)
 
     return select(training, config.select, config.seed, tokens), validation, used
-
-
-def replace_length(renderer: Renderer, max_length: int) -> Renderer:
-    return Renderer(renderer.tokenizer, max_length, renderer.truncation)
 
 
 def build(config: TrainConfig, base: str):

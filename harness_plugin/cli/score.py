@@ -30,12 +30,11 @@ def command(file, spec, read, order, batch_size, output):
     pairs = read(file)
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
-    from harness_plugin.scoring import Journal, identity_hash, output_row, score_pairs, score_row
+    from harness_plugin.scoring import Journal, identity_hash, judge_identity, output_row, score_pairs, score_row
 
     model = load_model(spec)
     engine = Engine(model, batch_size)
-    identity = {**model.identity, "order": order, "temperature": model.calibration.temperature,
-                "tie_nu": model.calibration.tie_nu}  # fmt: skip
+    identity = judge_identity(model, order)
     judge = identity_hash(identity)
     rows: dict[str, dict] = {}
 
