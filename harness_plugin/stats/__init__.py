@@ -1,8 +1,9 @@
 """Statistics of judgements: estimates with honest errors, scores of probabilities, and the summary of a judge.
 
 `estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `scores` says how good
-scores and probabilities are, `preference` puts them together for pairs. Numbers in, numbers out (numpy, and scipy's
-quantiles inside one function): nothing here knows files, models, `Pair` or lm-eval.
+scores and probabilities are, `preference` puts them together for pairs. For leaderboards `ratings` fits Bradley-Terry
+and Davidson, `winrates` counts wins with and without length, `multiple` tests all pairs of models. Numbers in, numbers
+out (numpy, and scipy inside functions): nothing here knows files, models, `Pair` or lm-eval.
 """
 
 from harness_plugin.stats.estimates import (
@@ -14,6 +15,7 @@ from harness_plugin.stats.estimates import (
     stratified_mean,
     wilson,
 )
+from harness_plugin.stats.multiple import Pairwise, holm, paired_tests, pairwise, smallest_difference
 from harness_plugin.stats.preference import (
     TIE,
     A,
@@ -24,29 +26,53 @@ from harness_plugin.stats.preference import (
     preference_metrics,
     section_accuracy,
 )
+from harness_plugin.stats.ratings import Concern, Ratings, bradley_terry, davidson
 from harness_plugin.stats.scores import acc_length_balanced, auc, brier, ece, log_loss, midranks, spearman
+from harness_plugin.stats.winrates import (
+    LengthControlled,
+    WinRate,
+    length_controlled_win_rates,
+    round_robin_win_rates,
+    win_rates,
+    win_table,
+)
 
 __all__ = [
     "TIE",
     "A",
     "B",
+    "Concern",
     "Estimate",
+    "LengthControlled",
+    "Pairwise",
+    "Ratings",
+    "WinRate",
     "acc_length_balanced",
     "auc",
+    "bradley_terry",
     "brier",
     "category_accuracies",
     "clustered_mean",
     "clustered_share",
     "combine_orders",
+    "davidson",
     "ece",
+    "holm",
     "jackknife",
+    "length_controlled_win_rates",
     "log_loss",
     "log_probabilities",
     "midranks",
     "paired_difference",
+    "paired_tests",
+    "pairwise",
     "preference_metrics",
+    "round_robin_win_rates",
     "section_accuracy",
+    "smallest_difference",
     "spearman",
     "stratified_mean",
     "wilson",
+    "win_rates",
+    "win_table",
 ]

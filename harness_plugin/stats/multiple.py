@@ -1,0 +1,123 @@
+"""Many comparisons at once: tests between all pairs of models with Holm's adjustment, rank ranges, and power.
+
+A difference, its clustered error and its number of clusters go in, from ratings or from paired values alike. Where an
+error cannot be known the test is NaN and decides nothing. Knows arrays only.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness_plugin.stats.estimates import LEVEL, cluster_codes, paired_difference
+
+ALPHA = 1 - LEVEL
+POWER = 0.8
+MIN_CLUSTERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Pairwise:
+    """Every model against every other; all arrays have shape (M, M), row a and column b, NaN on the diagonal.
+
+    difference: a less b. stderr: clustered. n_clusters: clusters that the pair rests on. low, high: the 95 % interval
+    of this pair alone. p: two-sided t test of no difference. p_holm: the same, adjusted over all pairs.
+    """
+
+    difference: np.ndarray
+    stderr: np.ndarray
+    n_clusters: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    p_holm: np.ndarray
+
+    def better(self, alpha: float = ALPHA) -> np.ndarray:
+        """Where a is better than b, shape (M, M): over all pairs together, a false one occurs with at most alpha."""
+        return (self.p_holm <= alpha) & (self.difference > 0)
+
+    def rank_ranges(self, alpha: float = ALPHA) -> np.ndarray:
+        """The best and the worst rank of each model, shape (M, 2), 1 for the best model.
+
+        [1 + models that are better, M - models that are worse] after Holm's adjustment: simultaneous, every true
+        rank lies in its range with probability 1 - alpha (Mogstad et al. 2024; Klein et al. 2020 for the idea).
+        """
+        better = self.better(alpha)
+        return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
+
+    def smallest_difference(self, power: float = POWER, alpha: float = ALPHA) -> float:
+        """What a test of one pair could have seen, in the units of `difference`: the median over the pairs."""
+        found = smallest_difference(self.stderr, self.n_clusters, power, alpha)[np.triu_indices(len(self.stderr), 1)]
+        found = found[np.isfinite(found)]
+        return float(np.median(found)) if len(found) else math.nan
+
+
+def pairwise(difference, stderr, n_clusters) -> Pairwise:
+    """Tests from differences, errors and numbers of clusters, each (M, M); t with clusters - 1 degrees of freedom.
+
+    Fewer than 2 clusters, an unknown error and values that never vary (an error of zero, which says nothing of the
+    uncertainty) leave a pair's test NaN; it then does not count in Holm's adjustment.
+    """
+    from scipy.special import stdtr  # here, so that `arena-rm --help` does not pay for scipy
+
+    difference, stderr = np.array(difference, dtype=np.float64), np.array(stderr, dtype=np.float64)
+    n_clusters, known = np.array(n_clusters), np.isfinite(difference) & np.isfinite(stderr)
+    known &= (n_clusters >= MIN_CLUSTERS) & ~np.eye(len(difference), dtype=bool)
+    np.fill_diagonal(difference, np.nan)
+    stderr[~known] = np.nan
+    half = t_quantile(n_clusters - 1) * stderr
+    varies = stderr > 1e-10 * np.maximum(np.abs(difference), 1e-3)
+    p = np.full(difference.shape, np.nan)
+    p[varies] = 2 * stdtr(n_clusters[varies] - 1, -np.abs(difference[varies] / stderr[varies]))
+    upper, adjusted = np.triu_indices(len(p), 1), np.full(p.shape, np.nan)
+    adjusted[upper] = adjusted.T[upper] = holm(p[upper])
+    return Pairwise(difference, stderr, n_clusters, difference - half, difference + half, p, adjusted)
+
+
+def paired_tests(values, clusters=None) -> Pairwise:
+    """Tests of the mean paired differences between the columns of `values`, shape (items, M), NaN where missing.
+
+    Each pair uses the items that both have, clustered by the items' names (n items; None: items are independent).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    codes, _ = cluster_codes(clusters, len(values))
+    m, present = values.shape[1], np.isfinite(values)
+    difference, stderr, n_clusters = np.full((m, m), np.nan), np.full((m, m), np.nan), np.zeros((m, m), dtype=int)
+    for a in range(m):
+        for b in range(a + 1, m):
+            both = present[:, a] & present[:, b]
+            found = paired_difference(values[both, a], values[both, b], codes[both])
+            difference[a, b], difference[b, a] = found.value, -found.value
+            stderr[a, b] = stderr[b, a] = found.stderr
+            n_clusters[a, b] = n_clusters[b, a] = found.n_clusters
+    return pairwise(difference, stderr, n_clusters)
+
+
+def holm(p) -> np.ndarray:
+    """Holm's adjusted p values (1979) for p of any length; reject where they are at most alpha. NaN stays NaN."""
+    p = np.asarray(p, dtype=np.float64)
+    adjusted, known = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return adjusted
+
+
+def smallest_difference(stderr, n_clusters, power: float = POWER, alpha: float = ALPHA) -> np.ndarray:
+    """The true difference that a two-sided test at alpha sees with this power: (t_(1 - alpha/2) + t_power) * SE.
+
+    stderr and n_clusters: numbers or arrays of one shape. Bloom 1995, with clusters - 1 degrees of freedom; NaN
+    below 2 clusters. Raises ValueError unless 0 < alpha < 1 and alpha < power < 1.
+    """
+    if not 0 < alpha < 1 or not alpha < power < 1:
+        raise ValueError(f"power {power} at alpha {alpha}: needs 0 < alpha < power < 1")
+    degrees = np.asarray(n_clusters) - 1
+    return (t_quantile(degrees, 1 - alpha / 2) + t_quantile(degrees, power)) * np.asarray(stderr, dtype=np.float64)
+
+
+def t_quantile(degrees, probability: float = (1 + LEVEL) / 2) -> np.ndarray:
+    """Student's quantile for each number of degrees of freedom; NaN for fewer than one."""
+    from scipy.special import stdtrit  # here, so that `arena-rm --help` does not pay for scipy
+
+    degrees = np.asarray(degrees, dtype=np.float64)
+    return np.where(degrees >= MIN_CLUSTERS - 1, stdtrit(np.maximum(degrees, 1.0), probability), np.nan)

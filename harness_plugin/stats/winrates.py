@@ -1,0 +1,308 @@
+"""Win rates of models: against a baseline, over a round robin, and against a baseline with length taken out.
+
+The same arrays as `ratings`: i, j model indices (n,), p the probability that j beats i (n,), clusters the prompts'
+names. Errors are clustered by prompt. A list has one entry per model. Knows arrays only.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness_plugin.stats.estimates import (
+    GROUPS,
+    Estimate,
+    cluster_codes,
+    clustered_mean,
+    clustered_share,
+    jackknife,
+    undefined,
+)
+from harness_plugin.stats.multiple import t_quantile
+
+PROMPT_PRECISION = 1.0  # of the normal prior on each prompt's difficulty, in logits
+SLOPE_PRECISION = 0.1  # of that on the length slope, which a judge of length alone would drive to infinity
+CERTAIN = 1e-9
+ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often a model is preferred: soft (mean probability) and hard (share of wins, a tie half), in [0, 1].
+
+    opponents: how many models it met. A model that met none has NaN; the baseline has 0.5 without an error.
+    """
+
+    soft: Estimate
+    hard: Estimate
+    wins: int
+    ties: int
+    losses: int
+    opponents: int
+
+
+@dataclass(frozen=True)
+class LengthControlled:
+    """Win rates against the baseline at equal length, one per model, and what length is worth to the judge.
+
+    slope: logits for tanh(length difference / its deviation); positive means that longer answers are preferred. The
+    prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models).
+    """
+
+    win_rates: tuple[Estimate, ...]
+    slope: Estimate
+
+
+def win_rates(i, j, p, baseline: int, clusters=None, models: int | None = None) -> list[WinRate]:
+    """Win rates against the baseline; comparisons without it do not count.
+
+    The soft interval is t on the clustered error of the log odds, which near 0 and 1 holds the truth more often than
+    one of the mean; the hard one is Wilson's on the effective size. Raises ValueError for input that is no comparison
+    and for a baseline that no comparison has.
+    """
+    i, j, p, codes, models = _checked(i, j, p, clusters, models)
+    model, q, _, here = _against(i, j, p, baseline)
+    found = []
+    for m in range(models):
+        rows = model == m
+        soft = _logit_interval(clustered_mean(q[rows], codes[here][rows]))
+        hard = clustered_share(_credit(q[rows]), codes[here][rows])
+        if m == baseline:
+            soft = hard = undefined(value=0.5)
+        found.append(WinRate(soft, hard, *_counts(q[rows]), int(rows.any())))
+    return found
+
+
+def round_robin_win_rates(i, j, p, clusters=None, models: int | None = None) -> list[WinRate]:
+    """The mean of each model's win rates against the opponents that it met, each opponent counting the same.
+
+    SE^2 = G / (G - 1) * sum over prompts of (sum of (x - mean of its opponent) / (opponents * n_opponent))^2, and
+    intervals as the soft ones of `win_rates`: with every opponent at every prompt, the error of the mean of the
+    prompts' means. NaN errors where an opponent was met at one prompt only. Raises ValueError for input that is no
+    comparison.
+    """
+    i, j, p, codes, models = _checked(i, j, p, clusters, models)
+    model, other = np.concatenate([i, j]), np.concatenate([j, i])
+    q, codes = np.concatenate([1 - p, p]), np.concatenate([codes, codes])
+    found = []
+    for m in range(models):
+        rows = model == m
+        x, opponents, prompts = q[rows], other[rows], codes[rows]
+        soft, hard = (_macro_mean(values, opponents, prompts) for values in (x, _credit(x)))
+        found.append(WinRate(soft, hard, *_counts(x), len(np.unique(opponents))))
+    return found
+
+
+def win_table(i, j, p, clusters, baseline: int | None = None, models: int | None = None) -> np.ndarray:
+    """Each model's mean win probability at each prompt (G, models), NaN where it has none: for `paired_tests`.
+
+    Against the baseline, whose own column is 0.5, or without one over all opponents. Rows in the order of the
+    sorted names of the clusters. Raises ValueError as `win_rates`.
+    """
+    i, j, p, codes, models = _checked(i, j, p, clusters, models)
+    n_clusters = int(codes.max()) + 1 if len(codes) else 0
+    if baseline is None:
+        model, q, codes = np.concatenate([i, j]), np.concatenate([1 - p, p]), np.concatenate([codes, codes])
+    else:
+        model, q, _, here = _against(i, j, p, baseline)
+        codes = codes[here]
+    at, size = codes * models + model, n_clusters * models
+    counts = np.bincount(at, minlength=size)
+    table = np.where(counts > 0, np.bincount(at, q, size) / np.maximum(counts, 1), np.nan).reshape(n_clusters, models)
+    if baseline is not None:
+        table[:, baseline] = 0.5
+    return table
+
+
+def length_controlled_win_rates(
+    i, j, p, lengths_i, lengths_j, baseline: int, clusters, models: int | None = None
+) -> LengthControlled:
+    """Win rates against the baseline, had all answers been as long as the baseline's (after Dubois et al. 2024).
+
+    q ~ Bernoulli(sigma(theta_m + beta tanh((length - baseline's) / its deviation for m) + g_x)) with one slope beta
+    for all models and an effect g_x per prompt, g ~ N(0, 1); the result is the mean over the prompts of
+    sigma(theta_m + g_x). The length is scaled, not centred, so that exchanging the two sides gives 1 minus the win
+    rate. Intervals by jackknife over prompts, all but the deviation fitted anew. lengths_i, lengths_j: characters (n,).
+    A model that wins (loses) everything has 1 (0) without an error. Raises ValueError as `win_rates`, and for lengths
+    that are negative or not finite.
+    """
+    lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
+    i, j, p, codes, models = _checked(i, j, p, clusters, models)
+    if any(len(x) != len(p) or not np.isfinite(x).all() or (x < 0).any() for x in lengths):
+        raise ValueError(f"lengths must be {len(p)} finite numbers that are not negative")
+    model, q, sign, here = _against(i, j, p, baseline)
+    codes, _ = cluster_codes(codes[here], len(q))
+    fit = _LengthFit(model, q, _length_feature(model, sign * (lengths[1] - lengths[0])[here]), codes, models)
+    cache: dict[bytes, np.ndarray] = {}
+
+    def statistic(index):
+        def value(keep):
+            key = keep.tobytes()
+            if key not in cache:
+                cache[key] = fit(keep)
+            return cache[key][index]
+
+        return value
+
+    rates = []
+    for m in range(models):
+        rows = model == m
+        n, n_clusters = int(rows.sum()), len(np.unique(codes[rows]))
+        if m == baseline or n_clusters < 2 or fit.certain[m]:
+            value = 0.5 if m == baseline else float(fit(np.ones(len(q), dtype=bool))[m]) if n else math.nan
+            rates.append(undefined(n, n_clusters, value))
+        else:
+            found = _logit_interval(jackknife(statistic(m), len(q), codes), min(GROUPS, n_clusters) - 1)
+            rates.append(replace(found, n=n, n_clusters=n_clusters))
+    return LengthControlled(tuple(rates), jackknife(statistic(models), len(q), codes))
+
+
+class _LengthFit:
+    """The penalised fit for any subset of the rows; starts from the last solution, since a jackknife asks often."""
+
+    def __init__(self, model, q, feature, codes, models: int):
+        self.q, self.feature, self.codes, self.models = q, feature, codes, models
+        self.prompts = int(codes.max()) + 1 if len(codes) else 0
+        self.model, self.start = model, None
+        _, lost_all, won_all = self._certain(model, q)
+        self.certain = lost_all | won_all
+
+    def __call__(self, keep: np.ndarray) -> np.ndarray:
+        """Win rate of each model and the slope, shape (models + 1,); NaN without comparisons or without a maximum."""
+        model, codes = self.model[keep], self.codes[keep]
+        n, lost_all, won_all = self._certain(model, self.q[keep])
+        result = np.full(self.models + 1, np.nan)
+        free = (n > 0) & ~lost_all & ~won_all
+        result[:-1][lost_all], result[:-1][won_all] = 0.0, 1.0
+        if not free.any():
+            return result
+        # As a certain model's rating goes to infinity, the likelihood of the others is what is left.
+        used = free[model]
+        rows = (model[used], self.q[keep][used], self.feature[keep][used], codes[used])
+        found = self._newton(rows, free)
+        if found is None:
+            return result
+        theta, slope, effect = found
+        effect = effect[np.unique(codes)]
+        result[:-1][free] = _sigma(theta[free, None] + effect[None, :]).mean(axis=1)
+        result[-1] = slope
+        return result
+
+    def _certain(self, model, q) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n, won = np.bincount(model, minlength=self.models), np.bincount(model, q, self.models)
+        return n, (n > 0) & (won <= CERTAIN * n), (n > 0) & (n - won <= CERTAIN * n)
+
+    def _newton(self, rows, free) -> tuple[np.ndarray, float, np.ndarray] | None:
+        m, k = self.models, self.prompts
+        x = np.zeros(m + 1 + k) if self.start is None else self.start.copy()
+        x[:m][~free] = 0.0
+        value = self._value(x, rows)
+        for _ in range(ITERATIONS):
+            step, decrement = self._step(x, rows, free)
+            found = self._value(x + step, rows)
+            while decrement > 1e-16 * len(rows[0]) and found < value - 1e-12 * abs(value):
+                step /= 2
+                found = self._value(x + step, rows)
+            x, value = x + step, found
+            if decrement <= 1e-16 * len(rows[0]):
+                self.start = x if self.start is None else self.start
+                return x[:m], float(x[m]), x[m + 1 :]
+        return None
+
+    def _value(self, x, rows) -> float:
+        model, q, feature, codes = rows
+        m = self.models
+        z = x[model] + x[m] * feature + x[m + 1 :][codes]
+        penalty = PROMPT_PRECISION * x[m + 1 :] @ x[m + 1 :] + SLOPE_PRECISION * x[m] ** 2
+        return float((q * z - np.logaddexp(0, z)).sum() - penalty / 2)
+
+    def _step(self, x, rows, free) -> tuple[np.ndarray, float]:
+        """Newton's step and its decrement; the prompts' block of the Hessian is diagonal and eliminated first."""
+        model, q, feature, codes = rows
+        m, k = self.models, self.prompts
+        p = _sigma(x[model] + x[m] * feature + x[m + 1 :][codes])
+        w, r = p * (1 - p), q - p
+        slope = np.concatenate([np.bincount(model, r, m), [r @ feature - SLOPE_PRECISION * x[m]]])
+        slope_g = np.bincount(codes, r, k) - PROMPT_PRECISION * x[m + 1 :]
+        top = np.diag(np.append(np.bincount(model, w, m) + ~free, w @ feature**2 + SLOPE_PRECISION))
+        top[m, :m] = top[:m, m] = np.bincount(model, w * feature, m)
+        side = np.zeros((m + 1, k))
+        side[:m] = np.bincount(model * k + codes, w, m * k).reshape(m, k)
+        side[m] = np.bincount(codes, w * feature, k)
+        corner = np.bincount(codes, w, k) + PROMPT_PRECISION
+        shared = np.linalg.solve(top - (side / corner) @ side.T, slope - side @ (slope_g / corner))
+        step = np.concatenate([shared, (slope_g - side.T @ shared) / corner])
+        return step, float(step @ np.concatenate([slope, slope_g]))
+
+
+def _checked(i, j, p, clusters, models) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    i, j, p = np.asarray(i).reshape(-1), np.asarray(j).reshape(-1), np.asarray(p, dtype=np.float64).reshape(-1)
+    if not len(i) == len(j) == len(p):
+        raise ValueError(f"{len(i)} and {len(j)} models for {len(p)} outcomes")
+    if not (np.isfinite(p) & (p >= 0) & (p <= 1)).all():
+        raise ValueError("outcomes must be numbers from 0 to 1")
+    if len(p) and (i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or min(i.min(), j.min()) < 0):
+        raise ValueError("models must be whole numbers from 0")
+    largest = int(max(i.max(), j.max())) if len(p) else -1
+    if models is not None and largest >= models:
+        raise ValueError(f"a model is {largest}, and there are {models}")
+    if (i == j).any():
+        raise ValueError(f"comparison {int(np.argmax(i == j))} is of a model with itself")
+    codes, _ = cluster_codes(clusters, len(p))
+    return i.astype(np.int64), j.astype(np.int64), p, codes, largest + 1 if models is None else int(models)
+
+
+def _against(i, j, p, baseline: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of the rows with the baseline: the other model, P(it wins), 1 where it is j and -1 where it is i; which rows."""
+    here = (i == baseline) | (j == baseline)
+    if len(p) and not here.any():
+        raise ValueError(f"no comparison has the baseline, model {baseline}")
+    second = i[here] == baseline
+    return np.where(second, j[here], i[here]), np.where(second, p[here], 1 - p[here]), np.where(second, 1, -1), here
+
+
+def _credit(q: np.ndarray) -> np.ndarray:
+    return (1 + np.sign(q - 0.5)) / 2
+
+
+def _counts(q: np.ndarray) -> tuple[int, int, int]:
+    return int((q > 0.5).sum()), int((q == 0.5).sum()), int((q < 0.5).sum())
+
+
+def _macro_mean(x, strata, codes) -> Estimate:
+    if not len(x):
+        return undefined()
+    _, stratum, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    means = np.bincount(stratum, x) / sizes
+    value, n_clusters = float(means.mean()), len(np.unique(codes))
+    alone = min(len(np.unique(codes[stratum == s])) for s in range(len(sizes))) < 2
+    if alone:
+        return undefined(len(x), n_clusters, value)
+    influence = np.bincount(codes, (x - means[stratum]) / (len(sizes) * sizes[stratum]))
+    stderr = math.sqrt(n_clusters / (n_clusters - 1) * float(influence @ influence))
+    return _logit_interval(Estimate(value, stderr, len(x), n_clusters, value, value))
+
+
+def _logit_interval(found: Estimate, degrees: int | None = None) -> Estimate:
+    """A share with the t interval of its log odds by the delta method (degrees: clusters - 1 unless given)."""
+    p, degrees = found.value, found.n_clusters - 1 if degrees is None else degrees
+    if not found.stderr > 0 or not 0 < p < 1:
+        return found
+    half = float(t_quantile(degrees)) * found.stderr / (p * (1 - p))
+    low, high = _sigma(np.log(p / (1 - p)) + np.array([-half, half])).tolist()
+    return replace(found, low=low, high=high)
+
+
+def _length_feature(model, difference) -> np.ndarray:
+    """tanh(difference / its deviation over the model's rows), and its sign where it never varies."""
+    if not len(model):
+        return np.zeros(0)
+    n = np.maximum(np.bincount(model), 1)
+    mean = np.bincount(model, difference) / n
+    deviation = np.sqrt(np.bincount(model, (difference - mean[model]) ** 2) / n)[model]
+    varies = deviation > 0
+    return np.where(varies, np.tanh(difference / np.where(varies, deviation, 1.0)), np.sign(difference))
+
+
+def _sigma(z: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -z))
