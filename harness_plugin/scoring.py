@@ -1,26 +1,36 @@
 """Pairs -> logits in one or both orders -> scored records; the join of prompt, engine and outcome.
 
 `lm`, the CLI and the judge all score through `score_pairs`. Records stream to a file as they come and a killed run
-continues where it stopped. Knows no harness and no report.
+continues where it stopped; with a cache, what was ever scored is not scored again. Knows no harness and no report.
 """
 
 import hashlib
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from harness_plugin import __version__
+from harness_plugin.cache import ScoreCache
 from harness_plugin.errors import DataError, ScoreError, UsageError
 from harness_plugin.outcome import Calibration, Outcomes, combine
 from harness_plugin.pairs import Pair, atomic_write
+from harness_plugin.prompt import Rendered
 
 ORDERS = ("ab", "both")
 FIELDS = ("prompt", "response_a", "response_b")
+COMPUTES = ("torch", "transformers", "peft")
+NAMES = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
 CHUNK = 32  # pairs scored together: what a killed run can lose; more fills batches no better on a CPU
+AHEAD = 8 * CHUNK  # pairs held at most while looking for CHUNK that are not scored yet
+
+Views = list[tuple[bytes, Rendered]]  # a pair's presentations, each with the digest of its ids
 
 
 @dataclass(frozen=True)
@@ -51,35 +61,55 @@ class _Tally:
 
 
 def score_pairs(
-    engine, renderer, pairs: list[Pair], order: str = "both", done: Callable[[int], None] | None = None
-) -> Iterator[Scored]:
+    engine, renderer, pairs: list[Pair], order: str = "both", done: Callable[[int], None] | None = None,
+    cache: ScoreCache | None = None,
+) -> Iterator[Scored]:  # fmt: skip
     """Scores in input order. `order`: "both" presents each pair twice, "ab" as it stands. Identical presentations are
-    scored once. `done(k)` is called as k more pairs finish. Raises ScoreError naming pairs with non-finite logits."""
+    scored once. `done(k)` is called as k more pairs finish. `cache`, bound to this judge (`logit_identity`), gives the
+    scores it has and is given the others. Raises ScoreError naming pairs with non-finite logits."""
     if order not in ORDERS:
         raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
     tally = _Tally(done or (lambda k: None))
     known: dict[bytes, tuple[float, ...]] = {}  # by a digest of the ids, which would be far larger
-    for start in range(0, len(pairs), CHUNK):
-        part = pairs[start : start + CHUNK]
-        rendered = [renderer.render_orders(p, both=order == "both") for p in part]
-        _score_new(engine, part, rendered, known, tally)
-        for pair, views in zip(part, rendered, strict=True):
-            logits = [known[_digest(v.ids)] for v in views]
+    for part, views in _parts(renderer, pairs, order == "both", known, cache):
+        _score_new(engine, part, views, known, tally, cache)
+        for pair, shown in zip(part, views, strict=True):
+            logits = [known[digest] for digest, _ in shown]
+            first = shown[0][1]
             yield Scored(
-                pair, logits[0], logits[1] if len(logits) > 1 else None, sum(len(v.ids) for v in views),
-                any(v.truncated for v in views),
-                {f: (getattr(views[0], f).kept, getattr(views[0], f).original) for f in FIELDS},
+                pair, logits[0], logits[1] if len(logits) > 1 else None, sum(len(v.ids) for _, v in shown),
+                any(v.truncated for _, v in shown),
+                {f: (getattr(first, f).kept, getattr(first, f).original) for f in FIELDS},
             )  # fmt: skip
+
+
+def _parts(renderer, pairs, both, known, cache) -> Iterator[tuple[list[Pair], list[Views]]]:
+    """Pairs with their presentations, in input order: so many at a time that about CHUNK of them need the engine, since
+    few would fill its batches badly. Adds to `known` what the cache has."""
+    part: list[Pair] = []
+    views: list[Views] = []
+    new = 0
+    for start in range(0, len(pairs), CHUNK):
+        more = pairs[start : start + CHUNK]
+        shown = [[(_digest(v.ids), v) for v in renderer.render_orders(p, both=both)] for p in more]
+        if cache:
+            known.update(cache.get(list({d: None for pair in shown for d, _ in pair if d not in known})))
+        part, views = part + more, views + shown
+        new += sum(any(d not in known for d, _ in pair) for pair in shown)
+        if new >= CHUNK or len(part) >= AHEAD:
+            yield part, views
+            part, views, new = [], [], 0
+    if part:
+        yield part, views
 
 
 def _digest(ids: tuple[int, ...]) -> bytes:
     return hashlib.sha256(array("q", ids).tobytes()).digest()
 
 
-def _score_new(engine, part, rendered, known, tally) -> None:
+def _score_new(engine, part, views, known, tally, cache) -> None:
     """Adds the logits of the presentations that are not known yet; names the pairs where they are not finite."""
-    fresh = {_digest(v.ids): v.ids for views in rendered for v in views}
-    fresh = {digest: ids for digest, ids in fresh.items() if digest not in known}
+    fresh = {digest: v.ids for shown in views for digest, v in shown if digest not in known}
     if not fresh:
         tally.add(len(part))
         return
@@ -89,12 +119,15 @@ def _score_new(engine, part, rendered, known, tally) -> None:
     except ScoreError as e:
         digests = list(fresh)
         bad = {digests[i] for i in e.rows}
-        names = [p.id for p, views in zip(part, rendered, strict=True) if any(_digest(v.ids) in bad for v in views)]
+        names = [p.id for p, shown in zip(part, views, strict=True) if any(digest in bad for digest, _ in shown)]
         if not names:
             raise
         more = f" and {len(names) - 5} more" if names[5:] else ""
         raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{more}", e.why, e.do) from e
-    known.update(zip(fresh, (tuple(map(float, row)) for row in z), strict=True))
+    scores = dict(zip(fresh, (tuple(map(float, row)) for row in z), strict=True))
+    known.update(scores)
+    if cache:
+        cache.put(scores)
 
 
 def outcomes_of(scored: list[Scored], calibration: Calibration) -> Outcomes:
@@ -141,11 +174,52 @@ def identity_hash(identity: dict) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def logit_identity(model, engine=None) -> dict:
+    """Everything that decides a logit of given token ids, JSON-able, for a cache: the weights and settings as they are
+    in memory, so that no name, path or revision has to be trusted; what computes with them, since an upgrade may move
+    logits; and `engine.identity`, where an engine has arithmetic of its own (a reduced format). Order, calibration and
+    truncation are not here: they do not change what given ids score. 500 MB of weights take 0.5 s of CPU."""
+    network = model.network
+    adapters = getattr(network, "peft_config", None) or {}
+    return {
+        "weights": _weights_digest(model), "config": _settings(network.config),
+        "adapters": {name: _settings(config) for name, config in adapters.items()},
+        **{k: model.identity.get(k) for k in ("merge", "prompt_version", "base_fingerprint", "adapter_sha256")},
+        "dtype": str(model.dtype), "device": model.device.type, "num_labels": model.num_labels,
+        "engine": getattr(engine, "identity", None),
+        "versions": {"arena-rm": __version__, **{name: version(name) for name in COMPUTES}},
+    }  # fmt: skip
+
+
+def _settings(config) -> dict:
+    """A transformers or PEFT configuration without its names, JSON-able: unlike weights, settings such as lora_alpha
+    or a sliding window stand nowhere else."""
+    known = {k: v for k, v in config.to_dict().items() if k not in NAMES}
+    return json.loads(json.dumps(known, default=lambda v: sorted(map(str, v)) if isinstance(v, set) else str(v)))
+
+
+def _weights_digest(model) -> str:
+    """SHA-256 over every stored tensor's name, dtype, shape and bytes, the fp32 head included; PEFT's unused copy of
+    the head, drawn at random on each load, is not."""
+    unused = ".original_module." if hasattr(model.network, "peft_config") else "\0"
+    tensors = {k: v for k, v in model.network.state_dict().items() if unused not in k}
+    tensors |= {} if model.head is None else {"head": model.head}
+    with ThreadPoolExecutor(4) as pool:
+        digests = pool.map(_tensor_digest, tensors.values())
+    named = [[name, str(t.dtype), list(t.shape), d] for (name, t), d in zip(tensors.items(), digests, strict=True)]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _tensor_digest(tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return hashlib.sha256(flat.view(flat[:0].byte().dtype).numpy()).hexdigest()  # as bytes: numpy knows no bfloat16
+
+
 class Journal:
     """The file a run appends to until it is whole: OUT.part, a header line with what decides the scores, then records.
 
     A second run with the same header continues after the last whole line; another header is refused, since mixing two
-    judges' scores in one file would mislead. `finish` writes OUT in input order and removes the part.
+    judges' scores in one file would mislead. `finish` writes OUT and removes the part.
     """
 
     def __init__(self, out: Path, header: dict):
@@ -203,7 +277,7 @@ class Journal:
             raise ValueError("neither a header nor a record")
         except (ValueError, KeyError, TypeError) as e:
             raise DataError(
-                f"{self.part} line {number} is not from a run of `arena-rm score`", "it would be overwritten",
+                f"{self.part} line {number} is not from a run of arena-rm", "it would be overwritten",
                 "move it away, or choose another -o",
             ) from e  # fmt: skip
 
@@ -215,11 +289,11 @@ class Journal:
         self.rows[row["key"]] = row
         self._write(row)
 
-    def finish(self, pairs: list[Pair], judge: str) -> None:
-        """One line per pair, in input order, moved into place whole; pairs with the same texts share their scores."""
+    def finish(self, rows: Iterable[dict]) -> None:
+        """OUT with one line per finished row, moved into place whole, and no part any more."""
         with atomic_write(self.out) as out:
-            for pair in pairs:
-                out.write(json.dumps(output_row(pair, self.rows[pair.key], judge), ensure_ascii=False) + "\n")
+            for row in rows:
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
         os.unlink(self.part)
 
 

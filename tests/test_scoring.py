@@ -188,8 +188,12 @@ def run(out, pairs, rows, header=None):
             if pair.key not in journal.rows:
                 journal.add(by_key[pair.key])
                 wrote += 1
-        journal.finish(pairs, "judge")
+        journal.finish(finished(journal, pairs))
     return wrote
+
+
+def finished(journal, pairs):
+    return (output_row(p, journal.rows[p.key], "judge") for p in pairs)
 
 
 def killed(out, rows, count, tail=b""):
@@ -274,7 +278,7 @@ def test_a_finished_file_is_replaced_only_by_a_whole_one(tmp_path, pairs, rows):
     with Journal(out, HEADER) as journal:
         journal.add(rows[0])
         with pytest.raises(KeyError):
-            journal.finish(pairs, "judge")
+            journal.finish(finished(journal, pairs))
     assert out.read_text(encoding="utf-8") == "before\n"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["out", "out.part"]
     assert run(out, pairs, rows) == len(rows) - 1 and "before" not in out.read_text(encoding="utf-8")

@@ -31,6 +31,8 @@ def command(as_json):
 def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
     from harness_plugin import __version__, _bridge
+    from harness_plugin.cache import describe
+    from harness_plugin.cli.options import default_cache
     from harness_plugin.model.embedded import ADAPTER, TWO_WAYS, base_folder, is_ready
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
@@ -59,6 +61,7 @@ def examine() -> tuple[dict[str, str], list[str]]:
         facts["embedded adapter"] = str(ADAPTER)
     else:
         missing.append("the embedded adapter: reinstall lm-eval-arena-rm")
+    facts["score cache"] = describe(default_cache())
     if "torch" in facts:
         facts |= _devices()
     return facts, missing

@@ -1,6 +1,7 @@
 """Options that several commands share, said once."""
 
 import functools
+from pathlib import Path
 
 import click
 
@@ -79,6 +80,38 @@ def _read(format_, fields, skip_bad_rows, path):
     if found.skipped:
         click.echo(f"{len(found.skipped)} bad rows left out of {len(found.skipped) + len(found.pairs)}", err=True)
     return found.pairs
+
+
+def cache_options(default: bool):
+    """Adds the options of the score cache, on or off by `default`; the command receives `cache_file`, a path, or None
+    for no cache. Naming a file asks for it."""
+    options = [
+        click.option("--cache/--no-cache", default=None,
+                     help=f"Keep scores by content, and use them again. [default: {'on' if default else 'off'}]"),
+        click.option("--cache-file", metavar="PATH", help="Where [default: scores.sqlite in arena-rm's home folder]."),
+    ]  # fmt: skip
+
+    def added(command):
+        @functools.wraps(command)
+        def run(cache, cache_file, **given):
+            if cache is False and cache_file:
+                raise UsageError("--no-cache with --cache-file", "one of them is not meant", "leave one out")
+            on = bool(cache_file) or (default if cache is None else cache)
+            return command(cache_file=Path(cache_file or default_cache()) if on else None, **given)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return added
+
+
+def default_cache() -> Path:
+    """Where scores are kept if nobody says otherwise."""
+    from harness_plugin.cache import FILE_NAME
+    from harness_plugin.model.embedded import home
+
+    return home() / FILE_NAME
 
 
 def log_to_stderr() -> None:

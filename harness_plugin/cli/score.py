@@ -1,11 +1,12 @@
 """`arena-rm score`: a file of pairs to one JSON line per pair."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
+from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, pair_options
 from harness_plugin.errors import UsageError
 
 
@@ -16,10 +17,11 @@ from harness_plugin.errors import UsageError
 @click.option("--order", type=click.Choice(["ab", "both"]), default="both", show_default=True,
               help="Present A first only, or both orders and average.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
+@cache_options(default=False)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write here; a killed run continues [default: stdout]."
 )
-def command(file, spec, read, order, batch_size, output):
+def command(file, spec, read, order, batch_size, cache_file, output):
     """Score every pair of FILE (- for stdin) and write one JSON line each, in input order.
 
     Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
@@ -28,12 +30,33 @@ def command(file, spec, read, order, batch_size, output):
     log_to_stderr()
     _check_output(output, file)
     pairs = read(file)
+    from harness_plugin.cache import ScoreCache
+
+    with ScoreCache(cache_file) if cache_file else nullcontext() as cache:
+        rows, model = _scored(pairs, spec, order, batch_size, cache, output)
+        if cache:
+            click.echo(cache.summary(), err=True)
+    summarize(pairs, [rows[p.key] for p in pairs], model)
+
+
+def _scored(pairs, spec, order, batch_size, cache, output):
+    """Scores the pairs and writes them; returns (rows by the pairs' keys, the model)."""
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
-    from harness_plugin.scoring import Journal, identity_hash, judge_identity, output_row, score_pairs, score_row
+    from harness_plugin.scoring import (
+        Journal,
+        identity_hash,
+        judge_identity,
+        logit_identity,
+        output_row,
+        score_pairs,
+        score_row,
+    )
 
     model = load_model(spec)
     engine = Engine(model, batch_size)
+    if cache:
+        cache.bind(logit_identity(model, engine), model.num_labels)
     identity = judge_identity(model, order)
     judge = identity_hash(identity)
     rows: dict[str, dict] = {}
@@ -42,7 +65,7 @@ def command(file, spec, read, order, batch_size, output):
         from tqdm import tqdm
 
         with tqdm(total=len(todo), desc="Scoring pairs", unit="pair", disable=None) as bar:
-            for scored in score_pairs(engine, model.renderer, todo, order, bar.update):
+            for scored in score_pairs(engine, model.renderer, todo, order, bar.update, cache):
                 keep(score_row(scored, model.calibration))
 
     if output is None:
@@ -53,14 +76,13 @@ def command(file, spec, read, order, batch_size, output):
             click.echo(json.dumps(output_row(next(stream), row, judge), ensure_ascii=False))
 
         run(pairs, keep)
-    else:
-        with Journal(output, identity) as journal:
-            if journal.rows:
-                click.echo(f"continuing: {len(journal.rows)} pairs were scored before", err=True)
-            run(_missing(pairs, journal.rows), journal.add)
-            journal.finish(pairs, judge)
-            rows = journal.rows
-    summarize(pairs, [rows[p.key] for p in pairs], model)
+        return rows, model
+    with Journal(output, identity) as journal:
+        if journal.rows:
+            click.echo(f"continuing: {len(journal.rows)} pairs were scored before", err=True)
+        run(_missing(pairs, journal.rows), journal.add)
+        journal.finish(output_row(p, journal.rows[p.key], judge) for p in pairs)
+        return journal.rows, model
 
 
 def _check_output(output: Path | None, file: str) -> None:
