@@ -15,6 +15,7 @@ from harness_plugin.errors import ArenaError
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
     "score": ("score", "Score every pair of a file: one JSON line each."),
+    "judge": ("judge", "Judge chatbots' answers and rank them."),
     "show": ("show", "Show one pair as the judge reads it: text, what was cut, token ids."),
     "train": ("train", "Train an adapter from a recipe."),
     "calibrate": ("calibrate", "Fit an adapter's temperature and tie mass on labelled pairs."),
