@@ -5,6 +5,7 @@ a positive logit means that response B is preferred. `z_ab` is the logit with A 
 same pair with the sides exchanged.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,11 @@ class Calibration:
 
 
 NEUTRAL = Calibration()
+
+# Between these a calibration is looked for.
+TEMPERATURE_BOUNDS = math.exp(-6), math.exp(6)
+TIE_NU_BOUNDS = math.exp(-8), math.exp(4)
+NEAR = 1.01  # a factor: a number so near to an end of its range has run into it
 
 
 @dataclass(frozen=True)
@@ -121,13 +127,41 @@ def fit_calibration(s, target) -> Calibration:
     for _ in range(40):
         before = (log_t, log_nu)
         nu_now = log_nu
-        log_t = _golden(lambda x, nu=nu_now: loss(x, nu), -6.0, 6.0)
+        log_t = _golden(lambda x, nu=nu_now: loss(x, nu), *np.log(TEMPERATURE_BOUNDS))
         if has_ties:
             t_now = log_t
-            log_nu = _golden(lambda x, t=t_now: loss(t, x), -8.0, 4.0)
+            log_nu = _golden(lambda x, t=t_now: loss(t, x), *np.log(TIE_NU_BOUNDS))
         if abs(log_t - before[0]) + abs(log_nu - before[1]) < 1e-7:
             break
     return Calibration(round(float(np.exp(log_t)), 6), round(float(np.exp(log_nu)), 6) if has_ties else 0.0)
+
+
+def fit_temperature(z_ab, z_ba, target) -> Calibration:
+    """The temperature of a head of three logits by maximum likelihood: logits of both orders, shape (n, 3) each, and
+    the probabilities of A, B, tie, shape (n, 3). The head says P(tie) itself, so there is no tie mass. The loss is
+    convex in 1 / T. Raises DataError for fewer than 2 pairs, other shapes, and numbers that are not finite."""
+    first, second, target = (np.asarray(x, dtype=np.float64) for x in (z_ab, z_ba, target))
+    if len(target) < 2 or not first.shape == second.shape == target.shape == (len(target), 3):
+        raise DataError(
+            f"{len(target)} labelled pairs with logits of shape {first.shape} and {second.shape}",
+            "a temperature is fitted on three logits in both orders", "give at least 2 such pairs",
+        )  # fmt: skip
+    if not all(np.isfinite(x).all() for x in (first, second, target)):
+        raise DataError("logits or labels that are not finite", "a temperature of them would be made up", "check them")
+
+    def loss(log_t: float) -> float:
+        logp = combine(first, second, Calibration(float(np.exp(log_t)))).logp
+        return -float((target * np.maximum(logp, -1e9)).sum(axis=1).mean())
+
+    return Calibration(round(float(np.exp(_golden(loss, *np.log(TEMPERATURE_BOUNDS)))), 6))
+
+
+def at_bounds(fitted: Calibration) -> list[str]:
+    """Names of the numbers that ended at an end of their range, where the likelihood has no maximum: the pairs do not
+    fix them."""
+    ranges = {"temperature": TEMPERATURE_BOUNDS, "tie_nu": TIE_NU_BOUNDS}
+    found = {name: getattr(fitted, name) for name in ranges}
+    return [n for n, (low, high) in ranges.items() if found[n] and not low * NEAR < found[n] < high / NEAR]
 
 
 def calibration_loss(s, target, calibration: Calibration) -> float:
@@ -142,7 +176,7 @@ def _golden(f, low: float, high: float) -> float:
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     fa, fb = f(a), f(b)
     while high - low > 1e-8:
-        if fa < fb:
+        if fa <= fb:  # equal where the loss has become 0: then the end of the range says so
             high, b, fb = b, a, fa
             a = high - ratio * (high - low)
             fa = f(a)

@@ -189,3 +189,131 @@ def test_doctor_names_versions_devices_and_what_is_missing(capsys):
     code, out, _ = run(["doctor", "--json"], capsys)
     facts = json.loads(out)
     assert facts["lm_eval"] and facts["default"] and code == (3 if facts["missing"] else 0)
+
+
+# calibrate
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def adapter(adapter_copy):
+    return adapter_copy("gemma3")
+
+
+@pytest.fixture
+def calibrate(adapter, tiny_base, capsys):
+    """calibrate(file, *more) -> (exit code, stdout, stderr) for a copy of a tiny adapter in float32."""
+    return lambda file, *more: run(
+        ["calibrate", adapter, file, "--pretrained", tiny_base("gemma3"), "--dtype", "float32", *more], capsys
+    )
+
+
+def labelled(tmp_path, winners):
+    """A file of one pair for each winner; the texts depend on the place alone."""
+    rows = [
+        {"prompt": f"Say {i}", "response_a": "one " * (i % 5 + 1), "response_b": f"two {i}", "winner": winner}
+        for i, winner in enumerate(winners)
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def winners(judge, tmp_path, capsys):
+    """winners(rule) -> 40 labels, each rule(place, whether the judge prefers B)."""
+    scores = lines(run(["score", labelled(tmp_path, [None] * 40), *judge], capsys)[1])
+    return lambda rule: [rule(i, row["score"] > 0) for i, row in enumerate(scores)]
+
+
+def mostly_right(i, b):
+    """Every fifth pair a tie, every fourth of the others lost by the side that the judge prefers."""
+    return "tie" if i % 5 == 4 else "model_b" if b != (i % 4 == 3) else "model_a"
+
+
+def test_calibrate_writes_both_numbers_and_a_picture_and_says_what_was_gained(calibrate, adapter, winners, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = labelled(tmp_path, winners(mostly_right))
+    code, out, err = calibrate(file)
+    found = json.loads((adapter / "arena_rm.json").read_text(encoding="utf-8"))["calibration"]
+    assert code == 0 and found["n"] == 40 and found["tie_nu"] > 0 and "warning" not in err
+    assert found["log_loss"] < found["log_loss_at_temperature_1"]
+    assert out.startswith(f"temperature {found['temperature']}, tie_nu {found['tie_nu']} from 40 pairs: log loss ")
+    said = [float(number) for number in out.replace(",", "").split() if number[-4:].isdigit() and "." in number][-2:]
+    assert said == pytest.approx([found["log_loss_at_temperature_1"], found["log_loss"]], abs=6e-5)
+    picture = (adapter / "reliability.png").read_bytes()
+    assert picture[:8] == PNG
+    assert calibrate(file, "--plot")[0] == 0 and (adapter / "reliability.png").read_bytes() == picture
+    assert calibrate(file, "--out", tmp_path / "new" / "place", "--plot")[:2] == (0, out)
+    assert sorted(f.name for f in (tmp_path / "new" / "place").iterdir()) == ["arena_rm.json", "reliability.png"]
+    (adapter / "reliability.png").unlink()
+    assert calibrate(file, "--no-plot")[:2] == (0, out) and not (adapter / "reliability.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "at"),
+    [
+        (lambda i, b: "model_b" if b else "model_a", "temperature 0.002479"),
+        (lambda i, b: "model_a" if b else "model_b", "temperature 403.42"),
+        (lambda i, b: "tie", "tie_nu 54.598"),
+    ],
+    ids=["always right", "always wrong", "only ties"],
+)
+def test_calibrate_warns_where_the_pairs_do_not_fix_a_number(calibrate, winners, tmp_path, rule, at):
+    code, out, err = calibrate(labelled(tmp_path, winners(rule)), "--no-plot")
+    name = at.split()[0]
+    (said,) = [line for line in err.splitlines() if line.startswith(f"warning: {name}")]
+    assert code == 0 and said.startswith(f"warning: {at}") and "is where the search ends" in said
+    assert at in out, "the number is written all the same"
+
+
+WITHOUT_MATPLOTLIB = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "matplotlib":
+            raise ModuleNotFoundError("No module named 'matplotlib'", name=name)
+sys.meta_path.insert(0, Blocked())
+from harness_plugin.cli import main
+main()
+"""
+
+
+def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_asked_for(adapter, tiny_base, tmp_path):
+    args = [
+        "calibrate",
+        adapter,
+        labelled(tmp_path, ["model_a", "tie", "model_b"]),
+        "--pretrained",
+        tiny_base("gemma3"),
+    ]
+    command = [sys.executable, "-c", WITHOUT_MATPLOTLIB, *map(str, args)]
+    words = "matplotlib is not installed; the plot needs it; pip install 'lm-eval-arena-rm[report]'"
+    done = subprocess.run([*command, "--plot"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"arena-rm: {words}\n")
+    assert not (adapter / "arena_rm.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "temperature" in done.stdout and "Traceback" not in done.stderr
+    assert done.stderr.count("matplotlib") == 1 and f"reliability.png was not drawn: {words}\n" in done.stderr
+    assert (adapter / "arena_rm.json").exists() and not (adapter / "reliability.png").exists()
+
+
+def test_calibrate_refuses_what_it_cannot_fit(calibrate, adapter, tiny_base, tiny_adapter, tmp_path, capsys):
+    code, _, err = calibrate(labelled(tmp_path, ["tie", None, None]))
+    assert code == 3 and "1 labelled pairs" in err
+    code, _, err = calibrate(labelled(tmp_path, ["model_a", "tie", "model_b"]), "--temperature", "2")
+    assert code == 2 and "--temperature" in err
+    three = tiny_adapter("gemma3", num_labels=3)
+    args = [
+        "calibrate",
+        three,
+        labelled(tmp_path, ["model_a", "tie", "model_b"]),
+        "--pretrained",
+        tiny_base("gemma3"),
+        "--out",
+        tmp_path / "o",
+    ]
+    code, _, err = run(args, capsys)
+    assert code == 2 and "has 3 logits" in err
+    assert not (adapter / "arena_rm.json").exists() and not (tmp_path / "o").exists()

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.outcome import NEUTRAL, Calibration, combine, davidson, fit_calibration, log_softmax
+from harness_plugin.outcome import (
+    NEUTRAL,
+    TEMPERATURE_BOUNDS,
+    TIE_NU_BOUNDS,
+    Calibration,
+    at_bounds,
+    combine,
+    davidson,
+    fit_calibration,
+    fit_temperature,
+    log_softmax,
+)
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
 
@@ -149,3 +160,86 @@ def test_data_that_a_judge_gets_all_right_gives_a_finite_calibration():
     s = np.array([-1.0, 1.0, -2.0, 2.0])
     found = fit_calibration(s, np.eye(3)[[0, 1, 0, 1]])
     assert 0 < found.temperature < 0.1 and found.tie_nu == 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "name", "end"),
+    [
+        ([0, 1, 0, 1], "temperature", TEMPERATURE_BOUNDS[0]),
+        ([1, 0, 1, 0], "temperature", TEMPERATURE_BOUNDS[1]),
+        ([2, 2, 2, 2], "tie_nu", TIE_NU_BOUNDS[1]),
+    ],
+    ids=["always right", "always wrong", "only ties"],
+)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_what_the_pairs_do_not_fix_ends_at_a_bound_and_is_said_to(codes, name, end, scale):
+    found = fit_calibration(scale * np.array([-1.0, 1.0, -2.0, 2.0]), np.eye(3)[codes])
+    assert getattr(found, name) == pytest.approx(end, rel=1e-3) and name in at_bounds(found)
+
+
+def test_what_the_pairs_fix_is_at_no_bound():
+    assert at_bounds(fit_calibration(*simulated(Calibration(2.0, 0.5), 500, seed=12))) == []
+    assert at_bounds(Calibration(2.0, 0.0)) == [], "no ties is no bound"
+    low, high = TEMPERATURE_BOUNDS
+    assert [at_bounds(Calibration(t)) for t in (low, low * 1.02, high / 1.02, high)] == [
+        ["temperature"], [], [], ["temperature"]
+    ]  # fmt: skip
+
+
+# Three logits
+
+
+def three_ways(temperature: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of both orders, with noise between them, and verdicts drawn from what they say at this temperature."""
+    draw = np.random.default_rng(seed)
+    z = draw.normal(scale=2 * temperature, size=(count, 3))
+    z_ab, back = (z + draw.normal(scale=temperature / 2, size=z.shape) for _ in range(2))
+    p = combine(z_ab, back[:, A_FIRST], Calibration(temperature)).p
+    return z_ab, back[:, A_FIRST], np.eye(3)[(draw.random(count)[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)]
+
+
+@pytest.mark.parametrize("truth", [0.3, 1.0, 4.0])
+def test_three_logits_find_the_temperature_that_made_the_data(truth):
+    z_ab, z_ba, verdicts = three_ways(truth, 4_000, seed=9)
+    found = fit_temperature(z_ab, z_ba, verdicts)
+    assert found.temperature == pytest.approx(truth, rel=0.1) and found.tie_nu == 0.0
+    said = combine(z_ab, z_ba, Calibration(truth)).p
+    assert fit_temperature(z_ab, z_ba, said).temperature == pytest.approx(truth, abs=1e-4), "soft labels, exactly"
+
+
+def test_the_temperature_of_three_logits_is_the_minimum_of_the_log_loss_from_either_side():
+    z_ab, z_ba, verdicts = three_ways(1.7, 200, seed=10)
+    best = fit_temperature(z_ab, z_ba, verdicts)
+
+    def loss(temperature):
+        first, second = (z / temperature - np.log(np.exp(z / temperature).sum(1, keepdims=True)) for z in (z_ab, z_ba))
+        mean = np.exp((first + second[:, A_FIRST]) / 2)
+        return -np.log((mean / mean.sum(1, keepdims=True) * verdicts).sum(1)).mean()
+
+    around = [best.temperature * x for x in (0.9, 0.99, 0.999, 1.001, 1.01, 1.1)]
+    assert all(loss(best.temperature) < loss(other) for other in around)
+    assert fit_temperature(z_ba, z_ab, verdicts[:, A_FIRST]) == best
+
+
+def test_a_temperature_of_bad_numbers_is_refused():
+    z_ab, z_ba, verdicts = three_ways(1.0, 6, seed=11)
+    broken = np.where(np.arange(6)[:, None] == 3, np.nan, z_ab)
+    for given in ((broken, z_ba, verdicts), (z_ab, broken * math.inf, verdicts), (z_ab, z_ba, broken)):
+        with pytest.raises(DataError, match="not finite"):
+            fit_temperature(*given)
+    for given in (
+        (z_ab[:1], z_ba[:1], verdicts[:1]),
+        (z_ab[:, :1], z_ba[:, :1], verdicts),
+        (z_ab, z_ba[:5], verdicts),
+        (z_ab, z_ba, verdicts[:5]),
+        (z_ab, z_ba, verdicts[:, :2]),
+    ):
+        with pytest.raises(DataError, match="labelled pairs"):
+            fit_temperature(*given)
+
+
+@pytest.mark.parametrize(("shift", "end"), [(0, TEMPERATURE_BOUNDS[0]), (1, TEMPERATURE_BOUNDS[1])])
+def test_three_logits_that_are_always_right_or_wrong_end_at_a_bound_too(shift, end):
+    z = 3 * np.eye(3)
+    found = fit_temperature(z, z[:, A_FIRST], np.roll(np.eye(3), shift, axis=0))
+    assert found.temperature == pytest.approx(end, rel=1e-3) and at_bounds(found) == ["temperature"]

@@ -1,7 +1,6 @@
 """Training before the first step: recipes, the split, the selection, labels, orders and the loss."""
 
 import math
-import random
 from collections import Counter
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.config import Selection, TrainConfig, find_config, read_config
-from harness_plugin.train.data import Examples, select, split
-from harness_plugin.train.loss import collate, preference_loss
+from harness_plugin.train.data import Examples, length_offsets, mismatch, mix, select
+from harness_plugin.train.loss import collate, inconsistency, preference_loss
 
 CARD_LORA = {
     "r": 16, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
@@ -38,13 +37,14 @@ def test_the_card_recipe_is_the_reference_cards():
         "base": "google/gemma-2b", "lora": CARD_LORA, "max_length": 512, "truncation": "card", "epochs": 10.0,
         "learning_rate": 2e-4, "batch_size": 4, "accumulation": 4, "precision": "float16",
     }  # fmt: skip
+    card["lora"] = {name: card["lora"][name] for name in CARD_LORA}
     assert {name: card[name] for name in expected} == expected
     assert card["head_learning_rate"] is None and card["select"]["sources"] is None
 
 
 def test_every_shipped_recipe_is_valid_and_found_by_its_name():
     names = sorted(file.stem for file in find_config("card").parent.glob("*.yaml"))
-    assert names == ["card", "embedded"]
+    assert names == ["card", "default", "distill", "embedded", "qlora", "three_way"]
     assert read_config(find_config("embedded")).base == "embedded"
     assert find_config("no/such/file.yaml") == Path("no/such/file.yaml")
 
@@ -70,7 +70,12 @@ def test_overrides_reach_every_field(tmp_path):
         ("batch_size: true", (), "batch_size: True"),
         ("group_by_length: 1", (), "group_by_length: 1"),
         ("lora: 16", (), "lora: 16"),
-        ("lora: {target_modules: q_proj}", (), "lora: target_modules: 'q_proj'"),
+        ("lora: {target_modules: 3}", (), "lora: target_modules: 3"),
+        ("num_labels: 2", (), "num_labels: 2; it must be 1 or 3"),
+        ("consistency: 1.0", (), "consistency: 1.0; it must be 0 while both_orders is 0"),
+        ("weights: {a.jsonl: 0}", (), "weights"),
+        ("quantization: 8bit", (), "quantization: '8bit'"),
+        ("{num_labels: 3, length_debias: 0.5}", (), "length_debias: 0.5"),
         ("base: null", (), "base: None"),
         ("- base", (), "names and values were expected"),
         ("base: [", (), "is not YAML"),
@@ -97,7 +102,9 @@ def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, ov
 
 
 def test_a_recipe_that_is_no_file_names_the_shipped_ones(tmp_path):
-    with pytest.raises(UsageError, match=r"no_such cannot be read .*card, embedded"):
+    with pytest.raises(
+        UsageError, match=r"no_such cannot be read .*card, default, distill, embedded, qlora, three_way"
+    ):
         read_config(tmp_path / "no_such")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00base")
     with pytest.raises(UsageError, match="binary"):
@@ -115,36 +122,6 @@ def test_labels_are_soft_where_a_probability_is_known():
     assert [make(0, winner=w).soft_label for w in (*Winner, None)] == [0.0, 1.0, 0.5, None]
     assert make(0, winner=Winner.MODEL_A, p_b=0.3).soft_label == 0.3
     assert make(0, p_b=0.3).swap().soft_label == 0.7
-
-
-def test_no_prompt_is_in_training_and_validation_and_the_rows_order_does_not_matter():
-    pairs = [make(n, f"question {n % 100}", winner=Winner.TIE) for n in range(300)]
-    config = TrainConfig(validation_share=0.3)
-    train, valid = split(pairs, config)
-    assert not {p.prompt for p in train} & {p.prompt for p in valid}
-    assert {p.id for p in train} | {p.id for p in valid} == {p.id for p in pairs}
-    assert 15 <= len({p.prompt for p in valid}) <= 45
-    shuffled = random.Random(1).sample(pairs, len(pairs))
-    train_2, valid_2 = split(shuffled, config)
-    assert [p.id for p in valid_2] == [p.id for p in valid]
-    everything = [p.id for p in select(train, Selection(), 0, len)]
-    assert [p.id for p in select(train_2, Selection(), 0, len)] == everything
-    assert sorted(everything) == sorted(p.id for p in train) != everything
-    assert {p.id for p in split(pairs, TrainConfig(validation_share=0.3, seed=1))[1]} != {p.id for p in valid}
-    assert [p.id for p in split(pairs, TrainConfig(validation_share=0.3, validation_pairs=5))[1]] == [
-        p.id for p in valid[:5]
-    ]
-
-
-@pytest.mark.parametrize("share", [0.001, 0.999])
-def test_a_side_without_pairs_stops_the_run(share):
-    with pytest.raises(TrainError, match="both sides need some"):
-        split([make(n, winner=Winner.TIE) for n in range(3)], TrainConfig(validation_share=share))
-
-
-def test_pairs_without_a_label_stop_the_run():
-    with pytest.raises(TrainError, match=r"1 of 3 pairs have neither winner nor p_b .*r7"):
-        split([make(1, p_b=0.5), make(7), make(2, winner=Winner.TIE)], TrainConfig())
 
 
 def lengths_matter(source, shorter, longer, equal=0, soft=0):
@@ -197,38 +174,114 @@ def test_the_order_is_drawn_from_content_and_turns_the_label_with_the_sides():
         examples.epoch = epoch
         for n, pair in enumerate(pairs):
             row = examples[n]
-            straight = {"input_ids": renderer.render(pair).ids, "labels": pair.p_b}
-            swapped = {"input_ids": renderer.render(pair.swap()).ids, "labels": 1 - pair.p_b}
-            assert row in (straight, swapped)
-            turned[epoch, pair.id] = row == swapped
+            ids = [renderer.render(p).ids for p in (pair, pair.swap())]
+            turned[epoch, pair.id] = side = ids.index(row["input_ids"])
+            assert row["labels"][1] == pytest.approx([pair.p_b, 1 - pair.p_b][side]) and row["offset"] == 0
     for epoch in (0, 1):
         assert 24 <= sum(turned[epoch, p.id] for p in pairs) <= 56
     assert 24 <= sum(turned[0, p.id] == turned[1, p.id] for p in pairs) <= 56
     backwards = Examples(pairs[::-1], renderer, TrainConfig())
     backwards.epoch = 1
     assert [backwards[n] for n in range(80)] == [examples[79 - n] for n in range(80)]
-    fixed = Examples(pairs, renderer, TrainConfig(orders="ab"))
-    assert all(fixed[n]["labels"] == pair.p_b for n, pair in enumerate(pairs))
+    for fixed in (Examples(pairs, renderer, TrainConfig(orders="ab")), Examples(pairs, renderer, TrainConfig(), True)):
+        assert all(fixed[n]["labels"][1] == pair.p_b for n, pair in enumerate(pairs))
 
 
-def test_both_orders_stand_in_one_batch_with_mirrored_labels():
+def test_a_share_of_the_pairs_stands_in_both_orders_side_by_side_with_mirrored_labels():
     renderer = Renderer(tiny.tokenizer(), 128, "budget")
     pairs = [make(n, p_b=n / 8) for n in range(4)]
-    examples = Examples(pairs, renderer, TrainConfig(orders="both"))
+    examples = Examples(pairs, renderer, TrainConfig(both_orders=1.0))
     batch = collate([examples[n] for n in range(4)])
-    assert batch["labels"].tolist() == [0, 1, 0.125, 0.875, 0.25, 0.75, 0.375, 0.625]
+    assert batch["labels"][:, 1].tolist() == [0, 1, 0.125, 0.875, 0.25, 0.75, 0.375, 0.625]
+    assert batch["twins"].tolist() == [0, 2, 4, 6] and batch["weights"].tolist() == [0.5] * 8
     for n, pair in enumerate(pairs):
         turned = renderer.render(pair.swap()).ids
         assert tuple(batch["input_ids"][2 * n + 1][: len(turned)].tolist()) == turned
+    many = [make(n, p_b=0.5) for n in range(200)]
+    some = Examples(many, renderer, TrainConfig(both_orders=0.3))
+    both = sum("turned" in some[n] for n in range(200))
+    assert 40 <= both <= 80
+    assert some.tokens() > Examples(many, renderer, TrainConfig()).tokens()
+
+
+def row(ids, y, offset=0.0):
+    return {"input_ids": ids, "labels": y if isinstance(y, list) else [1 - y, y], "offset": offset}
 
 
 def test_the_loss_is_the_cross_entropy_with_the_soft_label():
-    rows = [{"input_ids": (5, 6, 7), "labels": 1.0}, {"input_ids": (8,), "labels": 0.25}]
-    batch = collate(rows)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    batch = collate([row((5, 6, 7), 1.0), row((8,), 0.25)])
+    assert batch["input_ids"].tolist() == [[5, 6, 7] + [0] * 13, [8] + [0] * 15]
+    assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 13, [1] + [0] * 15]
     z = (2.0, -1.0)
     p = [1 / (1 + math.exp(-x)) for x in z]
-    expected = -(math.log(p[0]) + 0.25 * math.log(p[1]) + 0.75 * math.log(1 - p[1])) / 2
+    each = [-math.log(p[0]), -(0.25 * math.log(p[1]) + 0.75 * math.log(1 - p[1]))]
     half = torch.tensor(z, dtype=torch.bfloat16)[:, None]
-    assert float(preference_loss(half, batch["labels"])) == pytest.approx(expected)
+    assert float(preference_loss(half, batch["labels"])) == pytest.approx(sum(each) / 2)
+    weights = torch.tensor([3.0, 1.0])
+    assert float(preference_loss(half, batch["labels"], weights)) == pytest.approx((3 * each[0] + each[1]) / 4)
+
+
+def test_three_logits_are_a_softmax_over_a_b_and_tie():
+    batch = collate([row((5,), [0.2, 0.5, 0.3])])
+    z = [1.0, -2.0, 0.5]
+    total = sum(math.exp(x) for x in z)
+    expected = -sum(y * math.log(math.exp(x) / total) for x, y in zip(z, (0.2, 0.5, 0.3), strict=True))
+    assert float(preference_loss(torch.tensor([z]), batch["labels"])) == pytest.approx(expected)
+
+
+def test_what_length_says_is_added_to_the_logit_in_training():
+    labels = torch.tensor([[0.0, 1.0]])
+    zero = torch.zeros(1, 1)
+    assert float(preference_loss(zero, labels, None, torch.tensor([2.0]))) == pytest.approx(math.log(1 + math.exp(-2)))
+    z = zero.clone().requires_grad_()
+    preference_loss(z, labels, None, torch.tensor([6.0])).backward()
+    assert abs(float(z.grad)) < 0.01, "what length explains is not learned again"
+
+
+def test_inconsistency_is_the_squared_position_bias_of_pairs_in_both_orders():
+    logits = torch.tensor([[5.0], [2.0], [-1.0], [9.0]])  # a pair in both orders at 1
+    assert float(inconsistency(logits, torch.tensor([1]))) == pytest.approx(0.25)
+    assert float(inconsistency(logits, torch.tensor([], dtype=torch.long))) == 0
+    mirrored = torch.tensor([[1.0, 2.0, 0.3], [2.0, 1.0, 0.3]])
+    assert float(inconsistency(mirrored, torch.tensor([0]))) == pytest.approx(0, abs=1e-12)
+    assert float(inconsistency(torch.tensor([[1.0, 2.0, 0.3], [1.0, 2.0, 0.3]]), torch.tensor([0]))) > 0.1
+
+
+# Length, mixing, answers to other prompts
+
+
+def test_length_offsets_are_the_likeliest_slope_and_turn_with_the_sides():
+    pairs = lengths_matter("x", 25, 75) + lengths_matter("y", 50, 50)
+    offsets = length_offsets(pairs)
+    by = {s: [(o, p) for o, p in zip(offsets, pairs, strict=True) if p.meta["source"] == s] for s in "xy"}
+    turned = length_offsets([p.swap() for p in pairs])
+    assert turned == pytest.approx([-o for o in offsets], abs=1e-9)
+    assert all(o * (len(p.response_b) - len(p.response_a)) > 0 for o, p in by["x"]), "longer is likelier right in x"
+    assert max(abs(o) for o, _ in by["y"]) < 0.05, "and says nothing in y"
+    share = 0.75 * 0.9 + 0.25 * 0.1  # the gaps are all of one size, so the fit meets the labels' mean
+    assert abs(by["x"][0][0]) == pytest.approx(math.log(share / (1 - share)), abs=0.01)
+
+
+def test_a_files_weight_says_how_often_its_pairs_are_seen():
+    rows = [("a", make(n, p_b=0.5)) for n in range(100)] + [("b", make(n, p_b=0.5)) for n in range(100, 200)]
+    names = {p.id: name for name, p in rows}
+    count = Counter(names[p.id] for p in mix(rows, {"a": 2.5, "b": 0.25}, 0))
+    assert 230 <= count["a"] <= 270 and 12 <= count["b"] <= 38
+    assert mix(rows, None, 0) == [p for _, p in rows]
+    with pytest.raises(UsageError, match="'c' names no file"):
+        mix(rows, {"c": 1.0}, 0)
+
+
+def test_mismatched_pairs_set_an_answer_against_one_of_equal_length_to_another_prompt():
+    pairs = [Pair(f"question {n}", "a" * (n + 1), "b" * (n + 3), p_b=0.9) for n in range(60)]
+    made = mismatch(pairs, 0.5, 0)
+    assert len(made) == 30 and {p.meta["source"] for p in made} == {"mismatched"}
+    own = {p.prompt: p.response_b for p in pairs}
+    sides = Counter()
+    for p in made:
+        right, wrong = (p.response_b, p.response_a) if p.p_b > 0.5 else (p.response_a, p.response_b)
+        assert right == own[p.prompt] != wrong and abs(len(right) - len(wrong)) <= 2
+        sides[p.p_b > 0.5] += 1
+    assert min(sides.values()) >= 6
+    assert {p.key for p in mismatch(pairs[::-1], 0.5, 0)} == {p.key for p in made}
+    assert mismatch(pairs, 0.0, 0) == mismatch(pairs[:1], 1.0, 0) == []

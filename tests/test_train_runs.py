@@ -16,7 +16,7 @@ from harness_plugin.model.fingerprint import file_sha256, fingerprint
 from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.train import loop, trainer
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config
-from harness_plugin.train.data import split
+from harness_plugin.train.split import split
 
 CARD = "Which response is better for the prompt: {}\n\nResponse A: {}\n\nResponse B: {}"
 CARD_LORA = {
@@ -66,12 +66,16 @@ def watched(monkeypatch):
     class Watched(real):
         def __getitem__(self, i):
             row = super().__getitem__(i)
-            seen["rows"].append((self.pairs[i].id, self.epoch, row["labels"]))
+            seen["rows"].append((self.pairs[i].id, self.epoch, row["labels"][1]))
             return row
 
     monkeypatch.setattr(loop, "build", watched_build)
     monkeypatch.setattr(loop, "Examples", Watched)
     return seen
+
+
+def asked(data):
+    return loop.Request([data], device="cpu")
 
 
 def in_order(value):
@@ -102,7 +106,7 @@ def test_a_run_learns_moves_only_what_it_may_and_writes_a_working_adapter(
 ):
     base, out = tiny_base(kind), tmp_path / "mine"
     recipe = config(base, precision=precision, truncation="card", max_length=512)
-    manifest = loop.train(recipe, [data], out, device="cpu")
+    manifest = loop.train(recipe, asked(data), out)
 
     # what moved
     network, before = watched["network"], watched["before"]
@@ -148,15 +152,15 @@ def test_a_run_learns_moves_only_what_it_may_and_writes_a_working_adapter(
 def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data, tmp_path):
     base, out = tiny_base("gemma"), tmp_path / "mine"
     recipe = config(base, truncation="budget", epochs=1.0)
-    asked = recipe.to_dict()
-    manifest = loop.train(recipe, [data], out, device="cpu")
+    wanted = recipe.to_dict()
+    manifest = loop.train(recipe, asked(data), out)
     stored = json.loads((out / "arena_rm.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert (stored["base"], stored["base_fingerprint"]) == (str(base), fingerprint(str(base)))
     assert (stored["truncation"], stored["max_length"], stored["num_labels"]) == ("budget", 96, 1)
-    assert stored["training"]["recipe"] == asked == recipe.to_dict()
+    assert stored["training"]["recipe"] == wanted == recipe.to_dict()
     assert stored["training"]["files"] == [{"name": "lesson.jsonl", "sha256": file_sha256(Path(data)), "pairs": 160}]
     assert set(stored["versions"]) == {"torch", "transformers", "peft", "accelerate"}
-    train, valid = split(lesson(160), recipe)
+    train, valid = split(lesson(160), recipe.validation_share, recipe.seed, recipe.validation_pairs)
     assert (stored["training"]["pairs"], stored["training"]["validation_pairs"]) == (len(train), len(valid))
 
     model = load_model(ModelSpec(pretrained=str(base), peft=str(out), device="cpu"))
@@ -192,9 +196,9 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
 def test_the_same_recipe_and_data_give_the_same_weights(tiny_base, data, tmp_path):
     recipe = config(tiny_base("gemma2"), epochs=1.0)
     torch.manual_seed(11)
-    loop.train(recipe, [data], tmp_path / "first", device="cpu")
+    loop.train(recipe, asked(data), tmp_path / "first")
     torch.manual_seed(12)  # what the process did before does not matter
-    loop.train(recipe, [data], tmp_path / "second", device="cpu")
+    loop.train(recipe, asked(data), tmp_path / "second")
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("first", "second")]
     assert files[0] == files[1]
 
@@ -204,7 +208,7 @@ def test_accumulated_steps_are_one_larger_batch(tiny_base, data, tmp_path):
     logs = []
     for size, steps in ((8, 1), (2, 4)):
         recipe = config(tiny_base("gemma"), batch_size=size, accumulation=steps, **plain)
-        logs.append(loop.train(recipe, [data], tmp_path / str(size), device="cpu").training["log"])
+        logs.append(loop.train(recipe, asked(data), tmp_path / str(size)).training["log"])
     losses = [[row["loss"] for row in log if "loss" in row] for log in logs]
     assert len(losses[0]) >= 5
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
@@ -212,7 +216,7 @@ def test_accumulated_steps_are_one_larger_batch(tiny_base, data, tmp_path):
 
 def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monkeypatch):
     recipe = config(tiny_base("gemma"), epochs=1.5)
-    loop.train(recipe, [data], tmp_path / "whole", device="cpu")
+    loop.train(recipe, asked(data), tmp_path / "whole")
     real = trainer.PreferenceTrainer.training_step
     steps = []
 
@@ -224,12 +228,12 @@ def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monk
 
     monkeypatch.setattr(trainer.PreferenceTrainer, "training_step", step)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(recipe, [data], tmp_path / "mine", device="cpu")
+        loop.train(recipe, asked(data), tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
     with pytest.raises(UsageError, match="another run, unfinished"):
-        loop.train(config(tiny_base("gemma"), seed=1), [data], tmp_path / "mine", device="cpu")
+        loop.train(config(tiny_base("gemma"), seed=1), asked(data), tmp_path / "mine")
     del steps[:17]
-    loop.train(recipe, [data], tmp_path / "mine", device="cpu")
+    loop.train(recipe, asked(data), tmp_path / "mine")
     assert steps[1] > 0, "it began anew"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "whole"]
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "mine")]
@@ -238,7 +242,7 @@ def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monk
 
 def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched, capsys):
     recipe = config(tiny_base("gemma"), epochs=0.5, head_learning_rate=1e-30)
-    loop.train(recipe, [data], tmp_path / "mine", device="cpu")
+    loop.train(recipe, asked(data), tmp_path / "mine")
     assert capsys.readouterr().out == "", "notes belong on stderr"
     moved = {
         name: float((p - watched["before"][name]).abs().max()) for name, p in watched["network"].named_parameters()
@@ -250,20 +254,20 @@ def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched,
 def test_an_existing_folder_is_never_written_to(tiny_base, data, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="mine exists"):
-        loop.train(config(tiny_base("gemma")), [data], tmp_path / "mine", device="cpu")
+        loop.train(config(tiny_base("gemma")), asked(data), tmp_path / "mine")
     assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_makes_no_adapter(tiny_base, data, tmp_path):
     with pytest.raises(TrainError, match=r"not a number|not finite"):
-        loop.train(config(tiny_base("gemma"), learning_rate=1e38), [data], tmp_path / "mine", device="cpu")
+        loop.train(config(tiny_base("gemma"), learning_rate=1e38), asked(data), tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
 
 def test_the_cards_half_precision_on_a_cpu_is_refused_with_a_way_out_that_is_free(tiny_base, data, tmp_path):
     recipe = read_config(find_config("card"), (f"base={tiny_base('gemma')}",))
     with pytest.raises(UsageError, match=r"float16 on a CPU.*--set precision=bfloat16"):
-        loop.train(recipe, [data], tmp_path / "mine", device="cpu")
+        loop.train(recipe, asked(data), tmp_path / "mine")
     assert not list(tmp_path.iterdir())
 
 
@@ -271,5 +275,5 @@ def test_too_few_validation_pairs_stop_the_run_before_it_costs_anything(tiny_bas
     with pytest.raises(UsageError, match="validation_pairs"):
         config(tiny_base("gemma"), validation_pairs=1)
     with pytest.raises(TrainError, match="validation"):
-        loop.train(config(tiny_base("gemma"), validation_share=1e-9), [data], tmp_path / "mine", device="cpu")
+        loop.train(config(tiny_base("gemma"), validation_share=1e-9), asked(data), tmp_path / "mine")
     assert "network" not in watched

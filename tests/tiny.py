@@ -99,6 +99,27 @@ def save_base(kind: str, folder: Path, seed: int = 0, **changes) -> Path:
     return folder
 
 
+def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
+    """A random model of another family in float32, with the Gemmas' tokenizer, saved as a hub folder is: "llama", a
+    decoder; "bert", an encoder; "bert-mlm", one without the pooler that its classifier needs; "roberta", one whose
+    classifier has two layers."""
+    import torch
+    from transformers import BertForMaskedLM, BertModel, LlamaForCausalLM, RobertaModel
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    size = {
+        "vocab_size": 608, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "max_position_embeddings": 512, "initializer_range": 0.2, "pad_token_id": PAD, "eos_token_id": EOS,
+        "bos_token_id": BOS,
+    }  # fmt: skip
+    kinds = {"llama": LlamaForCausalLM, "bert": BertModel, "bert-mlm": BertForMaskedLM, "roberta": RobertaModel}
+    model = kinds[kind]
+    model(model.config_class(**size)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 def save_adapter(base: Path, folder: Path, num_labels: int = 1, seed: int = 1) -> Path:
     """An adapter with the card's settings whose lora_B and head are random instead of zero and untrained."""
     import torch

@@ -13,8 +13,9 @@ import yaml
 from harness_plugin.errors import UsageError
 from harness_plugin.prompt import MAX_LENGTH, TRUNCATIONS
 
-ORDERS = ("random", "both", "ab")
+ORDERS = ("random", "ab")
 PRECISIONS = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("4bit",)
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,12 @@ class LoraFields:
     r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.1
-    target_modules: list[str] = field(default_factory=lambda: ["o_proj", "v_proj", "q_proj", "k_proj"])
+    target_modules: list[str] | str = field(default_factory=lambda: ["o_proj", "v_proj", "q_proj", "k_proj"])
+    # names, a regular expression, or "all-linear"
     modules_to_save: list[str] = field(default_factory=lambda: ["classifier", "score"])
+    use_rslora: bool = False  # divide by the root of r: Kalajdzievski (2023), arXiv:2312.03732
+    use_dora: bool = False  # a magnitude of its own: Liu et al. (2024), arXiv:2402.09353
+    layers_to_transform: list[int] | None = None  # only these layers; those below the first cost no backward pass
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,31 @@ class Selection:
 class TrainConfig:
     """Everything that decides an adapter, apart from the data files themselves."""
 
-    base: str = "google/gemma-2b"  # folder, hub id, or "embedded"
+    # the model
+    base: str = "google/gemma-2b"  # folder, hub id, or "embedded"; any causal or sequence-classification model
     revision: str | None = None
+    num_labels: int = 1  # 1: one logit, positive for B; 3: A, B, tie
+    head_std: float | None = None  # spread of the fresh head's weights; None: as transformers draws them. A Gemma's
+    # hidden states are so large that its own draw starts far from "no preference"
+    quantization: str | None = None  # "4bit": the frozen base in NF4 (extra `qlora`)
     lora: LoraFields = field(default_factory=LoraFields)
+    precision: str = "float16"  # arithmetic; trainable weights are always float32
+    save_precision: str = "float32"  # of the adapter's file
+    # what it reads
     max_length: int = MAX_LENGTH  # tokens of a rendered pair
     truncation: str = "card"  # "card" or "budget"; the adapter is later used with the same
+    orders: str = "random"  # how a pair is shown: "random" (drawn from its content, the epoch and the seed) or "ab"
+    both_orders: float = 0.0  # share of the pairs that are shown in both orders, side by side in one batch
+    mismatched: float = 0.0  # pairs added, as a share: an answer against another prompt's answer of the same length
+    select: Selection = field(default_factory=Selection)
+    weights: dict[str, float] | None = None  # file name -> how often its pairs are seen in an epoch; None: once each
+    teacher_share: float = 1.0  # with `--teacher`: how much of the label is the teacher's, the rest the data's own
+    validation_share: float = 0.1  # of the connected components of prompts, drawn from their content
+    validation_pairs: int | None = None  # at most so many of them are scored
+    # what it minimises
+    consistency: float = 0.0  # weight of the squared position bias of pairs shown in both orders
+    length_debias: float = 0.0  # how much of what length says about the labels is explained away, 0 to 1
+    # how
     epochs: float = 10.0
     learning_rate: float = 2e-4
     head_learning_rate: float | None = None  # of the score head; None: as the rest. One step of Adam moves a Gemma's
@@ -56,17 +81,11 @@ class TrainConfig:
     weight_decay: float = 0.0
     batch_size: int = 4  # pairs per device and step
     accumulation: int = 4  # steps per update
-    precision: str = "float16"  # arithmetic; trainable weights are always float32
     max_grad_norm: float = 1.0
     group_by_length: bool = True  # batches of similar length: less padding
-    orders: str = (
-        "random"  # how a pair is shown: "random" (drawn from its content, the epoch and the seed), "both" (twice
-    )
-    # in the same batch, which then holds 2 x batch_size presentations), "ab" (as it stands)
-    validation_share: float = 0.1  # of the prompts, drawn from their content; no prompt is on both sides
-    validation_pairs: int | None = None  # at most so many of them are scored
+    gradient_checkpointing: bool = False  # less memory, a third more time
+    compile: bool | None = None  # fuse each layer with torch.compile; None: where a run is long enough to gain
     evaluations: int = 10  # times per run that validation log loss is measured; the best weights are kept
-    select: Selection = field(default_factory=Selection)
     seed: int = 0
 
     def __post_init__(self):
@@ -74,8 +93,23 @@ class TrainConfig:
             (self.truncation in TRUNCATIONS, "truncation", f"one of {', '.join(TRUNCATIONS)}"),
             (self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}"),
             (self.orders in ORDERS, "orders", f"one of {', '.join(ORDERS)}"),
+            (self.save_precision in PRECISIONS, "save_precision", f"one of {', '.join(PRECISIONS)}"),
+            (self.quantization in (None, *QUANTIZATIONS), "quantization", f"null or {', '.join(QUANTIZATIONS)}"),
+            (self.num_labels in (1, 3), "num_labels", "1 or 3"),
+            (self.head_std is None or self.head_std >= 0, "head_std", "0 or more"),
+            (0 <= self.both_orders <= 1, "both_orders", "a share between 0 and 1"),
+            (0 <= self.mismatched <= 1, "mismatched", "a share between 0 and 1"),
+            (0 <= self.teacher_share <= 1, "teacher_share", "a share between 0 and 1"),
+            (self.consistency >= 0, "consistency", "0 or more"),
+            (not self.consistency or self.both_orders > 0, "consistency", "0 while both_orders is 0"),
+            (0 <= self.length_debias <= 1, "length_debias", "between 0 and 1"),
+            (not self.length_debias or self.num_labels == 1, "length_debias", "0 for a head of three logits"),
+            (all(w > 0 for w in (self.weights or {}).values()), "weights", "numbers above 0"),
             (0 < self.epochs < float("inf"), "epochs", "a number above 0"),
             (self.learning_rate > 0, "learning_rate", "a number above 0"),
+            (self.head_learning_rate is None or self.head_learning_rate >= 0, "head_learning_rate", "0 or more"),
+            (self.weight_decay >= 0, "weight_decay", "0 or more"),
+            (self.max_grad_norm >= 0, "max_grad_norm", "0 (no limit) or more"),
             (0 < self.validation_share < 1, "validation_share", "between 0 and 1"),
             (self.validation_pairs is None or self.validation_pairs > 1, "validation_pairs", "2 or more"),
             (self.batch_size > 0, "batch_size", "1 or more"),
@@ -146,7 +180,8 @@ def _value(hint, value, where: str):
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
-    kind = next(o for o in options if o is not type(None))
+    kinds = [o for o in options if o is not type(None)]
+    kind = next((k for k in kinds if type(value) is (typing.get_origin(k) or k)), kinds[0])
     origin = typing.get_origin(kind) or kind
     if is_dataclass(origin):
         return _build(origin, value, where)

@@ -1,40 +1,21 @@
-"""Pairs for training: labels, a split without shared prompts, selection, rendering.
+"""Pairs for training: selection, mixing, pairs against another prompt's answer, presentations with their labels.
 
-Uses the same reader and renderer as scoring; knows no model.
+Uses the same renderer as scoring; knows no model.
 """
 
-import hashlib
+import bisect
+import math
 
-from harness_plugin.errors import TrainError
+import numpy as np
+
+from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.config import Selection, TrainConfig
+from harness_plugin.train.split import draw
 
-
-def draw(*parts) -> float:
-    """A number in [0, 1) that depends only on the parts: the same on every machine and in every order of rows."""
-    text = "\x1f".join(str(p) for p in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-
-
-def split(pairs: list[Pair], config: TrainConfig) -> tuple[list[Pair], list[Pair]]:
-    """(training, validation): every prompt is on one side, chosen by its content and the seed. Raises TrainError when a
-    label is missing or a side is empty."""
-    unlabelled = [p.id for p in pairs if p.soft_label is None]
-    if unlabelled:
-        raise TrainError(
-            f"{len(unlabelled)} of {len(pairs)} pairs have neither winner nor p_b (such as {unlabelled[0]})",
-            "there is nothing to learn from them", "label or remove them",
-        )  # fmt: skip
-    held = {p.prompt_key: draw("validation", config.seed, p.prompt_key) < config.validation_share for p in pairs}
-    train = [p for p in pairs if not held[p.prompt_key]]
-    valid = sorted((p for p in pairs if held[p.prompt_key]), key=lambda p: draw("order", config.seed, p.key))
-    if not train or not valid:
-        raise TrainError(
-            f"{len(held)} prompts give {len(train)} training and {len(valid)} validation pairs",
-            "both sides need some", "give more data or another validation_share",
-        )  # fmt: skip
-    return train, valid[: config.validation_pairs]
+MISMATCHED = "mismatched"  # the source of pairs made by `mismatch`
+ON_TOPIC = 0.95  # how sure an answer to the prompt is to be preferred to an answer to another prompt
 
 
 def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
@@ -52,12 +33,16 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
     return kept
 
 
+def source_of(pair: Pair) -> str:
+    return str(pair.meta.get("source", ""))
+
+
 def _limit(pairs: list[Pair], most: dict[str, int]) -> list[Pair]:
     """The first `most[source]` pairs of each source."""
     count: dict[str, int] = {}
     out = []
     for p in pairs:
-        source = str(p.meta.get("source", ""))
+        source = source_of(p)
         count[source] = count.get(source, 0) + 1
         if count[source] <= most.get(source, 0):
             out.append(p)
@@ -69,9 +54,9 @@ def _balance(pairs: list[Pair], share: float) -> list[Pair]:
     trained on them cannot win by length alone. Pairs without a preference or a length difference are left out."""
     by: dict[tuple[str, bool], list[Pair]] = {}
     for p in pairs:
-        gap = (text_length(p.response_b) - text_length(p.response_a)) * (p.soft_label - 0.5)
+        gap = length_gap(p) * (p.soft_label - 0.5)
         if gap:
-            by.setdefault((str(p.meta.get("source", "")), gap < 0), []).append(p)
+            by.setdefault((source_of(p), gap < 0), []).append(p)
     chosen = set()
     for source in sorted({s for s, _ in by}):
         short, long = by.get((source, True), []), by.get((source, False), [])
@@ -80,25 +65,122 @@ def _balance(pairs: list[Pair], share: float) -> list[Pair]:
     return [p for p in pairs if p.key in chosen]
 
 
-class Examples:
-    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the loop)."""
+def length_gap(pair: Pair) -> int:
+    """Characters by which response B is longer."""
+    return text_length(pair.response_b) - text_length(pair.response_a)
 
-    def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig):
-        self.pairs, self.config, self.epoch = pairs, config, 0
-        rendered = [renderer.render_orders(p) for p in pairs]
-        self._orders = [tuple(view.ids for view in views) for views in rendered]
-        self.truncated = sum(views[0].truncated for views in rendered)
+
+def mix(pairs: list[tuple[str, Pair]], weights: dict[str, float] | None, seed: int) -> list[Pair]:
+    """(file name, pair) to the pairs of one epoch: a weight of 2 shows a file's pairs twice, 0.5 shows half of them,
+    drawn by content. Raises UsageError for a name that no file has."""
+    unknown = sorted(set(weights or {}) - {name for name, _ in pairs})
+    if unknown:
+        raise UsageError(f"weights: {unknown[0]!r} names no file of --data", "", "use the files' bare names")
+    out = []
+    for name, pair in pairs:
+        whole, part = divmod((weights or {}).get(name, 1.0), 1)
+        out += [pair] * (int(whole) + (draw("weight", seed, pair.key) < part))
+    return out
+
+
+def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
+    """New pairs, `share` as many: the preferred answer to a prompt against the answer to another prompt whose length is
+    nearest. Nothing but the prompt tells the two apart, so they teach a judge to read it."""
+    pool = sorted({(text_length(t), str(t), p.prompt_key) for p in pairs for t in (p.response_a, p.response_b)
+                   if isinstance(t, str) and t.strip()})  # fmt: skip
+    out = []
+    for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
+        if len(out) >= round(share * len(pairs)):
+            break
+        good = pair.response_b if pair.soft_label >= 0.5 else pair.response_a
+        other = _nearest(pool, good, pair.prompt_key)
+        if other is None or other == good:
+            continue
+        first = draw("side", seed, pair.key) < 0.5
+        out.append(Pair(prompt=pair.prompt, response_a=good if first else other, response_b=other if first else good,
+                        p_b=1 - ON_TOPIC if first else ON_TOPIC, meta={"source": MISMATCHED}))  # fmt: skip
+    return out
+
+
+def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | None:
+    """The text of another prompt whose length is nearest."""
+    length = text_length(text)
+    right = bisect.bisect_left(pool, (length,))
+    left = right - 1
+    while left >= 0 or right < len(pool):
+        near_left = left >= 0 and (right == len(pool) or length - pool[left][0] < pool[right][0] - length)
+        _, other, key = pool[left] if near_left else pool[right]
+        if key != prompt_key and other != text:
+            return other
+        left, right = (left - 1, right) if near_left else (left, right + 1)
+    return None
+
+
+def length_offsets(pairs: list[Pair]) -> list[float]:
+    """What the lengths alone say of each pair's logit: source by source, w tanh(gap / sd) with w fitted by maximum
+    likelihood on the soft labels (the length term of Dubois et al. 2024, arXiv:2404.04475). Changes sign with the
+    sides."""
+    out = np.zeros(len(pairs))
+    sources = np.array([source_of(p) for p in pairs])
+    for source in sorted(set(sources)):
+        index = np.flatnonzero(sources == source)
+        gap = np.array([length_gap(pairs[i]) for i in index], dtype=np.float64)
+        x = np.tanh(gap / max(1.0, math.sqrt(float((gap**2).mean()))))
+        y = np.array([pairs[i].soft_label for i in index])
+        out[index] = _slope(x, y) * x
+    return out.tolist()
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Maximum-likelihood w of P(B) = 1 / (1 + e^(-w x)) with a weak pull to 0, by Newton's steps."""
+    w = 0.0
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-w * x))
+        step = ((y - p) @ x - 1e-3 * w) / (((p * (1 - p)) * x) @ x + 1e-3)
+        w += float(np.clip(step, -1, 1))
+    return w
+
+
+class Examples:
+    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the sampler).
+
+    `plain`: for validation, each pair once as it stands, with nothing explained away.
+    """
+
+    def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig, plain: bool = False):
+        self.pairs, self.config, self.plain, self.epoch = pairs, config, plain, 0
+        self.rendered = [renderer.render_orders(p) for p in pairs]
+        self.offsets = [0.0] * len(pairs) if plain or not config.length_debias else length_offsets(pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def length(self, i: int) -> int:
+        """Tokens of the longer presentation."""
+        return max(len(view.ids) for view in self.rendered[i])
+
+    def tokens(self) -> int:
+        """Tokens seen in one epoch, padding left out."""
+        return sum(len(v["input_ids"]) for i in range(len(self)) for v in self._views(i))
+
     def __getitem__(self, i: int) -> dict:
-        """One pair: `input_ids` and `labels` of its presentation, and in `turned` those of the exchanged one where the
-        recipe shows both."""
+        """One pair: `input_ids`, `labels` and `offset` of its presentation, and in `turned` those of the exchanged one
+        where it is shown in both orders."""
+        first, *rest = self._views(i)
+        return {**first, "turned": rest[0]} if rest else first
+
+    def _views(self, i: int) -> list[dict]:
         pair, config = self.pairs[i], self.config
-        label = pair.soft_label
-        views = [{"input_ids": ids, "labels": y} for ids, y in zip(self._orders[i], (label, 1 - label), strict=True)]
-        if config.orders == "both":
-            return {**views[0], "turned": views[1]}
+        views = [self._view(i, pair, 0), self._view(i, pair.swap(), 1)]
+        if self.plain:
+            return views[:1]
+        if draw("both", config.seed, pair.key) < config.both_orders:
+            return views
         turned = config.orders == "random" and draw("order", config.seed, self.epoch, pair.key) < 0.5
-        return views[turned]
+        return [views[turned]]
+
+    def _view(self, i: int, pair: Pair, turned: int) -> dict:
+        y = pair.soft_label
+        labels = list(pair.target) if self.config.num_labels == 3 else [1 - y, y]
+        offset = -self.offsets[i] if turned else self.offsets[i]
+        return {"input_ids": self.rendered[i][turned].ids, "labels": labels, "offset": offset}

@@ -1,35 +1,67 @@
-"""The training run: transformers' Trainer, a PEFT adapter, an adapter folder that is ready to score with.
+"""The training run: pairs and a recipe in, an adapter folder that is ready to score with out.
 
 `python -m harness_plugin.train.loop` is not a command; `arena-rm train RECIPE` is.
 """
 
+import errno
 import json
 import logging
+import math
 import shutil
-from contextlib import contextmanager
-from dataclasses import asdict
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import EMBEDDED, Manifest
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.embedded import BASE_NAME, embedded_base
 from harness_plugin.model.fingerprint import file_sha256, fingerprint
-from harness_plugin.model.load import load_base, load_tokenizer, quiet_transformers
-from harness_plugin.pairs import Pair, atomic_write, read_pairs
+from harness_plugin.model.load import is_decoder_classifier, load_tokenizer
+from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
+from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, refuse_private
 from harness_plugin.train.config import TrainConfig
-from harness_plugin.train.data import Examples, select, split
+from harness_plugin.train.data import Examples, mismatch, mix, select
 from harness_plugin.train.measure import measure
-from harness_plugin.train.trainer import make_trainer
+from harness_plugin.train.network import build, compile_layers, refuse_broken, save
+from harness_plugin.train.record import write_record
+from harness_plugin.train.split import (
+    describe_report,
+    evaluation_prompts,
+    refuse_overlap,
+    remove_duplicates,
+    split,
+    token_report,
+)
+from harness_plugin.train.teacher import apply_teacher, read_teacher
+from harness_plugin.train.trainer import make_trainer, train_from, updates
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+FULL = ("No space left", "os error 28", "Disk quota exceeded", "File too large", "os error 27")
+FULL += ("PytorchStreamWriter failed", "iostream error", "unexpected pos")  # in the words of torch.save
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
+LONG_ENOUGH = 100  # updates from which compiling (about a minute) pays
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for, apart from its recipe and its place. `read` turns a file's name into its pairs;
+    `keep_out` are files whose prompts must not be trained on; `teacher` is another judge's `arena-rm score` output."""
+
+    files: list[str]
+    keep_out: tuple[str, ...] = ()
+    teacher: str | None = None
+    device: str | None = None
+    report_to: str = "none"
+    terms: str | None = None
+    read: object = None
 
 
 def read(file: str) -> list[Pair]:
@@ -37,41 +69,108 @@ def read(file: str) -> list[Pair]:
     return read_pairs(file).pairs
 
 
-def train(config: TrainConfig, files: list[str], out: Path, device: str | None = None, read=read) -> Manifest:
+def train(config: TrainConfig, request: Request, out: Path) -> Manifest:
     """Trains an adapter and writes it to `out`, which must not exist; returns its manifest.
 
-    `read` turns a file's name into its pairs. The folder appears only when it is whole; checkpoints live beside it in
-    `out`.part until then.
+    The folder appears only when it is whole; checkpoints live beside it in `out`.part until then, and the same command
+    continues from the last of them. Run by several processes (`accelerate launch`), the first one writes.
     """
+    from accelerate import PartialState
+
+    started = time.monotonic()
     if out.exists():
         raise UsageError(f"{out} exists", "an adapter is never overwritten", "choose another -o or move it away")
-    place = _check_device(config, device)
-    name, base = _base(config)
-    renderer = Renderer(load_tokenizer(base, revision=config.revision), config.max_length, config.truncation)
-    training, validation, used = prepare(config, files, renderer, read)
-    facts = {
-        "recipe": config.to_dict(), "files": used, "pairs": len(training), "validation_pairs": len(validation),
-    }  # fmt: skip
-    work = out.with_name(out.name + ".part")
-    with _only_one(work):
-        checkpoint = _begin(work, facts)
-        examples = [Examples(part, renderer, config) for part in (training, validation)]
-        log.info("arena_rm: training on %d pairs, %d of them cut; validating on %d",
-                 len(training), examples[0].truncated, len(validation))  # fmt: skip
-        network, history = _fit(config, base, examples, work, place, checkpoint)
-        final = work / "adapter"
-        _save(network, name, config, final)
-        manifest = Manifest(
-            base=name, base_revision=config.revision, base_fingerprint=fingerprint(base),
-            max_length=config.max_length, truncation=config.truncation,
-            training={**facts, "log": history}, versions={lib: version(lib) for lib in LIBRARIES},
+    place = _check_device(config, request.device)
+    if request.device and place.index:
+        raise UsageError(
+            f"--device {request.device}", "the Trainer takes the first GPU that it sees",
+            f"use --device cuda with CUDA_VISIBLE_DEVICES={place.index}",
         )  # fmt: skip
-        manifest.save(final)
-        manifest = measure(manifest, final, validation, device)
-        manifest.save(final)
-        shutil.move(str(final), str(out))
-        shutil.rmtree(work)
-    return manifest
+    state = PartialState(cpu=place.type == "cpu")
+    if not state.is_main_process:
+        log.setLevel(logging.WARNING)
+    with state.main_process_first():  # which converts the embedded base for all
+        name, base = _base(config)
+    renderer = Renderer(load_tokenizer(base, revision=config.revision), config.max_length, config.truncation)
+    data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
+    facts = {"recipe": config.to_dict(), **data.facts, "devices": state.num_processes}
+    work = out.with_name(out.name + ".part")
+    with only_one(work) if state.is_main_process else nullcontext(), _clear_trouble(work):
+        if state.is_main_process:
+            begin(work, facts)
+        state.wait_for_everyone()
+        refuse_private(work)
+        continued = last_checkpoint(work) is not None  # what the first part cost is then not known
+        examples = Examples(data.training, renderer, config), Examples(data.validation, renderer, config, plain=True)
+        report = _report(examples[0])
+        log.info("arena_rm: %d pairs to train on, %d to validate on; %s",
+                 len(data.training), len(data.validation), describe_report(report))  # fmt: skip
+        trainer = _fit(config, base, examples, work, place, request.report_to)
+        final = work / "adapter"
+        _save(trainer, name, config, final, state)
+        manifest = None
+        if state.is_main_process:
+            cost = {
+                "device": _device_name(place), "devices": state.num_processes, "pairs": len(data.training),
+                "seconds": None if continued else round(time.monotonic() - started, 1), "truncation": report,
+                "tokens": round(examples[0].tokens() * config.epochs),
+            }  # fmt: skip
+            manifest = Manifest(
+                base=name, base_revision=config.revision, base_fingerprint=fingerprint(base),
+                max_length=config.max_length, truncation=config.truncation, num_labels=config.num_labels,
+                training={**facts, "log": _history(trainer)}, versions={lib: version(lib) for lib in LIBRARIES},
+            )  # fmt: skip
+            manifest = _finish(manifest, cost, request, final, data.validation)
+            final.rename(out)
+            shutil.rmtree(work)
+    return manifest  # the others do not wait: measuring may take longer than a barrier lasts
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pairs on both sides, and what the manifest and a resumed run have to know of where they came from."""
+
+    training: list[Pair]
+    validation: list[Pair]
+    facts: dict
+
+
+def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: Path | None = None) -> Data:
+    """Reads, joins the teacher's labels, drops duplicates, splits by connected components, selects, mixes."""
+    found, used = [], []
+    for name in request.files:
+        if name == "-":
+            raise UsageError(
+                "--data -", "the data's hash goes into the manifest, so it must be a file", "save it first"
+            )
+        pairs = (request.read or read)(name)
+        used.append({"name": Path(name).name, "sha256": file_sha256(Path(name)), "pairs": len(pairs)})
+        found += [(Path(name).name, pair) for pair in pairs]
+    home = {pair.key: name for name, pair in reversed(found)}
+    pairs = [p for _, p in found]
+    refuse_overlap(pairs, {name: evaluation_prompts(name) for name in request.keep_out}, listing)
+    facts, teacher = {"files": used}, None
+    if request.teacher:
+        facts["teacher"] = {"name": Path(request.teacher).name, "sha256": file_sha256(Path(request.teacher))}
+        teacher = read_teacher(request.teacher)
+        # only where nothing else is known: validation is by the data's own labels
+        taught = apply_teacher(pairs, teacher, 1.0)
+        pairs = [own if own.soft_label is not None else new for own, new in zip(pairs, taught, strict=True)]
+    pairs, gone = remove_duplicates(pairs)
+    training, validation = split(pairs, config.validation_share, config.seed, config.validation_pairs)
+    if len(validation) < 2:
+        raise TrainError(
+            f"{len(validation)} validation pair", "a calibration is fitted on them", "give more data or another share"
+        )
+    if teacher is not None:
+        training = apply_teacher(training, teacher, config.teacher_share)
+    unlimited = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
+    training = select(training, config.select, config.seed, lambda pair: len(unlimited.render(pair).ids))
+    training = training + mismatch(training, config.mismatched, config.seed)
+    training = mix([(home.get(p.key, ""), p) for p in training], config.weights, config.seed)
+    facts |= {"pairs": len(training), "validation_pairs": len(validation), "duplicates": gone,
+              "kept_out": sorted(Path(n).name for n in request.keep_out)}  # fmt: skip
+    return Data(training, validation, facts)
 
 
 def _check_device(config: TrainConfig, device: str | None) -> torch.device:
@@ -83,6 +182,10 @@ def _check_device(config: TrainConfig, device: str | None) -> torch.device:
     return place
 
 
+def _device_name(place: torch.device) -> str:
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
 def _base(config: TrainConfig) -> tuple[str, str]:
     """(the base's name for the adapter's config, what transformers loads); a folder's name is its absolute path."""
     if config.base == EMBEDDED:
@@ -91,127 +194,82 @@ def _base(config: TrainConfig) -> tuple[str, str]:
     return base, base
 
 
-def _fit(
-    config: TrainConfig, base: str, examples: list[Examples], work: Path, place: torch.device, checkpoint: str | None
-):
-    """(the trained network, the history of losses)."""
+def _report(examples: Examples) -> dict:
+    fields = [(v[0].prompt, v[0].response_a, v[0].response_b) for v in examples.rendered]
+    return token_report(
+        [tuple(f.original for f in row) for row in fields], [tuple(f.kept for f in row) for row in fields]
+    )
+
+
+def _fit(config: TrainConfig, base: str, examples, work: Path, place: torch.device, report_to: str):
+    """The trainer, after its run, holding the best weights."""
     try:
         network = build(config, base)
-        trainer = make_trainer(config, network, *examples, work, place)
-    except ValueError as e:  # peft's and transformers' own checks of what the recipe passes on to them
+        trainer = make_trainer(config, network, *examples, work, place, report_to)
+    except (ValueError, ImportError) as e:  # peft's and transformers' own checks of what the recipe passes on to them
         raise UsageError(f"the recipe cannot be run ({e})", "", "correct it") from e
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except torch.OutOfMemoryError as e:
-        raise TrainError("out of memory", "a batch does not fit", "lower batch_size, raise accumulation") from e
-    _refuse_broken(network)
-    return network, _history(trainer)
+    steps = updates(config, len(examples[0]), trainer.args.world_size)
+    if _compiles(config, network, place, steps) and (config.compile or not _spread(trainer)):
+        compile_layers(network)
+    train_from(last_checkpoint(work), trainer)
+    refuse_broken(network)
+    return trainer
+
+
+def _compiles(config: TrainConfig, network, place: torch.device, steps: int) -> bool:
+    if config.compile is not None:
+        return config.compile
+    compiler = place.type == "cuda" or shutil.which("g++") or shutil.which("clang++")
+    return bool(compiler) and steps >= LONG_ENOUGH and is_decoder_classifier(network) and not config.quantization
 
 
 @contextmanager
-def _only_one(work: Path):
-    """Refuses a second run into the same folder while the first is alive."""
-    lock = FileLock(f"{work}.lock")
-    work.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as e:
-        raise UsageError(f"{work} is in use", "another run is writing it", "wait, or choose another -o") from e
+def _clear_trouble(work: Path):
+    """Out of memory and a full disk as one line each; the checkpoints stay, and the same command continues."""
     try:
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _begin(work: Path, facts: dict) -> str | None:
-    """Makes the working folder, or finds the last checkpoint of the same run that was stopped there."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    note = work / "run.json"
-    if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) != facts:
-            raise UsageError(
-                f"{work} holds another run, unfinished", "its checkpoints do not belong to this recipe and data",
-                "repeat that run's command, or delete the folder",
-            )  # fmt: skip
-        checkpoint = get_last_checkpoint(str(work))
-        log.info("arena_rm: continuing from %s", checkpoint or "the start")
-        return checkpoint
-    if work.exists() and any(work.iterdir()):
-        raise UsageError(f"{work} is not empty", "the run would work and clean up there", "move it away")
-    work.mkdir(parents=True, exist_ok=True)
-    with atomic_write(note) as f:
-        f.write(json.dumps(facts))
-    return None
-
-
-def prepare(
-    config: TrainConfig, files: list[str], renderer: Renderer, read=read
-) -> tuple[list[Pair], list[Pair], list[dict]]:
-    """(training pairs, validation pairs, what each file was), read, split by prompt, then selected."""
-    pairs, used = [], []
-    for name in files:
-        if name == "-":
-            raise UsageError(
-                "--data -", "the data's hash goes into the manifest, so it must be a file", "save it first"
-            )
-        found = read(name)
-        used.append({"name": Path(name).name, "sha256": file_sha256(Path(name)), "pairs": len(found)})
-        pairs += found
-    training, validation = split(pairs, config)
-    if len(validation) < 2:
+    except (torch.OutOfMemoryError, MemoryError) as e:
         raise TrainError(
-            f"{len(validation)} validation pair", "a calibration is fitted on them", "give more data or another share"
-        )
-    unlimited = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
-
-    def tokens(pair: Pair) -> int:
-        return len(unlimited.render(pair).ids)
-
-    return select(training, config.select, config.seed, tokens), validation, used
-
-
-def build(config: TrainConfig, base: str):
-    """Base with a fresh head and LoRA; every trainable tensor in float32, the frozen ones in the run's precision.
-
-    (A head left in half precision stops GradScaler with fp16, and with bf16 does not move at small learning rates.)
-    """
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(config.seed)
-    frozen = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-    if config.precision == "float16":
-        frozen = torch.float16
-    model, _ = load_base(base, 1, frozen, config.revision)
-    lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # copies: PEFT adds to the lists
-    with quiet_transformers():
-        network = get_peft_model(model, lora)
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    network.config.use_cache = False
-    return network
+            "out of memory", "a batch does not fit", "lower batch_size, raise accumulation, or gradient_checkpointing"
+        ) from e
+    except Exception as e:  # safetensors, torch and the file system each have a type of their own for a full disk
+        text = str(e)
+        if getattr(e, "errno", None) == errno.ENOSPC or any(sign in text for sign in FULL):
+            last = last_checkpoint(work)
+            raise TrainError(
+                f"{work} could not be written", "its disk is full or a limit is reached",
+                f"free some space and repeat the command: it goes on from {Path(last).name if last else 'the start'}",
+            ) from e  # fmt: skip
+        if any(sign in text for sign in NO_MEMORY):
+            raise TrainError("out of memory", "a batch does not fit", "lower batch_size, raise accumulation") from e
+        raise
 
 
-def _refuse_broken(network) -> None:
-    broken = [n for n, p in network.named_parameters() if p.requires_grad and not p.isfinite().all()]
-    if broken:
-        raise TrainError(f"{broken[0]} is not finite after training", "no score could come of it", "lower the rate")
+def _spread(trainer) -> bool:
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
 
-def _save(network, base_name: str, config: TrainConfig, folder: Path) -> None:
-    for peft_config in network.peft_config.values():
-        peft_config.base_model_name_or_path = base_name
-        peft_config.revision = config.revision
-        peft_config.modules_to_save = list(dict.fromkeys(peft_config.modules_to_save))  # PEFT adds the head's twice
-    network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+def _save(trainer, name: str, config: TrainConfig, folder: Path, state) -> None:
+    tensors = trainer.accelerator.get_state_dict(trainer.model_wrapped) if _spread(trainer) else None
+    if state.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)  # left by a kill while it was written
+        save(trainer.accelerator.unwrap_model(trainer.model), name, config, folder, tensors)
+
+
+def _finish(manifest: Manifest, run: dict, request: Request, folder: Path, validation: list[Pair]) -> Manifest:
+    """Calibration and metrics of the saved adapter, then its manifest, record and model card."""
+    manifest.save(folder)
+    manifest = measure(manifest, folder, validation, request.device)
+    manifest.save(folder)
+    write_record(folder, manifest, manifest.training["log"], run, request.terms)
+    return manifest
 
 
 def _history(trainer) -> list[dict]:
-    keep = ("step", "epoch", "loss", "eval_loss")
+    """The rows of training.json: each a step and what was known there; numbers that are not finite are left out."""
+    keep = ("epoch", "loss", "eval_loss", "eval_accuracy", "learning_rate", "grad_norm")
     return [
-        {k: round(row[k], 5) for k in keep if k in row}
+        {"step": row["step"]} | {k: float(f"{row[k]:.5g}") for k in keep if k in row and math.isfinite(row[k])}
         for row in trainer.state.log_history
         if {"loss", "eval_loss"} & set(row)
     ]

@@ -1,5 +1,6 @@
 """What a finished adapter is worth on the validation pairs, and its calibration; both go into the manifest."""
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,11 @@ import numpy as np
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, ModelSpec, load_model
-from harness_plugin.outcome import combine, fit_calibration
+from harness_plugin.outcome import at_bounds, combine, fit_calibration, fit_temperature
 from harness_plugin.pairs import Pair, Winner, text_length
 from harness_plugin.stats import preference_metrics
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 
 def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: str | None) -> Manifest:
@@ -23,7 +26,12 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     rendered = [model.renderer.render_orders(p) for p in validation]
     z = Engine(model).logits([r.ids for both in rendered for r in both]).reshape(len(validation), 2, -1)
     raw = combine(z[:, 0], z[:, 1])
-    calibration = fit_calibration(raw.s, [p.target for p in validation])
+    target = [p.target for p in validation]
+    one = model.num_labels == 1
+    calibration = fit_calibration(raw.s, target) if one else fit_temperature(z[:, 0], z[:, 1], target)
+    for name in at_bounds(calibration):
+        log.warning("arena_rm: %s %s is where the search ends: %d validation pairs do not fix it; calibrate with more",
+                    name, getattr(calibration, name), len(validation))  # fmt: skip
     outcomes = combine(z[:, 0], z[:, 1], calibration)
     found = preference_metrics(
         raw.s / calibration.temperature, [list(Winner).index(p.verdict) for p in validation],
@@ -32,7 +40,7 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
         lengths_b=[text_length(p.response_b) for p in validation], clusters=[p.prompt_key for p in validation],
     )  # fmt: skip
     labels = np.array([p.soft_label for p in validation])
-    soft = np.logaddexp(0.0, raw.s) - labels * raw.s
+    soft = np.logaddexp(0.0, raw.s) - labels * raw.s  # for three logits: between A and B, ties left out
     metrics = {name: _entry(e) for name, e in found.items()} | {"soft_log_loss": round(float(soft.mean()), 4)}
     entry = {"temperature": calibration.temperature, "tie_nu": calibration.tie_nu, "n": len(validation)}
     return replace(manifest, calibration=entry, metrics={"validation": metrics})

@@ -7,6 +7,9 @@ import click
 
 from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.pairs.files import display
+
+PLOT = "reliability.png"
 
 
 @click.command("calibrate")
@@ -19,7 +22,10 @@ from harness_plugin.errors import DataError, UsageError
     type=click.Path(path_type=Path),
     help="Folder for arena_rm.json, to be put beside the weights [default: theirs].",
 )
-def command(adapter, file, spec, read, out):
+@click.option(
+    "--plot/--no-plot", default=None, help=f"Draw {PLOT} beside arena_rm.json [default: if matplotlib is installed]."
+)
+def command(adapter, file, spec, read, out, plot):
     """Fit temperature and tie mass of ADAPTER on the labelled pairs of FILE, by maximum likelihood, and write them to
     its arena_rm.json. The pairs should be none that the adapter was trained on."""
     log_to_stderr()
@@ -28,12 +34,16 @@ def command(adapter, file, spec, read, out):
     ignored = [n for n in ("peft", "temperature", "tie_nu") if getattr(spec, n) is not None]
     if ignored:
         raise UsageError(f"--{ignored[0].replace('_', '-')}", "ADAPTER is named and its calibration fitted", "drop it")
+    from harness_plugin.report import plots
+
+    if plot:
+        plots.require()
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
-    from harness_plugin.outcome import Calibration, calibration_loss, fit_calibration
+    from harness_plugin.outcome import Calibration, at_bounds, calibration_loss, fit_calibration
     from harness_plugin.scoring import outcomes_of, score_pairs
 
     model = load_model(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
@@ -53,3 +63,10 @@ def command(adapter, file, spec, read, out):
     replace(model.manifest, calibration=entry, found=True, **rendering).save(folder)
     click.echo(f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
                f"log loss {before:.4f} at temperature 1, {after:.4f} now")  # fmt: skip
+    for name in at_bounds(fitted):
+        click.echo(f"warning: {name} {getattr(fitted, name)} is where the search ends: these pairs do not fix it, and "
+                   "what follows from it means little; give more pairs, or check their labels", err=True)  # fmt: skip
+    if plot is not False:
+        title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
+        given = folder / PLOT, s, target, fitted, title, [p.prompt_key for p in pairs]
+        plots.calibration(*given) if plot else plots.attempt(plots.calibration, *given)

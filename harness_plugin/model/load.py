@@ -160,14 +160,19 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
         return _from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=None if own else revision))
 
 
-def load_base(base: str, num_labels: int, dtype: torch.dtype, revision: str | None = None, allow_pickle: bool = False):
-    """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys)."""
+def load_base(
+    base: str, num_labels: int, dtype: torch.dtype, revision: str | None = None, allow_pickle: bool = False,
+    quantization=None,
+):  # fmt: skip
+    """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys).
+    `quantization`: a transformers quantization config, or None."""
     from transformers import AutoModelForSequenceClassification
 
     def load():
         return AutoModelForSequenceClassification.from_pretrained(
             base, num_labels=num_labels, dtype=dtype, revision=revision, output_loading_info=True,
             use_safetensors=None if allow_pickle else True, weights_only=True,
+            **({} if quantization is None else {"quantization_config": quantization}),
         )  # fmt: skip
 
     with quiet_transformers():
@@ -212,7 +217,15 @@ def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Ada
     from peft import PeftModel, get_peft_model_state_dict
 
     load_dtype = torch.float32 if spec.merge else dtype
-    model, _ = load_base(base, adapter.num_labels, load_dtype, revision, spec.allow_pickle)
+    model, fresh = load_base(base, adapter.num_labels, load_dtype, revision, spec.allow_pickle)
+    fresh &= {name for name, _ in model.named_parameters()}
+    lost = sorted(name for name in fresh if f"base_model.model.{name}" not in adapter.tensors)
+    if lost:
+        raise ModelError(
+            f"neither {base!r} nor the adapter has {', '.join(lost[:3])}",
+            "drawn at random they would make the scores noise",
+            "use the base that the adapter was trained on, or train one that saves them (modules_to_save)",
+        )
     try:
         with quiet_transformers():
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)

@@ -1,0 +1,208 @@
+"""Pictures of a judge: is its probability to be believed, and how did its training go. Numbers in, a PNG out.
+
+matplotlib is optional and is imported only when something is drawn, through its object interface: nothing of pyplot's
+global state is touched, and a user's own matplotlibrc changes nothing. The same numbers give the same bytes (with the
+same matplotlib).
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.outcome import Calibration, calibration_loss, davidson
+from harness_plugin.pairs import atomic_write
+from harness_plugin.stats import Estimate, clustered_share
+from harness_plugin.stats.scores import BINS, equal_mass_bins
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+SMALLEST_BIN = 10  # values: fewer say nothing, so fewer pairs make fewer bins
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008): apart for every kind of sight
+DPI = 120
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.edgecolor": GREY, "axes.titlesize": 9, "legend.frameon": False,
+    "text.parse_math": False,  # a dollar in a file's name is a dollar
+}  # fmt: skip
+
+
+def require() -> None:
+    """Raises UsageError, with what to install, where matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401  found out by importing: it may be there and broken
+    except ImportError as e:
+        raise UsageError(
+            "matplotlib is not installed", "the plot needs it", "pip install 'lm-eval-arena-rm[report]'"
+        ) from e
+
+
+def attempt(draw: Callable, path: Path, *args, **more) -> bool:
+    """draw(path, ...) for a picture that nobody asked for by name; where it fails, one warning and False."""
+    try:
+        draw(path, *args, **more)
+    except Exception as e:  # of any kind: what was trained or fitted must not be lost to its picture
+        log.warning("arena_rm: %s was not drawn: %s", Path(path).name, " ".join(str(e).split()) or type(e).__name__)
+        return False
+    return True
+
+
+def reliability(path: Path, probability, outcome, title: str, clusters=None) -> None:
+    """A PNG of predicted probabilities that B is preferred against the shares of B that were observed.
+
+    probability: shape (n,), in [0, 1]; or a mapping of panel titles to such arrays, drawn side by side. outcome: shape
+    (n,), 1 where B was preferred, 0 where A was, one half for a tie, or a soft label. Bins hold equal counts; each has
+    its n and a 95 % Wilson interval, by `clusters` (the prompts' names) where given. Raises DataError for numbers that
+    are not such, or a file that cannot be written, and UsageError without matplotlib.
+    """
+    observed = _shares("outcome", outcome)
+    panels = probability if isinstance(probability, Mapping) else {"": probability}
+    panels = {name: _shares("probability", p, len(observed)) for name, p in panels.items()}
+    if clusters is not None and len(clusters) != len(observed):
+        raise DataError(f"{len(clusters)} clusters for {len(observed)} outcomes", "each needs one", "pass as many")
+    with _figure(path, 4.4 * max(len(panels), 1) + 0.2, 5.9) as figure:
+        figure.suptitle(_line(title, 60 * max(len(panels), 1)), fontsize=11)
+        axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[4, 1])
+        for (name, p), (top, bottom) in zip(panels.items(), axes.T, strict=True):
+            _draw_bins(top, name, _bins(p, observed, clusters))
+            bottom.hist(p, bins=np.linspace(0, 1, 21), color=BLUE, alpha=0.75)
+            bottom.set_xlabel("predicted: P(B preferred), a tie counting one half")
+            bottom.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+        axes[0, 0].set_ylabel("observed: share for B")
+        axes[1, 0].set_ylabel("pairs")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+
+def calibration(path: Path, s, target, fitted: Calibration, title: str, clusters=None) -> None:
+    """`reliability` at temperature 1 and at the fitted one, side by side, each with its three-way log loss.
+
+    s: debiased logits, shape (n,). target: probabilities of A, B, tie, shape (n, 3). Raises as `reliability` does.
+    """
+    half, panels = np.array([0.0, 1.0, 0.5]), {}
+    for when, c in (("before", replace(fitted, temperature=1.0)), ("after", fitted)):
+        name = f"{when}: temperature {c.temperature:.4g}, log loss {calibration_loss(s, target, c):.4f}"
+        panels[name] = np.exp(davidson(s, c)) @ half
+    reliability(path, panels, np.asarray(target, dtype=np.float64) @ half, title, clusters)
+
+
+def curves(path: Path, history: Sequence[Mapping]) -> None:
+    """A PNG of the losses, and below it of the validation accuracy where there is one, against the step.
+
+    history: rows with `step` and any of `loss`, `eval_loss` (nats) and `eval_accuracy` (0 to 1). Values that are no
+    finite numbers are left out, and their count is said in the picture. Raises DataError where no loss is left or the
+    file cannot be written, and UsageError without matplotlib.
+    """
+    lines = {name: _points(history, name) for name in ("loss", "eval_loss", "eval_accuracy")}
+    if not lines["loss"][0] and not lines["eval_loss"][0]:
+        raise DataError(f"no loss in {len(history)} rows of history", "there is no curve to draw", "train longer")
+    steps, accuracy, lost = lines["eval_accuracy"]
+    with _figure(path, 7.2, 5.6 if steps else 3.8) as figure:
+        axes = figure.subplots(2 if steps else 1, 1, sharex=True, squeeze=False)[:, 0]
+        _draw_line(axes[0], lines["loss"], "training", VERMILION, "-")
+        _draw_line(axes[0], lines["eval_loss"], "validation", BLUE, "o-")
+        axes[0].set_ylabel("loss (nats)")
+        axes[-1].set_xlabel("step")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        if steps:
+            _draw_line(axes[1], (steps, accuracy, lost), "validation", BLUE, "o-")
+            axes[1].axhline(0.5, color=GREY, linestyle="--", linewidth=1, label="chance")
+            axes[1].set_ylabel("accuracy")
+        if lines["eval_loss"][0]:
+            _mark_best(axes, *lines["eval_loss"][:2])
+        for axis in axes:
+            axis.margins(y=0.12)
+            axis.legend(loc="best")
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator:
+    """An empty figure of so many inches that is written to `path` when the block ends well."""
+    require()
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with atomic_write(path, binary=True) as out, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # of a title's script: the box that is drawn says enough
+            figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _bins(p: np.ndarray, observed: np.ndarray, clusters) -> list[tuple[float, Estimate]]:
+    """(mean prediction, observed share) of each bin, left to right; bins hold equal counts, up to equal values."""
+    numbers = equal_mass_bins(p, min(BINS, max(1, len(p) // SMALLEST_BIN)))
+    names = np.arange(len(p)) if clusters is None else np.asarray(clusters)
+    inside = [numbers == number for number in np.unique(numbers)]
+    return [(float(p[here].mean()), clustered_share(observed[here], names[here])) for here in inside]
+
+
+def _draw_bins(axis, name: str, bins: list[tuple[float, Estimate]]) -> None:
+    x, found = [x for x, _ in bins], [e for _, e in bins]
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    # not errorbar: it refuses the -1e-17 that rounding leaves of an interval that ends at its value
+    axis.vlines(x, [e.low for e in found], [e.high for e in found], color=BLUE, linewidth=1.5, label="95% interval")
+    axis.plot(x, [e.value for e in found], "o", color=BLUE, markersize=5.5, label="bin of pairs")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.set_title("\n".join(part for part in (_line(name, 60), _counts([e.n for e in found])) if part))
+
+
+def _counts(counts: list[int]) -> str:
+    """How many pairs each bin holds, left to right, in one line."""
+    if len(set(counts)) == 1:
+        return f"{len(counts)} bin{'s' * (len(counts) > 1)} of {counts[0]} pairs"
+    listed = ", ".join(map(str, counts))
+    return f"bins of {listed if len(listed) <= 48 else f'{min(counts)} to {max(counts)}'} pairs"
+
+
+def _points(history: Sequence[Mapping], name: str) -> tuple[list, list[float], int]:
+    """(steps, values, how many values are no finite numbers) of a column; of rows with one step the last counts."""
+    found = {row["step"]: row[name] for row in history if name in row and _finite(row.get("step"))}
+    good = {step: float(value) for step, value in sorted(found.items()) if _finite(value)}
+    return list(good), list(good.values()), len(found) - len(good)
+
+
+def _finite(value) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _draw_line(axis, points: tuple[list, list[float], int], label: str, color: str, style: str) -> None:
+    steps, values, lost = points
+    label += f" ({lost} not finite, left out)" if lost else ""
+    axis.plot(steps, values, style if len(steps) > 1 else "o", color=color, markersize=4, linewidth=1.5, label=label)
+
+
+def _mark_best(axes, steps: list, losses: list[float]) -> None:
+    """A line through all axes at the lowest validation loss: the weights that are kept."""
+    best = int(np.argmin(losses))
+    for axis in axes:
+        axis.axvline(steps[best], color=GREY, linestyle=":", linewidth=1.2)
+    axes[0].set_title(f"lowest validation loss {losses[best]:.4f} at step {steps[best]:.10g} (dotted)", loc="left")
+
+
+def _shares(name: str, values, n: int | None = None) -> np.ndarray:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or len(x) != (n or len(x)):
+        raise DataError(f"{name} of shape {x.shape}", f"{n or 'some'} numbers in a row were expected", "pass those")
+    wrong = ~((x >= -1e-9) & (x <= 1 + 1e-9))  # three probabilities that were added up may pass 1 by rounding
+    if wrong.any():
+        raise DataError(
+            f"{int(wrong.sum())} of {len(x)} values of {name} are not between 0 and 1 (such as {x[wrong][0]})",
+            "a plot of them would be made up", "pass probabilities",
+        )  # fmt: skip
+    return x.clip(0, 1)
+
+
+def _line(text: str, most: int) -> str:
+    """The text on one line and no longer than that, without characters that print nothing."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,131 @@
+"""The network that is trained: base, fresh head, LoRA; and its way into an adapter folder. Knows no pairs."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from harness_plugin.errors import TrainError, UsageError
+from harness_plugin.model.load import load_base, quiet_transformers
+from harness_plugin.train.config import TrainConfig
+
+PREFIX = "base_model.model."  # PEFT's, before the base's own names
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """torch.bfloat16 for "bfloat16"; the recipe has checked the name."""
+    return getattr(torch, name)
+
+
+def build(config: TrainConfig, base: str):
+    """Base with a fresh head and LoRA; every trainable tensor in float32, the frozen ones in the run's precision.
+
+    Raises UsageError for a base whose scores could not be saved in an adapter, and for a library that is missing.
+    (A head left in half precision stops GradScaler with fp16, and with bf16 does not move at small learning rates.)
+    """
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(config.seed)
+    frozen = dtype_of(config.precision)
+    settings = _quantization(config, frozen)
+    model, fresh = load_base(base, config.num_labels, frozen, config.revision, quantization=settings)
+    _keep_packing(model)
+    head = _head(model)
+    if config.head_std is not None:
+        nn.init.normal_(head.weight, std=config.head_std)
+    lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # copies: PEFT adds to the lists
+    with quiet_transformers():
+        network = get_peft_model(model, lora)
+    _refuse_untrained(network, fresh)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    network.config.use_cache = False
+    if config.gradient_checkpointing:
+        network.enable_input_require_grads()
+    return network
+
+
+def _head(model: nn.Module) -> nn.Linear:
+    head = getattr(model, "score", None) or getattr(model, "classifier", None)
+    if not isinstance(head, nn.Linear):
+        raise UsageError(
+            f"{type(model).__name__}: its head is not one linear layer", "an adapter for it could not be scored",
+            "use another base",
+        )  # fmt: skip
+    return head
+
+
+def _refuse_untrained(network, fresh: set[str]) -> None:
+    """Raises UsageError for weights that the base lacks and that are not trained: they would not be saved either."""
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    lost = sorted(fresh & {name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in frozen})
+    if lost:
+        raise UsageError(
+            f"the base has no {', '.join(lost[:3])}", "drawn at random and not trained, they make the scores noise",
+            "name their module in lora.modules_to_save",
+        )  # fmt: skip
+
+
+def _keep_packing(model: nn.Module) -> None:
+    """Keeps bitsandbytes on a CPU from repacking 4-bit weights at the first evaluation, where the CPU has AVX512-BF16:
+    the repacked form has no backward pass, and undoing it changes the weights."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _quantization(config: TrainConfig, dtype: torch.dtype):
+    """transformers' settings for a base in NF4 (QLoRA: Dettmers et al. 2023, arXiv:2305.14314), or None."""
+    if config.quantization is None:
+        return None
+    try:
+        import bitsandbytes  # noqa: F401  transformers would fail later, in several lines
+    except ImportError as e:
+        raise UsageError(
+            "quantization: 4bit", "bitsandbytes is not installed", "pip install 'lm-eval-arena-rm[qlora]'"
+        ) from e
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=sorted({"score", "classifier", *config.lora.modules_to_save}),
+    )  # fmt: skip
+
+
+def refuse_broken(network) -> None:
+    broken = [n for n, p in network.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if broken:
+        raise TrainError(f"{broken[0]} is not finite after training", "no score could come of it", "lower the rate")
+
+
+def save(network, base_name: str, config: TrainConfig, folder: Path, state: dict | None = None) -> None:
+    """Writes PEFT's adapter files. `state`: the gathered tensors where the network is spread over devices."""
+    for peft_config in network.peft_config.values():
+        peft_config.base_model_name_or_path = base_name
+        peft_config.revision = config.revision
+        peft_config.modules_to_save = list(dict.fromkeys(peft_config.modules_to_save))  # PEFT adds the head's twice
+        if not isinstance(peft_config.target_modules, str):  # a set, which PEFT writes in another order in each process
+            peft_config.target_modules = sorted(peft_config.target_modules)
+    dtype = dtype_of(config.save_precision)
+    tensors = network.state_dict() if state is None else state
+    trained = {n for n, p in network.named_parameters() if p.requires_grad}
+    tensors = {n: t.to(dtype) if n in trained else t for n, t in tensors.items()}
+    network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=tensors)
+
+
+def compile_layers(network) -> None:
+    """Fuses each layer with torch.compile, shapes left open. Attention is spelled out for the compiler: on a CPU that
+    trains faster than torch's fused kernel, whose backward pass is slow. Raises UsageError where no layers are found.
+    """
+    inner = network.get_base_model()
+    backbone = getattr(inner, inner.base_model_prefix, inner)
+    stacks = (module for module in backbone.modules() if isinstance(module, nn.ModuleList))
+    layers = getattr(backbone, "layers", None) or next(stacks, None)
+    if not layers:
+        raise UsageError(f"compile: true on {type(inner).__name__}", "it has no list of layers", "leave compile out")
+    if next(network.parameters()).device.type == "cpu":
+        inner.set_attn_implementation("eager")
+    for layer in layers:
+        layer.compile(dynamic=True)

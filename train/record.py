@@ -1,0 +1,76 @@
+"""What a run leaves beside the weights for people and programs: training.json, its curves, and the model card.
+
+Knows the manifest and what the loop counted; nothing of torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+
+from harness_plugin.model.manifest import Manifest
+from harness_plugin.pairs import atomic_write
+from harness_plugin.report.plots import attempt, curves
+from harness_plugin.train.card import model_card
+
+RECORD_FILE, CURVES_FILE, CARD_FILE = "training.json", "training.png", "README.md"
+SCHEMA = 1
+
+
+def write_record(
+    folder: Path, manifest: Manifest, history: Sequence[Mapping], run: Mapping, terms: str | None = None
+) -> None:
+    """Writes training.json, training.png and README.md into `folder`.
+
+    history: the loop's rows, `step` with any of `epoch`, `loss`, `eval_loss`, `eval_accuracy`, `learning_rate` ... run:
+    `device` (its name), `devices`, `seconds`, `tokens` and `pairs` trained on, `truncation` (a dict of counts); what is
+    missing is null. terms: what the trainer says of the data's terms, for the card. Without matplotlib the picture is
+    left out with a warning. Raises DataError where a file cannot be written.
+    """
+    folder = Path(folder)
+    with atomic_write(folder / RECORD_FILE) as out:
+        text = json.dumps(record(manifest, history, run), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        out.write(text + "\n")
+    with atomic_write(folder / CARD_FILE) as out:
+        out.write(model_card(manifest, run, terms))
+    attempt(curves, folder / CURVES_FILE, history)
+
+
+def record(manifest: Manifest, history: Sequence[Mapping], run: Mapping) -> dict:
+    """The content of training.json: JSON types only, numbers that are not finite as null, rows in order of steps."""
+    training = dict(manifest.training)
+    recipe = training.pop("recipe", None)
+    training.pop("log", None)
+    tokens, seconds = _plain(run.get("tokens")), _plain(run.get("seconds"))
+    speed = round(tokens / seconds, 1) if tokens is not None and seconds else None
+    return {
+        "schema": SCHEMA,
+        "recipe": _plain(recipe),
+        "data": _plain(training),
+        "history": sorted((_plain(row) for row in history), key=lambda row: row.get("step") or 0),
+        "metrics": _plain(manifest.metrics),
+        "calibration": _plain(manifest.calibration),
+        "versions": _plain(manifest.versions),
+        "device": _plain(run.get("device")),
+        "devices": _plain(run.get("devices")),
+        "pairs": _plain(run.get("pairs")),
+        "seconds": seconds,
+        "tokens": {"trained": tokens, "per_second": speed},
+        "truncation": _plain(run.get("truncation")),
+    }
+
+
+def _plain(value):
+    """The value in JSON's types; numpy's numbers become Python's. Raises TypeError for what has no such form."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value  # a number of numpy's or a tensor's
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Real):
+        return float(value) if float("-inf") < value < float("inf") else None
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
