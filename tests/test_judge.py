@@ -414,9 +414,9 @@ def test_what_was_left_out_is_listed_in_the_report_and_in_full_in_the_json(writt
     board, _, report = written(files)
     assert board["missing_prompts"] == {"ibis": sorted(map(content_id, prompts[:12]))} and board["identical"] == 1
     assert by_name(board)["ibis"]["missing"] == 12 and by_name(board)["heron"]["empty"] == 1
-    assert "- ibis did not answer 12 prompts, which make no battle: " in report and " and 2 more" in report
+    assert "- ibis did not answer 12 prompts, no battle there: " in report and " and 2 more" in report
     assert report.count("Prompt &#124; number") == 10
-    assert "- 1 battles of identical answers count as even" in report and "- empty answers, judged" in report
+    assert "- 1 battle of identical answers: even" in report and "- empty answers, judged" in report
     assert "refusal, judged as they are: ibis 1" in report and "## Win rate by category" in report
 
 

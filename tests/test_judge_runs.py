@@ -299,6 +299,14 @@ def test_conversations_and_one_prompt_of_two_models(judge, tmp_path):
     assert "nan" not in out.lower() and board["smallest_difference"] is None
 
 
+def test_battles_whose_texts_were_cut_are_counted(judge, answers, tmp_path):
+    short, long = answers("heron", PROMPTS[:3]), answers("ibis", PROMPTS[:2], tiny.words(900, 1))
+    verdicts, board, *_ = judge(short, long, answers("stork", PROMPTS[:3]))
+    assert [v["truncated"] for v in verdicts] == ["ibis" in (v["model_a"], v["model_b"]) for v in verdicts]
+    assert board["truncated"] == 4
+    assert "In 4 of the battles a text was cut" in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
 def test_a_judge_of_three_logits_ranks_too(arena, tiny_base, tiny_adapter, three, tmp_path):
     names = ["--pretrained", tiny_base("gemma"), "--peft", tiny_adapter("gemma", num_labels=3), "--dtype", "float32"]
     code, _, err = arena("judge", *names, "--no-cache", "-o", tmp_path / "out", *three)

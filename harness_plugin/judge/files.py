@@ -82,9 +82,9 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _basis(board: dict) -> str:
     position = board["position"]
     lines = [
-        f"{board['battles']} battles on {board['prompts']} prompts, both orders averaged; judge "
-        f"`{board['judge']['hash']}`. Intervals are 95%, clustered by prompt; rank ranges hold together for all models "
-        "(Holm).",
+        f"{_many(board['battles'], 'battle')} on {_many(board['prompts'], 'prompt')}, both orders averaged; judge "
+        f"`{board['judge']['hash']}`. In {board['truncated']} of the battles a text was cut to the judge's length. "
+        "Intervals are 95%, clustered by prompt; rank ranges hold together for all models (Holm).",
         _power(board),
         f"The judge's score goes with the difference in length by a rank correlation of "
         f"{_number(board['length_correlation'], 2)}. Both orders name the same side in "
@@ -110,7 +110,7 @@ def _differences(board: dict) -> str:
     near = [t for t in board["tests"] if t["p_holm"] is None or t["p_holm"] > 0.05]
     told = len(board["tests"]) - len(near)
     text = "## Which differences are real\n\n"
-    text += f"{told} of {len(board['tests'])} pairs of models differ (Holm-adjusted p at most 0.05)."
+    text += f"{told} of {_many(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most 0.05)."
     if near:
         text += " Not told apart, the better ranked first:\n"
     for t in near[:SHOWN]:
@@ -134,11 +134,11 @@ def _categories(board: dict) -> str:
 def _notes(board: dict, battles: Battles) -> str:
     lines = []
     if battles.identical:
-        lines.append(f"- {len(battles.identical)} battles of identical answers count as even, without the judge.")
+        lines.append(f"- {_many(len(battles.identical), 'battle')} of identical answers: even, without the judge.")
     for model, keys in battles.missing.items():
         openings = ", ".join(f"{key} ({_safe(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
         more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""
-        lines.append(f"- {_safe(model)} did not answer {len(keys)} prompts, which make no battle: {openings}{more}")
+        lines.append(f"- {_safe(model)} did not answer {_many(len(keys), 'prompt')}, no battle there: {openings}{more}")
     for what, count in (("empty answers", battles.empty), ("answers that open like a refusal", battles.refusals)):
         if count:
             lines.append(f"- {what}, judged as they are: {', '.join(f'{_safe(m)} {n}' for m, n in count.items())}")
@@ -160,6 +160,10 @@ def _interval(row: dict, name: str, digits: int) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _safe(text: str) -> str:

@@ -1,7 +1,7 @@
 """Verdicts -> who is better, by how much, and how sure that is. Numbers come from `stats`; no model, no file.
 
 A verdict is a row of `verdicts.jsonl`: `model_a`, `model_b`, `prompt_key`, `p_a`, `p_b`, `p_tie`, `position_bias`,
-`score`, `length_a`, `length_b`, and `category` where one is known.
+`score`, `length_a`, `length_b`, `truncated`, and `category` where one is known.
 """
 
 import math
@@ -106,7 +106,8 @@ def leaderboard(
     return {
         "schema": SCHEMA, "baseline": baseline,
         "models": [row | {k: of.get(row["model"], 0) for k, of in (counts or {}).items()} for row in rows],
-        "battles": len(verdicts), "prompts": len(set(c.clusters.tolist())), "tests": _tests(c, order, tests, digits),
+        "battles": len(verdicts), "prompts": len(set(c.clusters.tolist())),
+        "truncated": sum(bool(v.get("truncated")) for v in verdicts), "tests": _tests(c, order, tests, digits),
         "smallest_difference": _round(tests.smallest_difference(), digits),
         "differences_of": "rating" if base is None else "win_rate",
         "length_slope": None if controlled is None else _numbers("value", controlled.slope),
