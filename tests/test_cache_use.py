@@ -24,18 +24,6 @@ from harness_plugin.pairs import Pair
 from harness_plugin.scoring import logit_identity, score_pairs, score_row
 
 
-class Counted(Engine):
-    """The engine, and what it was asked for."""
-
-    def __init__(self, model):
-        super().__init__(model)
-        self.asked = []
-
-    def logits(self, sequences, done=None):
-        self.asked.append(list(sequences))
-        return super().logits(sequences, done)
-
-
 @pytest.fixture(scope="module")
 def model(tiny_base, tiny_adapter):
     names = {"pretrained": str(tiny_base("gemma2")), "peft": str(tiny_adapter("gemma2", manifest=True))}
@@ -47,7 +35,7 @@ def judged(tmp_path):
     """judged(model, pairs, order="both") -> (records, what the engine was asked, the closed cache); all on one file."""
 
     def run(model, pairs, order="both"):
-        engine = Counted(model)
+        engine = tiny.counted(model)
         with ScoreCache(tmp_path / "cache" / "c").bind(logit_identity(model, engine), model.num_labels) as cache:
             records = list(score_pairs(engine, model.renderer, pairs, order, cache=cache))
         return records, engine.asked, cache

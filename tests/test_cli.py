@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 
 from harness_plugin.cli import COMMANDS, main
 
@@ -268,18 +269,6 @@ def test_calibrate_warns_where_the_pairs_do_not_fix_a_number(calibrate, winners,
     assert at in out, "the number is written all the same"
 
 
-WITHOUT_MATPLOTLIB = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "matplotlib":
-            raise ModuleNotFoundError("No module named 'matplotlib'", name=name)
-sys.meta_path.insert(0, Blocked())
-from harness_plugin.cli import main
-main()
-"""
-
-
 def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_asked_for(adapter, tiny_base, tmp_path):
     args = [
         "calibrate",
@@ -288,7 +277,12 @@ def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_a
         "--pretrained",
         tiny_base("gemma3"),
     ]
-    command = [sys.executable, "-c", WITHOUT_MATPLOTLIB, *map(str, args)]
+    command = [
+        sys.executable,
+        "-c",
+        f"{tiny.NO_MATPLOTLIB}from harness_plugin.cli import main; main()",
+        *map(str, args),
+    ]
     words = "matplotlib is not installed; the plot needs it; pip install 'lm-eval-arena-rm[report]'"
     done = subprocess.run([*command, "--plot"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"arena-rm: {words}\n")

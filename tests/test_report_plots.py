@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 
 from harness_plugin.errors import DataError
 from harness_plugin.outcome import Calibration, calibration_loss, davidson
@@ -301,17 +302,8 @@ def test_an_attempt_says_in_one_line_what_went_wrong_and_goes_on(tmp_path, caplo
     assert [file.name for file in tmp_path.iterdir()] == ["good.png"]
 
 
-BLOCKED = """
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "matplotlib":
-            raise ModuleNotFoundError("No module named 'matplotlib'", name=name)
-sys.meta_path.insert(0, Blocked())
-"""
-
-
 def test_without_matplotlib_a_plot_says_what_to_install(tmp_path):
-    code = f"""{BLOCKED}
+    code = f"""{tiny.NO_MATPLOTLIB}
 from harness_plugin.errors import UsageError
 from harness_plugin.report import plots
 for draw in (plots.require, lambda: plots.curves({str(tmp_path / "c.png")!r}, {HISTORY!r})):

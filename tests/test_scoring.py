@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 import harness_plugin.scoring as scoring
@@ -25,18 +26,6 @@ def model(tiny_base, tiny_adapter):
 
     names = {"pretrained": str(tiny_base("gemma2")), "peft": str(tiny_adapter("gemma2"))}
     return load_model(ModelSpec(**names, dtype="float32", device="cpu", truncation="budget"))
-
-
-class Counted(Engine):
-    """The engine, and what it was asked for."""
-
-    def __init__(self, model):
-        super().__init__(model)
-        self.asked = []
-
-    def logits(self, sequences, done=None):
-        self.asked.append(list(sequences))
-        return super().logits(sequences, done)
 
 
 @pytest.fixture
@@ -79,7 +68,7 @@ def test_chunks_change_neither_order_nor_scores(score, pairs, monkeypatch):
 
 
 def test_the_same_presentation_is_scored_once(model, pairs):
-    engine = Counted(model)
+    engine = tiny.counted(model)
     same = Pair("ask", "one", "one", id="same")
     asked = [pairs[0], replace(pairs[0], id="again"), pairs[0].swap(), same, pairs[1]]
     records = list(score_pairs(engine, model.renderer, asked))

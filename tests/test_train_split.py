@@ -50,14 +50,6 @@ def label_of(p):
     return way.key, way.soft_label, way.winner, tuple(round(share, 13) for share in way.target)
 
 
-def refused(kind, call, *words):
-    with pytest.raises(kind) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
-    return text
-
-
 # Duplicates
 
 
@@ -253,19 +245,21 @@ def test_validation_rows_with_equal_texts_come_in_one_order():
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.999, math.nan])
 def test_a_side_without_pairs_stops_the_run(share):
     rows = [pair(f"q{n}", f"a{n}", "b", f"r{n}") for n in range(3)]
-    refused(TrainError, lambda: split(rows, share, 0), "3 prompts in 3 connected groups", "both sides need some")
+    tiny.refusal(TrainError, lambda: split(rows, share, 0), "3 prompts in 3 connected groups", "both sides need some")
 
 
 def test_data_that_hang_together_cannot_be_split():
     rows = [pair(f"q{n}", "yes", "no", f"r{n}") for n in range(50)]
-    refused(TrainError, lambda: split(rows, 0.5, 0), "50 prompts in 1 connected groups", "both sides need some")
-    refused(TrainError, lambda: split([], 0.5, 0), "0 prompts", "both sides need some")
+    tiny.refusal(TrainError, lambda: split(rows, 0.5, 0), "50 prompts in 1 connected groups", "both sides need some")
+    tiny.refusal(TrainError, lambda: split([], 0.5, 0), "0 prompts", "both sides need some")
 
 
 def test_pairs_without_a_label_stop_the_run():
     rows = [pair("q1", "a", "b", p_b=0.5), Pair("q2", "a", "b", id="r9"), Pair("q3", "a", "b", id="r7")]
     for some in (rows, rows[::-1]):
-        refused(TrainError, lambda some=some: split(some, 0.5, 0), "2 of 3 pairs have neither winner nor p_b", "r7")
+        tiny.refusal(
+            TrainError, lambda some=some: split(some, 0.5, 0), "2 of 3 pairs have neither winner nor p_b", "r7"
+        )
 
 
 # Evaluation files
@@ -313,12 +307,13 @@ def test_prompts_are_found_in_files_of_pairs_and_of_answers(evaluation):
 def test_a_file_that_is_neither_is_refused(tmp_path, text, words):
     file = tmp_path / "evaluation.json"
     file.write_text(text, encoding="utf-8")
-    refused(DataError, lambda: evaluation_prompts(file), "evaluation.json", *words)
+    tiny.refusal(DataError, lambda: evaluation_prompts(file), "evaluation.json", *words)
 
 
 def test_a_file_that_is_not_there_is_refused_once(tmp_path):
     assert (
-        refused(DataError, lambda: evaluation_prompts(tmp_path / "no"), "cannot be read").count("cannot be read") == 1
+        tiny.refusal(DataError, lambda: evaluation_prompts(tmp_path / "no"), "cannot be read").count("cannot be read")
+        == 1
     )
 
 
@@ -327,7 +322,7 @@ def test_overlaps_are_refused_with_files_pairs_and_a_list(evaluation, tmp_path):
             pair("q3", "c", "d", "r1"), pair("q9", "c", "d", "r9")]  # fmt: skip
     prompts = {name: sorted(evaluation_prompts(file)) for name, file in evaluation.items()}
     listing = tmp_path / "overlaps.jsonl"
-    text = refused(TrainError, lambda: refuse_overlap(rows, prompts, listing), "3 of the prompts",
+    text = tiny.refusal(TrainError, lambda: refuse_overlap(rows, prompts, listing), "3 of the prompts",
                    "outputs.json (2), pairs.jsonl.gz (2)", "pairs r1, r2, r3, r9", str(listing))  # fmt: skip
     assert "answers.jsonl" not in text and "more" not in text
     found = [json.loads(line) for line in listing.read_text(encoding="utf-8").splitlines()]
@@ -337,19 +332,19 @@ def test_overlaps_are_refused_with_files_pairs_and_a_list(evaluation, tmp_path):
     assert [(r["file"], r["prompt_key"], r["pairs"]) for r in found] == sorted(expected)
     written = listing.read_bytes()
     turned = {name: reversed(prompts[name]) for name in reversed(prompts)}
-    assert refused(TrainError, lambda: refuse_overlap(rows[::-1], turned, listing)) == text
+    assert tiny.refusal(TrainError, lambda: refuse_overlap(rows[::-1], turned, listing)) == text
     assert listing.read_bytes() == written, "in any order of rows and files"
-    assert "listed" not in refused(TrainError, lambda: refuse_overlap(rows, prompts))
+    assert "listed" not in tiny.refusal(TrainError, lambda: refuse_overlap(rows, prompts))
 
 
 def test_many_overlaps_are_one_line_and_a_list_that_cannot_be_written_hides_none(tmp_path):
     rows = [pair(f"q{n:03}", "a", "b", f"r{n:03}") for n in range(300)]
     found = {"bench": [p.prompt_key for p in rows]}
     listing = tmp_path / "no folder" / "list.jsonl"
-    text = refused(TrainError, lambda: refuse_overlap(rows, found, listing), "300 of the prompts", "bench (300)",
+    text = tiny.refusal(TrainError, lambda: refuse_overlap(rows, found, listing), "300 of the prompts", "bench (300)",
                    "r000, r001, r002, r003, r004 and 295 more", "cannot make", "so there is no list")  # fmt: skip
     assert len(text) < 600
-    refused(TrainError, lambda: refuse_overlap(rows, found, tmp_path / "list.jsonl"), "all listed in")
+    tiny.refusal(TrainError, lambda: refuse_overlap(rows, found, tmp_path / "list.jsonl"), "all listed in")
     listed = [json.loads(line) for line in (tmp_path / "list.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["prompt_key"] for row in listed] == sorted(found["bench"])
 
@@ -412,7 +407,7 @@ def test_the_report_of_what_a_renderer_keeps(pairs):
     ],
 )
 def test_counts_that_cannot_be_make_no_report(full, kept, word):
-    refused(TrainError, lambda: token_report(full, kept), word)
+    tiny.refusal(TrainError, lambda: token_report(full, kept), word)
 
 
 # All of it on a file

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
+import tiny
 
 from harness_plugin.cli import main
 from harness_plugin.errors import DataError, TrainError, UsageError
@@ -50,14 +51,6 @@ def write(path, rows):
 def file(tmp_path):
     """file(rows) -> a score file with them."""
     return lambda rows, name="scores.jsonl": write(tmp_path / name, rows)
-
-
-def refused(kind, call, *words):
-    with pytest.raises(kind) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
-    return text
 
 
 # Reading
@@ -124,7 +117,7 @@ def broken(**fields):
 @pytest.mark.parametrize("name", ["scores.jsonl", "scores.jsonl.gz"])
 def test_a_row_that_is_no_score_stops_by_name(file, fields, words, name):
     path = file(broken(**fields), name)
-    refused(DataError, lambda: read_teacher(path), f"{path} row 2", *words)
+    tiny.refusal(DataError, lambda: read_teacher(path), f"{path} row 2", *words)
 
 
 def test_one_id_may_stand_twice_with_one_score_only(file):
@@ -132,15 +125,15 @@ def test_one_id_may_stand_twice_with_one_score_only(file):
     assert read_teacher(file([*rows, rows[0]])) == read_teacher(file(rows))
     for changes in ({"key": "0" * 16}, {"p_a": rows[0]["p_b"], "p_b": rows[0]["p_a"]}):
         path = file([*rows, rows[0] | changes])
-        refused(DataError, lambda path=path: read_teacher(path), "row 4: field id is 'r0', which row 1 has")
+        tiny.refusal(DataError, lambda path=path: read_teacher(path), "row 4: field id is 'r0', which row 1 has")
 
 
 def test_files_that_are_not_scores_are_refused(tmp_path, file):
     pairs = make_pairs(3)
     write_pairs(tmp_path / "pairs.jsonl", pairs)
-    refused(DataError, lambda: read_teacher(tmp_path / "pairs.jsonl"), "pairs.jsonl row 1: field key is missing")
+    tiny.refusal(DataError, lambda: read_teacher(tmp_path / "pairs.jsonl"), "pairs.jsonl row 1: field key is missing")
     part = file([{"header": {"order": "both"}}, *scores(pairs)], "scores.jsonl.part")
-    refused(DataError, lambda: read_teacher(part), "row 1: field id is missing", "arena-rm score")
+    tiny.refusal(DataError, lambda: read_teacher(part), "row 1: field id is missing", "arena-rm score")
     hostile = {
         "empty": (b"", "is empty"), "blank": (b"\n\n", "has no scores"), "half.jsonl": (b'{"id": "r0", "key', "row 1"),
         "bad.gz": (b"{}", "does not start as gzip"), "cut.gz": (gzip.compress(b"{}" * 999)[:-9], "cut off"),
@@ -148,8 +141,8 @@ def test_files_that_are_not_scores_are_refused(tmp_path, file):
     }  # fmt: skip
     for name, (data, word) in hostile.items():
         (tmp_path / name).write_bytes(data)
-        refused(DataError, lambda name=name: read_teacher(tmp_path / name), name, word)
-    refused(DataError, lambda: read_teacher(tmp_path / "nowhere"), "cannot be read")
+        tiny.refusal(DataError, lambda name=name: read_teacher(tmp_path / name), name, word)
+    tiny.refusal(DataError, lambda: read_teacher(tmp_path / "nowhere"), "cannot be read")
 
 
 # Labels
@@ -228,22 +221,22 @@ def test_scores_of_the_exchanged_sides_are_exchanged_back(file):
 def test_pairs_without_a_row_or_with_another_pairs_row_stop_the_run(file):
     pairs = make_pairs()
     teacher = read_teacher(file(scores(pairs[:33])))
-    refused(TrainError, lambda: apply_teacher(pairs[::-1], teacher, 1.0), "7 of 40 pairs have no row",
+    tiny.refusal(TrainError, lambda: apply_teacher(pairs[::-1], teacher, 1.0), "7 of 40 pairs have no row",
             "r33, r34, r35, r36, r37 and 2 more", "score all the training files")  # fmt: skip
     swapped_rows = scores(pairs)
     swapped_rows[3]["id"], swapped_rows[4]["id"] = "r4", "r3"
-    refused(TrainError, lambda: apply_teacher(pairs, read_teacher(file(swapped_rows)), 1.0),
+    tiny.refusal(TrainError, lambda: apply_teacher(pairs, read_teacher(file(swapped_rows)), 1.0),
             "2 of 40 pairs have other texts", "(r3, r4)")  # fmt: skip
     teacher = read_teacher(file(scores(pairs)))
     for change in ({"prompt": "question 0 "}, {"response_a": "one"}, {"response_b": "one 0"}):
         changed = [replace(pairs[0], **change), *pairs[1:]]
-        refused(TrainError, lambda changed=changed: apply_teacher(changed, teacher, 1.0), "1 of 40", "(r0)")
+        tiny.refusal(TrainError, lambda changed=changed: apply_teacher(changed, teacher, 1.0), "1 of 40", "(r0)")
     assert apply_teacher([], teacher, 1.0) == []
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
 def test_a_share_that_is_none_is_refused(file, share):
-    refused(UsageError, lambda: apply_teacher([], {}, share), "teacher_share", "between 0 and 1")
+    tiny.refusal(UsageError, lambda: apply_teacher([], {}, share), "teacher_share", "between 0 and 1")
 
 
 def test_taught_pairs_are_merged_and_split_like_others(file):

@@ -37,6 +37,15 @@ Please translate: good morning, thank you, where is the station? Guten Morgen, d
 """
 WORDS = sorted(set(CORPUS.split()))
 
+# The start of a program that runs as where matplotlib is not installed.
+NO_MATPLOTLIB = """import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "matplotlib":
+            raise ModuleNotFoundError("No module named 'matplotlib'", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
 
 @cache
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -234,8 +243,29 @@ def refused(spec, *words: str) -> str:
     """The one-line reason for which loading the ModelSpec is refused; it must hold the words."""
     from harness_plugin.model import load_model
 
-    with pytest.raises(ModelError) as caught:
-        load_model(spec)
+    return refusal(ModelError, lambda: load_model(spec), *words)
+
+
+def refusal(kind, call, *words: str) -> str:
+    """The one line of the error of this kind that the call raises; it must hold the words."""
+    with pytest.raises(kind) as caught:
+        call()
     text = str(caught.value)
     assert "\n" not in text and all(word in text for word in words), text
     return text
+
+
+def counted(model):
+    """An engine for the model that keeps in `asked` what it was asked for, call by call."""
+    from harness_plugin.engine import Engine
+
+    class Counted(Engine):
+        asked: list
+
+        def logits(self, sequences, done=None):
+            self.asked.append(list(sequences))
+            return super().logits(sequences, done)
+
+    engine = Counted(model)
+    engine.asked = []
+    return engine

@@ -142,7 +142,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 
 
 class Examples:
-    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the sampler).
+    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the trainer).
 
     `plain`: for validation, each pair once as it stands, with nothing explained away.
     """
@@ -161,26 +161,26 @@ class Examples:
 
     def tokens(self) -> int:
         """Tokens seen in one epoch, padding left out."""
-        return sum(len(v["input_ids"]) for i in range(len(self)) for v in self._views(i))
+        return sum(len(self.rendered[i][side].ids) for i in range(len(self)) for side in self._sides(i))
 
     def __getitem__(self, i: int) -> dict:
         """One pair: `input_ids`, `labels` and `offset` of its presentation, and in `turned` those of the exchanged one
         where it is shown in both orders."""
-        first, *rest = self._views(i)
+        first, *rest = (self._view(i, side) for side in self._sides(i))
         return {**first, "turned": rest[0]} if rest else first
 
-    def _views(self, i: int) -> list[dict]:
+    def _sides(self, i: int) -> list[int]:
+        """Which presentations of a pair are shown in this epoch: 0 as it stands, 1 with the sides exchanged."""
         pair, config = self.pairs[i], self.config
-        views = [self._view(i, pair, 0), self._view(i, pair.swap(), 1)]
         if self.plain:
-            return views[:1]
+            return [0]
         if draw("both", config.seed, pair.key) < config.both_orders:
-            return views
-        turned = config.orders == "random" and draw("order", config.seed, self.epoch, pair.key) < 0.5
-        return [views[turned]]
+            return [0, 1]
+        return [int(config.orders == "random" and draw("order", config.seed, self.epoch, pair.key) < 0.5)]
 
-    def _view(self, i: int, pair: Pair, turned: int) -> dict:
-        y = pair.soft_label
-        labels = list(pair.target) if self.config.num_labels == 3 else [1 - y, y]
-        offset = -self.offsets[i] if turned else self.offsets[i]
+    def _view(self, i: int, turned: int) -> dict:
+        y, offset = self.pairs[i].soft_label, self.offsets[i]
+        labels = list(self.pairs[i].target) if self.config.num_labels == 3 else [1 - y, y]
+        if turned:
+            labels[:2], offset = labels[1::-1], -offset
         return {"input_ids": self.rendered[i][turned].ids, "labels": labels, "offset": offset}

@@ -228,10 +228,6 @@ def _clear_trouble(work: Path):
     """Out of memory and a full disk as one line each; the checkpoints stay, and the same command continues."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as e:
-        raise TrainError(
-            "out of memory", "a batch does not fit", "lower batch_size, raise accumulation, or gradient_checkpointing"
-        ) from e
     except Exception as e:  # safetensors, torch and the file system each have a type of their own for a full disk
         text = str(e)
         if getattr(e, "errno", None) == errno.ENOSPC or any(sign in text for sign in FULL):
@@ -240,8 +236,11 @@ def _clear_trouble(work: Path):
                 f"{work} could not be written", "its disk is full or a limit is reached",
                 f"free some space and repeat the command: it goes on from {Path(last).name if last else 'the start'}",
             ) from e  # fmt: skip
-        if any(sign in text for sign in NO_MEMORY):
-            raise TrainError("out of memory", "a batch does not fit", "lower batch_size, raise accumulation") from e
+        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in NO_MEMORY):
+            raise TrainError(
+                "out of memory", "a batch does not fit",
+                "lower batch_size, raise accumulation, or gradient_checkpointing",
+            ) from e  # fmt: skip
         raise
 
 

@@ -1,11 +1,10 @@
 """`arena-rm judge`: files of chatbots' answers to a leaderboard."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options
+from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache
 from harness_plugin.errors import UsageError
 
 
@@ -41,18 +40,18 @@ def command(files, spec, baseline, round_robin, prompts, questions, batch_size, 
         f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
         f"{len(meetings.identical)} of identical answers", err=True,
     )  # fmt: skip
-    verdicts, judge = _judged(meetings, spec, batch_size, cache_file, output)
+    with opened_cache(cache_file) as cache:
+        verdicts, judge = _judged(meetings, spec, batch_size, cache, output)
     board = leaderboard(verdicts, baseline, meetings.models, counts(meetings))
     write_run(output, board, meetings, judge)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts, the leaderboard and the report are in {output}", err=True)
 
 
-def _judged(meetings, spec, batch_size, cache_file, output):
+def _judged(meetings, spec, batch_size, cache, output):
     """(verdicts, who judged): loads the judge and has it judge."""
     from tqdm import tqdm
 
-    from harness_plugin.cache import ScoreCache
     from harness_plugin.engine import Engine
     from harness_plugin.judge import judge_battles
     from harness_plugin.model import load_model
@@ -60,11 +59,8 @@ def _judged(meetings, spec, batch_size, cache_file, output):
 
     model = load_model(spec)
     engine = Engine(model, batch_size)
-    with ScoreCache(cache_file) if cache_file else nullcontext() as cache:
-        if cache:
-            cache.bind(logit_identity(model, engine), model.num_labels)
-        with tqdm(total=len(meetings.pairs), desc="Judging battles", unit="battle", disable=None) as bar:
-            verdicts, judge = judge_battles(engine, meetings, output, bar.update, cache)
-        if cache:
-            click.echo(cache.summary(), err=True)
+    if cache:
+        cache.bind(logit_identity(model, engine), model.num_labels)
+    with tqdm(total=len(meetings.pairs), desc="Judging battles", unit="battle", disable=None) as bar:
+        verdicts, judge = judge_battles(engine, meetings, output, bar.update, cache)
     return verdicts, {"hash": judge, **judge_identity(model, "both")}

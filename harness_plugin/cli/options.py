@@ -1,6 +1,8 @@
 """Options that several commands share, said once."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -104,6 +106,20 @@ def cache_options(default: bool):
         return run
 
     return added
+
+
+@contextmanager
+def opened_cache(cache_file: Path | None) -> Iterator:
+    """The cache in the file, or None; what it gave is said at the end. To be opened before the model is loaded, so that
+    a file that is no cache is refused early."""
+    if cache_file is None:
+        yield None
+        return
+    from harness_plugin.cache import ScoreCache
+
+    with ScoreCache(cache_file) as cache:
+        yield cache
+        click.echo(cache.summary(), err=True)
 
 
 def default_cache() -> Path:

@@ -1,12 +1,11 @@
 """`arena-rm score`: a file of pairs to one JSON line per pair."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, pair_options
+from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache, pair_options
 from harness_plugin.errors import UsageError
 
 
@@ -30,12 +29,8 @@ def command(file, spec, read, order, batch_size, cache_file, output):
     log_to_stderr()
     _check_output(output, file)
     pairs = read(file)
-    from harness_plugin.cache import ScoreCache
-
-    with ScoreCache(cache_file) if cache_file else nullcontext() as cache:
+    with opened_cache(cache_file) as cache:
         rows, model = _scored(pairs, spec, order, batch_size, cache, output)
-        if cache:
-            click.echo(cache.summary(), err=True)
     summarize(pairs, [rows[p.key] for p in pairs], model)
 
 
