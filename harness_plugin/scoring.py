@@ -27,8 +27,9 @@ ORDERS = ("ab", "both")
 FIELDS = ("prompt", "response_a", "response_b")
 COMPUTES = ("torch", "transformers", "peft")
 NAMES = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
-CHUNK = 32  # pairs scored together: what a killed run can lose; more fills batches no better on a CPU
-AHEAD = 8 * CHUNK  # pairs held at most while looking for CHUNK that are not scored yet
+CHUNK = 128  # pairs scored together, whose shared beginnings are computed once: what a killed run can lose
+GPU_CHUNKS = 32  # so many of them at once on a GPU, where a chunk would take no second
+AHEAD = 8  # chunks held at most while looking for one that is not scored yet
 
 Views = list[tuple[bytes, Rendered]]  # a pair's presentations, each with the digest of its ids
 
@@ -71,7 +72,8 @@ def score_pairs(
         raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
     tally = _Tally(done or (lambda k: None))
     known: dict[bytes, tuple[float, ...]] = {}  # by a digest of the ids, which would be far larger
-    for part, views in _parts(renderer, pairs, order == "both", known, cache):
+    chunk = CHUNK * (GPU_CHUNKS if engine.model.device.type == "cuda" else 1)
+    for part, views in _parts(renderer, pairs, order == "both", known, cache, chunk):
         _score_new(engine, part, views, known, tally, cache)
         for pair, shown in zip(part, views, strict=True):
             logits = [known[digest] for digest, _ in shown]
@@ -83,20 +85,20 @@ def score_pairs(
             )  # fmt: skip
 
 
-def _parts(renderer, pairs, both, known, cache) -> Iterator[tuple[list[Pair], list[Views]]]:
-    """Pairs with their presentations, in input order: so many at a time that about CHUNK of them need the engine, since
-    few would fill its batches badly. Adds to `known` what the cache has."""
+def _parts(renderer, pairs, both, known, cache, chunk: int) -> Iterator[tuple[list[Pair], list[Views]]]:
+    """Pairs with their presentations, in input order: so many at a time that about `chunk` of them need the engine,
+    since few would fill its batches badly. Adds to `known` what the cache has."""
     part: list[Pair] = []
     views: list[Views] = []
     new = 0
-    for start in range(0, len(pairs), CHUNK):
-        more = pairs[start : start + CHUNK]
+    for start in range(0, len(pairs), chunk):
+        more = pairs[start : start + chunk]
         shown = [[(_digest(v.ids), v) for v in renderer.render_orders(p, both=both)] for p in more]
         if cache:
             known.update(cache.get(list({d: None for pair in shown for d, _ in pair if d not in known})))
         part, views = part + more, views + shown
         new += sum(any(d not in known for d, _ in pair) for pair in shown)
-        if new >= CHUNK or len(part) >= AHEAD:
+        if new >= chunk or len(part) >= AHEAD * chunk:
             yield part, views
             part, views, new = [], [], 0
     if part:

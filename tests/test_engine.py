@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +9,14 @@ import tiny
 import torch
 
 from harness_plugin.engine import Engine
+from harness_plugin.engine.threads import cpus_allowed
 from harness_plugin.errors import ScoreError
 from harness_plugin.model import ModelSpec, load_model
 
-# Another batch shape rounds otherwise: by this much in float32, and far less in float64, where only the head rounds.
-SAME, SAME_IN_DOUBLE = 5e-6, 1e-6
-PRECISIONS = [(torch.float32, SAME), (torch.float64, SAME_IN_DOUBLE)]
+SAME = 5e-6  # rounding in float32
+# transformers takes norms and angles in float32 whatever the model is in; among ourselves float64 is exact
+AS_TRANSFORMERS = [(torch.float32, SAME), (torch.float64, SAME)]
+AMONG_OURSELVES = [(torch.float32, SAME), (torch.float64, 1e-12)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def alone(model, ids) -> np.ndarray:
         return model.network(input_ids=torch.tensor([ids])).logits[0].double().numpy()
 
 
-@pytest.mark.parametrize("dtype, same", PRECISIONS)
+@pytest.mark.parametrize("dtype, same", AS_TRANSFORMERS)
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_a_score_in_a_batch_is_the_score_alone_beyond_the_sliding_window_too(judge, kind, sequences, dtype, same):
     model = judge(kind, dtype)
@@ -66,7 +67,7 @@ def test_a_score_in_a_batch_is_the_score_alone_beyond_the_sliding_window_too(jud
         assert found.dtype == np.float64 and np.abs(found - expected).max() < same
 
 
-@pytest.mark.parametrize("dtype, same", PRECISIONS)
+@pytest.mark.parametrize("dtype, same", AMONG_OURSELVES)
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_no_score_depends_on_its_neighbours_or_on_its_place_in_the_list(judge, kind, sequences, dtype, same):
     engine, draw = Engine(judge(kind, dtype)), random.Random(2)
@@ -193,8 +194,88 @@ def test_a_sequence_that_was_not_scored_is_an_error_and_not_a_gap(judge, sequenc
         Forgetful(judge("gemma"), 1).logits(sequences[:3])
 
 
-def test_the_budget_is_larger_on_a_gpu():
-    def on(kind):
-        return Engine(SimpleNamespace(device=torch.device(kind))).budget
+# -- packs ------------------------------------------------------------------------------------------------------------
 
-    assert on("cuda") > on("cpu") >= 4096
+
+@pytest.fixture(scope="module")
+def related(sequences):
+    """Sequences that begin as others do, some ending where others go on, some the same."""
+    base = max(sequences, key=len)
+    made = [base[:100] + ids[1:60] for ids in sequences] + [base[:100], base[:103] + sequences[0], base, base[:300]]
+    return [*made, *(base[:200] + ids for ids in sequences[:3]), base[:100]]
+
+
+@pytest.mark.parametrize("dtype, same", AS_TRANSFORMERS)
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_shared_beginning_is_computed_once_and_changes_no_score(judge, kind, related, dtype, same):
+    model = judge(kind, dtype)
+    engine = Engine(model)
+    assert engine.decoder and engine.identity["format"] == "packed"
+    rows = []
+    inner = engine.decoder.logits
+    engine.decoder.logits = lambda pack: rows.append(len(pack.ids)) or inner(pack)
+    expected = np.array([alone(model, ids) for ids in related])
+    assert np.abs(engine.logits(related) - expected).max() < same
+    assert sum(rows) < 0.6 * sum(map(len, related))
+
+
+def test_a_deterministic_model_gives_the_same_bits_in_any_company(tiny_base, tiny_adapter, sequences, related):
+    spec = {"pretrained": str(tiny_base("gemma3")), "peft": str(tiny_adapter("gemma3")), "device": "cpu"}
+    for dtype in ("float32", "bfloat16"):
+        engine = Engine(load_model(ModelSpec(**spec, dtype=dtype, deterministic=True)))
+        base, more = engine.logits(related), engine.logits([*sequences, *related[::-1]])
+        assert (more[len(sequences) :][::-1] == base).all() and engine.identity["deterministic"]
+
+
+def test_memory_that_runs_out_halves_the_packs_and_scores_nothing_twice(judge, sequences, caplog):
+    model = judge("gemma2")
+    expected, engine, done = Engine(model).logits(sequences), Engine(model), []
+    inner = engine.decoder.logits
+
+    def small(pack):
+        if len(pack.ids) > 600:
+            raise torch.OutOfMemoryError("out of memory")
+        done.extend(pack.members)
+        return inner(pack)
+
+    engine.decoder.logits = small
+    assert np.abs(engine.logits(sequences) - expected).max() < SAME and len(done) == len(sequences)
+    assert engine.budget <= 600 and "out of memory" in caplog.text
+    with pytest.raises(ScoreError, match="out of memory on one sequence"):
+        engine.logits([tuple(range(2, 500)) * 2])
+
+
+def test_nothing_to_score_in_a_sequence_is_an_error(judge):
+    with pytest.raises(ScoreError, match="a sequence without ids"):
+        Engine(judge("gemma")).logits([(2, 3), ()])
+
+
+def test_the_network_itself_scores_as_before_once_the_engine_has_joined_its_matrices(tiny_base, tiny_adapter):
+    model = fresh(tiny_base, tiny_adapter, "gemma3")
+    before, state = alone(model, (2, 30, 31)), {k: v.clone() for k, v in model.network.state_dict().items()}
+    engine = Engine(model)
+    assert (alone(model, (2, 30, 31)) == before).all()
+    assert all((v == state[k]).all() for k, v in model.network.state_dict().items())
+    attention = model.backbone.layers[0].self_attn
+    assert attention.k_proj.weight.untyped_storage().data_ptr() == engine.decoder.layers[0].qkv.data_ptr()
+
+
+# -- other classifiers ------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_kept_apart_is_scored_by_its_own_layers_on_padded_batches(tiny_base, tiny_adapter, sequences):
+    spec = {"pretrained": str(tiny_base("gemma")), "peft": str(tiny_adapter("gemma")), "device": "cpu"}
+    engine = Engine(load_model(ModelSpec(**spec, dtype="float32", merge=False)))
+    assert engine.decoder is None and engine.identity["format"] == "padded"
+    merged = Engine(load_model(ModelSpec(**spec, dtype="float32")))
+    assert np.abs(engine.logits(sequences) - merged.logits(sequences)).max() < 1e-4
+
+
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, most", [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("", None)])
+def test_a_containers_quota_bounds_the_threads(tmp_path, text, most):
+    here = cpus_allowed(tmp_path / "none")
+    (tmp_path / "cpu.max").write_text(text)
+    assert cpus_allowed(tmp_path / "cpu.max") == (here if most is None else min(here, most))

@@ -21,12 +21,13 @@ MAY_IMPORT = {
     "_bridge": "",
     "__main__": "_bridge",
     "errors": "",
+    "home": "",
     "pairs": "errors",
     "outcome": "errors stats",
     "stats": "errors",
-    "engine": "errors",
+    "engine": "errors home",
     "prompt": "errors pairs",
-    "model": "errors pairs outcome prompt",
+    "model": "errors home pairs outcome prompt",
     "cache": "errors",
     "scoring": "errors pairs outcome prompt engine model cache",
     "judge": "errors pairs outcome stats scoring",
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "lm": "errors pairs outcome prompt engine model scoring taskdocs",
     "report": "errors pairs outcome stats",
     "train": "errors pairs outcome stats prompt engine model report",
-    "cli": "_bridge errors pairs outcome stats prompt engine model scoring cache judge report train",
+    "cli": "_bridge errors home pairs outcome stats prompt engine model scoring cache judge report train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {

@@ -64,7 +64,7 @@ def test_an_adapter_alone_brings_its_base(tiny_base, tiny_adapter, tiny_spec, pa
     alone = load_model(ModelSpec(peft=str(tiny_adapter("gemma2")), dtype="float32", device="cpu"))
     assert alone.identity["base"] == str(tiny_base("gemma2"))
     ids = [alone.renderer.render(p).ids for p in pairs]
-    assert (Engine(alone).logits(ids) == Engine(load_model(tiny_spec("gemma2"))).logits(ids)).all()
+    assert Engine(alone).logits(ids) == pytest.approx(Engine(load_model(tiny_spec("gemma2"))).logits(ids), abs=1e-5)
 
 
 def test_a_whole_model_with_its_head_needs_no_adapter(tiny_base, tiny_adapter, tiny_spec, pairs, tmp_path):
@@ -90,7 +90,13 @@ def test_the_identity_says_what_decides_a_score(tiny_spec, tiny_adapter):
     model = load_model(tiny_spec())
     assert model.identity["adapter_sha256"] == file_sha256(tiny_adapter("gemma") / WEIGHTS)
     assert json.loads(json.dumps(model.identity)) == model.identity
-    changes = [{"dtype": "bfloat16"}, {"merge": True}, {"max_length": 256}, {"truncation": "budget"}]
+    changes = [
+        {"dtype": "bfloat16"},
+        {"dtype": "int8"},
+        {"merge": False},
+        {"max_length": 256},
+        {"truncation": "budget"},
+    ]
     changes += [{"peft": str(tiny_adapter("gemma", seed=2))}]
     seen = [json.dumps(load_model(tiny_spec(**change)).identity, sort_keys=True) for change in [{}, *changes]]
     assert len(set(seen)) == len(seen)
@@ -164,7 +170,8 @@ def test_a_pickle_is_refused_unless_asked_for_by_name(adapter_copy, tiny_spec, p
     tiny.refused(tiny_spec(peft=str(folder)), "pickle", "allow_pickle=true")
     model = load_model(tiny_spec(peft=str(folder), allow_pickle=True))
     ids = [model.renderer.render(p).ids for p in pairs]
-    assert (Engine(model).logits(ids) == Engine(load_model(tiny_spec())).logits(ids)).all()
+    # not bit for bit: where the allocator puts the weights may decide the order of a sum
+    assert Engine(model).logits(ids) == pytest.approx(Engine(load_model(tiny_spec())).logits(ids), abs=1e-5)
 
 
 class Trap:

@@ -124,7 +124,7 @@ def test_loosely_typed_arguments_are_cast():
         ("temperature", "warm", "a number"),
         ("merge", "perhaps", "true or false"),
         ("merge", 2, "true or false"),
-        ("dtype", "int8", "float32, bfloat16"),
+        ("dtype", "int4", "float32, bfloat16"),
         ("maxlength", 512, "max_length"),
     ],
 )

@@ -5,6 +5,7 @@ import logging
 import torch
 
 from harness_plugin.errors import ModelError, UsageError
+from harness_plugin.model.spec import REDUCED
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -31,7 +32,12 @@ def choose_device(requested: str | None) -> torch.device:
 
 
 def choose_dtype(requested: str, device: torch.device, model_type: str = "") -> tuple[torch.dtype, str]:
-    """(dtype, reason). "auto" is bfloat16 where the hardware computes in it, else float32."""
+    """(dtype, reason). "auto" is bfloat16 where the hardware computes in it, else float32; a reduced format computes in
+    bfloat16 what is not a matrix product."""
+    if requested in REDUCED:
+        if device.type != "cpu":
+            raise UsageError(f"dtype={requested} on {device}", "it is for CPUs", "use dtype=bfloat16 on this device")
+        return torch.bfloat16, "as asked"
     if requested != "auto":
         if requested == "float16" and model_type.startswith("gemma"):
             log.warning("arena_rm: float16 overflows in Gemma's activations (NaN logits are refused); prefer bfloat16")

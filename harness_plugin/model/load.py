@@ -16,13 +16,13 @@ from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, embedded_base
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.manifest import Manifest, read_manifest
-from harness_plugin.model.spec import EMBEDDED, ModelSpec
+from harness_plugin.model.spec import EMBEDDED, REDUCED, ModelSpec
 from harness_plugin.outcome import Calibration
 from harness_plugin.prompt import Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-MERGE_TOLERANCE = 1e-3  # in logits, fp32: rounding moves them by some 1e-5, a wrong merge by far more
+MERGE_TOLERANCE = 1e-3  # of the largest output, fp32: rounding moves them by some 1e-6, a wrong merge by far more
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class RewardModel:
     num_labels: int
     device: torch.device
     dtype: torch.dtype
+    reduced: str | None  # the format of the engine's matrix products where it is smaller than dtype: "int8"
+    deterministic: bool
     manifest: Manifest
     identity: dict  # what decides a score: names, fingerprints, dtype, rendering; for headers and caches
 
@@ -75,7 +77,8 @@ def load_model(spec: ModelSpec) -> RewardModel:
     device = choose_device(spec.device)
     config = base_config(base, revision)
     dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
-    log.info("arena_rm: %s on %s in %s (%s)", name, device, _name(dtype), reason)
+    reduced = spec.dtype if spec.dtype in REDUCED else None
+    log.info("arena_rm: %s on %s in %s (%s)", name, device, reduced or _name(dtype), reason)
     if adapter:
         network, head = _with_adapter(base, revision, spec, adapter, dtype)
     else:
@@ -89,12 +92,14 @@ def load_model(spec: ModelSpec) -> RewardModel:
     backbone, head = _parts(network, head, device)
     return RewardModel(
         network=network, backbone=backbone, head=head, renderer=renderer, calibration=calibration,
-        num_labels=network.config.num_labels, device=device, dtype=dtype, manifest=manifest,
+        num_labels=network.config.num_labels, device=device, dtype=dtype, reduced=reduced,
+        deterministic=spec.deterministic, manifest=manifest,
         identity={
             "base": name, "revision": revision, "base_fingerprint": base_print,
             "adapter": str(spec.peft or EMBEDDED) if adapter else None,
             "adapter_sha256": adapter.sha256 if adapter else None,
-            "dtype": _name(dtype), "merge": spec.merge, "prompt_version": manifest.prompt_version, **rendering,
+            "dtype": reduced or _name(dtype), "merge": spec.merge, "prompt_version": manifest.prompt_version,
+            **rendering,
         },
     )  # fmt: skip
 
@@ -216,8 +221,7 @@ def _whole_model(base: str, revision: str | None, spec: ModelSpec, dtype: torch.
 def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
     from peft import PeftModel, get_peft_model_state_dict
 
-    load_dtype = torch.float32 if spec.merge else dtype
-    model, fresh = load_base(base, adapter.num_labels, load_dtype, revision, spec.allow_pickle)
+    model, fresh = load_base(base, adapter.num_labels, dtype, revision, spec.allow_pickle)
     fresh &= {name for name, _ in model.named_parameters()}
     lost = sorted(name for name in fresh if f"base_model.model.{name}" not in adapter.tensors)
     if lost:
@@ -228,7 +232,8 @@ def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Ada
         )
     try:
         with quiet_transformers():
-            wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
+            # to be merged they stay float32; apart they are cast, as the card's snippet casts them
+            wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=spec.merge)
     except (RuntimeError, ValueError, KeyError) as e:
         lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or [str(e).splitlines()[0]]
         raise ModelError(
@@ -244,24 +249,42 @@ def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Ada
             f"use its own base, {adapter.base_name!r}",
         )
     if spec.merge:
-        return _merged(wrapped, dtype), adapter.head()
+        _merge(wrapped, dtype)
     return wrapped.get_base_model(), adapter.head()
 
 
 @torch.no_grad()
-def _merged(wrapped, dtype: torch.dtype) -> nn.Module:
-    """LoRA folded into the base's weights in fp32, compared on fixed ids before use, then cast."""
-    wrapped.eval()
-    vocab = wrapped.config.get_text_config().vocab_size
-    probe = torch.randint(5, vocab, (2, 48), generator=torch.Generator().manual_seed(0))
-    before = wrapped(input_ids=probe).logits
-    network = wrapped.merge_and_unload()
-    moved = float((network(input_ids=probe).logits - before).abs().max())
-    if not moved <= MERGE_TOLERANCE:
-        raise ModelError(
-            f"merging moved a logit by {moved:.2g}", "the merged model is another judge", "use merge=false"
-        )
-    return network.to(dtype)
+def _merge(wrapped, dtype: torch.dtype) -> None:
+    """The adapter folded into the base's weights, layer by layer in fp32, each compared with itself before; then cast.
+    Afterwards the network is a plain one, without PEFT's layers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in wrapped.named_modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        layer.float()
+        probe = _probe(layer.get_base_layer())
+        before = layer(probe)
+        layer.merge()
+        moved = float((layer(probe) - before).abs().max() / before.abs().max().clamp_min(1e-9))
+        if not moved <= MERGE_TOLERANCE:
+            raise ModelError(
+                f"merging moved {name} by {moved:.2g} of its output",
+                "the merged model is another judge",
+                "use merge=false",
+            )
+        layer.to(dtype)
+    wrapped.unload()
+
+
+def _probe(layer: nn.Module) -> torch.Tensor:
+    """A few fixed inputs for a layer."""
+    draw = torch.Generator().manual_seed(0)
+    if isinstance(layer, nn.Embedding):
+        return torch.randint(layer.num_embeddings, (1, 16), generator=draw)
+    if isinstance(layer, nn.Linear):
+        return torch.randn(4, layer.in_features, generator=draw)
+    raise ModelError(f"the adapter changes a {type(layer).__name__}", "merging it was never tried", "use merge=false")
 
 
 def _parts(network: nn.Module, head: torch.Tensor | None, device: torch.device):

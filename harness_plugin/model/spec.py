@@ -8,7 +8,8 @@ from harness_plugin.errors import UsageError
 EMBEDDED = (
     "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
 )
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
+DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class ModelSpec:
     """A judge by name. None means: what the adapter's manifest says, else the card's setting.
 
     `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
-    `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter.
+    `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
+    computes with PEFT's own layers and transformers' padded forward, as the card's snippet does. `deterministic` scores
+    each sequence alone, so that its logit has the same bits whatever is scored beside it.
     """
 
     pretrained: str | None = None
@@ -28,7 +31,8 @@ class ModelSpec:
     truncation: str | None = None
     temperature: float | None = None
     tie_nu: float | None = None
-    merge: bool = False
+    merge: bool = True
+    deterministic: bool = False
     allow_pickle: bool = False
 
     def __post_init__(self):

@@ -1,0 +1,207 @@
+"""Our kernels say what torch says: each by itself, and a whole decoder in bfloat16 and int8 beside float32."""
+
+import subprocess
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch.nn import functional as F
+
+from harness_plugin.engine import Engine, native
+from harness_plugin.engine.fused import FusedOps, Int8Ops, hadamard
+from harness_plugin.engine.ops import Heads, TorchOps
+from harness_plugin.engine.packing import packed
+from harness_plugin.errors import ModelError
+from harness_plugin.model import ModelSpec, load_model
+
+CPU, EPS = torch.device("cpu"), 1e-6
+HEADS = Heads(queries=4, keys=2, size=64, scale=0.125, softcap=None)
+needs_a_compiler = pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
+
+
+@pytest.fixture
+def draw():
+    return torch.Generator().manual_seed(0)
+
+
+def both():
+    return FusedOps(HEADS, EPS, torch.bfloat16, CPU), TorchOps(HEADS, EPS, torch.float32, CPU)
+
+
+def close(found, expected, digits=2.0**-8):
+    """Within bfloat16's rounding of the largest value."""
+    return (found.float() - expected.float()).abs().max() <= digits * expected.abs().max()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("width", [32, 64, 96, 640])
+def test_norm_and_residual(draw, width):
+    fused, plain = both()
+    y, residual = torch.randn(7, width, generator=draw).bfloat16(), torch.randn(7, width, generator=draw)
+    after, before = (1 + 0.1 * torch.randn(width, generator=draw) for _ in range(2))
+    for a, b in ((after, before), (None, before), (after, None)):
+        r, x = fused.add_norm((y, None), a, residual.clone(), b)
+        r_expected, x_expected = plain.add_norm((y.float(), None), a, residual, b)
+        assert torch.allclose(r, r_expected, atol=1e-5)
+        assert x is None if b is None else close(x[0], x_expected[0])
+    _, x = fused.add_norm(None, None, residual.clone(), before)
+    assert close(x[0], plain.add_norm(None, None, residual, before)[1][0])
+
+
+@needs_a_compiler
+def test_rotation_of_queries_and_keys(draw):
+    fused, plain = both()
+    qkv = torch.randn(9, 8 * 64, generator=draw).bfloat16()
+    angles = torch.rand(50, 32, generator=draw) * 6
+    positions = torch.randint(50, (9,), generator=draw, dtype=torch.int32)
+    tables = (angles.cos(), angles.sin())
+    for norms in ((None, None), tuple(1 + torch.rand(64, generator=draw) for _ in range(2))):
+        expected = plain.split((qkv.float(), None), *norms, tables, positions)
+        found = fused.split((qkv.clone(), None), *norms, tables, positions)
+        assert all(close(f, e) for f, e in zip(found, expected, strict=True))
+
+
+@needs_a_compiler
+def test_gated_gelu_over_all_its_range(draw):
+    fused, plain = both()
+    gate_up = (torch.randn(5, 2 * 96, generator=draw) * 8).bfloat16()
+    gate_up[0, :4] = torch.tensor([0.0, -100.0, 100.0, 3e4])
+    assert close(fused.gated((gate_up, None))[0], plain.gated((gate_up.float(), None))[0])
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("window", [0, 20, 64])
+def test_attention_of_packs_with_shared_beginnings(draw, window):
+    fused, plain = both()
+    if not fused.fused_attention:
+        pytest.skip("this CPU has no AVX512-BF16")
+    stem = tuple(range(100))
+    sequences = [stem + (200 + n,) * n for n in (1, 7, 64, 130)] + [(5,) * 3, stem[:50] + (7,) * 20]
+    (pack,) = packed(sequences, 10**6)
+    q, k, v = (torch.randn(len(pack.ids), h, 64, generator=draw).bfloat16() for h in (4, 2, 2))
+    for layout, queries in ((pack.layout, q), (pack.last_layout, q[pack.last])):
+        expected, _ = plain.attend(queries.float(), k.float(), v.float(), layout, window)
+        assert close(fused.attend(queries.contiguous(), k, v, layout, window)[0], expected, 2.0**-7)
+
+
+@pytest.mark.parametrize("block", [1, 2, 64])
+def test_the_hadamard_transform_is_that_of_its_matrix(draw, block):
+    matrix = torch.ones(1, 1)
+    while len(matrix) < block:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    x = torch.randn(3, 128, generator=draw)
+    assert torch.allclose(hadamard(x, block), (x.view(3, -1, block) @ matrix).reshape(3, 128), atol=1e-4)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("width", [96, 128, 640])
+def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
+    ops = Int8Ops(HEADS, EPS, torch.bfloat16, CPU)
+    weight, residual = torch.randn(48, width, generator=draw) * 0.1, torch.randn(200, width, generator=draw)
+    residual[:, 3] *= 50  # an outlier as Gemma's activations have them
+    ones = torch.ones(width)
+    _, x = ops.add_norm(None, None, residual.clone(), ones)
+    product, scale = ops.linear(x, ops.weight(weight))
+    expected = F.rms_norm(residual, (width,), ones, EPS) @ weight.T
+    error = (product.float() * scale[:, None] - expected).square().mean().sqrt()
+    assert error < 0.02 * expected.square().mean().sqrt()
+
+
+@pytest.fixture
+def wide(tmp_path, tmp_path_factory):
+    """wide(kind, dtype) -> a small judge whose heads are of the kernels' size."""
+    root = tmp_path_factory.mktemp("wide")
+    size = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
+
+    def loaded(kind, dtype):
+        if not (root / kind).is_dir():
+            tiny.save_base(kind, root / kind, **size)
+            tiny.save_adapter(root / kind, root / f"{kind}-adapter")
+        spec = {"pretrained": str(root / kind), "peft": str(root / f"{kind}-adapter"), "device": "cpu"}
+        return load_model(ModelSpec(**spec, dtype=dtype))
+
+    return loaded
+
+
+@pytest.fixture
+def sequences():
+    draw = np.random.default_rng(1)
+    stem = tuple(draw.integers(10, 600, 90).tolist())
+    own = [(2, *draw.integers(10, 600, n).tolist()) for n in (1, 30, 64, 150, 300)]
+    return own + [stem + ids for ids in own]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_bfloat16_with_our_kernels_is_nearer_to_float32_than_transformers_is(wide, kind, sequences):
+    expected = Engine(wide(kind, "float32")).logits(sequences)[:, 0]
+    model = wide(kind, "bfloat16")
+    engine = Engine(model)
+    assert engine.identity["format"] == "packed-fused"
+    found = engine.logits(sequences)[:, 0]
+    with torch.inference_mode():
+        theirs = np.array([float(model.network(input_ids=torch.tensor([ids])).logits) for ids in sequences])
+    assert expected.std() > 0.2
+    assert np.sqrt(np.mean((found - expected) ** 2)) < np.sqrt(np.mean((theirs - expected) ** 2))
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_int8_keeps_the_logits_to_a_few_hundredths_of_their_spread(wide, kind, sequences):
+    expected = Engine(wide(kind, "float32")).logits(sequences)[:, 0]
+    model = wide(kind, "int8")
+    engine = Engine(model)
+    assert engine.identity["format"] == "packed-int8-fused" and model.identity["dtype"] == "int8"
+    found = engine.logits(sequences)[:, 0]
+    assert 0 < np.abs(found - expected).max() < 0.2 * expected.std()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_weight_that_is_not_a_number_shows_in_the_logit(wide, dtype):
+    model = wide("gemma3", dtype)
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[77] = torch.nan
+    assert np.isnan(Engine(model).decoder.logits(next(packed([(2, 77, 5)], 10)))).all()
+
+
+def test_without_a_compiler_torch_computes_the_same_and_int8_says_what_is_missing(wide, sequences, monkeypatch, caplog):
+    with_kernels = Engine(wide("gemma2", "bfloat16")).logits(sequences)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    native.kernels.cache_clear()
+    try:
+        with caplog.at_level("INFO"):
+            engine = Engine(wide("gemma2", "bfloat16"))
+        assert engine.identity["format"] == "packed" and "no C compiler" in caplog.text
+        assert np.abs(engine.logits(sequences) - with_kernels).max() < 0.1 * with_kernels.std()
+        with pytest.raises(ModelError, match="install gcc"):
+            Engine(wide("gemma2", "int8"))
+    finally:
+        native.kernels.cache_clear()
+
+
+@needs_a_compiler
+def test_a_library_is_compiled_once_and_another_source_or_a_failure_never_loads_a_stale_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path))
+    first = native._compiled()
+    stamp = first.stat().st_mtime_ns
+    assert native._compiled() == first and first.stat().st_mtime_ns == stamp
+    changed = tmp_path / "changed.c"
+    changed.write_text(native.SOURCE.read_text() + "\nint more;\n")
+    monkeypatch.setattr(native, "SOURCE", changed)
+    assert native._compiled() != first
+    changed.write_text("this is not C")
+    with pytest.raises(subprocess.CalledProcessError):
+        native._compiled()
+    assert len(list((tmp_path / "kernels").glob("*"))) == 2, "nothing half made stays"
+
+
+def test_int8_is_for_cpus_and_for_gemmas(tiny_base):
+    from harness_plugin.errors import UsageError
+    from harness_plugin.model.device import choose_dtype
+
+    with pytest.raises(UsageError, match="it is for CPUs"):
+        choose_dtype("int8", torch.device("cuda"))
