@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from harness_plugin.engine.attention import varlen_attn
 from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
@@ -30,6 +31,7 @@ class Engine:
 
     def __init__(self, model, batch_size: int | None = None):
         self.model, self.batch_size = model, 1 if model.deterministic else batch_size
+        self.share = not model.deterministic
         if model.device.type == "cpu":
             use_the_cpus_allowed()
         self.decoder = _decoder(model)
@@ -79,7 +81,7 @@ class Engine:
 
     def _batches(self, sequences) -> Iterator[tuple[list[int], np.ndarray]]:
         if self.decoder:
-            for pack in packed(sequences, self.budget, self.batch_size, share=not self.model.deterministic):
+            for pack in packed(sequences, self.budget, self.batch_size, share=self.share):
                 yield pack.members, self._tried(self.decoder.logits, pack, pack.members)
         else:
             for index, batch in self.padded.batches(sequences, self.budget, self.batch_size):
@@ -120,7 +122,7 @@ class Engine:
 def _decoder(model) -> PackedDecoder | None:
     backbone = decoder_of(model)
     heads = backbone and heads_of(backbone)
-    if backbone is None or (model.device.type == "cuda" and heads.softcap):
+    if backbone is None or (model.device.type == "cuda" and (heads.softcap or varlen_attn is None)):
         # Gemma 2 caps its attention scores, which PyTorch's variable-length attention cannot
         if model.reduced:
             raise UsageError(f"dtype={model.reduced}", "only a Gemma's linear layers are reduced", "use dtype=auto")

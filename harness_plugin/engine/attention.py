@@ -1,7 +1,14 @@
 """Attention of packed sequences in torch: segments of queries, each with its own run of keys, causal at the end."""
 
+import inspect
+
 import torch
 from torch.nn import functional as F
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before PyTorch 2.10
+    varlen_attn = None
 
 
 class Attention:
@@ -10,11 +17,15 @@ class Attention:
 
     def __init__(self, heads, device: torch.device):
         self.heads, self.device = heads, device
+        self.flash = device.type == "cuda" and not heads.softcap and varlen_attn is not None
+        # needed from 2.13 on; before, grouped queries need no word
+        grouped = self.flash and "enable_gqa" in inspect.signature(varlen_attn).parameters
+        self._options = {"enable_gqa": heads.queries != heads.keys} if grouped else {}
         self._moved: tuple = (None, None)
 
     def __call__(self, q, k, v, layout, window: int) -> torch.Tensor:
         """q (queries, heads, size), k and v (rows, key heads, size) -> (queries, heads, size)."""
-        if self.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16) and not self.heads.softcap:
+        if self.flash and q.dtype in (torch.bfloat16, torch.float16):
             return self._flash(q, k, v, layout, window)
         out = torch.empty_like(q)
         for s in range(len(layout.q_start)):
@@ -42,8 +53,6 @@ class Attention:
         return (weights @ v)[0].transpose(0, 1)
 
     def _flash(self, q, k, v, layout, window: int) -> torch.Tensor:
-        from torch.nn.attention.varlen import varlen_attn
-
         if self._moved[0] is not layout:  # the same for every layer: moved to the device once
             self._moved = (layout, self._device_layout(layout))
         rows, cu_q, cu_k, most_q, most_k = self._moved[1]
@@ -51,7 +60,7 @@ class Attention:
             k, v = k[rows], v[rows]
         return varlen_attn(
             q.contiguous(), k.contiguous(), v.contiguous(), cu_q, cu_k, most_q, most_k, scale=self.heads.scale,
-            window_size=(window - 1 if window else -1, 0), enable_gqa=self.heads.queries != self.heads.keys,
+            window_size=(window - 1 if window else -1, 0), **self._options,
         )  # fmt: skip
 
     def _device_layout(self, layout):

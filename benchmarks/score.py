@@ -1,0 +1,337 @@
+"""Scoring speed beside what a user would pick instead, in one run: same pairs, weights and arithmetic, taking turns.
+
+    python benchmarks/score.py --data PAIRS --outputs FOLDER [--pairs 256] [--prompts 30] [--repeats 3] [-o FOLDER]
+
+Contenders: the model card's snippet, one presentation at a time with the adapter apart; padded batches of 8 in file
+order, as RewardBench scores; CrossEncoder.predict of sentence_transformers, where it is installed; this engine, also
+without one technique at a time. Workloads: pairs of PAIRS cut at 512 and at 2,048 tokens; the bundled battles in both
+orders; a tournament of 8 chatbots' answers in FOLDER (AlpacaEval files) on the same prompts, both orders.
+Errors are against this engine in float32 (tests hold it to transformers' float32). Useful tokens: those that are not
+padding, a shared prefix counted for each presentation that has it. Extra memory: the peak beyond all weights.
+Writes score.json and score.png into the folder.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from harness_plugin.engine import Engine
+from harness_plugin.engine.ops import TorchOps
+from harness_plugin.model import ModelSpec, load_model
+from harness_plugin.pairs import Pair, read_pairs
+from harness_plugin.prompt import Renderer
+from harness_plugin.scoring import score_pairs
+
+BATCH = 8
+BATTLES = Path(__file__).resolve().parents[1] / "tasks" / "arena_pairs" / "battles.jsonl"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pairs to present in one order ("ab") or in both, cut at max_length as the card cuts."""
+
+    name: str
+    pairs: list[Pair]
+    order: str
+    max_length: int
+
+    def texts(self) -> list[str]:
+        """The card's text of each presentation."""
+        both = (True,) if self.order == "ab" else (True, False)
+        return [card_text(p if forward else p.swap()) for p in self.pairs for forward in both]
+
+
+def card_text(pair: Pair) -> str:
+    return (
+        f"Which response is better for the prompt: {pair.prompt}\n\n"
+        f"Response A: {pair.response_a}\n\nResponse B: {pair.response_b}"
+    )
+
+
+def one_text(pair: Pair) -> bool:
+    return all(isinstance(text, str) for text in (pair.prompt, pair.response_a, pair.response_b))
+
+
+def tournament(folder: Path, chatbots: int, prompts: int) -> list[Pair]:
+    """Each two of the first chatbots on each of the first prompts, prompt by prompt."""
+    files = sorted(folder.glob("*.json"))[:chatbots]
+    answers = [{r["instruction"]: r["output"] for r in json.loads(f.read_text(encoding="utf-8"))} for f in files]
+    asked = [prompt for prompt in answers[0] if all(prompt in a for a in answers)][:prompts]
+    return [Pair(prompt, a[prompt], b[prompt]) for prompt in asked for a, b in combinations(answers, 2)]
+
+
+def workloads(data: str, outputs: Path | None, pairs: int, prompts: int) -> list[Workload]:
+    known = [p for p in read_pairs(data).pairs if one_text(p)]
+    chosen = known[:: max(1, len(known) // pairs)][:pairs]
+    made = [Workload(f"{len(chosen)} pairs, {n} tokens", chosen, "ab", n) for n in (512, 2048)]
+    battles = [p for p in read_pairs(BATTLES).pairs if one_text(p)]
+    made.append(Workload("arena_pairs, both orders", battles, "both", 512))
+    if outputs:
+        games = tournament(outputs, 8, prompts)
+        made.append(Workload(f"tournament, 8 x {prompts}", games, "both", 512))
+    return made
+
+
+# -- contenders -------------------------------------------------------------------------------------------------------
+
+Score = Callable[[Workload], np.ndarray]
+
+
+def snippet(model) -> Score:
+    """As the card shows it: tokenizer, model, one text at a time."""
+    tokenizer, network = model.renderer.tokenizer, model.network
+
+    @torch.inference_mode()
+    def score(work: Workload) -> np.ndarray:
+        made = []
+        for text in work.texts():
+            inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=work.max_length)
+            made.append(network(**inputs.to(model.device)).logits[0, 0].item())
+        return np.array(made)
+
+    return score
+
+
+def padded(model) -> Score:
+    """Batches in file order, padded to their longest, with a mask."""
+    tokenizer, network = model.renderer.tokenizer, model.network
+    tokenizer.padding_side = "right"
+
+    @torch.inference_mode()
+    def score(work: Workload) -> np.ndarray:
+        texts, made = work.texts(), []
+        for start in range(0, len(texts), BATCH):
+            inputs = tokenizer(
+                texts[start : start + BATCH],
+                return_tensors="pt",
+                truncation=True,
+                max_length=work.max_length,
+                padding=True,
+            )
+            made += network(**inputs.to(model.device)).logits[:, 0].tolist()
+        return np.array(made)
+
+    return score
+
+
+def cross_encoder(model, folder: str) -> Score | None:
+    try:
+        from sentence_transformers import CrossEncoder
+        from tokenizers.processors import TemplateProcessing
+    except ImportError:
+        click.echo("sentence_transformers is not installed: left out", err=True)
+        return None
+    model.network.save_pretrained(folder)
+    model.renderer.tokenizer.save_pretrained(folder)
+    encoder = CrossEncoder(folder, device=str(model.device), model_kwargs={"dtype": model.dtype})
+    bos = encoder.tokenizer.bos_token  # once, so that its ids are the others'
+    encoder.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, encoder.tokenizer.bos_token_id)]
+    )
+
+    def score(work: Workload) -> np.ndarray:
+        options = {"text": {"max_length": work.max_length, "truncation": True}}
+        texts = [(text, "") for text in work.texts()]  # it takes pairs only
+        found = encoder.predict(
+            texts,
+            batch_size=BATCH,
+            activation_fn=torch.nn.Identity(),
+            show_progress_bar=False,
+            processing_kwargs=options,
+        )
+        return np.asarray(found, dtype=float).reshape(-1)
+
+    return score
+
+
+def ours(model, change: Callable[[Engine], None] = lambda engine: None) -> Score:
+    engine = Engine(model)
+    change(engine)
+
+    def score(work: Workload) -> np.ndarray:
+        renderer = Renderer(model.renderer.tokenizer, work.max_length, "card")
+        made = []
+        for scored in score_pairs(engine, renderer, work.pairs, work.order):
+            made += [z[0] for z in (scored.z_ab, scored.z_ba) if z is not None]
+        return np.array(made)
+
+    return score
+
+
+def no_sharing(engine: Engine) -> None:
+    engine.share = False
+
+
+def no_kernels(engine: Engine) -> None:
+    old = engine.decoder.ops
+    engine.decoder.ops = TorchOps(old.heads, old.eps, old.dtype, old.device)
+
+
+def no_packs(engine: Engine) -> None:
+    engine.decoder = None
+
+
+def contenders(spec: dict, folder: str) -> dict[str, Score]:
+    model, apart = load_model(ModelSpec(**spec)), load_model(ModelSpec(**spec, merge=False))
+    made = {
+        "card's snippet": snippet(apart), "padded, file order": padded(model),
+        "CrossEncoder.predict": cross_encoder(model, folder), "this engine": ours(model),
+        "  no shared prefixes": ours(model, no_sharing), "  no kernels of its own": ours(model, no_kernels),
+        "  no packs: padded, sorted": ours(model, no_packs),
+        "  deterministic": ours(load_model(ModelSpec(**spec, deterministic=True))),
+    }  # fmt: skip
+    if model.device.type == "cpu":
+        made["this engine, int8"] = ours(load_model(ModelSpec(**spec | {"dtype": "int8"})))
+    return {name: score for name, score in made.items() if score}
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def matmul_tokens(model) -> float:
+    """Tokens per second if nothing but the decoder's matrix products had to be computed, best of five."""
+    rows = 16384 if model.device.type == "cuda" else 2048
+    layers = [m for name, m in model.network.named_modules() if "layers." in name and isinstance(m, torch.nn.Linear)]
+    inputs = {m.in_features: torch.randn(rows, m.in_features, device=model.device, dtype=model.dtype) for m in layers}
+    best = 0.0
+    with torch.inference_mode():
+        for _ in range(5):
+            start = time.perf_counter()
+            for m in layers:
+                torch.nn.functional.linear(inputs[m.in_features], m.weight)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            best = max(best, rows / (time.perf_counter() - start))
+    return best
+
+
+def reset_peak(device: torch.device) -> float:
+    """MiB in use now, from where the peak is measured."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts again
+    return status_mib("VmRSS")
+
+
+def peak_mib(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else status_mib("VmHWM")
+
+
+def status_mib(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(x.split()[1]) / 1024 for x in lines if x.startswith(name))
+
+
+def measure(work: Workload, found: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float):
+    """A row for each contender; they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in found}
+    memory, logits = {}, {}
+    for repeat in range(repeats):
+        for name, score in found.items():
+            before = reset_peak(device)
+            start = time.perf_counter()
+            logits[name] = score(work)
+            seconds[name].append(time.perf_counter() - start)
+            memory[name] = max(memory.get(name, 0), peak_mib(device) - before)
+            click.echo(f"{work.name}, round {repeat + 1}, {name.strip()}: {seconds[name][-1]:.1f} s", err=True)
+    tokens = token_count(work)
+    rows = []
+    for name in found:
+        median = statistics.median(seconds[name])
+        rows.append({
+            "workload": work.name, "contender": name, "presentations": len(reference), "tokens": tokens,
+            "seconds": [round(s, 2) for s in seconds[name]], "pairs_per_s": len(reference) / median,
+            "tokens_per_s": tokens / median, "matmul_share": tokens / median / peak, "extra_mib": memory[name],
+            "largest_error": float(np.abs(logits[name] - reference).max()),
+            "verdicts_changed": float(np.mean((logits[name] > 0) != (reference > 0))),
+        })  # fmt: skip
+    return rows
+
+
+def token_count(work: Workload) -> int:
+    tokenizer = token_count.tokenizer
+    ids = tokenizer(work.texts(), truncation=True, max_length=work.max_length)["input_ids"]
+    return sum(map(len, ids))
+
+
+@click.command()
+@click.option("--data", required=True, type=click.Path(exists=True), help="A file of pairs.")
+@click.option("--outputs", type=click.Path(exists=True, path_type=Path), help="A folder of AlpacaEval outputs.")
+@click.option("--pretrained", help="Base [default: embedded].")
+@click.option("--peft", help="Adapter [default: embedded].")
+@click.option("--dtype", default="auto", show_default=True)
+@click.option("--device")
+@click.option("--pairs", default=256, show_default=True)
+@click.option("--prompts", default=30, show_default=True, help="Of the tournament.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--only", multiple=True, help="Workloads whose name holds this.")
+@click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
+def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats, only, output):
+    spec = {"pretrained": pretrained, "peft": peft, "dtype": dtype, "device": device}
+    chosen = [w for w in workloads(data, outputs, pairs, prompts) if not only or any(o in w.name for o in only)]
+    exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
+    with tempfile.TemporaryDirectory() as folder:
+        found, model = contenders(spec, folder), load_model(ModelSpec(**spec))
+        token_count.tokenizer = model.renderer.tokenizer
+        peak, rows = matmul_tokens(model), []
+        for score in found.values():  # kernels compiled, pages touched
+            score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))
+        for work in chosen:
+            rows += measure(work, found, repeats, model.device, exact(work), peak)
+            result = {"rows": rows, "matmul_tokens_per_s": peak, "dtype": str(model.dtype), "device": str(model.device),
+                      "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "score.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    click.echo(table(rows))
+    picture(rows, output / "score.png")
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown; ratios are to the fastest contender that is not this engine, in pairs per second."""
+    columns = ("workload", "contender", "pairs/s", "ratio", "useful tokens/s", "of matmul peak", "extra MiB",
+               "largest error", "verdicts changed")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        others = [r["pairs_per_s"] for r in rows if r["workload"] == row["workload"] and is_other(r["contender"])]
+        lines.append(
+            f"| {row['workload']} | {row['contender'].strip()} | {row['pairs_per_s']:.2f} | "
+            f"{row['pairs_per_s'] / max(others):.2f} | {row['tokens_per_s']:.0f} | {row['matmul_share']:.0%} | "
+            f"{row['extra_mib']:.0f} | {row['largest_error']:.4f} | {row['verdicts_changed']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def is_other(contender: str) -> bool:
+    return not contender.startswith(("this engine", "  "))
+
+
+def picture(rows: list[dict], file: Path) -> None:
+    """Pairs per second, a panel a workload."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    works = list(dict.fromkeys(r["workload"] for r in rows))
+    figure = Figure(figsize=(8, 2.2 * len(works)), layout="constrained")
+    for axes, work in zip(np.atleast_1d(figure.subplots(len(works), 1)), works, strict=True):
+        mine = [r for r in rows if r["workload"] == work][::-1]
+        colours = ["#b0b7c3" if is_other(r["contender"]) else "#2f6fde" for r in mine]
+        axes.barh([r["contender"].strip() for r in mine], [r["pairs_per_s"] for r in mine], color=colours)
+        axes.set_title(f"{work}: pairs per second", fontsize=9, loc="left")
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

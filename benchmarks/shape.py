@@ -1,0 +1,129 @@
+"""Scoring speed for a model's shape, with random weights and ids: what a card gives before weights are fetched.
+
+    python benchmarks/shape.py [--shape gemma-2b] [--pairs 512] [--tokens 512] [--repeats 3] [-o FOLDER]
+
+Contenders: transformers' own forward on full batches (nothing is padding when all have one length) and on padded ones;
+this engine, with and without torch.compile. The share is of the rate measured for the decoder's matrix products alone.
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from score import matmul_tokens, peak_mib, reset_peak
+from transformers import AutoModelForSequenceClassification, GemmaConfig
+
+from harness_plugin.engine import Engine
+from harness_plugin.model import Manifest, RewardModel
+from harness_plugin.model.device import choose_device, choose_dtype
+from harness_plugin.outcome import Calibration
+
+SHAPES = {  # the fields of google/gemma-2b's and gemma-7b's config.json; "tiny" tries the script
+    "gemma-2b": {"num_attention_heads": 8, "num_key_value_heads": 1, "hidden_size": 2048, "intermediate_size": 16384,
+                 "num_hidden_layers": 18, "head_dim": 256, "vocab_size": 256000},
+    "gemma-7b": {"num_attention_heads": 16, "num_key_value_heads": 16, "hidden_size": 3072, "intermediate_size": 24576,
+                 "num_hidden_layers": 28, "head_dim": 256, "vocab_size": 256000},
+    "tiny": {"num_attention_heads": 4, "num_key_value_heads": 1, "hidden_size": 128, "intermediate_size": 256,
+             "num_hidden_layers": 2, "head_dim": 64, "vocab_size": 1000},
+}  # fmt: skip
+
+
+def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> RewardModel:
+    config = GemmaConfig(**SHAPES[shape], num_labels=1, pad_token_id=0, hidden_activation="gelu_pytorch_tanh")
+    torch.manual_seed(0)
+    with device:
+        network = AutoModelForSequenceClassification.from_config(config, dtype=dtype).eval()
+    head = network.score.weight.detach().float()
+    return RewardModel(
+        network=network, backbone=network.model, head=head, renderer=None, calibration=Calibration(), num_labels=1,
+        device=device, dtype=dtype, reduced=None, deterministic=False, manifest=Manifest(found=False), identity={},
+    )  # fmt: skip
+
+
+def sequences(count: int, most: int, natural: bool, vocabulary: int) -> list[tuple[int, ...]]:
+    """Random ids; natural: lengths as those of chat pairs, log-normal, a third of them cut at `most`."""
+    draw = np.random.default_rng(0)
+    lengths = np.clip(draw.lognormal(5.8, 0.7, count), 40, most).astype(int) if natural else np.full(count, most)
+    return [(2, *draw.integers(5, vocabulary, n - 1).tolist()) for n in lengths]
+
+
+def padded(model: RewardModel, size: int):
+    """transformers' forward in the order given, `size` sequences a batch."""
+
+    @torch.inference_mode()
+    def score(ids) -> np.ndarray:
+        made = []
+        for start in range(0, len(ids), size):
+            batch = ids[start : start + size]
+            width = max(map(len, batch))
+            rows = torch.tensor([[*row] + [0] * (width - len(row)) for row in batch], device=model.device)
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=model.device)
+            made.append(model.network(input_ids=rows, attention_mask=mask).logits[:, 0].float())
+        return torch.cat(made).double().cpu().numpy()
+
+    return score
+
+
+def ours(model: RewardModel, compiled: bool):
+    engine = Engine(model)
+    if compiled:
+        engine.decoder.ops.compile()
+    return lambda ids: engine.logits(ids)[:, 0]
+
+
+@click.command()
+@click.option("--shape", type=click.Choice(list(SHAPES)), default="gemma-2b", show_default=True)
+@click.option("--pairs", "count", default=512, show_default=True)
+@click.option("--tokens", "most", default=512, show_default=True)
+@click.option("--batch", default=32, show_default=True, help="Of transformers' forward.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--device")
+@click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
+def main(shape, count, most, batch, repeats, device, output):
+    device = choose_device(device)
+    dtype, _ = choose_dtype("auto", device)
+    model = random_model(shape, device, dtype)
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    found = {"transformers": padded(model, batch), "this engine": ours(model, False)}
+    if device.type == "cuda":
+        found["this engine, compiled"] = ours(model, True)
+    peak, rows = matmul_tokens(model), []
+    for name, natural in ((f"all of {most} tokens", False), ("natural lengths", True)):
+        ids = sequences(count, most, natural, SHAPES[shape]["vocab_size"])
+        for score in found.values():
+            score(ids[: max(16, count // 4)])
+        rows += measure(name, ids, found, repeats, device, peak)
+    result = {"shape": shape, "card": card, "dtype": str(dtype), "matmul_tokens_per_s": peak, "rows": rows,
+              "torch": torch.__version__}  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "shape.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    click.echo(f"{shape} on {card}, {dtype}, matrix products alone {peak:.0f} tokens/s")
+    for r in rows:
+        click.echo(f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
+                   f"tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB")  # fmt: skip
+
+
+def measure(name, ids, found, repeats, device, peak) -> list[dict]:
+    tokens, rows, seconds, memory = sum(map(len, ids)), [], {k: [] for k in found}, {}
+    for _ in range(repeats):
+        for contender, score in found.items():
+            before = reset_peak(device)
+            start = time.perf_counter()
+            logits = score(ids)
+            seconds[contender].append(time.perf_counter() - start)
+            memory[contender] = peak_mib(device) - before
+            assert np.isfinite(logits).all()
+    for contender in found:
+        median = statistics.median(seconds[contender])
+        rows.append({"workload": name, "contender": contender, "presentations": len(ids), "tokens": tokens,
+                     "seconds": seconds[contender], "pairs_per_s": len(ids) / median, "tokens_per_s": tokens / median,
+                     "matmul_share": tokens / median / peak, "extra_mib": memory[contender]})  # fmt: skip
+    return rows
+
+
+if __name__ == "__main__":
+    main()
