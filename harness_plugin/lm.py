@@ -5,8 +5,6 @@ other judges and is not read here. Rules of scoring live in `scoring`, `engine` 
 """
 
 import logging
-import os
-from datetime import timedelta
 from typing import Any
 
 import lm_eval.models  # noqa: F401 - registers the built-in models first: a registry that is not empty hides them
@@ -18,6 +16,7 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine import Engine
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.model import EMBEDDED, ModelSpec, load_model
+from harness_plugin.processes import accelerator, first_in_turn
 from harness_plugin.scoring import ORDERS, Scored, identity_hash, judge_identity, outcomes_of, score_pairs
 from harness_plugin.taskdocs import IMPOSSIBLE, document_pair
 
@@ -43,14 +42,14 @@ class ArenaRM(LM):
         if order not in ORDERS:
             raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
         self.order = order
-        self.accelerator = _accelerator(on_cpu=str(args.get("device")) == "cpu")
+        self.accelerator = accelerator(on_cpu=str(args.get("device")) == "cpu")
         self.counts = {"presentations": 0, "cut": 0}  # of this process
         self._rank = self.accelerator.process_index if self.accelerator else 0
         self._world_size = self.accelerator.num_processes if self.accelerator else 1
         args["device"] = self._own_device(args.get("device"))
         if self._rank:
             log.setLevel(logging.WARNING)
-        with _first_in_turn(self.accelerator):
+        with first_in_turn(self.accelerator):
             self.model = load_model(ModelSpec.from_args(args))
         self._device = self.model.device
         size = _batch_size(batch_size, max_batch_size)
@@ -225,21 +224,3 @@ def _batch_size(asked: int | str, most: int | str | None) -> int | None:
     if size is not None and size < 1:
         raise UsageError(f"batch_size={asked!r}", "no such size", "use auto or a number above 0")
     return None if size == 1 else size
-
-
-def _accelerator(on_cpu: bool):
-    """Accelerate's view of the processes when there are several, else None. `cpu=True` without CUDA: left out, each
-    process would take itself for the only one. The long timeout lets a slow rank arrive at the gather."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return None
-    from accelerate import Accelerator, InitProcessGroupKwargs
-
-    patient = InitProcessGroupKwargs(timeout=timedelta(weeks=52))
-    return Accelerator(cpu=on_cpu or not torch.cuda.is_available(), kwargs_handlers=[patient])
-
-
-def _first_in_turn(accelerator):
-    """One process of a machine converts or downloads; the others find the result."""
-    from contextlib import nullcontext
-
-    return accelerator.local_main_process_first() if accelerator else nullcontext()

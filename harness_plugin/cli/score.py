@@ -1,11 +1,19 @@
 """`arena-rm score`: a file of pairs to one JSON line per pair."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache, pair_options
+from harness_plugin.cli.options import (
+    cache_options,
+    default_cache,
+    log_to_stderr,
+    model_options,
+    opened_cache,
+    pair_options,
+)
 from harness_plugin.errors import UsageError
 
 
@@ -26,18 +34,35 @@ def command(file, spec, read, order, batch_size, cache_file, output):
     Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
     winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
     """
+    from harness_plugin.processes import accelerator
+
     log_to_stderr()
     _check_output(output, file)
+    several = accelerator(on_cpu=spec.device == "cpu")
+    if several:
+        spec, cache_file = _of_several(several, file, spec, cache_file)
     pairs = read(file)
     with opened_cache(cache_file) as cache:
-        rows, model = _scored(pairs, spec, order, batch_size, cache, output)
-    summarize(pairs, [rows[p.key] for p in pairs], model)
+        rows, model = _scored(pairs, spec, order, batch_size, cache, output, several)
+    if rows is not None:
+        summarize(pairs, [rows[p.key] for p in pairs], model)
 
 
-def _scored(pairs, spec, order, batch_size, cache, output):
-    """Scores the pairs and writes them; returns (rows by the pairs' keys, the model)."""
+def _of_several(several, file, spec, cache_file):
+    """(spec, cache file) of one of several processes: its own device, and the cache through which the first collects
+    what the others score."""
+    if file == "-":
+        raise UsageError("pairs from stdin in several processes", "only one can read it", "name a file")
+    device = str(several.device) if spec.device is None else spec.device
+    return replace(spec, device=device), cache_file or default_cache()
+
+
+def _scored(pairs, spec, order, batch_size, cache, output, several):
+    """Scores the pairs and writes them; returns (rows by the pairs' keys, the model). Of several processes each scores
+    its share into the cache, and the first then finds all of them there; the others return (None, None)."""
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
+    from harness_plugin.processes import first_in_turn, own_share
     from harness_plugin.scoring import (
         Journal,
         identity_hash,
@@ -48,7 +73,8 @@ def _scored(pairs, spec, order, batch_size, cache, output):
         score_row,
     )
 
-    model = load_model(spec)
+    with first_in_turn(several):
+        model = load_model(spec)
     engine = Engine(model, batch_size)
     if cache:
         cache.bind(logit_identity(model, engine), model.num_labels)
@@ -63,6 +89,11 @@ def _scored(pairs, spec, order, batch_size, cache, output):
             for scored in score_pairs(engine, model.renderer, todo, order, bar.update, cache):
                 keep(score_row(scored, model.calibration))
 
+    if several:
+        run(own_share(_missing(pairs, {}), several), lambda row: None)
+        several.wait_for_everyone()
+        if not several.is_main_process:
+            return None, None
     if output is None:
         stream = iter(pairs)
 
