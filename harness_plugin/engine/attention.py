@@ -27,7 +27,7 @@ class Attention:
         """q (queries, heads, size), k and v (rows, key heads, size) -> (queries, heads, size)."""
         if self.flash and q.dtype in (torch.bfloat16, torch.float16):
             return self._flash(q, k, v, layout, window)
-        out = torch.empty_like(q)
+        out = torch.zeros_like(q)
         for s in range(len(layout.q_start)):
             first, count = int(layout.q_start[s]), int(layout.q_length[s])
             runs = range(layout.ptr[s], layout.ptr[s + 1])

@@ -106,13 +106,16 @@ class PackedDecoder:
     @torch.inference_mode()
     def logits(self, pack: Pack) -> np.ndarray:
         """(members, num_labels), float64."""
-        hidden = self._hidden(pack)
+        hidden = self._hidden(pack)[: len(pack.members)]
         return (hidden @ self.head.T.to(hidden.dtype)).double().cpu().numpy()
 
     def _hidden(self, pack: Pack) -> torch.Tensor:
         ops, device = self.ops, self.embedding.device
-        ids, last = (torch.from_numpy(x).to(device) for x in (pack.ids, pack.last))
-        positions = torch.from_numpy(pack.positions).to(device)
+        # rows nobody attends to: oneDNN makes and keeps a program for each number of rows that it meets
+        ids, positions, last = (
+            F.pad(torch.from_numpy(x), (0, -len(x) % ops.multiple)).to(device)
+            for x in (pack.ids, pack.positions, pack.last)
+        )
         most = int(pack.positions.max()) + 1
         residual = F.embedding(ids, self.embedding).to(ops.wide) * self.scale
         residual, x = ops.add_norm(None, None, residual, self.layers[0].before_attention)

@@ -72,6 +72,7 @@ class FusedOps(TorchOps):
             return super().attend(q, k, v, layout, window)
         h = self.heads
         out = torch.empty(len(q), h.queries * h.size, dtype=torch.bfloat16)
+        out[int(layout.q_length.sum()) :] = 0  # rows that fill up
         failed = self.kernels.attention(
             at(q), q.stride(0), at(k), at(v), k.stride(0), at(out), len(layout.q_start), at(layout.q_start),
             at(layout.q_length), at(layout.ptr), at(layout.start), at(layout.length), h.queries, h.keys, h.size,

@@ -57,6 +57,7 @@ class TorchOps:
 
     def __init__(self, heads: Heads, eps: float, dtype: torch.dtype, device: torch.device):
         self.heads, self.eps, self.dtype, self.device = heads, eps, dtype, device
+        self.multiple = 32 if device.type == "cpu" else 1  # of the rows of every matrix product
         self.wide = torch.float64 if dtype is torch.float64 else torch.float32
         self.attention = Attention(heads, device)
         self._add_norm, self._rotated, self._gated = add_norm, rotated, gated_gelu
