@@ -15,6 +15,12 @@ from harness_plugin.errors import ModelError
 BLOCK = 64  # of the Hadamard rotation; larger ones measure no better
 
 
+def cpu_has_int8() -> bool:
+    """Whether products of int8 are summed in 32 bits: VNNI or AMX on x86."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
 def at(x) -> int:
     """Where a tensor's or an array's values lie, 0 for None."""
     return 0 if x is None else x.ctypes.data if isinstance(x, np.ndarray) else x.data_ptr()
@@ -105,6 +111,8 @@ class Int8Ops(FusedOps):
             raise ModelError(
                 "dtype=int8 without a C compiler", "its kernels are compiled here", "install gcc, or use auto"
             )
+        if not cpu_has_int8():
+            raise ModelError("dtype=int8 on this CPU", "it adds int8 products in 16 bits, which overflow", "use auto")
 
     def weight(self, weight):
         """(weights packed by oneDNN, a scale an output, zero points)."""
