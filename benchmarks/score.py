@@ -43,6 +43,7 @@ class Workload:
     pairs: list[Pair]
     order: str
     max_length: int
+    techniques: bool = True  # whether the engine is also measured without one technique at a time
 
     def texts(self) -> list[str]:
         """The card's text of each presentation."""
@@ -72,9 +73,9 @@ def tournament(folder: Path, chatbots: int, prompts: int) -> list[Pair]:
 def workloads(data: str, outputs: Path | None, pairs: int, prompts: int) -> list[Workload]:
     known = [p for p in read_pairs(data).pairs if one_text(p)]
     chosen = known[:: max(1, len(known) // pairs)][:pairs]
-    made = [Workload(f"{len(chosen)} pairs, {n} tokens", chosen, "ab", n) for n in (512, 2048)]
+    made = [Workload(f"{len(chosen)} pairs, {n} tokens", chosen, "ab", n, n == 512) for n in (512, 2048)]
     battles = [p for p in read_pairs(BATTLES).pairs if one_text(p)]
-    made.append(Workload("arena_pairs, both orders", battles, "both", 512))
+    made.append(Workload("arena_pairs, both orders", battles, "both", 512, techniques=False))
     if outputs:
         games = tournament(outputs, 8, prompts)
         made.append(Workload(f"tournament, 8 x {prompts}", games, "both", 512))
@@ -287,7 +288,8 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
         for score in found.values():  # kernels compiled, pages touched
             score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))
         for work in chosen:
-            rows += measure(work, found, repeats, model.device, exact(work), peak)
+            asked = {k: v for k, v in found.items() if work.techniques or not k.startswith("  ")}
+            rows += measure(work, asked, repeats, model.device, exact(work), peak)
             result = {"rows": rows, "matmul_tokens_per_s": peak, "dtype": str(model.dtype), "device": str(model.device),
                       "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
             output.mkdir(parents=True, exist_ok=True)
