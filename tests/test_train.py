@@ -12,8 +12,9 @@ import yaml
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.prompt import Renderer
+from harness_plugin.train.augment import degrade, mismatch
 from harness_plugin.train.config import Selection, TrainConfig, find_config, read_config
-from harness_plugin.train.data import Examples, length_offsets, mismatch, mix, select
+from harness_plugin.train.data import Examples, length_offsets, mix, select
 from harness_plugin.train.loss import collate, inconsistency, preference_loss
 
 CARD_LORA = {
@@ -285,3 +286,20 @@ def test_mismatched_pairs_set_an_answer_against_one_of_equal_length_to_another_p
     assert min(sides.values()) >= 6
     assert {p.key for p in mismatch(pairs[::-1], 0.5, 0)} == {p.key for p in made}
     assert mismatch(pairs, 0.0, 0) == mismatch(pairs[:1], 1.0, 0) == []
+
+
+def test_degraded_pairs_set_an_answer_against_itself_made_worse_and_length_says_nothing_of_which():
+    pairs = [Pair(f"ask {i}", tiny.words(20 + i, i), tiny.words(5, 100 + i), p_b=0.1) for i in range(200)]
+    made = degrade(pairs, 0.9, 0)
+    assert len(made) == 180 and {p.meta["source"] for p in made} == {"degraded"}
+    longer = 0
+    for pair in made:
+        good, worse = (
+            (pair.response_b, pair.response_a) if pair.soft_label > 0.5 else (pair.response_a, pair.response_b)
+        )
+        assert good in {p.response_a for p in pairs} and worse != good
+        assert worse.startswith(good) or good.startswith(worse)
+        longer += len(worse) > len(good)
+    assert 0.35 < longer / len(made) < 0.65 and 0.35 < sum(p.soft_label > 0.5 for p in made) / 180 < 0.65
+    assert {p.key for p in degrade(pairs[::-1], 0.9, 0)} == {p.key for p in made}
+    assert degrade([Pair("ask", "too short to cut", "b", p_b=0.1)], 1.0, 0) == degrade(pairs, 0.0, 0) == []

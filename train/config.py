@@ -63,6 +63,7 @@ class TrainConfig:
     orders: str = "random"  # how a pair is shown: "random" (drawn from its content, the epoch and the seed) or "ab"
     both_orders: float = 0.0  # share of the pairs that are shown in both orders, side by side in one batch
     mismatched: float = 0.0  # pairs added, as a share: an answer against another prompt's answer of the same length
+    degraded: float = 0.0  # pairs added, as a share: an answer against itself cut off, repeating itself or straying
     select: Selection = field(default_factory=Selection)
     weights: dict[str, float] | None = None  # file name -> how often its pairs are seen in an epoch; None: once each
     teacher_share: float = 1.0  # with `--teacher`: how much of the label is the teacher's, the rest the data's own
@@ -99,6 +100,7 @@ class TrainConfig:
             (self.head_std is None or self.head_std >= 0, "head_std", "0 or more"),
             (0 <= self.both_orders <= 1, "both_orders", "a share between 0 and 1"),
             (0 <= self.mismatched <= 1, "mismatched", "a share between 0 and 1"),
+            (0 <= self.degraded <= 1, "degraded", "a share between 0 and 1"),
             (0 <= self.teacher_share <= 1, "teacher_share", "a share between 0 and 1"),
             (self.consistency >= 0, "consistency", "0 or more"),
             (not self.consistency or self.both_orders > 0, "consistency", "0 while both_orders is 0"),

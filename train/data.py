@@ -1,9 +1,8 @@
-"""Pairs for training: selection, mixing, pairs against another prompt's answer, presentations with their labels.
+"""Pairs for training: selection, mixing, presentations with their labels.
 
 Uses the same renderer as scoring; knows no model.
 """
 
-import bisect
 import math
 
 import numpy as np
@@ -13,9 +12,6 @@ from harness_plugin.pairs import Pair, text_length
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.config import Selection, TrainConfig
 from harness_plugin.train.split import draw
-
-MISMATCHED = "mismatched"  # the source of pairs made by `mismatch`
-ON_TOPIC = 0.95  # how sure an answer to the prompt is to be preferred to an answer to another prompt
 
 
 def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
@@ -81,39 +77,6 @@ def mix(pairs: list[tuple[str, Pair]], weights: dict[str, float] | None, seed: i
         whole, part = divmod((weights or {}).get(name, 1.0), 1)
         out += [pair] * (int(whole) + (draw("weight", seed, pair.key) < part))
     return out
-
-
-def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
-    """New pairs, `share` as many: the preferred answer to a prompt against the answer to another prompt whose length is
-    nearest. Nothing but the prompt tells the two apart, so they teach a judge to read it."""
-    pool = sorted({(text_length(t), str(t), p.prompt_key) for p in pairs for t in (p.response_a, p.response_b)
-                   if isinstance(t, str) and t.strip()})  # fmt: skip
-    out = []
-    for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
-        if len(out) >= round(share * len(pairs)):
-            break
-        good = pair.response_b if pair.soft_label >= 0.5 else pair.response_a
-        other = _nearest(pool, good, pair.prompt_key)
-        if other is None or other == good:
-            continue
-        first = draw("side", seed, pair.key) < 0.5
-        out.append(Pair(prompt=pair.prompt, response_a=good if first else other, response_b=other if first else good,
-                        p_b=1 - ON_TOPIC if first else ON_TOPIC, meta={"source": MISMATCHED}))  # fmt: skip
-    return out
-
-
-def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | None:
-    """The text of another prompt whose length is nearest."""
-    length = text_length(text)
-    right = bisect.bisect_left(pool, (length,))
-    left = right - 1
-    while left >= 0 or right < len(pool):
-        near_left = left >= 0 and (right == len(pool) or length - pool[left][0] < pool[right][0] - length)
-        _, other, key = pool[left] if near_left else pool[right]
-        if key != prompt_key and other != text:
-            return other
-        left, right = (left - 1, right) if near_left else (left, right + 1)
-    return None
 
 
 def length_offsets(pairs: list[Pair]) -> list[float]:

@@ -24,9 +24,10 @@ from harness_plugin.model.fingerprint import file_sha256, fingerprint
 from harness_plugin.model.load import is_decoder_classifier, load_tokenizer
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
+from harness_plugin.train.augment import degrade, mismatch
 from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, refuse_private
 from harness_plugin.train.config import TrainConfig
-from harness_plugin.train.data import Examples, mismatch, mix, select
+from harness_plugin.train.data import Examples, mix, select
 from harness_plugin.train.measure import measure
 from harness_plugin.train.network import build, compile_layers, refuse_broken, save
 from harness_plugin.train.record import write_record
@@ -166,7 +167,9 @@ def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: 
         training = apply_teacher(training, teacher, config.teacher_share)
     unlimited = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
     training = select(training, config.select, config.seed, lambda pair: len(unlimited.render(pair).ids))
-    training = training + mismatch(training, config.mismatched, config.seed)
+    training = [
+        *training, *mismatch(training, config.mismatched, config.seed), *degrade(training, config.degraded, config.seed)
+    ]  # fmt: skip
     training = mix([(home.get(p.key, ""), p) for p in training], config.weights, config.seed)
     facts |= {"pairs": len(training), "validation_pairs": len(validation), "duplicates": gone,
               "kept_out": sorted(Path(n).name for n in request.keep_out)}  # fmt: skip
