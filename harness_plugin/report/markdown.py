@@ -1,64 +1,20 @@
-"""What a run of `arena-rm judge` leaves: leaderboard.json, leaderboard.csv and report.md. Numbers and names in, text
-out; the verdicts themselves are written by `verdicts`.
+"""A leaderboard as Markdown, and one line of text that is safe in it: names of models are whatever the files said."""
 
-Names of models are whatever the files of answers said: leaderboard.json has them exactly, the other two so that neither
-a spreadsheet nor Markdown takes them for more than text.
-"""
-
-import csv
-import io
-import json
 import re
-from pathlib import Path
 
-from harness_plugin.judge.match import CSV_FILE, JSON_FILE, REPORT_FILE, Battles
-from harness_plugin.pairs import Text, atomic_write
+from harness_plugin.judge import Battles
+from harness_plugin.report import words
+from harness_plugin.report.words import SHOWN, interval, number
 
-SHOWN = 10  # pairs of models, prompts or categories that the report lists
-LONGEST = 80  # characters of a name in the report
-# A cell that a spreadsheet would compute: ' in front makes it text.
-FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001 - some read the wide signs as the narrow ones
+LONGEST = 80  # characters of a name
 MARKUP = re.compile(r"[|`<>&*\[\]\\~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def counts(battles: Battles) -> dict[str, dict[str, int]]:
-    """Per model, what `leaderboard` says beside its numbers."""
-    missing = {model: len(keys) for model, keys in battles.missing.items()}
-    return {"missing": missing, "empty": battles.empty, "refusals": battles.refusals}
-
-
-def write_run(folder: Path, board: dict, battles: Battles, judge: dict) -> None:
-    """Writes the three files into `folder`. `judge`: the judge's identity and its `hash`."""
-    board = board | {"judge": judge, "identical": len(battles.identical), "missing_prompts": battles.missing}
-    with atomic_write(folder / JSON_FILE) as out:
-        out.write(json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    with atomic_write(folder / CSV_FILE) as out:
-        out.write(table_csv(board))
-    with atomic_write(folder / REPORT_FILE) as out:
-        out.write(report(board, battles))
-
-
-def table_csv(board: dict) -> str:
-    """One line per model, best first, every number of leaderboard.json; a name that a spreadsheet would take for a
-    formula has ' in front."""
-    text = io.StringIO()
-    rows = [row | {"model": _cell(row["model"])} for row in board["models"]]
-    # Quoting all text: some versions of csv leave a bare carriage return without quotes.
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _cell(name: str) -> str:
-    return f"'{name}" if FORMULA.match(name) else name
-
-
 def report(board: dict, battles: Battles) -> str:
-    """report.md: the table, what it rests on, which differences are real, what was left out."""
-    against = f"against {_safe(board['baseline'])}" if board["baseline"] is not None else "round robin"
-    parts = [f"# Leaderboard: {len(board['models'])} models, {against}", table_markdown(board), _basis(board)]
-    parts += [_differences(board), _categories(board), _notes(board, battles)]
+    """report.md: the table, what it rests on, which differences are real, how far the judge can be moved, what was left
+    out."""
+    parts = [f"# {words.title(board, safe)}", table_markdown(board), words.lead(board, safe), _basis(board)]
+    parts += [_differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -69,9 +25,9 @@ def table_markdown(board: dict) -> str:
     rows = []
     for m in board["models"]:
         ranks = f"{m['rank_low']}" if m["rank_low"] == m["rank_high"] else f"{m['rank_low']}-{m['rank_high']}"
-        middle = [_interval(m, "win_rate_length_controlled", 3)] if controlled else []
-        rows.append([ranks, _safe(m["model"]), _interval(m, "win_rate", 3), *middle, _interval(m, "rating", 0),
-                     _number(m["mean_length"], 0)])  # fmt: skip
+        middle = [interval(m, "win_rate_length_controlled", 3)] if controlled else []
+        rows.append([ranks, safe(m["model"]), interval(m, "win_rate", 3), *middle, interval(m, "rating", 0),
+                     number(m["mean_length"], 0)])  # fmt: skip
     return _table(head, rows)
 
 
@@ -80,42 +36,20 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _basis(board: dict) -> str:
-    position = board["position"]
-    lines = [
-        f"{_many(board['battles'], 'battle')} on {_many(board['prompts'], 'prompt')}, both orders averaged; judge "
-        f"`{board['judge']['hash']}`. In {board['truncated']} of the battles a text was cut to the judge's length. "
-        "Intervals are 95%, clustered by prompt; rank ranges hold together for all models (Holm).",
-        _power(board),
-        f"The judge's score goes with the difference in length by a rank correlation of "
-        f"{_number(board['length_correlation'], 2)}. Both orders name the same side in "
-        f"{_number(position['order_agreement'], 2)} of the battles; standing second is worth "
-        f"{_number(position['bias'], 2)} logits.",
-    ]
-    for c in board["concerns"]:
-        some = c["models"] if len(c["models"]) < len(board["models"]) else []
-        lines.append(f"Note: {c['meaning']}{': ' if some else ''}{', '.join(map(_safe, some))}.")
-    return "\n\n".join(lines)
-
-
-def _power(board: dict) -> str:
-    smallest, points = board["smallest_difference"], board["differences_of"] == "rating"
-    if smallest is None:
-        return "Too few prompts to say which difference this run could have seen."
-    shown = f"{_number(smallest, 0)} points of rating" if points else f"{_number(smallest, 3)} in win rate"
-    return f"This run could have seen a difference of {shown} between two models (power 80%, two-sided 5%)."
+    lines = [f"{words.basis(board)} The judge is `{board['judge']['hash']}`.", words.power(board)]
+    lines += [words.length(board), words.position(board), words.calibration(board), words.agreement(board)]
+    return "\n\n".join([line for line in lines if line] + [f"Note: {w}" for w in words.warnings(board, safe)])
 
 
 def _differences(board: dict) -> str:
     digits = 0 if board["differences_of"] == "rating" else 3
-    near = [t for t in board["tests"] if t["p_holm"] is None or t["p_holm"] > 0.05]
-    told = len(board["tests"]) - len(near)
-    text = "## Which differences are real\n\n"
-    text += f"{told} of {_many(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most 0.05)."
+    near = [t for t in board["tests"] if not words.told_apart(t)]
+    text = f"## Which differences are real\n\n{words.differences(board)}"
     if near:
         text += " Not told apart, the better ranked first:\n"
     for t in near[:SHOWN]:
-        text += f"\n- {_safe(t['model'])} and {_safe(t['other'])}: {_interval(t, 'difference', digits)}"
-    return text + (f"\n- and {len(near) - SHOWN} more pairs, see {JSON_FILE}" if near[SHOWN:] else "")
+        text += f"\n- {safe(t['model'])} and {safe(t['other'])}: {interval(t, 'difference', digits)}"
+    return text + (f"\n- and {len(near) - SHOWN} more pairs, see leaderboard.json" if near[SHOWN:] else "")
 
 
 def _categories(board: dict) -> str:
@@ -124,49 +58,31 @@ def _categories(board: dict) -> str:
     if not found:
         return ""
     names = list(found)[:SHOWN]
-    rows = [[_safe(m["model"]), *(_number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
+    rows = [[safe(m["model"]), *(number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
             for m in board["models"]]  # fmt: skip
     more = f" {len(found) - SHOWN} more categories are there." if found.keys() - names else ""
-    table = _table(["model", *map(_safe, names)], rows)
-    return f"## Win rate by category\n\n{table}\n\nTheir intervals are in {JSON_FILE}.{more}"
+    table = _table(["model", *map(safe, names)], rows)
+    return f"## Win rate by category\n\n{table}\n\nTheir intervals are in leaderboard.json.{more}"
 
 
-def _notes(board: dict, battles: Battles) -> str:
-    lines = []
-    if battles.identical:
-        lines.append(f"- {_many(len(battles.identical), 'battle')} of identical answers: even, without the judge.")
-    for model, keys in battles.missing.items():
-        openings = ", ".join(f"{key} ({_safe(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
-        more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""
-        lines.append(f"- {_safe(model)} did not answer {_many(len(keys), 'prompt')}, no battle there: {openings}{more}")
-    for what, count in (("empty answers", battles.empty), ("answers that open like a refusal", battles.refusals)):
-        if count:
-            lines.append(f"- {what}, judged as they are: {', '.join(f'{_safe(m)} {n}' for m, n in count.items())}")
-    return "## Left out and counted apart\n\n" + "\n".join(lines) if lines else ""
+def _red_team(board: dict) -> str:
+    if board["red_team"] is None:
+        return ""
+    head = ["attack", "what was done", "win rate", "finding", "position bias", "length", "battles"]
+    rows = [
+        [r["attack"], r["does"], interval(r, "win_rate", 3), r["finding"], interval(r, "position_bias", 2),
+         "-" if r["length_ratio"] is None else f"x {number(r['length_ratio'], 2)}", str(r["battles"])]
+        for r in board["red_team"]["attacks"]
+    ]  # fmt: skip
+    return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{_table(head, rows)}"
 
 
-def _opening(prompt: Text) -> str:
-    return (prompt if isinstance(prompt, str) else " / ".join(prompt))[:40]
+def _left_out(board: dict, battles: Battles) -> str:
+    lines = [f"- {line}" for line in words.left_out(board, battles, safe)]
+    return "\n".join(["## Left out and counted apart\n", *lines]) if lines else ""
 
 
-def _interval(row: dict, name: str, digits: int) -> str:
-    """A value with its interval; the interval of a difference stands under low and high alone."""
-    value = row[name]
-    low, high = (row[k] for k in (("low", "high") if name == "difference" else (f"{name}_low", f"{name}_high")))
-    if low is None or high is None or low == high:
-        return _number(value, digits)
-    return f"{_number(value, digits)} [{_number(low, digits)}, {_number(high, digits)}]"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Somebody's text in Markdown: one line of readable length, and nothing in it that is markup."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
     if len(line) > LONGEST or len(text) > 4 * LONGEST:
