@@ -1,5 +1,5 @@
-"""Ratings against evalica, another project's solver of the same models (by Newman's iteration, in Rust), used here only:
-it has no errors by prompt, and gives all models one score where one of them never wins."""
+"""Ratings against evalica, another project's solver of the same models (Newman's iteration, in Rust). It is used here
+only: it has no errors by prompt, and gives all models one score where one of them never wins."""
 
 import numpy as np
 import pytest
