@@ -151,6 +151,10 @@ def score_row(scored: Scored, calibration: Calibration) -> dict:
     }  # fmt: skip
 
 
+SCORE_FIELDS = ("key", "z_ab", "z_ba", "score", "position_bias", "p_a", "p_b", "p_tie", "tokens", "truncated", "kept")
+"""What `score_row` gives; a line of a score file has more."""
+
+
 def _plain(logits: tuple[float, ...]) -> float | list[float]:
     return logits[0] if len(logits) == 1 else list(logits)
 

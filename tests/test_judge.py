@@ -1,49 +1,24 @@
-"""Files of answers become battles, and verdicts a leaderboard: joined by prompt, nothing missing is a loss, nothing
-unknown is a number, and no name is more than text. No model runs here."""
+"""Files of answers become battles, and verdicts a leaderboard: joined by prompt, nothing missing is a loss, and nothing
+unknown is a number. No model runs here."""
 
-import csv
 import gzip
-import io
 import json
-import math
 import random
-import re
-from itertools import combinations
 
 import pytest
+from judge_rows import PROMPTS, alpaca, answers_of, season, three_files, verdict
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.judge import battles, find_files, gather, leaderboard, write_run
-from harness_plugin.judge.files import counts, table_markdown
-from harness_plugin.pairs import content_id, text_length
-
-PROMPTS = [f"Question {n}?" for n in range(8)]
-WIDE = "\uff1d"  # a wide equals sign
-HOSTILE = [
-    "a|b", "two\nlines", "<script>alert(1)</script>", "x" * 500, "../../etc/passwd", "=1+1", "-7b", "@sum(A1)", "+1",
-    "\t=2", " =3", f"{WIDE}4", "[click](http://here)", "**bold** `code` _it_", '"quoted", name', "tab\tname",
-    "cr\rname", " ", "\u202eright to left", "'=5", "&#124;", "naïve_model_7b",
-]  # fmt: skip
-
-
-def alpaca(folder, model, answers, name=None, **more):
-    """A model_outputs.json of prompt -> answer, or of (prompt, answer) in any order; returns its path."""
-    rows = answers.items() if isinstance(answers, dict) else answers
-    rows = [{"instruction": p, "output": a, **({"generator": model} if model else {}), **more} for p, a in rows]
-    path = folder / (name or f"{len(list(folder.iterdir()))}.json")
-    path.write_text(json.dumps(rows), "utf-8")
-    return str(path)
-
-
-def answers_of(seed, prompts=PROMPTS):
-    rng = random.Random(seed)
-    return {p: " ".join(rng.choices(["one", "two", "three"], k=rng.randint(3, 30))) for p in prompts}
+from harness_plugin.judge import battles, find_files, gather, leaderboard
+from harness_plugin.pairs import content_id
+from harness_plugin.report import run
+from harness_plugin.report.board_plots import FILES as PICTURES
+from harness_plugin.report.markdown import table_markdown
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Three models' answers to the same eight prompts."""
-    return [alpaca(tmp_path, name, answers_of(name), f"{name}.json") for name in ("heron", "ibis", "stork")]
+    return three_files(tmp_path)
 
 
 def met(found):
@@ -54,8 +29,9 @@ def met(found):
 
 
 def test_a_folder_stands_for_its_files_of_answers_and_not_for_what_runs_leave_beside_them(tmp_path, files):
-    for name in ("verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md", "results_2026-01-01.json",
-                 "question.jsonl", ".hidden.json", "notes.txt", "verdicts.jsonl.part"):  # fmt: skip
+    left = ["verdicts.jsonl", "verdicts.jsonl.part", "verdicts.spare.jsonl", "red_team.jsonl", "red_team.spare.jsonl"]
+    left += [run.JSON_FILE, run.CSV_FILE, run.REPORT_FILE, run.PAGE_FILE, *PICTURES]
+    for name in (*left, "results_2026-01-01.json", "question.jsonl", ".hidden.json", "notes.txt"):
         (tmp_path / name).write_text("{", "utf-8")
     (tmp_path / "inside.json").mkdir()
     assert find_files([str(tmp_path)]) == files == find_files([files[2], str(tmp_path), *files])
@@ -118,7 +94,7 @@ def test_a_missing_answer_is_listed_for_its_model_and_makes_no_battle(tmp_path):
     found = battles(gather([alpaca(tmp_path, "heron", heron), alpaca(tmp_path, "ibis", ibis)]))
     assert {p.prompt for p in found.pairs} == set(PROMPTS) - {PROMPTS[2], PROMPTS[5]}
     lacking = {"heron": sorted(map(content_id, [PROMPTS[2], "only ibis"])), "ibis": [content_id(PROMPTS[5])]}
-    assert found.missing == lacking and counts(found)["missing"] == {"heron": 2, "ibis": 1}
+    assert found.missing == lacking and found.counts["missing"] == {"heron": 2, "ibis": 1}
 
 
 def test_prompts_are_joined_by_their_exact_text_and_none_in_common_is_refused(tmp_path):
@@ -192,27 +168,6 @@ def test_conversations_meet_as_conversations(tmp_path):
 
 
 # -- the leaderboard --------------------------------------------------------------------------------------------------
-
-
-def verdict(a, b, prompt, p_b, tie=0.0, bias=0.1, lengths=(10, 20), **more):
-    p_a = 1 - p_b - tie
-    score = math.log(max(p_b, 1e-9) / max(p_a, 1e-9))
-    return {"model_a": a, "model_b": b, "prompt_key": prompt, "p_a": p_a, "p_b": p_b, "p_tie": tie, "score": score,
-            "position_bias": bias, "length_a": lengths[0], "length_b": lengths[1], **more}  # fmt: skip
-
-
-def season(models, prompts=40, seed=0, tie=0.0, pairs=None):
-    """Verdicts among models whose strength falls with their place, one prompt harder on some than on others."""
-    rng, found = random.Random(seed), []
-    pairs = pairs or list(combinations(range(len(models)), 2))
-    for n in range(prompts):
-        level = [-0.8 * k + rng.gauss(0, 1) for k in range(len(models))]
-        lengths = [rng.randint(20, 300) for _ in models]
-        for a, b in pairs:
-            p = (1 - tie) / (1 + math.exp(level[a] - level[b]))
-            found.append(verdict(models[a], models[b], f"p{n}", p, tie, rng.gauss(0, 0.3), (lengths[a], lengths[b]),
-                                 category=f"c{n % 3}"))  # fmt: skip
-    return found
 
 
 def by_name(board):
@@ -321,10 +276,13 @@ def test_who_always_wins_or_always_loses_is_said_and_has_no_made_up_interval():
 def test_equal_answers_count_as_even_and_say_nothing_of_position():
     even = verdict("a", "b", "p0", 0.5, bias=None)
     board = leaderboard([even])
-    assert by_name(board)["a"]["win_rate"] == 0.5 and board["position"] == {"bias": None, "order_agreement": None}
+    assert by_name(board)["a"]["win_rate"] == 0.5 and board["position"].pop("n") == 0
+    assert set(board["position"].values()) == {None}
     known = [("p1", 0.9, 0.5), ("p2", 0.6, -1.5), ("p3", 0.8, 0.4)]
     board = leaderboard([even, *(verdict("a", "b", prompt, p_b, bias=bias) for prompt, p_b, bias in known)])
-    assert board["position"] == {"bias": -0.2, "order_agreement": 0.6667}
+    position = board["position"]
+    assert (position["bias"], position["order_agreement"], position["n"]) == (-0.2, 0.6667, 3)
+    assert position["bias_low"] < -0.2 < position["bias_high"] and position["order_agreement_high"] < 1
     assert by_name(board)["b"]["win_rate"] == pytest.approx((0.5 + 0.9 + 0.6 + 0.8) / 4, abs=1e-4)
 
 
@@ -347,108 +305,40 @@ def test_lengths_are_of_each_answer_once_and_a_judge_of_length_is_told():
     verdicts = [verdict("a", "b", f"p{n}", 0.5 + n / 30, lengths=(100, 100 + n)) for n in range(10)]
     board = leaderboard(verdicts, "a")
     assert by_name(board)["a"]["mean_length"] == 100 and by_name(board)["b"]["mean_length"] == 104.5
-    assert board["length_correlation"] == 1.0
+    assert board["length_correlation"] == board["length_correlation_low"] == 1.0
+    assert board["longer_preferred"] == 1.0, "answers of equal length do not count"
+    even = verdict("a", "b", "p", 0.5, lengths=(1, 9))
+    assert leaderboard([*verdicts, even], "a")["longer_preferred"] == 0.95, "an even verdict is half a preference"
     b = by_name(board)["b"]
     assert b["win_rate_length_controlled"] < b["win_rate"]
+
+
+def test_each_pair_that_met_has_its_own_win_rate_from_the_better_models_side():
+    models = ["a", "b", "c", "d"]
+    verdicts = season(models, 40, pairs=[(0, 1), (0, 2), (2, 1), (3, 0)])
+    board = strict(leaderboard(verdicts))
+    order = [row["model"] for row in board["models"]]
+    found = {(h["model"], h["other"]): h for h in board["head_to_head"]}
+    met = {frozenset((v["model_a"], v["model_b"])) for v in verdicts}
+    assert {frozenset(pair) for pair in found} == met and len(found) == 4
+    assert list(found) == sorted(found, key=lambda pair: [order.index(m) for m in pair])
+    for (one, two), h in found.items():
+        assert order.index(one) < order.index(two)
+        own = [v["p_b"] + v["p_tie"] / 2 if v["model_b"] == one else v["p_a"] + v["p_tie"] / 2 for v in verdicts
+               if {v["model_a"], v["model_b"]} == {one, two}]  # fmt: skip
+        assert h["win_rate"] == pytest.approx(sum(own) / 40, abs=1e-4) and h["n"] == 40
+        assert h["win_rate_low"] < h["win_rate"] < h["win_rate_high"]
+
+
+def test_ratings_are_set_beside_the_mean_lengths():
+    lengths = {"a": 30, "b": 20, "c": 10}
+    rows = [verdict(m, o, f"p{n}", 0.3, lengths=(lengths[m], lengths[o]))
+            for n in range(5) for m, o in (("a", "b"), ("b", "c"), ("a", "c"))]  # fmt: skip
+    assert leaderboard(rows)["length_rating_correlation"] == 1.0
+    two = [v for v in rows if "c" not in (v["model_a"], v["model_b"])]
+    assert leaderboard(two)["length_rating_correlation"] is None, "two models always lie on a line"
 
 
 def test_nothing_to_rank_is_refused():
     with pytest.raises(DataError, match="no verdicts"):
         leaderboard([], models=["a", "b"])
-
-
-# -- what a run leaves ------------------------------------------------------------------------------------------------
-
-
-def judged(found):
-    """Verdicts of a judge of length on battles that were really gathered."""
-    rows = []
-    for p in [*found.pairs, *found.identical]:
-        a, b = text_length(p.response_a), text_length(p.response_b)
-        row = verdict(p.model_a, p.model_b, p.prompt_key, 1 / (1 + math.exp((a - b) / 20)), lengths=(a, b))
-        rows.append(row | ({"category": p.category} if p.category else {}))
-    return rows
-
-
-@pytest.fixture
-def written(tmp_path):
-    """written(files, baseline=None) -> (leaderboard.json, rows of leaderboard.csv, report.md) of a made-up judge."""
-
-    def write(files, baseline=None):
-        found, folder = battles(gather(files), baseline), tmp_path / "out"
-        folder.mkdir(exist_ok=True)
-        board = leaderboard(judged(found), baseline, found.models, counts(found))
-        write_run(folder, board, found, {"hash": "0123456789abcdef", "order": "both"})
-        text = (folder / "leaderboard.csv").read_bytes().decode()
-        table = list(csv.DictReader(io.StringIO(text, newline="")))
-        return (
-            json.loads((folder / "leaderboard.json").read_text("utf-8")),
-            table,
-            (folder / "report.md").read_text("utf-8"),
-        )
-
-    return write
-
-
-@pytest.mark.parametrize("baseline", [None, "ibis"])
-def test_the_three_files_say_the_same(written, files, baseline):
-    board, table, report = written(files, baseline)
-    assert board["schema"] == 1 and {"model", "win_rate", "rating"} <= set(board["models"][0])
-    assert board["judge"] == {"hash": "0123456789abcdef", "order": "both"} and len(board["models"]) == 3
-    assert [row["model"] for row in table] == [row["model"] for row in board["models"]]
-    for line, row in zip(table, board["models"], strict=True):
-        assert list(line) == list(row)
-        assert all(line[k] == ("" if v is None else str(v)) for k, v in row.items())
-        assert f"| {row['model']} | {row['win_rate']:.3f}" in report
-    assert report.startswith(f"# Leaderboard: 3 models, {'against ibis' if baseline else 'round robin'}\n")
-    assert ("at equal length" in report) == (baseline is not None) and "`0123456789abcdef`" in report
-    assert "Note: fewer than 30 prompts" in report and "## Left out" not in report
-
-
-def test_what_was_left_out_is_listed_in_the_report_and_in_full_in_the_json(written, tmp_path):
-    prompts = [f"Prompt | number {n}" for n in range(15)]
-    heron, ibis = answers_of("heron", prompts), answers_of("ibis", prompts)
-    ibis = {p: a for n, (p, a) in enumerate(ibis.items()) if n >= 12}
-    heron[prompts[12]], heron[prompts[13]], ibis[prompts[13]] = ibis[prompts[12]], "", "Sorry, no."
-    files = [alpaca(tmp_path, "heron", heron, dataset="letters"), alpaca(tmp_path, "ibis", ibis, dataset="letters")]
-    board, _, report = written(files)
-    assert board["missing_prompts"] == {"ibis": sorted(map(content_id, prompts[:12]))} and board["identical"] == 1
-    assert by_name(board)["ibis"]["missing"] == 12 and by_name(board)["heron"]["empty"] == 1
-    assert "- ibis did not answer 12 prompts, no battle there: " in report and " and 2 more" in report
-    assert report.count("Prompt &#124; number") == 10
-    assert "- 1 battle of identical answers: even" in report and "- empty answers, judged" in report
-    assert "refusal, judged as they are: ibis 1" in report and "## Win rate by category" in report
-
-
-def test_hostile_names_are_exact_in_json_and_text_in_csv_and_markdown(written, tmp_path):
-    files = [alpaca(tmp_path, name, answers_of(name), dataset=f"{name[:9]}|\n") for name in HOSTILE]
-    board, table, report = written(files)
-    assert {row["model"] for row in board["models"]} == set(HOSTILE)
-    for line, row in zip(table, board["models"], strict=True):
-        name = row["model"]
-        computed = name.lstrip()[:1] in {*"=+-@", WIDE} or name[0] in "\t\r\n"
-        assert line["model"] == ("'" + name if computed else name) and computed == (line["model"] != name)
-    assert sum(line["model"].startswith("'") for line in table) == 8
-    lines = [line for line in report.split("\n") if line.startswith("|")]
-    assert {line.count("|") for line in lines[: len(HOSTILE) + 2]} == {6}, "five columns, whatever a name holds"
-    plain = re.sub(r"&#\d+;|`0123456789abcdef`|\[-?[\d.]+, -?[\d.]+\]", "", report)
-    assert not set(plain) & set("<>*~$`\\[]&")
-    assert "\u202e" not in report and "(blank)" in report and "naïve_model_7b" in report and "&#95;it&#95;" in report
-    assert "x" * 61 not in report and "500 characters" in report and "\r" not in report
-
-
-def test_a_written_run_is_the_same_bytes_again(written, files, tmp_path):
-    def bytes_of(order):
-        written(order)
-        return [(tmp_path / "out" / n).read_bytes() for n in ("leaderboard.json", "leaderboard.csv", "report.md")]
-
-    assert bytes_of(files) == bytes_of(files[::-1])
-
-
-def test_a_number_that_is_not_finite_is_not_written(tmp_path, files):
-    found = battles(gather(files))
-    board = leaderboard(judged(found), None, found.models, counts(found))
-    board["models"][0]["rating"] = math.nan
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_run(tmp_path, board, found, {"hash": "x"})
-    assert not (tmp_path / "leaderboard.json").exists()

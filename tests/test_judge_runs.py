@@ -4,6 +4,7 @@ loses."""
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,7 @@ import tiny
 
 from harness_plugin.cli import main
 
-FILES = {"verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md"}
+FILES = {"verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md", "report.html"}
 MODELS = ("heron", "ibis", "stork")
 PROMPTS = [tiny.words(5, n) for n in range(6)]
 
@@ -42,13 +43,13 @@ def arena(capsys):
 @pytest.fixture
 def judge(arena, options, tmp_path):
     """judge(*args) -> (verdicts, leaderboard.json, stdout, stderr) of a run into tmp_path/out that ended well, with a
-    cache of this test's own."""
+    cache of this test's own and without pictures; `more`: names of files beside the usual ones."""
 
-    def run(*args):
+    def run(*args, more=()):
         own = ["--cache-file", tmp_path / "cache.sqlite"] if "--no-cache" not in args else []
-        code, out, err = arena("judge", *options, *own, "-o", tmp_path / "out", *args)
+        code, out, err = arena("judge", *options, *own, "--no-plots", "-o", tmp_path / "out", *args)
         assert code == 0, err
-        assert {f.name for f in (tmp_path / "out").iterdir()} == FILES
+        assert {f.name for f in (tmp_path / "out").iterdir()} == FILES | set(more)
         board = json.loads((tmp_path / "out" / "leaderboard.json").read_text("utf-8"), parse_constant=pytest.fail)
         return verdicts_in(tmp_path / "out"), board, out, err
 
@@ -149,14 +150,18 @@ def test_against_a_baseline_only_its_battles_are_judged_and_it_is_on_the_leaderb
 
 
 def test_the_same_command_leaves_the_same_bytes_whatever_the_order_of_the_files(judge, three, tmp_path, asked):
-    judge(*three, "--no-cache")
-    first = bytes_in(tmp_path / "out")
+    def bytes_afresh(*args):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        *_, err = judge(*args)
+        return bytes_in(tmp_path / "out"), err
+
+    first, _ = bytes_afresh(*three, "--no-cache")
+    assert bytes_afresh(tmp_path / "answers", "--no-cache")[0] == first
+    assert bytes_afresh(*three[::-1])[0] == first and len(asked) == 3 * 36
+    again, err = bytes_afresh(*three, "--round-robin")
+    assert again == first and len(asked) == 3 * 36 and "36 of 36 presentations came from" in err
     judge(tmp_path / "answers", "--no-cache")
-    assert bytes_in(tmp_path / "out") == first
-    judge(*three[::-1])
-    assert bytes_in(tmp_path / "out") == first and len(asked) == 3 * 36
-    *_, err = judge(*three, "--round-robin")
-    assert bytes_in(tmp_path / "out") == first and len(asked) == 3 * 36 and "36 of 36 presentations came from" in err
+    assert bytes_in(tmp_path / "out") == first and len(asked) == 3 * 36, "a folder that has all verdicts asks nothing"
 
 
 # -- what a second run costs ------------------------------------------------------------------------------------------
@@ -168,8 +173,68 @@ def test_one_more_model_costs_its_own_battles_and_leaves_the_other_verdicts_as_t
     after, board, *_ = judge(*three, answers("crane"))
     assert len(asked) == 2 * 36 and len(after) == 36 and len(board["models"]) == 4
     assert [v for v in after if "crane" not in (v["model_a"], v["model_b"])] == before
-    judge(*three, "--baseline", "stork")
+    judge(*three, "--baseline", "stork", more=["verdicts.spare.jsonl"])
     assert len(asked) == 2 * 36, "a baseline asks what the round robin knows already"
+
+
+def test_one_more_model_costs_its_own_battles_without_a_cache_too(judge, three, answers, asked, tmp_path):
+    before, *_ = judge(*three, "--no-cache")
+    crane = answers("crane")
+    after, _, _, err = judge(*three, crane, "--no-cache")
+    assert len(asked) == 2 * 36 and "18 verdicts of an earlier run in" in err
+    assert [v for v in after if "crane" not in (v["model_a"], v["model_b"])] == before
+    bytes_of_four = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
+    fewer, *_ = judge(*three, "--no-cache", "--prompts", 2, more=["verdicts.spare.jsonl"])
+    assert len(fewer) == 6 and len(asked) == 2 * 36 and {v["id"] for v in fewer} < {v["id"] for v in before}
+    judge(*three, crane, "--no-cache")
+    assert len(asked) == 2 * 36, "what a smaller run had no use for was kept"
+    assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == bytes_of_four
+
+
+def test_a_kill_while_verdicts_are_moved_loses_none(judge, three, arena, options, monkeypatch, asked, tmp_path):
+    judge(*three, "--no-cache")
+    args = ["judge", *options, "--no-cache", "--no-plots", "-o", tmp_path / "out", *three]
+
+    def killed(self, rows):
+        raise KeyboardInterrupt
+
+    for command in (["--prompts", 2], ["--prompts", 3], []):
+        with monkeypatch.context() as patch:
+            patch.setattr("harness_plugin.scoring.Journal.finish", killed)
+            assert arena(*args, *command)[0] == 130
+        assert arena(*args, *command)[0] == 0
+    assert len(asked) == 2 * 18 and len(verdicts_in(tmp_path / "out")) == 18
+    assert {f.name for f in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_another_judges_verdicts_and_a_file_that_holds_none_are_left_alone(
+    judge, three, arena, options, tmp_path, asked
+):
+    judge(*three)
+    before, cost = bytes_in(tmp_path / "out"), len(asked)
+    args = ["judge", *options, "--no-cache", "-o", tmp_path / "out", *three]
+    code, out, err = arena(*args, "--temperature", "3")
+    assert code == 3 and not out and "verdicts.jsonl holds verdicts of another judge (" in err
+    assert "choose another -o, or delete them" in err and bytes_in(tmp_path / "out") == before and len(asked) == cost
+    verdicts = tmp_path / "out" / "verdicts.jsonl"
+    whole = verdicts.read_text("utf-8")
+    judge_of = json.loads(whole.split("\n")[0])["judge"]
+    for text in (
+        "[]\n",
+        "{",
+        '{"key": "x"}\n',
+        whole.replace('"score"', '"scare"'),
+        f'{{"judge": "{judge_of}"}}\n',
+        "\0",
+    ):
+        verdicts.write_text(text, "utf-8")
+        code, out, err = arena(*args)
+        assert code == 3 and not out and "verdicts.jsonl line 1 is no verdict of arena-rm" in err, text
+        assert verdicts.read_text("utf-8") == text and len(asked) == cost
+    verdicts.write_bytes(b"\xff\xfe")
+    assert arena(*args)[0] == 3 and verdicts.read_bytes() == b"\xff\xfe"
+    verdicts.write_bytes(whole.replace("\n", "\r\n").encode())
+    assert arena(*args)[0] == 0 and len(asked) == cost, "Windows' line ends are no difference"
 
 
 def test_a_draw_of_prompts_stays_when_a_model_comes(judge, three, answers, asked):
@@ -227,6 +292,7 @@ def killed(options, three, tmp_path):
 def test_a_killed_run_continues_and_judges_only_what_is_left(killed, judge, three, asked, tmp_path):
     verdicts, board, _, err = judge(*three, "--no-cache")
     assert len(asked) == 2 * 9 and "continuing: 9 verdicts were given before" in err
+    shutil.rmtree(tmp_path / "out")
     whole, expected, *_ = judge(*three, "--no-cache")
     assert len(asked) == 2 * 9 + 2 * 18 and [v["id"] for v in verdicts] == [v["id"] for v in whole]
     assert [v["score"] for v in verdicts] == pytest.approx([v["score"] for v in whole], abs=1e-5)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "judge": "errors pairs outcome stats scoring",
     "taskdocs": "errors pairs outcome stats",
     "lm": "errors processes pairs outcome prompt engine model scoring taskdocs",
-    "report": "errors pairs outcome stats",
+    "report": "errors pairs outcome stats judge",
     "train": "errors pairs outcome stats prompt engine model report",
     "cli": "_bridge errors home processes pairs outcome stats prompt engine model scoring cache judge report train",
 }

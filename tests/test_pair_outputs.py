@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness_plugin.errors import DataError
+from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import Output, content_id, read_outputs
 
 ALPACA = {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"}
@@ -24,6 +24,7 @@ SAMPLE = {
     "filtered_resps": ["Hello"],
     "filter": "none",
 }
+HI = content_id("Hi")
 QUESTION = {"question_id": "q1", "category": "greetings", "turns": [{"content": "Hi"}]}
 
 
@@ -41,11 +42,10 @@ def refused(path, **options):
 def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_path):
     path = tmp_path / "model_outputs.json"
     path.write_text(json.dumps([ALPACA, {"instruction": "Bye", "output": ""}, ALPACA]), "utf-8")
-    hi = content_id("Hi")
     assert read_outputs(path, model="stork") == [
-        Output("Hi", "Hello.", "heron", "koala", hi),
+        Output("Hi", "Hello.", "heron", "koala", HI),
         Output("Bye", "", "stork", None, content_id("Bye")),
-        Output("Hi", "Hello.", "heron", "koala", f"{hi}-2"),
+        Output("Hi", "Hello.", "heron", "koala", f"{HI}-2"),
     ]
 
 
@@ -74,6 +74,72 @@ def test_lm_eval_samples_give_the_first_raw_answer_of_the_first_filter(tmp_path)
     given = {"gen_args_0": {"arg_0": chat, "arg_1": {}}}
     row = {**SAMPLE, "arguments": given}
     assert read_outputs(lines(path, row))[0].prompt == ("System: Be kind.", "Human: Hi")
+
+
+OWN = {"prompt": "ask", "response": "say", "model": "who", "category": "kind"}
+
+
+def test_a_file_that_no_tool_made_is_read_by_its_plain_columns_or_by_named_ones(tmp_path):
+    plain = {"prompt": "Hi", "response": "Hello.", "model": "heron", "category": "greetings", "score": 3}
+    assert read_outputs(lines(tmp_path / "a.jsonl", plain)) == [Output("Hi", "Hello.", "heron", "greetings", HI)]
+    bare = lines(tmp_path / "b.jsonl", {"prompt": "Hi", "response": ""})
+    assert read_outputs(bare, model="b") == [Output("Hi", "", "b", None, HI)]
+    own = {"ask": "Hi", "say": "Hello.", "who": "heron", "kind": 7, "prompt": "not this", "instruction": 1, "output": 2}
+    found = read_outputs(lines(tmp_path / "c.jsonl", own), model="c", fields=OWN)
+    assert found == [Output("Hi", "Hello.", "heron", "7", HI)]
+    partly = lines(tmp_path / "d.jsonl", {"prompt": "Hi", "say": "Hello.", "who": "heron"})
+    assert read_outputs(partly, model="d", fields={"response": "say"}) == [Output("Hi", "Hello.", "d", None, HI)]
+
+
+def test_named_columns_hold_turns_and_messages_too(tmp_path):
+    def read(ask, say):
+        (found,) = read_outputs(
+            lines(tmp_path / "x.jsonl", {"ask": ask, "say": say}), fields=dict(list(OWN.items())[:2])
+        )
+        return found.prompt, found.response
+
+    assert read(["Hi", "Bye"], ["Hello.", ""]) == (("Hi", "Bye"), ("Hello.", ""))
+    assert read([{"role": "user", "content": "Hi"}], "Hello.") == ("Hi", "Hello.")
+    assert read([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}], ["Hello."]) == (
+        ("System: Be kind.", "Human: Hi"), "Hello.",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_cells_of_a_table_are_text_in_the_named_columns_and_an_empty_answer_is_an_answer(tmp_path, end):
+    path = tmp_path / "x.csv"
+    rows = ["ask,say,who,kind", 'Hi,"Hello, ""you""",heron,', "Bye,,heron,3", "3,null,heron,greetings"]
+    path.write_bytes(end.join([*rows, ""]).encode())
+    found = read_outputs(path, fields=OWN)
+    assert [(o.prompt, o.response, o.category) for o in found] == [
+        ("Hi", 'Hello, "you"', None), ("Bye", "", "3"), ("3", "null", "greetings"),
+    ]  # fmt: skip
+    path.write_text("prompt,response\nHi,\n", "utf-8")
+    assert read_outputs(path)[0].response == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"ask": "Hi", "who": "heron"}, "field say is missing (fields found: ask, who); a row without it is no"),
+        ({"ask": "Hi", "say": None, "who": "heron", "kind": "k"}, "field say is None; allowed: a string, or a list"),
+        ({"ask": [], "say": "a", "who": "heron", "kind": "k"}, "field ask is []; allowed: a string, or a list"),
+        ({"ask": "Hi", "say": "a", "kind": "k"}, "field who is missing"),
+        ({"ask": "Hi", "say": "a", "who": "", "kind": "k"}, "field who is ''; allowed: the name of the model"),
+        ({"ask": "Hi", "say": "a", "who": "heron"}, "field kind is missing"),
+        ({"ask": "Hi", "say": "\ud800", "who": "heron", "kind": "k"}, "allowed: text without lone surrogates"),
+    ],
+)
+def test_a_bad_row_of_named_columns_names_the_column_as_the_file_does(tmp_path, row, expected):
+    path = lines(tmp_path / "x.jsonl", row)
+    text = refused(path, fields=OWN)
+    assert text.startswith(f"{path} row 1: ") and expected in text
+    assert "--skip-bad-rows" not in text, "a command that has no such option does not advise it"
+
+
+def test_an_unknown_field_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="field 'answer' is unknown; fields of an answer: prompt, response"):
+        read_outputs(lines(tmp_path / "x.jsonl", ALPACA), fields={"answer": "output"})
 
 
 @pytest.mark.parametrize(
@@ -116,7 +182,7 @@ def test_bad_questions_and_bad_files_are_data_errors(tmp_path):
     assert "has no answers" in refused(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("good", [ALPACA, CHOICES, MESSAGES, SAMPLE])
+@pytest.mark.parametrize("good", [ALPACA, CHOICES, MESSAGES, SAMPLE, {"prompt": "Hi", "response": "a", "model": "m"}])
 def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_path, good):
     odd = [None, True, 0, 1.5, "", "\ud800", "[", [], {}, [None], [[]], {"x": {}}, [{"role": "user", "content": []}]]
     questions = lines(tmp_path / "question.jsonl", QUESTION)

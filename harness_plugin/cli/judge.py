@@ -7,6 +7,8 @@ import click
 from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache
 from harness_plugin.errors import UsageError
 
+COLUMNS = ("prompt", "response", "model", "category")
+
 
 @click.command("judge")
 @click.argument("files", nargs=-1, required=True, type=click.Path())
@@ -14,53 +16,104 @@ from harness_plugin.errors import UsageError
 @click.option("--baseline", metavar="MODEL", help="Judge every model against this one [default: all against all].")
 @click.option("--round-robin", is_flag=True, help="Judge every model against every other (the default).")
 @click.option("--prompts", type=click.IntRange(min=1), metavar="N", help="Only N prompts, drawn by their content.")
+@click.option("--prompt-field", metavar="COLUMN", help="Column of the prompt, in files that no tool here made.")
+@click.option("--response-field", metavar="COLUMN", help="Column of the answer.")
+@click.option(
+    "--model-field", metavar="COLUMN", help="Column of the model's name [default: model, else the file's name]."
+)
+@click.option("--category-field", metavar="COLUMN", help="Column of the prompt's category [default: category].")
 @click.option("--questions", type=click.Path(), help="Arena-Hard's question.jsonl, where answers come without prompts.")
+@click.option("--labels", type=click.Path(), metavar="FILE",
+              help="Pairs that people judged (any format of arena-rm score): how well the judge agrees.")  # fmt: skip
+@click.option("--red-team", is_flag=True, help="Also attack the judge with one model's answers, changed to mislead.")
+@click.option(
+    "--red-team-model", metavar="MODEL", help="Whose answers [default: the baseline's, or the median model's]."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=True)
+@click.option("--plots/--no-plots", default=True, show_default=True, help="Draw PNGs too (needs matplotlib).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="judged", show_default=True, metavar="DIR",
-              help="Folder for verdicts.jsonl, leaderboard.json, leaderboard.csv and report.md.")  # fmt: skip
-def command(files, spec, baseline, round_robin, prompts, questions, batch_size, cache_file, output):
+              help="Folder for the verdicts, the leaderboard and the report.")  # fmt: skip
+def command(files, spec, baseline, round_robin, prompts, questions, labels, red_team, red_team_model, batch_size,
+            cache_file, plots, output, **columns):  # fmt: skip
     """Judge the answers of several chatbots to the same prompts and rank them.
 
     FILES, or folders of them: AlpacaEval's model_outputs.json, Arena-Hard's answers, lm-eval's samples_*.jsonl of
-    generation tasks. Every battle is judged in both orders; a killed run continues when the command is repeated, and
-    adding a chatbot later costs only its own battles.
+    generation tasks, and any JSONL, JSON, CSV or parquet with columns prompt and response (or name yours). Every battle
+    is judged in both orders; a killed run continues when the command is repeated, and adding a chatbot later costs only
+    its own battles. Look at DIR/report.html.
     """
     log_to_stderr()
-    from harness_plugin.judge import battles, find_files, gather, leaderboard, write_run
-    from harness_plugin.judge.files import counts, table_markdown
+    from harness_plugin import judge as room
+    from harness_plugin.pairs import read_pairs
+    from harness_plugin.report.markdown import table_markdown
+    from harness_plugin.report.run import write_run
 
-    if baseline is not None and round_robin:
-        raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
-    meetings = battles(gather(find_files(list(files)), questions), baseline, prompts)
+    fields = {name: columns[f"{name}_field"] for name in COLUMNS if columns[f"{name}_field"]}
+    _check(baseline, round_robin, fields, questions, output)
+    answers = room.gather(room.find_files(list(files)), questions, fields)
+    meetings = room.battles(answers, baseline, prompts)
+    if red_team_model is not None:
+        room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not after the judging
+    by_people = None if labels is None else read_pairs(labels).pairs
     output.mkdir(parents=True, exist_ok=True)
     click.echo(
         f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
         f"{len(meetings.identical)} of identical answers", err=True,
     )  # fmt: skip
     with opened_cache(cache_file) as cache:
-        verdicts, judge = _judged(meetings, spec, batch_size, cache, output)
-    board = leaderboard(verdicts, baseline, meetings.models, counts(meetings))
-    write_run(output, board, meetings, judge)
+        judge = _Judge(spec, batch_size, cache, output)
+        verdicts = judge(meetings, "Judging battles")
+        board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
+        source = red_team_model or (red_team and (baseline or room.median_model(board)))
+        attacked = _attacked(judge, answers, meetings, source) if source else None
+    moved = attacked and room.red_team_report(attacked.verdicts, source)
+    said = room.known_labels(verdicts, by_people or [])
+    agreed = None if by_people is None else room.agreement(verdicts, said)
+    board = room.summary(board, meetings, judge.identity, moved, agreed)
+    write_run(output, board, room.Judged(meetings, verdicts, said), attacked, plots)
     click.echo(table_markdown(board))
-    click.echo(f"{len(verdicts)} verdicts, the leaderboard and the report are in {output}", err=True)
+    click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
 
 
-def _judged(meetings, spec, batch_size, cache, output):
-    """(verdicts, who judged): loads the judge and has it judge."""
-    from tqdm import tqdm
+def _check(baseline, round_robin, fields, questions, output) -> None:
+    """Refuses what can be refused before anything is read."""
+    if baseline is not None and round_robin:
+        raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
+    if questions is not None and fields:
+        raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
 
-    from harness_plugin.engine import Engine
-    from harness_plugin.judge import judge_battles
-    from harness_plugin.model import load_model
-    from harness_plugin.scoring import judge_identity, logit_identity
 
-    model = load_model(spec)
-    engine = Engine(model, batch_size)
-    if cache:
-        cache.bind(logit_identity(model, engine), model.num_labels)
-    with tqdm(total=len(meetings.pairs), desc="Judging battles", unit="battle", disable=None) as bar:
-        verdicts, judge = judge_battles(engine, meetings, output, bar.update, cache)
-    return verdicts, {"hash": judge, **judge_identity(model, "both")}
+class _Judge:
+    """Loads the judge; called, it judges battles into the folder. `identity`: who it is, once it has judged."""
+
+    def __init__(self, spec, batch_size, cache, folder):
+        from harness_plugin.engine import Engine
+        from harness_plugin.model import load_model
+        from harness_plugin.scoring import identity_hash, judge_identity, logit_identity
+
+        model = load_model(spec)
+        self.engine, self.cache, self.folder = Engine(model, batch_size), cache, folder
+        known = judge_identity(model, "both")
+        self.identity = {"hash": identity_hash(known), **known}
+        if cache:
+            cache.bind(logit_identity(model, self.engine), model.num_labels)
+
+    def __call__(self, meetings, doing, **options):
+        from tqdm import tqdm
+
+        from harness_plugin.judge import judge_battles
+
+        with tqdm(total=len(meetings.pairs), desc=doing, unit="battle", disable=None) as bar:
+            return judge_battles(self.engine, meetings, self.folder, bar.update, self.cache, **options)[0]
+
+
+def _attacked(judge, answers, meetings, source):
+    """The red team's battles, judged."""
+    from harness_plugin.judge import RED_TEAM_FILE, Judged, red_team_battles
+
+    attacks = red_team_battles(answers, meetings.prompts, source)
+    verdicts = judge(attacks, "Attacking the judge", file=RED_TEAM_FILE)
+    return Judged(attacks, verdicts, [None] * len(verdicts))

@@ -1,11 +1,30 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
-`match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks, `files` writes what a run leaves.
+`match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
+compares it with people. What a run leaves on disk beside the verdicts is `report`'s.
 """
 
-from harness_plugin.judge.files import write_run
-from harness_plugin.judge.leaderboard import leaderboard
+from harness_plugin.judge.labels import agreement, known_labels
+from harness_plugin.judge.leaderboard import leaderboard, summary
 from harness_plugin.judge.match import Answers, Battles, battles, find_files, gather
-from harness_plugin.judge.verdicts import judge_battles
+from harness_plugin.judge.red_team import median_model, red_team_battles, red_team_report
+from harness_plugin.judge.verdicts import RED_TEAM_FILE, VERDICTS_FILE, Judged, judge_battles
 
-__all__ = ["Answers", "Battles", "battles", "find_files", "gather", "judge_battles", "leaderboard", "write_run"]
+__all__ = [
+    "RED_TEAM_FILE",
+    "VERDICTS_FILE",
+    "Answers",
+    "Battles",
+    "Judged",
+    "agreement",
+    "battles",
+    "find_files",
+    "gather",
+    "judge_battles",
+    "known_labels",
+    "leaderboard",
+    "median_model",
+    "red_team_battles",
+    "red_team_report",
+    "summary",
+]

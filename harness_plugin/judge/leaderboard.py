@@ -11,15 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.judge.match import Battles
 from harness_plugin.stats import (
     Estimate,
     Pairwise,
     Ratings,
     WinRate,
     bradley_terry,
+    clustered_mean,
+    clustered_share,
     davidson,
+    jackknife,
     length_controlled_win_rates,
     paired_tests,
+    rank_codes,
     round_robin_win_rates,
     spearman,
     win_rates,
@@ -101,7 +106,8 @@ def leaderboard(
         c.i, c.j, c.p, *c.lengths, base, c.clusters, len(c.models)
     )  # fmt: skip
     order = _order(rates, ratings, base)
-    rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base))
+    lengths = [_mean_length(c, m) for m in range(len(c.models))]
+    rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
     digits = POINTS if base is None else SHARE
     return {
         "schema": SCHEMA, "baseline": baseline,
@@ -110,11 +116,22 @@ def leaderboard(
         "truncated": sum(bool(v.get("truncated")) for v in verdicts), "tests": _tests(c, order, tests, digits),
         "smallest_difference": _round(tests.smallest_difference(), digits),
         "differences_of": "rating" if base is None else "win_rate",
-        "length_slope": None if controlled is None else _numbers("value", controlled.slope),
-        "length_correlation": _round(spearman(c.score, c.lengths[1] - c.lengths[0])),
-        "position": _position(c), "categories": _by_category(c, base),
+        "length_slope": None if controlled is None else numbers("value", controlled.slope),
+        **_length(c), "length_rating_correlation": _along_length(lengths, ratings.rating),
+        "head_to_head": _head_to_head(c, order), "position": _position(c), "categories": _by_category(c, base),
         "concerns": [{"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
                      for k in ratings.concerns],
+    }  # fmt: skip
+
+
+def summary(
+    board: dict, battles: Battles, judge: dict, red_team: dict | None = None, agreement: dict | None = None
+) -> dict:
+    """The `leaderboard` of these battles, and what else leaderboard.json says. `judge`: the judge's identity and its
+    `hash`; `red_team` and `agreement`: what `red_team_report` and `agreement` gave."""
+    return board | {
+        "judge": judge, "identical": len(battles.identical), "missing_prompts": battles.missing,
+        "red_team": red_team, "agreement": agreement,
     }  # fmt: skip
 
 
@@ -136,25 +153,42 @@ def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int
     return sorted(range(len(rates)), key=lambda m: (-values[m] if math.isfinite(values[m]) else math.inf, m))
 
 
-def _rows(c: Columns, order, rates, ratings, tests, controlled, with_ties) -> list[dict]:
+def _rows(c: Columns, order, rates, ratings, tests, controlled, with_ties, lengths) -> list[dict]:
     """One row per model, all with the same keys."""
     ranges = tests.rank_ranges()
     rows = []
     for rank, m in enumerate(order, start=1):
         row = {"model": c.models[m], "rank": rank, "rank_low": int(ranges[m, 0]), "rank_high": int(ranges[m, 1])}
-        row |= _numbers("win_rate", rates[m].soft) | _numbers("win_rate_hard", rates[m].hard)
+        row |= numbers("win_rate", rates[m].soft) | numbers("win_rate_hard", rates[m].hard)
         row |= {"wins": rates[m].wins, "ties": rates[m].ties, "losses": rates[m].losses}
         if controlled is not None:
-            row |= _numbers("win_rate_length_controlled", controlled.win_rates[m])
-        row |= _numbers("rating", ratings.estimate(m), POINTS)
+            row |= numbers("win_rate_length_controlled", controlled.win_rates[m])
+        row |= numbers("rating", ratings.estimate(m), POINTS)
         if with_ties is not None:
-            row |= _numbers("rating_davidson", with_ties.estimate(m), POINTS)
-        row |= {"battles": int(ratings.n[m]), "prompts": int(ratings.n_clusters[m]), "mean_length": _mean_length(c, m)}
+            row |= numbers("rating_davidson", with_ties.estimate(m), POINTS)
+        row |= {"battles": int(ratings.n[m]), "prompts": int(ratings.n_clusters[m]), "mean_length": lengths[m]}
         rows.append(row)
     return rows
 
 
-def _numbers(name: str, e: Estimate, digits: int = SHARE) -> dict:
+def _along_length(lengths: list[float | None], ratings: np.ndarray) -> float | None:
+    """Spearman of the models' ratings with their mean lengths, over the models that have both."""
+    known = [(n, r) for n, r in zip(lengths, ratings.tolist(), strict=True) if n is not None and math.isfinite(r)]
+    return _round(spearman(*(np.array(known).reshape(-1, 2).T)))
+
+
+def _head_to_head(c: Columns, order: list[int]) -> list[dict]:
+    """Each pair of models that met, the better ranked first: its win rate against the other."""
+    played = set(c.i.tolist()) | set(c.j.tolist())
+    against = {b: win_rates(c.i, c.j, c.p, b, c.clusters, len(c.models)) for b in order if b in played}
+    return [
+        {"model": c.models[a], "other": c.models[b], **numbers("win_rate", against[b][a].soft),
+         "n": against[b][a].soft.n}
+        for k, a in enumerate(order) for b in order[k + 1 :] if b in played and against[b][a].soft.n
+    ]  # fmt: skip
+
+
+def numbers(name: str, e: Estimate, digits: int = SHARE) -> dict:
     return {name: _round(e.value, digits), f"{name}_low": _round(e.low, digits), f"{name}_high": _round(e.high, digits)}
 
 
@@ -187,10 +221,24 @@ def _position(c: Columns) -> dict:
     """How much the order of showing mattered: mean bias in logits, and the share of battles where both orders name the
     same side."""
     known = np.isfinite(c.bias)
-    if not known.any():
-        return {"bias": None, "order_agreement": None}
-    agree = np.abs(c.score[known]) > np.abs(c.bias[known])
-    return {"bias": _round(float(c.bias[known].mean())), "order_agreement": _round(float(agree.mean()))}
+    bias, prompts = c.bias[known], c.clusters[known]
+    agree = (1 + np.sign(np.abs(c.score[known]) - np.abs(bias))) / 2
+    found = numbers("bias", clustered_mean(bias, prompts))
+    return found | numbers("order_agreement", clustered_share(agree, prompts)) | {"n": len(bias)}
+
+
+def _length(c: Columns) -> dict:
+    """How the judge's score goes with the difference in length: the rank correlation, and how often the longer answer
+    is the preferred one (of those that differ in length)."""
+    longer = c.lengths[1] - c.lengths[0]
+    by_score, by_length, differ = rank_codes(c.score), rank_codes(longer), longer != 0
+    correlation = jackknife(
+        lambda keep: spearman(by_score[keep], by_length[keep]), len(longer), c.clusters, bounds=(-1.0, 1.0)
+    )
+    preferred = (1 + np.sign(c.score * longer)) / 2
+    return numbers("length_correlation", correlation) | numbers(
+        "longer_preferred", clustered_share(preferred[differ], c.clusters[differ])
+    )
 
 
 def _by_category(c: Columns, base: int | None) -> dict[str, dict]:
@@ -201,6 +249,6 @@ def _by_category(c: Columns, base: int | None) -> dict[str, dict]:
         if len(set(part.clusters.tolist())) < 2:
             continue
         rates = _rates(part, base)
-        found[name] = {model: {**_numbers("win_rate", r.soft), "n": r.soft.n}
+        found[name] = {model: {**numbers("win_rate", r.soft), "n": r.soft.n}
                        for model, r in zip(c.models, rates, strict=True) if r.soft.n}  # fmt: skip
     return found

@@ -6,7 +6,7 @@ no model and no score.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,10 +14,11 @@ from pathlib import Path
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import Pair, Text, content_id, read_outputs
 
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".csv", ".parquet")
+SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
 # What a run leaves; and what lm-eval and Arena-Hard put beside answers. In a folder they are passed over.
-VERDICTS_FILE, JSON_FILE, CSV_FILE, REPORT_FILE = "verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md"
-COMPANIONS = re.compile(rf"{VERDICTS_FILE}|{JSON_FILE}|{CSV_FILE}|results_.*\.json|question\.jsonl|\..*")
+COMPANIONS = re.compile(
+    r"(verdicts|red_team)(\.spare)?\.jsonl|leaderboard\.(json|csv)|results_.*\.json|question\.jsonl|\..*"
+)
 # The openings of a declined request; a heuristic for a count in the report, no verdict hangs on it.
 REFUSAL = re.compile(
     r"\s*(i['\u2019]?m sorry|i am sorry|sorry,|i can(['\u2019]t|not) |i am unable|i['\u2019]m unable|"
@@ -51,6 +52,12 @@ class Battles:
     empty: dict[str, int]
     refusals: dict[str, int]
 
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What is counted apart, for `leaderboard`: column -> model -> number."""
+        missing = {model: len(keys) for model, keys in self.missing.items()}
+        return {"missing": missing, "empty": self.empty, "refusals": self.refusals}
+
 
 def find_files(places: list[str]) -> list[str]:
     """The files named, and those in the folders named (not in folders inside), sorted. Raises UsageError for a folder
@@ -70,9 +77,10 @@ def find_files(places: list[str]) -> list[str]:
     return sorted(found)
 
 
-def gather(files: list[str], questions: str | None = None) -> Answers:
+def gather(files: list[str], questions: str | None = None, fields: Mapping[str, str] | None = None) -> Answers:
     """The answers of all files; the order of the files does not matter. A file whose rows name no model is named by its
-    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`: as for `read_outputs`.
+    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`: as for
+    `read_outputs`.
 
     Raises DataError where a model answers a prompt twice, differently, unless other files repeat that prompt too, and
     UsageError for fewer than two models.
@@ -82,7 +90,7 @@ def gather(files: list[str], questions: str | None = None) -> Answers:
     by_model: dict[str, dict[str, Text]] = {}
     for file in files:
         count: Counter[tuple[str, str]] = Counter()
-        for output in read_outputs(file, questions=questions, model=_model_name(file)):
+        for output in read_outputs(file, questions, _model_name(file), fields):
             key = content_id(output.prompt)
             count[output.model, key] += 1
             if count[output.model, key] > 1:

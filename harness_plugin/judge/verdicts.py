@@ -1,45 +1,122 @@
-"""Battles -> verdicts: each pair judged in both orders, streamed to a journal, continued after a kill."""
+"""Battles -> verdicts: each pair judged in both orders, streamed to a journal, continued after a kill, and never judged
+again in a folder that has the verdict already."""
 
+import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.judge.match import VERDICTS_FILE, Battles
+from harness_plugin.errors import DataError
+from harness_plugin.judge.match import Battles
 from harness_plugin.outcome import Calibration, davidson
-from harness_plugin.pairs import Pair, text_length
-from harness_plugin.scoring import Journal, identity_hash, judge_identity, output_row, score_pairs, score_row
+from harness_plugin.pairs import Pair, atomic_write, text_length
+from harness_plugin.scoring import (
+    SCORE_FIELDS,
+    Journal,
+    identity_hash,
+    judge_identity,
+    output_row,
+    score_pairs,
+    score_row,
+)
 
 log = logging.getLogger("lm_eval.arena_rm")
 
+VERDICTS_FILE, RED_TEAM_FILE = "verdicts.jsonl", "red_team.jsonl"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Battles with their verdicts, and for each verdict what people said where they judged the battle (`known_labels`),
+    else None."""
+
+    battles: Battles
+    verdicts: list[dict]
+    labels: list[float | None]
+
 
 def judge_battles(
-    engine, battles: Battles, folder: Path, done: Callable[[int], None] | None = None, cache=None
-) -> tuple[list[dict], str]:
-    """(verdicts, the judge's hash): also written to `folder`/verdicts.jsonl, sorted by the models' names, then prompt.
+    engine, battles: Battles, folder: Path, done: Callable[[int], None] | None = None, cache=None,
+    file: str = VERDICTS_FILE,
+) -> tuple[list[dict], str]:  # fmt: skip
+    """(verdicts, the judge's hash): also written to `folder`/`file`, sorted by the models' names, then prompt.
 
     A verdict is a line of `arena-rm score` with both lengths. Identical answers are not shown to the judge: their score
-    is 0 and `identical` is true. `done(k)` is called as k more pairs finish; `cache` as in `score_pairs`. Raises
-    ScoreError as scoring does, DataError for a journal of another judge and UsageError for one that is in use.
+    is 0 and `identical` is true. Verdicts of this judge that an earlier run left there are used again, by the content
+    of the pair; those that this run has no use for are kept beside the file, as `.spare`. `done(k)` is called as k more
+    pairs finish; `cache` as in `score_pairs`. Raises ScoreError as scoring does, DataError for verdicts or a journal of
+    another judge and UsageError for a journal that is in use.
     """
-    model = engine.model
+    model, out = engine.model, folder / file
     identity = judge_identity(model, "both")
     judge = identity_hash(identity)
-    with Journal(folder / VERDICTS_FILE, identity) as journal:
-        todo = list({p.key: p for p in battles.pairs if p.key not in journal.rows}.values())
-        if journal.rows:
-            log.info("continuing: %d verdicts were given before", len(journal.rows))
+    spare = out.with_suffix(".spare" + out.suffix)
+    aside, earlier = _earlier(spare, judge), _earlier(out, judge)
+    with Journal(out, identity) as journal:
+        known = aside | earlier | journal.rows
+        todo = list({p.key: p for p in battles.pairs if p.key not in known}.values())
+        _say(battles.pairs, journal.rows, earlier | aside, folder)
         if done and len(todo) < len(battles.pairs):
             done(len(battles.pairs) - len(todo))
         for scored in score_pairs(engine, model.renderer, todo, "both", done, cache):
-            journal.add(score_row(scored, model.calibration))
-        verdicts = [_verdict(p, journal.rows[p.key], judge) for p in battles.pairs]
+            row = score_row(scored, model.calibration)
+            known[row["key"]] = row
+            journal.add(row)
+        verdicts = [_verdict(p, known[p.key], judge) for p in battles.pairs]
         even = [_verdict(p, _even(p, model.calibration), judge) for p in battles.identical]
         verdicts += [verdict | {"identical": True} for verdict in even]
         verdicts.sort(key=lambda v: (v["model_a"], v["model_b"], v["id"]))
+        unused = {key: known[key] for key in known.keys() - {v["key"] for v in verdicts}}
+        _keep(spare, aside | unused, judge)  # a kill from here on finds each verdict in one file or the other
         journal.finish(verdicts)
+        _keep(spare, unused, judge)
     return verdicts, judge
+
+
+def _say(pairs: list[Pair], journal: dict, earlier: dict, folder: Path) -> None:
+    if journal:
+        log.info("continuing: %d verdicts were given before", len(journal))
+    again = len({p.key for p in pairs} & (earlier.keys() - journal.keys()))
+    if again:
+        log.info("%d verdicts of an earlier run in %s are used again", again, folder)
+
+
+def _earlier(path: Path, judge: str) -> dict[str, dict]:
+    """Scores by the pairs' content from a file of verdicts, if it is there. Raises DataError for another judge's, which
+    a run would replace, and for lines that are none."""
+    found = {}
+    if not path.exists():
+        return found
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                owner, even = row["judge"], row.get("identical", False)
+                scores = None if even else {name: row[name] for name in SCORE_FIELDS}
+            except (ValueError, KeyError, TypeError, AttributeError) as e:
+                raise DataError(
+                    f"{path} line {number} is no verdict of arena-rm", "it would be replaced",
+                    "move the file away, or choose another -o",
+                ) from e  # fmt: skip
+            if owner != judge:
+                raise DataError(
+                    f"{path} holds verdicts of another judge ({owner}, now it is {judge})",
+                    "they cannot be mixed, and would be replaced", "choose another -o, or delete them to start afresh",
+                )  # fmt: skip
+            if scores:
+                found[scores["key"]] = scores
+    return found
+
+
+def _keep(spare: Path, rows: dict[str, dict], judge: str) -> None:
+    if rows:
+        with atomic_write(spare) as out:
+            out.writelines(json.dumps(rows[key] | {"judge": judge}, ensure_ascii=False) + "\n" for key in sorted(rows))
+    else:
+        spare.unlink(missing_ok=True)
 
 
 def _verdict(pair: Pair, row: dict, judge: str) -> dict:

@@ -3,7 +3,7 @@
 Every error names the column as the file spells it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.pairs.core import field_error, missing_field, plain, refuse_surrogates
@@ -79,12 +79,13 @@ def json_turns(cell: Any) -> tuple[str, ...] | None:
     return tuple(turn or "" for turn in value)
 
 
-def from_text_cells(row: Fields) -> dict[str, Any]:
+def from_text_cells(row: Fields, prose: Container[str] = ()) -> dict[str, Any]:
     """A CSV row with types: an empty cell is null where the column holds no prose; numbers and `meta` are parsed.
 
-    A cell that does not parse stays text, for the format's own check to refuse it by name.
+    `prose` names more columns that hold it. A cell that does not parse stays text, for the format's own check to
+    refuse it by name.
     """
-    return {name: _typed_cell(name, cell) for name, cell in row.items()}
+    return {name: cell if name in prose else _typed_cell(name, cell) for name, cell in row.items()}
 
 
 def _typed_cell(name: str, cell: str) -> Any:

@@ -19,6 +19,9 @@ from harness_plugin.errors import DataError
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
 
+SKIP = "leave bad rows out with --skip-bad-rows"
+"""What to do about a bad row, as the last of several ways."""
+
 _SHOWN = 80
 _DEEPEST = 100
 
@@ -53,7 +56,7 @@ def field_error(name: str, value: Any, allowed: str) -> DataError:
     return DataError(
         f"field {name} is {shown(value)}",
         f"allowed: {allowed}",
-        "correct the row, or leave bad rows out with --skip-bad-rows",
+        f"correct the row, or {SKIP}",
     )
 
 
@@ -265,7 +268,7 @@ def missing_field(name: str, row: Mapping[str, Any]) -> DataError:
     return DataError(
         f"field {name} is missing (fields found: {found})",
         "a row without it is no comparison",
-        "add it, name its column, or leave bad rows out with --skip-bad-rows",
+        f"add it, name its column, or {SKIP}",
     )
 
 

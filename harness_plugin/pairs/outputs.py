@@ -1,20 +1,21 @@
 """Reads files that hold one model's answers to many prompts; two of them make the pairs of a judgement.
 
 AlpacaEval's `model_outputs.json`, Arena-Hard's `model_answer/*.jsonl` (both generations; the first keeps its prompts in
-`question.jsonl`), and lm-eval's `samples_*.jsonl` of generation tasks. This file knows their columns; it must not know
-how two answers are matched or judged.
+`question.jsonl`), lm-eval's `samples_*.jsonl` of generation tasks, and any other file whose columns are named. This
+file knows columns; it must not know how two answers are matched or judged.
 """
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness_plugin.errors import DataError
+from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import chat
 from harness_plugin.pairs.columns import Fields, from_text_cells, need, need_text, optional_id, optional_text, text_of
-from harness_plugin.pairs.core import Text, checked_text, content_id, field_error, missing_field, shown
+from harness_plugin.pairs.core import SKIP, Text, checked_text, content_id, field_error, missing_field, shown
 from harness_plugin.pairs.files import display
 from harness_plugin.pairs.tables import parse_json, read_rows
 
@@ -37,25 +38,30 @@ class _Question:
 
 
 _Questions = Mapping[str, _Question]
+_Reader = Callable[[Fields, _Questions], Output]
+COLUMNS = ("prompt", "response", "model", "category")
+"""Of a file that follows no tool: a row's prompt and response, and where it has them its model and category."""
 
 
 def read_outputs(
     path: str | os.PathLike[str],
     questions: str | os.PathLike[str] | None = None,
     model: str | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> list[Output]:
     """The answers of a file, in its order; `.gz`, `.zst` and "-" as in `read_pairs`.
 
     `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
-    the rows do not name one. Of several samples of one answer the first counts, of several lm-eval filters too. Raises
-    DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind.
+    the rows do not name one. `fields` maps names of `COLUMNS` to the file's own; then no other format is looked for.
+    Of several samples of one answer the first counts, of several lm-eval filters too. Raises DataError with file, row,
+    field, value and what was allowed for a bad row, and for a file of another kind; UsageError for an unknown field.
     """
     name = display(path)
     asked = _read_questions(questions) if questions is not None else {}
-    read: Callable[[Fields, _Questions], Output] | None = None
+    read = _columns_reader(fields) if fields else None
     filters: set[Any] = set()
     answers: list[tuple[str, Output]] = []
-    for place, row in _rows(path):
+    for place, row in _rows(path, fields or {}):
         try:
             read = read or _reader(row)
             if read is _lm_eval_sample:
@@ -64,18 +70,28 @@ def read_outputs(
                     continue
             answer = read(row, asked)
         except DataError as error:
-            raise DataError(f"{name} {place}: {error.found}", error.why, error.do) from error
+            raise _at(f"{name} {place}", error) from error
         answers.append((place, replace(answer, model=answer.model or model)))
     if not answers:
         raise DataError(f"{name} has no answers", "there is nothing to judge", "check how the file was made")
     return _unrepeated(answers, name) if read in _NAMED_PROMPTS else _numbered([answer for _, answer in answers])
 
 
-def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: str | os.PathLike[str], fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    prose = {fields.get(name, name) for name in COLUMNS[:2]}
     for row in read_rows(path):
         if isinstance(row.value, DataError):
-            raise row.value
-        yield row.place, from_text_cells(row.value) if row.container == "csv" else row.value
+            raise DataError(row.value.found, row.value.why, _mend(row.value))
+        yield row.place, from_text_cells(row.value, prose) if row.container == "csv" else row.value
+
+
+def _at(where: str, error: DataError) -> DataError:
+    return DataError(f"{where}: {error.found}", error.why, _mend(error))
+
+
+def _mend(error: DataError) -> str:
+    """What to do, without the option that only files of pairs have: a row left out would be a missing answer."""
+    return error.do.removesuffix(SKIP).rstrip().removesuffix(", or")
 
 
 def _numbered(answers: list[Output]) -> list[Output]:
@@ -102,7 +118,7 @@ def _unrepeated(answers: list[tuple[str, Output]], name: str) -> list[Output]:
     return [answer for _, answer in answers]
 
 
-def _reader(row: Fields) -> Callable[[Fields, _Questions], Output]:
+def _reader(row: Fields) -> _Reader:
     columns = set(row)
     for needs, read in _READERS:
         if needs <= columns:
@@ -111,8 +127,29 @@ def _reader(row: Fields) -> Callable[[Fields, _Questions], Output]:
     raise DataError(
         f"the columns fit no known format of answers; columns found: {', '.join(sorted(map(str, columns))) or 'none'}",
         f"columns known: {known}",
-        "convert the file to AlpacaEval's model_outputs (instruction, output, generator)",
+        "name the columns that hold prompt and response",
     )
+
+
+def _columns_reader(fields: Mapping[str, str]) -> _Reader:
+    for name in sorted(set(fields) - set(COLUMNS)):
+        raise UsageError(f"field {shown(name)} is unknown", f"fields of an answer: {', '.join(COLUMNS)}", "name those")
+    return functools.partial(_own_columns, fields)
+
+
+def _own_columns(fields: Mapping[str, str], row: Fields, asked: _Questions) -> Output:
+    """A row of a file that follows no tool: texts are strings or lists of turns, the prompt also a list of messages.
+    Model and category may be missing unless their columns were named."""
+    prompt_column, response_column, model_column, category_column = (fields.get(name, name) for name in COLUMNS)
+    named = [fields[name] for name in COLUMNS[2:] if name in fields]
+    prompt, response, *_ = need(row, prompt_column, response_column, *named)
+    if isinstance(prompt, list) and prompt and all(map(_is_object, prompt)):
+        prompt = chat.history(chat.messages(prompt_column, prompt))
+    prompt, response = checked_text(prompt_column, prompt), checked_text(response_column, response)
+    model = optional_text(row, model_column)
+    if not model and "model" in fields:
+        raise field_error(model_column, model, "the name of the model that answered")
+    return Output(prompt, response, model, optional_id(row, category_column) or None, content_id(prompt))
 
 
 def _alpaca_output(row: Fields, asked: _Questions) -> Output:
@@ -202,11 +239,11 @@ def _asked(id: str, asked: _Questions) -> _Question:
 
 def _read_questions(path: str | os.PathLike[str]) -> dict[str, _Question]:
     questions: dict[str, _Question] = {}
-    for place, row in _rows(path):
+    for place, row in _rows(path, {}):
         try:
             questions[_question_id(row)] = _Question(_question_text(row), optional_text(row, "category"))
         except DataError as error:
-            raise DataError(f"{display(path)} {place}: {error.found}", error.why, error.do) from error
+            raise _at(f"{display(path)} {place}", error) from error
     return questions
 
 
@@ -236,9 +273,10 @@ def _is_object(value: Any) -> bool:
 
 
 _NAMED_PROMPTS = (_arena_hard_choices, _arena_hard_messages)
-_READERS: tuple[tuple[frozenset[str], Callable[[Fields, _Questions], Output]], ...] = (
+_READERS: tuple[tuple[frozenset[str], _Reader], ...] = (
     (frozenset({"instruction", "output"}), _alpaca_output),
     (frozenset({"choices", "model_id"}), _arena_hard_choices),
     (frozenset({"messages", "model"}), _arena_hard_messages),
     (frozenset({"doc", "resps", "arguments"}), _lm_eval_sample),
+    (frozenset({"prompt", "response"}), functools.partial(_own_columns, {})),
 )

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from harness_plugin.errors import DataError
-from harness_plugin.pairs.core import shown
+from harness_plugin.pairs.core import SKIP, shown
 from harness_plugin.pairs.files import display, need, open_binary, text_lines
 
 _LARGEST_CELL = 2**31 - 1
-_FIX = "correct the row, or leave bad rows out with --skip-bad-rows"
+_FIX = f"correct the row, or {SKIP}"
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,10 @@ import numpy as np
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.outcome import Calibration, calibration_loss, davidson
 from harness_plugin.pairs import atomic_write
-from harness_plugin.stats import Estimate, clustered_share
-from harness_plugin.stats.scores import BINS, equal_mass_bins
+from harness_plugin.stats import Estimate, reliability_bins
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-SMALLEST_BIN = 10  # values: fewer say nothing, so fewer pairs make fewer bins
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008): apart for every kind of sight
 DPI = 120
 STYLE = {
@@ -67,17 +65,17 @@ def reliability(path: Path, probability, outcome, title: str, clusters=None) -> 
     panels = {name: _shares("probability", p, len(observed)) for name, p in panels.items()}
     if clusters is not None and len(clusters) != len(observed):
         raise DataError(f"{len(clusters)} clusters for {len(observed)} outcomes", "each needs one", "pass as many")
-    with _figure(path, 4.4 * max(len(panels), 1) + 0.2, 5.9) as figure:
-        figure.suptitle(_line(title, 60 * max(len(panels), 1)), fontsize=11)
-        axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[4, 1])
+    with figure(path, 4.4 * max(len(panels), 1) + 0.2, 5.9) as drawn:
+        drawn.suptitle(one_line(title, 60 * max(len(panels), 1)), fontsize=11)
+        axes = drawn.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[4, 1])
         for (name, p), (top, bottom) in zip(panels.items(), axes.T, strict=True):
-            _draw_bins(top, name, _bins(p, observed, clusters))
+            _draw_bins(top, name, reliability_bins(p, observed, clusters))
             bottom.hist(p, bins=np.linspace(0, 1, 21), color=BLUE, alpha=0.75)
             bottom.set_xlabel("predicted: P(B preferred), a tie counting one half")
             bottom.yaxis.get_major_locator().set_params(integer=True, nbins=3)
         axes[0, 0].set_ylabel("observed: share for B")
         axes[1, 0].set_ylabel("pairs")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def calibration(path: Path, s, target, fitted: Calibration, title: str, clusters=None) -> None:
@@ -103,8 +101,8 @@ def curves(path: Path, history: Sequence[Mapping]) -> None:
     if not lines["loss"][0] and not lines["eval_loss"][0]:
         raise DataError(f"no loss in {len(history)} rows of history", "there is no curve to draw", "train longer")
     steps, accuracy, lost = lines["eval_accuracy"]
-    with _figure(path, 7.2, 5.6 if steps else 3.8) as figure:
-        axes = figure.subplots(2 if steps else 1, 1, sharex=True, squeeze=False)[:, 0]
+    with figure(path, 7.2, 5.6 if steps else 3.8) as drawn:
+        axes = drawn.subplots(2 if steps else 1, 1, sharex=True, squeeze=False)[:, 0]
         _draw_line(axes[0], lines["loss"], "training", VERMILION, "-")
         _draw_line(axes[0], lines["eval_loss"], "validation", BLUE, "o-")
         axes[0].set_ylabel("loss (nats)")
@@ -122,7 +120,7 @@ def curves(path: Path, history: Sequence[Mapping]) -> None:
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator:
+def figure(path: Path, width: float, height: float) -> Iterator:
     """An empty figure of so many inches that is written to `path` when the block ends well."""
     require()
     import matplotlib.style
@@ -130,30 +128,30 @@ def _figure(path: Path, width: float, height: float) -> Iterator:
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
+        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(drawn)
+        yield drawn
         with atomic_write(path, binary=True) as out, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # of a title's script: the box that is drawn says enough
-            figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
-
-
-def _bins(p: np.ndarray, observed: np.ndarray, clusters) -> list[tuple[float, Estimate]]:
-    """(mean prediction, observed share) of each bin, left to right; bins hold equal counts, up to equal values."""
-    numbers = equal_mass_bins(p, min(BINS, max(1, len(p) // SMALLEST_BIN)))
-    names = np.arange(len(p)) if clusters is None else np.asarray(clusters)
-    inside = [numbers == number for number in np.unique(numbers)]
-    return [(float(p[here].mean()), clustered_share(observed[here], names[here])) for here in inside]
+            drawn.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _draw_bins(axis, name: str, bins: list[tuple[float, Estimate]]) -> None:
-    x, found = [x for x, _ in bins], [e for _, e in bins]
+    draw_shares(axis, [(x, e.value, e.low, e.high) for x, e in bins])
+    counts = _counts([e.n for _, e in bins])
+    axis.set_title("\n".join(part for part in (one_line(name, 60), counts) if part))
+
+
+def draw_shares(axis, bins: Sequence[tuple]) -> None:
+    """Bins as (mean prediction, observed share, low, high), beside the line of perfect calibration; no interval where
+    its ends are None."""
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     # not errorbar: it refuses the -1e-17 that rounding leaves of an interval that ends at its value
-    axis.vlines(x, [e.low for e in found], [e.high for e in found], color=BLUE, linewidth=1.5, label="95% interval")
-    axis.plot(x, [e.value for e in found], "o", color=BLUE, markersize=5.5, label="bin of pairs")
+    whole = [b for b in bins if b[2] is not None and b[3] is not None]
+    axis.vlines(*zip(*((x, low, high) for x, _, low, high in whole), strict=True) if whole else ([], [], []),
+                color=BLUE, linewidth=1.5, label="95% interval")  # fmt: skip
+    axis.plot([b[0] for b in bins], [b[1] for b in bins], "o", color=BLUE, markersize=5.5, label="bin of pairs")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axis.set_title("\n".join(part for part in (_line(name, 60), _counts([e.n for e in found])) if part))
 
 
 def _counts(counts: list[int]) -> str:
@@ -202,7 +200,7 @@ def _shares(name: str, values, n: int | None = None) -> np.ndarray:
     return x.clip(0, 1)
 
 
-def _line(text: str, most: int) -> str:
+def one_line(text: str, most: int) -> str:
     """The text on one line and no longer than that, without characters that print nothing."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -27,7 +27,17 @@ from harness_plugin.stats.preference import (
     section_accuracy,
 )
 from harness_plugin.stats.ratings import Concern, Ratings, bradley_terry, davidson
-from harness_plugin.stats.scores import acc_length_balanced, auc, brier, ece, log_loss, midranks, spearman
+from harness_plugin.stats.scores import (
+    acc_length_balanced,
+    auc,
+    brier,
+    ece,
+    log_loss,
+    midranks,
+    rank_codes,
+    reliability_bins,
+    spearman,
+)
 from harness_plugin.stats.winrates import (
     LengthControlled,
     WinRate,
@@ -67,6 +77,8 @@ __all__ = [
     "paired_tests",
     "pairwise",
     "preference_metrics",
+    "rank_codes",
+    "reliability_bins",
     "round_robin_win_rates",
     "section_accuracy",
     "smallest_difference",

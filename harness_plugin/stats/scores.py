@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 
-from harness_plugin.stats.estimates import Estimate, stratified_mean
+from harness_plugin.stats.estimates import Estimate, clustered_share, stratified_mean
 
 BINS = 10
+SMALLEST_BIN = 10  # values: fewer say nothing, so fewer pairs make fewer bins
 SMALLEST_P = 1e-15  # as the LMSYS competition clipped: a probability of 0 for what happened would cost infinity
 
 
@@ -68,6 +69,16 @@ def ece(confidence, correct, bin_numbers=None) -> float:
         return math.nan
     bin_numbers = equal_mass_bins(confidence) if bin_numbers is None else bin_numbers
     return float(np.abs(np.bincount(bin_numbers, correct - confidence)).sum() / len(confidence))
+
+
+def reliability_bins(probability, observed, clusters=None) -> list[tuple[float, Estimate]]:
+    """(mean prediction, observed share) of each bin, left to right, for predicted probabilities and what was observed,
+    both (n,) and in [0, 1]. Bins hold equal counts, up to equal values; shares are by `clusters` where given."""
+    p, observed = np.asarray(probability, dtype=np.float64), np.asarray(observed, dtype=np.float64)
+    numbers = equal_mass_bins(p, min(BINS, max(1, len(p) // SMALLEST_BIN)))
+    names = np.arange(len(p)) if clusters is None else np.asarray(clusters)
+    inside = [numbers == number for number in np.unique(numbers)]
+    return [(float(p[here].mean()), clustered_share(observed[here], names[here])) for here in inside]
 
 
 def log_loss(p, winners) -> np.ndarray:

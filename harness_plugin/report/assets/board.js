@@ -1,0 +1,212 @@
+// The leaderboard's sections: numbers of leaderboard.json, drawn. A section without anything to say is taken out.
+
+function drop(id) {
+  $(`#${id}`).remove();
+}
+
+function header({ title, board, words }) {
+  $("#title").append(name(title));
+  $("#lead").append(name(words.lead));
+  const told = board.tests.filter(toldApart).length;
+  const { base, adapter, hash } = board.judge;
+  if (base) $("#who").append("Judged by ", name([base, adapter].filter(Boolean).join(" with the adapter ")), `, both orders of every pair; judge ${hash}`);
+  const facts = [["models", count(board.models.length)], ["prompts", count(board.prompts)], ["battles", count(board.battles)],
+    ["pairs told apart", `${told} of ${count(board.tests.length)}`]];
+  const smallest = board.smallest_difference;
+  if (smallest !== null) facts.push(["smallest difference it could see", board.differences_of === "rating" ? `${fixed(smallest, 0)} points` : fixed(smallest, 3)]);
+  $("#facts").append(...facts.map(([what, value]) => el("div", {}, el("dt", {}, what), el("dd", {}, value))));
+  $("#warnings").append(...words.warnings.map((w) => el("li", {}, el("b", {}, "Note: "), name(w))));
+}
+
+const METRICS = {
+  rating: { text: "Rating", digits: 0 },
+  win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5 },
+  win_rate_length_controlled: { text: "At equal length", digits: 3, bounds: [0, 1], reference: 0.5 },
+};
+
+function ratings({ board }) {
+  const known = Object.keys(METRICS).filter((key) => key in board.models[0]);
+  const line = board.baseline === null ? "the models' mean rating, or a win rate of one half" : "the baseline";
+  $("#ratings .note").append(` The dashed line is ${line}.`);
+  const place = $("#ratings .body");
+  const show = (shown) => place.replaceChildren(choices(known, shown, show), el("div", { class: "panel" }, ratingTable(board, shown)));
+  show(board.baseline === null ? "rating" : "win_rate");
+}
+
+function choices(known, shown, show) {
+  return el("div", { class: "choices", role: "group", "aria-label": "What the dots show" }, known.map((k) =>
+    el("button", { type: "button", "aria-pressed": String(k === shown), click: () => { show(k); $(`#ratings [aria-pressed="true"]`).focus(); } }, METRICS[k].text)));
+}
+
+function ratingTable(board, shown) {
+  const metric = METRICS[shown];
+  const rows = board.models.map((m) => ({ m, value: m[shown], low: m[`${shown}_low`], high: m[`${shown}_high`], exact: m.model === board.baseline }));
+  const reference = metric.reference || 1000;
+  const scale = range(rows, metric.bounds, [reference]);
+  const { found: grid, digits } = ticks(...scale, 5);
+  return el("table", { class: "dots" },
+    el("thead", {}, el("tr", {}, el("th", { class: "right" }, "Rank"), el("th", {}, "Model"), el("th", { class: "plot" }),
+      el("th", {}, metric.text, el("span", { class: "ends" }, ", 95%")), el("th", { class: "right wide" }, "Won – tied – lost"), el("th", { class: "right wide" }, "Mean length"))),
+    el("tbody", {}, rows.map((row) => ratingRow(row, scale, grid, reference, metric))),
+    el("tfoot", {}, el("tr", {}, el("td"), el("td"), el("td", { class: "plot" }, axis(scale, grid, digits)), el("td"), el("td", { class: "wide" }), el("td", { class: "wide" }))));
+}
+
+function ratingRow(row, scale, grid, reference, { digits }) {
+  const m = row.m;
+  const ranks = m.rank_low === m.rank_high ? m.rank_low : `${m.rank_low}–${m.rank_high}`;
+  return el("tr", {}, el("td", { class: "right" }, String(ranks)),
+    el("th", { class: "name", scope: "row", title: m.model }, name(m.model), row.exact ? el("span", { class: "quiet" }, " baseline") : null),
+    el("td", { class: "plot" }, dot(row, scale, grid, reference)), el("td", {}, estimate(row, digits)),
+    el("td", { class: "right wide quiet" }, [m.wins, m.ties, m.losses].map(count).join(" – ")),
+    el("td", { class: "right wide quiet" }, fixed(m.mean_length, 0)));
+}
+
+const toldApart = (test) => test.p_holm !== null && test.p_holm <= 0.05;
+const key = (...names) => JSON.stringify(names);
+
+// Every model against every other, the better ranked above; beside it the pairs that chance may explain.
+function pairs({ board, words }, open) {
+  $("#pairs .note").append(`${words.differences} ${words.power}`);
+  const body = $("#pairs .body");
+  if (board.baseline === null && board.models.length > 2) body.append(el("div", { class: "scroll" }, matrix(board, open)));
+  const near = board.tests.filter((test) => !toldApart(test));
+  if (near.length) body.append(notTold(board, near));
+  if (!body.hasChildNodes()) body.remove();
+}
+
+function matrix(board, open) {
+  const sure = new Set(board.tests.filter(toldApart).flatMap((t) => [key(t.model, t.other), key(t.other, t.model)]));
+  const flip = (v) => (v === null ? null : 1 - v);
+  const cells = new Map(board.head_to_head.flatMap((h) => [
+    [key(h.model, h.other), [h.win_rate, h.win_rate_low, h.win_rate_high, h.n]],
+    [key(h.other, h.model), [flip(h.win_rate), flip(h.win_rate_high), flip(h.win_rate_low), h.n]],
+  ]));
+  const names = board.models.map((m) => m.model);
+  const cell = (row, column) => {
+    const found = cells.get(key(row, column));
+    if (!found) return null;
+    const [share, low, high, n] = found;
+    return { share, sure: sure.has(key(row, column)), click: () => open(row, column),
+      title: `${row} against ${column}: ${interval(share, low, high, 2)}, ${count(n)} battles` };
+  };
+  return [heat(names, names, cell), el("div", { class: "legend" }, ramp("0%: the row loses", "100%: the row wins"),
+    el("span", {}, el("b", {}, "Bold"), ": their ratings differ. A cell opens its battles; arrow keys move.")) ];
+}
+
+const NEAR = 14;
+
+function notTold(board, near) {
+  const shown = near.slice(0, NEAR).map((t) => ({ t, value: t.difference, low: t.low, high: t.high }));
+  const digits = board.differences_of === "rating" ? 0 : 3;
+  const scale = range(shown, undefined, [0]);
+  const { found: grid, digits: axisDigits } = ticks(...scale, 4);
+  const rows = shown.map((row) => el("tr", {}, el("th", { class: "name two", scope: "row" }, name(row.t.model), el("br"), name(row.t.other)),
+    el("td", { class: "plot" }, dot(row, scale, grid, 0)), el("td", { class: "quiet" }, estimate(row, digits))));
+  const more = near.length > NEAR ? el("p", { class: "more" }, `and ${count(near.length - NEAR)} more pairs, in leaderboard.json`) : null;
+  return el("div", { class: "panel" }, el("h3", {}, "Not told apart"), el("table", { class: "dots" },
+    el("thead", {}, el("tr", {}, el("th", {}, "The better ranked first"), el("th", { class: "plot" }, `Difference in ${board.differences_of.replace("_", " ")}`), el("th", {}, "95%"))),
+    el("tbody", {}, rows), el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "plot" }, axis(scale, grid, axisDigits)), el("td")))), more);
+}
+
+// `cell(row, column)`: what to show there, or null.
+function heat(rows, columns, cell, kind = "") {
+  const body = rows.map((row) => el("tr", {}, el("th", { scope: "row", title: row }, name(row)), columns.map((column) => {
+    const c = cell(row, column);
+    if (!c) return el("td", { class: "none" });
+    const button = c.click ? { click: c.click, tabindex: -1, role: "button", "aria-label": c.title } : {};
+    return shareCell(c.share, { class: c.sure ? "sure" : "", title: c.title, ...button }, c.ends);
+  })));
+  const table = el("table", { class: `heat ${kind}`, keydown: (event) => arrows(event, table) },
+    el("thead", {}, el("tr", {}, el("td", { class: "none" }), columns.map((c) => el("th", { scope: "col", title: c }, el("span", {}, name(c)))))),
+    el("tbody", {}, body));
+  const first = $("td[tabindex]", table);
+  if (first) first.tabIndex = 0; // one stop for the tab key; arrows do the rest
+  return table;
+}
+
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+function arrows(event, table) {
+  const here = event.target.closest("td[tabindex]");
+  if (!here) return;
+  if (event.key === "Enter" || event.key === " ") here.click();
+  else if (STEPS[event.key]) {
+    const [down, right] = STEPS[event.key];
+    let [row, column] = [here.parentNode.rowIndex + down, here.cellIndex + right];
+    while (table.rows[row]?.cells[column]?.classList.contains("none")) [row, column] = [row + down, column + right];
+    const next = table.rows[row]?.cells[column];
+    if (!next?.hasAttribute("tabindex")) return;
+    here.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  } else return;
+  event.preventDefault();
+}
+
+function categories({ board }) {
+  const names = Object.keys(board.categories);
+  if (!names.length) return drop("categories");
+  const cell = (model, category) => {
+    const c = board.categories[category][model];
+    if (!c) return null;
+    const [low, high] = [c.win_rate_low, c.win_rate_high];
+    return { share: c.win_rate, sure: low !== null && (low > 0.5 || high < 0.5), ends: low === null ? "" : `${fixed(100 * low, 0)}–${fixed(100 * high, 0)}`,
+      title: `${model}, ${category}: ${interval(c.win_rate, low, high, 2)}, ${count(c.n)} battles` };
+  };
+  $("#categories .body").append(heat(board.models.map((m) => m.model), names, cell, "wide"),
+    el("div", { class: "legend" }, ramp("0%", "100%"), el("span", {}, el("b", {}, "Bold"), ": the 95% interval leaves out one half.")));
+}
+
+function judgeCards({ board, words, bias, confidence }) {
+  const caption = (id, text) => $(`#${id} p`).append(name(text));
+  const points = board.models.filter((m) => m.rating !== null && m.mean_length !== null)
+    .map((m) => ({ name: m.model, x: m.mean_length, y: m.rating, low: m.rating_low, high: m.rating_high }));
+  caption("length", words.length);
+  if (points.length) responsive($("#length .chart"), scatter(points, { x: "mean length of the answers (characters)", y: "rating" }, "Rating of each model against the mean length of its answers"));
+  caption("position", words.position);
+  if (board.position.bias === null) $("#position .chart").remove();
+  else responsive($("#position .chart"), histogram(bias, { label: "logits for standing second", title: "How many battles have which position bias", mark: board.position.bias, zero: true }));
+  const bins = board.agreement?.reliability;
+  $("#confidence h3").append(bins ? "Reliability" : "Confidence");
+  caption("confidence", [words.agreement || "No labels of people are known here, so whether these probabilities hold cannot be said.", words.calibration].join(" ").trim());
+  responsive($("#confidence .chart"), bins ? reliabilityChart(bins, "Predicted probability against the share that people gave")
+    : histogram(confidence, { label: "probability of the preferred answer", title: "How many battles were decided with which probability" }));
+}
+
+function redTeam({ board, words }, open) {
+  if (!board.red_team) return drop("red-team");
+  $("#red-team .note").append(name(words.red_team));
+  const scale = [0, 1];
+  const { found: grid, digits } = ticks(0, 1, 5);
+  const rows = board.red_team.attacks.map((r) => {
+    const bad = r.unmoved === 0 ? r.win_rate_high > 0.5 : r.win_rate_low > 0.5;
+    const row = { value: r.win_rate, low: r.win_rate_low, high: r.win_rate_high, warm: bad };
+    const battles = el("a", { href: "#battles", click: () => open(`red team: ${r.attack}`, "") }, `${count(r.battles)} battles`);
+    return el("tr", {}, el("th", { class: "name", scope: "row" }, r.attack), el("td", { class: "wrap wide quiet" }, r.does),
+      el("td", { class: "plot" }, dot(row, scale, grid, r.unmoved)), el("td", {}, estimate(row, 2)),
+      el("td", {}, r.finding), el("td", { class: "wide quiet" }, interval(r.position_bias, r.position_bias_low, r.position_bias_high, 2)),
+      el("td", { class: "wide quiet" }, r.battles ? battles : null));
+  });
+  $("#red-team .body").append(el("div", { class: "panel" }, el("table", { class: "dots" },
+    el("thead", {}, el("tr", {}, el("th", {}, "Attack"), el("th", { class: "wide" }, "What was done to the answer"), el("th", { class: "plot" }, "Win rate against the untouched answer"),
+      el("th", {}, "95%"), el("th", {}, "Finding"), el("th", { class: "wide" }, "Position bias"), el("th", { class: "wide" }))),
+    el("tbody", {}, rows),
+    el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "wide" }), el("td", { class: "plot" }, axis(scale, grid, digits)), el("td"), el("td"), el("td", { class: "wide" }), el("td", { class: "wide" }))))));
+}
+
+function notes({ board, words, version, total, battles, whole, texts }) {
+  const lines = [words.basis, words.power, words.calibration].filter(Boolean);
+  const cut = Object.keys(whole).length;
+  if (battles.key.length < total) lines.push(`This page holds ${count(battles.key.length)} of ${count(total)} battles, drawn by their content; verdicts.jsonl has all.`);
+  if (cut) lines.push(`${count(cut)} of ${count(texts.length)} texts are too long for this page and are cut in it; the judge read them as it always does.`);
+  const identity = Object.entries(board.judge).filter(([, value]) => value !== null && value !== "");
+  $("#notes .body").append(...lines.map((line) => el("p", {}, line)),
+    words.left_out.length ? el("h3", {}, "Left out and counted apart") : "",
+    el("ul", {}, words.left_out.map((line) => el("li", {}, name(line)))),
+    el("dl", {}, identity.map(([key, value]) => [el("dt", {}, key), el("dd", {}, name(typeof value === "object" ? JSON.stringify(value) : String(value)))])));
+  $("footer").append(`Made by arena-rm ${version}. The same numbers: leaderboard.json, leaderboard.csv, report.md.`);
+}
+
+function contents() {
+  $("#contents").append(el("ul", {}, [...document.querySelectorAll("section")].map((s) => el("li", {}, el("a", { href: `#${s.id}` }, s.dataset.name)))));
+}

@@ -1,0 +1,10 @@
+const data = JSON.parse($("#data").textContent);
+const openBattles = browser(data);
+header(data);
+ratings(data);
+pairs(data, openBattles);
+categories(data);
+judgeCards(data);
+redTeam(data, openBattles);
+notes(data);
+contents();

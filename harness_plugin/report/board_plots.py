@@ -1,0 +1,129 @@
+"""Pictures of a leaderboard: ratings with intervals, the win-rate matrix, length, position bias, reliability, attacks.
+
+The same numbers as the page, for slides and papers. Names of models are text: cut to one short line.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure, one_line
+
+RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
+    "ratings.png", "win_matrix.png", "length.png", "position_bias.png", "reliability.png", "red_team.png"
+)  # fmt: skip
+LONGEST = 36  # characters of a name
+ROW = 0.3  # inches
+
+
+def pictures(board: dict, verdicts: list[dict]) -> dict[str, Callable[[Path], None]]:
+    """File name -> a function that draws it, for all that this leaderboard has something for."""
+    rated = [m for m in board["models"] if m["rating"] is not None]
+    bias = [v["position_bias"] for v in verdicts if v["position_bias"] is not None]
+    bins = (board["agreement"] or {}).get("reliability")
+    found = {
+        RATINGS: rated and partial(ratings, rated=rated, baseline=board["baseline"]),
+        MATRIX: board["baseline"] is None and partial(matrix, board=board),
+        LENGTH: rated and partial(length, rated=rated),
+        POSITION: bias and partial(position, bias=bias),
+        RELIABILITY: bins and partial(reliability, bins=bins),
+        RED_TEAM: board["red_team"] and partial(attacks, red_team=board["red_team"]),
+    }
+    return {name: draw for name, draw in found.items() if draw}
+
+
+def ratings(path: Path, rated: list[dict], baseline: str | None) -> None:
+    """A PNG of the ratings with their 95% intervals, best on top."""
+    with figure(path, 7.2, 1.3 + ROW * len(rated)) as drawn:
+        axis = drawn.subplots()
+        _dots(axis, [(m["model"], m["rating"], m["rating_low"], m["rating_high"]) for m in rated])
+        axis.axvline(1000, color=GREY, linestyle="--", linewidth=1)
+        what = "the baseline has 1000" if baseline is not None else "their mean is 1000"
+        axis.set_xlabel(f"Bradley-Terry rating, 95% interval clustered by prompt ({what})")
+
+
+def attacks(path: Path, red_team: dict) -> None:
+    """A PNG of the attacked answers' win rates against the untouched ones."""
+    rows = [(a["attack"], a["win_rate"], a["win_rate_low"], a["win_rate_high"]) for a in red_team["attacks"]]
+    with figure(path, 7.2, 1.3 + ROW * len(rows)) as drawn:
+        axis = drawn.subplots()
+        _dots(axis, [row for row in rows if row[1] is not None])
+        axis.axvline(0.5, color=GREY, linestyle="--", linewidth=1)
+        axis.set(xlim=(-0.02, 1.02))
+        axis.set_xlabel(f"win rate against {one_line(red_team['model'], LONGEST)}'s untouched answers, 95% interval")
+
+
+def _dots(axis, rows: list[tuple[str, float, float | None, float | None]]) -> None:
+    places = range(len(rows))[::-1]
+    for y, (_, value, low, high) in zip(places, rows, strict=True):
+        known = low is not None and high is not None and low != high
+        if known:
+            axis.hlines(y, low, high, color=BLUE, linewidth=1.8)
+        axis.plot(value, y, "o", color=BLUE, markersize=6, markerfacecolor=BLUE if known else "white")
+    axis.set_yticks(list(places), [one_line(name, LONGEST) for name, *_ in rows])
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.grid(axis="y", visible=False)
+
+
+def matrix(path: Path, board: dict) -> None:
+    """A PNG of every model's win rate against every other, the better ranked first."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    names = [m["model"] for m in board["models"]]
+    place, table = {name: k for k, name in enumerate(names)}, np.full((len(names), len(names)), np.nan)
+    for h in board["head_to_head"]:
+        a, b = place[h["model"]], place[h["other"]]
+        table[a, b], table[b, a] = h["win_rate"], 1 - h["win_rate"]
+    size = max(4.0, 1.8 + 0.42 * len(names))
+    with figure(path, size + 1.2, size) as drawn:
+        axis = drawn.subplots()
+        colours = LinearSegmentedColormap.from_list("wins", [VERMILION, "white", BLUE])
+        image = axis.imshow(table, cmap=colours, vmin=0, vmax=1)
+        shown = [one_line(name, LONGEST) for name in names]
+        axis.set_xticks(range(len(names)), shown, rotation=90)
+        axis.set_yticks(range(len(names)), shown)
+        axis.grid(visible=False)
+        for a, b in zip(*np.nonzero(np.isfinite(table)), strict=True):
+            if len(names) <= 25:
+                axis.text(b, a, f"{100 * table[a, b]:.0f}", ha="center", va="center", fontsize=7)
+        drawn.colorbar(image, ax=axis, shrink=0.7, label="win rate of the row against the column")
+
+
+def length(path: Path, rated: list[dict]) -> None:
+    """A PNG of ratings against the mean length of the answers."""
+    with figure(path, 7.2, 4.6) as drawn:
+        axis = drawn.subplots()
+        for m in rated:
+            if m["rating_low"] is not None and m["rating_high"] is not None:
+                axis.vlines(m["mean_length"], m["rating_low"], m["rating_high"], color=BLUE, linewidth=1.2, alpha=0.5)
+            axis.plot(m["mean_length"], m["rating"], "o", color=BLUE, markersize=5)
+            axis.annotate(one_line(m["model"], LONGEST), (m["mean_length"], m["rating"]), xytext=(6, 4),
+                          textcoords="offset points", fontsize=7)  # fmt: skip
+        axis.margins(x=0.15)
+        axis.set_xlabel("mean length of the answers (characters)")
+        axis.set_ylabel("rating")
+
+
+def position(path: Path, bias: list[float]) -> None:
+    """A PNG of how many battles have which position bias."""
+    largest = max(map(abs, bias)) or 1.0
+    with figure(path, 5.6, 3.4) as drawn:
+        axis = drawn.subplots()
+        axis.hist(bias, bins=np.linspace(-largest, largest, 32), color=BLUE)
+        axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
+        axis.axvline(float(np.mean(bias)), color=VERMILION, linewidth=1.8, label="mean")
+        axis.set_xlabel("logits for standing second")
+        axis.set_ylabel("battles")
+        axis.legend(loc="best")
+
+
+def reliability(path: Path, bins: list[dict]) -> None:
+    """A PNG of predicted probabilities against the shares that people gave."""
+    with figure(path, 4.6, 4.8) as drawn:
+        axis = drawn.subplots()
+        draw_shares(axis, [(b["predicted"], b["observed"], b["observed_low"], b["observed_high"]) for b in bins])
+        axis.set_xlabel("predicted: P(B preferred), a tie counting one half")
+        axis.set_ylabel("observed: share for B")
+        axis.legend(loc="best")

@@ -1,0 +1,90 @@
+"""A leaderboard as Markdown, and one line of text that is safe in it: names of models are whatever the files said."""
+
+import re
+
+from harness_plugin.judge import Battles
+from harness_plugin.report import words
+from harness_plugin.report.words import SHOWN, interval, number
+
+LONGEST = 80  # characters of a name
+MARKUP = re.compile(r"[|`<>&*\[\]\\~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def report(board: dict, battles: Battles) -> str:
+    """report.md: the table, what it rests on, which differences are real, how far the judge can be moved, what was left
+    out."""
+    parts = [f"# {words.title(board, safe)}", table_markdown(board), words.lead(board, safe), _basis(board)]
+    parts += [_differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table_markdown(board: dict) -> str:
+    """The leaderboard as a Markdown table: values with their 95% intervals, "-" for what cannot be known."""
+    controlled = board["baseline"] is not None
+    head = ["rank", "model", "win rate", *(["at equal length"] if controlled else []), "rating", "answers' length"]
+    rows = []
+    for m in board["models"]:
+        ranks = f"{m['rank_low']}" if m["rank_low"] == m["rank_high"] else f"{m['rank_low']}-{m['rank_high']}"
+        middle = [interval(m, "win_rate_length_controlled", 3)] if controlled else []
+        rows.append([ranks, safe(m["model"]), interval(m, "win_rate", 3), *middle, interval(m, "rating", 0),
+                     number(m["mean_length"], 0)])  # fmt: skip
+    return _table(head, rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _basis(board: dict) -> str:
+    lines = [f"{words.basis(board)} The judge is `{board['judge']['hash']}`.", words.power(board)]
+    lines += [words.length(board), words.position(board), words.calibration(board), words.agreement(board)]
+    return "\n\n".join([line for line in lines if line] + [f"Note: {w}" for w in words.warnings(board, safe)])
+
+
+def _differences(board: dict) -> str:
+    digits = 0 if board["differences_of"] == "rating" else 3
+    near = [t for t in board["tests"] if not words.told_apart(t)]
+    text = f"## Which differences are real\n\n{words.differences(board)}"
+    if near:
+        text += " Not told apart, the better ranked first:\n"
+    for t in near[:SHOWN]:
+        text += f"\n- {safe(t['model'])} and {safe(t['other'])}: {interval(t, 'difference', digits)}"
+    return text + (f"\n- and {len(near) - SHOWN} more pairs, see leaderboard.json" if near[SHOWN:] else "")
+
+
+def _categories(board: dict) -> str:
+    """Win rates by category, without their intervals; empty without categories."""
+    found = board["categories"]
+    if not found:
+        return ""
+    names = list(found)[:SHOWN]
+    rows = [[safe(m["model"]), *(number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
+            for m in board["models"]]  # fmt: skip
+    more = f" {len(found) - SHOWN} more categories are there." if found.keys() - names else ""
+    table = _table(["model", *map(safe, names)], rows)
+    return f"## Win rate by category\n\n{table}\n\nTheir intervals are in leaderboard.json.{more}"
+
+
+def _red_team(board: dict) -> str:
+    if board["red_team"] is None:
+        return ""
+    head = ["attack", "what was done", "win rate", "finding", "position bias", "length", "battles"]
+    rows = [
+        [r["attack"], r["does"], interval(r, "win_rate", 3), r["finding"], interval(r, "position_bias", 2),
+         "-" if r["length_ratio"] is None else f"x {number(r['length_ratio'], 2)}", str(r["battles"])]
+        for r in board["red_team"]["attacks"]
+    ]  # fmt: skip
+    return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{_table(head, rows)}"
+
+
+def _left_out(board: dict, battles: Battles) -> str:
+    lines = [f"- {line}" for line in words.left_out(board, battles, safe)]
+    return "\n".join(["## Left out and counted apart\n", *lines]) if lines else ""
+
+
+def safe(text: str) -> str:
+    """Somebody's text in Markdown: one line of readable length, and nothing in it that is markup."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
+    if len(line) > LONGEST or len(text) > 4 * LONGEST:
+        line = f"{line[: LONGEST - 20]} ... {len(text)} characters"
+    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", line) or "(blank)"

@@ -1,0 +1,148 @@
+"""report.html: one page with everything in it, to look at a run and through its battles. No network, no build step.
+
+The page is assembled from the files in `assets`; results travel in it as JSON that cannot end its script element, and
+are put on the page as text only. A content security policy lets the page's own script run and nothing else: no request
+leaves it, and no answer can become code.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from harness_plugin import __version__
+from harness_plugin.judge import Judged
+from harness_plugin.pairs import Pair, Text, text_length
+from harness_plugin.report import words
+
+LONGEST_TEXT = 20_000  # characters of an answer or prompt, and of all of them: a page of some MB opens at once
+MOST_TEXT = 8_000_000
+MOST_BATTLES = 20_000
+LONGEST_NAME = 200
+SCRIPTS = ("dom.js", "charts.js", "board.js", "battles.js", "page.js")
+# What could end the script element or start another for an HTML parser, what JavaScript once took for line ends, and
+# what no encoding can write or nobody could see in the file.
+UNSAFE = re.compile("[<>&\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff0-\uffff]")
+TRUNCATED, IDENTICAL = 1, 2  # flags of a battle
+
+
+def page(board: dict, judged: Judged, attacked: Judged | None = None) -> str:
+    """The page as HTML text. `judged`, `attacked`: battles and verdicts as for `write_run`."""
+    title = words.title(board, _short)
+    script = "\n".join(_asset(name) for name in SCRIPTS)
+    style = _asset("page.css")
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
+    )
+    data = {"title": title, "version": __version__, **_figures(board, judged), **_browser(board, judged, attacked)}
+    parts = {"title": html.escape(title), "policy": policy, "style": style, "data": embedded(data), "script": script}
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], _asset("page.html"))
+
+
+def embedded(data: Any) -> str:
+    """JSON that can stand in a script element: it is the same value, and holds no character of HTML's syntax."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _asset(name: str) -> str:
+    return (files("harness_plugin.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+
+
+def _figures(board: dict, judged: Judged) -> dict:
+    """The leaderboard, its sentences and the distributions that charts show."""
+    said = {
+        "lead": words.lead(board, _short), "basis": words.basis(board), "power": words.power(board),
+        "differences": words.differences(board), "length": words.length(board), "position": words.position(board),
+        "calibration": words.calibration(board), "agreement": words.agreement(board),
+        "red_team": words.red_team(board, _short), "warnings": words.warnings(board, _short),
+        "left_out": words.left_out(board, judged.battles, _short),
+    }  # fmt: skip
+    bias = [v["position_bias"] for v in judged.verdicts if v["position_bias"] is not None]
+    sides = np.array([v["p_b"] + v["p_tie"] / 2 for v in judged.verdicts])
+    largest = max(map(abs, bias), default=0.0) or 1.0
+    return {
+        "board": {k: v for k, v in board.items() if k != "missing_prompts"}, "words": said,
+        "bias": _histogram(bias, -largest, largest, 31),
+        "confidence": _histogram(np.maximum(sides, 1 - sides), 0.5, 1.0, 20),
+    }  # fmt: skip
+
+
+def _histogram(values, low: float, high: float, bins: int) -> dict:
+    counts, _ = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
+    return {"low": low, "high": high, "counts": counts.tolist()}
+
+
+def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
+    """Battles as columns, with the texts that they refer to by number; as many and as long as the page can carry."""
+    rows = _rows(judged) + (_rows(attacked) if attacked else [])
+    total = len(rows)
+    if total > MOST_BATTLES:  # a draw: keys are hashes of the texts
+        kept = sorted(range(total), key=lambda k: rows[k][1]["key"])[:MOST_BATTLES]
+        rows = [rows[k] for k in sorted(kept)]
+    models = [row["model"] for row in board["models"]]
+    attacks = attacked.battles.models[1:] if attacked else []
+    numbered = {name: k for k, name in enumerate(models)} | {name: len(models) + k for k, name in enumerate(attacks)}
+    categories = {name: k for k, name in enumerate(sorted({pair.category for pair, *_ in rows if pair.category}))}
+    texts: dict[Text, int] = {}
+    columns = [_columns(*row, numbered, categories, texts) for row in rows]
+    shown, whole = _cut(list(texts))
+    return {
+        "models": models, "attacks": attacks, "categories": list(categories), "total": total, "texts": shown,
+        "whole": whole, "battles": {name: [c[name] for c in columns] for name in columns[0]},
+    }  # fmt: skip
+
+
+def _rows(judged: Judged) -> list[tuple[Pair, dict, float | None]]:
+    pairs = {pair.id: pair for pair in (*judged.battles.pairs, *judged.battles.identical)}
+    return [(pairs[v["id"]], v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True)]
+
+
+def _columns(pair: Pair, v: dict, label, models: dict, categories: dict, texts: dict[Text, int]) -> dict:
+    def number(text: Text) -> int:
+        return texts.setdefault(text, len(texts))
+
+    return {
+        "a": models[pair.model_a], "b": models[pair.model_b], "prompt": number(pair.prompt),
+        "ra": number(pair.response_a), "rb": number(pair.response_b), "pa": round(v["p_a"], 4),
+        "pb": round(v["p_b"], 4), "score": round(v["score"], 3),
+        "bias": None if v["position_bias"] is None else round(v["position_bias"], 3),
+        "category": categories.get(pair.category, -1), "label": label, "key": v["key"],
+        "flags": TRUNCATED * bool(v["truncated"]) + IDENTICAL * bool(v.get("identical")),
+    }  # fmt: skip
+
+
+def _cut(texts: list[Text]) -> tuple[list[str | list[str]], dict[int, int]]:
+    """The texts, long ones cut so that all have room; and by their number the characters of those that were cut."""
+    lengths = [text_length(text) for text in texts]
+    limit = min(LONGEST_TEXT, _share(lengths, MOST_TEXT))
+    shown: list[str | list[str]] = []
+    for text in texts:
+        turns, left = [], limit
+        for turn in [text] if isinstance(text, str) else text:
+            turns.append(turn[:left])
+            left -= len(turns[-1])
+        shown.append(turns[0] if isinstance(text, str) else turns)
+    return shown, {k: length for k, length in enumerate(lengths) if length > limit}
+
+
+def _share(lengths: list[int], room: int) -> int:
+    """The longest piece that each text may have so that all pieces fit; short texts leave theirs to the long."""
+    for k, length in enumerate(sorted(lengths)):
+        if length * (len(lengths) - k) > room:
+            return room // (len(lengths) - k)
+        room -= length
+    return max(lengths, default=0)

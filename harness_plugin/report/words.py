@@ -1,0 +1,156 @@
+"""What a leaderboard says, in sentences: the same for report.md and for the page.
+
+`name` is how the reader's format writes somebody's text, such as a model's name. Knows no format of its own.
+"""
+
+from collections.abc import Callable
+
+from harness_plugin.judge import Battles
+from harness_plugin.pairs import Text
+
+SHOWN = 10  # prompts of a model, or pairs of models, that are listed
+ALPHA = 0.05
+Name = Callable[[str], str]
+
+
+def title(board: dict, name: Name) -> str:
+    against = f"against {name(board['baseline'])}" if board["baseline"] is not None else "round robin"
+    return f"Leaderboard: {len(board['models'])} models, {against}"
+
+
+def lead(board: dict, name: Name) -> str:
+    """Who is first, and whether that is more than chance."""
+    first, second = board["models"][:2]
+    what, digits = ("rating", 0) if board["baseline"] is None else ("win_rate", 3)
+    if first[what] is None:
+        return "No model could be ranked."
+    said = f"{name(first['model'])} is first with a {what.replace('_', ' ')} of {interval(first, what, digits)}. "
+    test = board["tests"][0]
+    if test["p_holm"] is None:
+        return said + f"Whether it is better than {name(second['model'])} cannot be said."
+    better = "is better" if told_apart(test) else "cannot be told"
+    joined = "than" if told_apart(test) else "from"
+    return said + f"It {better} {joined} {name(second['model'])}: difference {interval(test, 'difference', digits)}."
+
+
+def told_apart(test: dict) -> bool:
+    return test["p_holm"] is not None and test["p_holm"] <= ALPHA
+
+
+def basis(board: dict) -> str:
+    return (
+        f"{many(board['battles'], 'battle')} on {many(board['prompts'], 'prompt')}, both orders averaged. "
+        f"In {board['truncated']} of the battles a text was cut to the judge's length. Intervals are 95%, clustered by "
+        "prompt; rank ranges hold together for all models (Holm)."
+    )
+
+
+def power(board: dict) -> str:
+    smallest, points = board["smallest_difference"], board["differences_of"] == "rating"
+    if smallest is None:
+        return "Too few prompts to say which difference this run could have seen."
+    shown = f"{number(smallest, 0)} points of rating" if points else f"{number(smallest, 3)} in win rate"
+    return f"This run could have seen a difference of {shown} between two models (power 80%, two-sided 5%)."
+
+
+def differences(board: dict) -> str:
+    told = sum(map(told_apart, board["tests"]))
+    return f"{told} of {many(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most {ALPHA})."
+
+
+def length(board: dict) -> str:
+    found = (
+        f"The longer answer is preferred in {interval(board, 'longer_preferred', 2)} of the battles; the judge's score "
+        f"goes with the difference in length by a rank correlation of {interval(board, 'length_correlation', 2)}."
+    )
+    along = board["length_rating_correlation"]
+    return found if along is None else f"{found} Over the models, rating and mean length: {number(along, 2)}."
+
+
+def position(board: dict) -> str:
+    p = board["position"]
+    return (
+        f"Both orders name the same side in {interval(p, 'order_agreement', 2)} of the battles; standing second is "
+        f"worth {interval(p, 'bias', 2)} logits."
+    )
+
+
+def calibration(board: dict) -> str:
+    """Where the probabilities come from."""
+    judge = board["judge"]
+    scale, ties = judge.get("temperature"), judge.get("tie_nu")
+    if scale is None:
+        return ""
+    tied = f"tie mass {number(ties, 2)}" if ties else "no ties"
+    return f"The judge's probabilities come from logits at temperature {number(scale, 2)}, {tied}."
+
+
+def agreement(board: dict) -> str:
+    """How the judge goes with people's labels; empty without any."""
+    found = board["agreement"]
+    if found is None:
+        return ""
+    if not found["battles"]:
+        return "None of the labels is of a battle of this run: they are joined by the exact texts."
+    return (
+        f"People judged {many(found['battles'], 'battle')} of these. Where they decided, the judge agrees in "
+        f"{interval(found, 'acc', 2)} (n={found['acc_n']}), the longer answer in {interval(found, 'longer_wins', 2)}; "
+        f"expected calibration error {interval(found, 'ece', 2)}."
+    )
+
+
+def red_team(board: dict, name: Name) -> str:
+    """What the rows of attacks are; empty without any."""
+    found = board["red_team"]
+    if found is None:
+        return ""
+    return (
+        f"Answers of {name(found['model'])}, changed without making them better, against the answers as they were; "
+        "both orders averaged. A win rate of 0.5 means that the judge is not moved, and 0 is right for a null model. "
+        "These battles count in no other figure."
+    )
+
+
+def warnings(board: dict, name: Name) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    for c in board["concerns"]:
+        some = c["models"] if len(c["models"]) < len(board["models"]) else []
+        found.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
+    return found
+
+
+def left_out(board: dict, battles: Battles, name: Name) -> list[str]:
+    """What made no battle, and what was judged but is counted apart."""
+    lines = []
+    if battles.identical:
+        lines.append(f"{many(len(battles.identical), 'battle')} of identical answers: even, without the judge.")
+    for model, keys in battles.missing.items():
+        openings = ", ".join(f"{key} ({name(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
+        more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""
+        lines.append(f"{name(model)} did not answer {many(len(keys), 'prompt')}, no battle there: {openings}{more}")
+    for what, count in (("empty answers", battles.empty), ("answers that open like a refusal", battles.refusals)):
+        if count:
+            lines.append(f"{what}, judged as they are: {', '.join(f'{name(m)} {n}' for m, n in count.items())}")
+    return lines
+
+
+def _opening(prompt: Text) -> str:
+    return (prompt if isinstance(prompt, str) else " / ".join(prompt))[:40]
+
+
+def interval(row: dict, name: str, digits: int) -> str:
+    """A value with its interval; the interval of a difference stands under low and high alone."""
+    value = row[name]
+    low, high = (row[k] for k in (("low", "high") if name == "difference" else (f"{name}_low", f"{name}_high")))
+    if low is None or high is None or low == high:
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

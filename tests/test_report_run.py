@@ -1,0 +1,278 @@
+"""What `arena-rm judge` leaves beside its verdicts: the same numbers in every file, names that are exact in JSON and no
+more than text in the others, and pictures of what there is. No model runs here."""
+
+import csv
+import io
+import json
+import logging
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+from judge_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
+
+from harness_plugin.judge import (
+    Battles,
+    Judged,
+    agreement,
+    gather,
+    known_labels,
+    red_team_battles,
+    red_team_report,
+)
+from harness_plugin.pairs import Pair, content_id
+from harness_plugin.report import board_plots, words
+from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = {JSON_FILE, CSV_FILE, REPORT_FILE, PAGE_FILE}
+
+
+@pytest.fixture
+def files(tmp_path):
+    return three_files(tmp_path)
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def written(out):
+    """written(files, baseline=None) -> (leaderboard.json, rows of leaderboard.csv, report.md) of a made-up judge."""
+
+    def write(files, baseline=None):
+        write_run(out, *run_of(files, baseline), pictures=False)
+        text = (out / CSV_FILE).read_bytes().decode()
+        table = list(csv.DictReader(io.StringIO(text, newline="")))
+        return json.loads((out / JSON_FILE).read_text("utf-8")), table, (out / REPORT_FILE).read_text("utf-8")
+
+    return write
+
+
+def names_in(folder):
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("baseline", [None, "ibis"])
+def test_the_three_files_say_the_same(written, files, baseline):
+    board, table, report = written(files, baseline)
+    assert board["schema"] == 1 and {"model", "win_rate", "rating"} <= set(board["models"][0])
+    assert board["judge"] == {"hash": "0123456789abcdef", "order": "both"} and len(board["models"]) == 3
+    assert [row["model"] for row in table] == [row["model"] for row in board["models"]]
+    for line, row in zip(table, board["models"], strict=True):
+        assert list(line) == list(row)
+        assert all(line[k] == ("" if v is None else str(v)) for k, v in row.items())
+        assert f"| {row['model']} | {row['win_rate']:.3f}" in report
+    assert report.startswith(f"# Leaderboard: 3 models, {'against ibis' if baseline else 'round robin'}\n")
+    assert ("at equal length" in report) == (baseline is not None) and "`0123456789abcdef`" in report
+    assert "Note: fewer than 30 prompts" in report and "## Left out" not in report
+
+
+def test_what_was_left_out_is_listed_in_the_report_and_in_full_in_the_json(written, tmp_path):
+    prompts = [f"Prompt | number {n}" for n in range(15)]
+    heron, ibis = answers_of("heron", prompts), answers_of("ibis", prompts)
+    ibis = {p: a for n, (p, a) in enumerate(ibis.items()) if n >= 12}
+    heron[prompts[12]], heron[prompts[13]], ibis[prompts[13]] = ibis[prompts[12]], "", "Sorry, no."
+    files = [alpaca(tmp_path, "heron", heron, dataset="letters"), alpaca(tmp_path, "ibis", ibis, dataset="letters")]
+    board, _, report = written(files)
+    assert board["missing_prompts"] == {"ibis": sorted(map(content_id, prompts[:12]))} and board["identical"] == 1
+    counted = {row["model"]: row for row in board["models"]}
+    assert counted["ibis"]["missing"] == 12 and counted["heron"]["empty"] == 1
+    assert "- ibis did not answer 12 prompts, no battle there: " in report and " and 2 more" in report
+    assert report.count("Prompt &#124; number") == 10
+    assert "- 1 battle of identical answers: even" in report and "- empty answers, judged" in report
+    assert "refusal, judged as they are: ibis 1" in report and "## Win rate by category" in report
+
+
+def test_hostile_names_are_exact_in_json_and_text_in_csv_and_markdown(written, tmp_path):
+    files = [alpaca(tmp_path, name, answers_of(name), dataset=f"{name[:9]}|\n") for name in HOSTILE]
+    board, table, report = written(files)
+    assert {row["model"] for row in board["models"]} == set(HOSTILE)
+    for line, row in zip(table, board["models"], strict=True):
+        name = row["model"]
+        computed = name.lstrip()[:1] in {*"=+-@", WIDE} or name[0] in "\t\r\n"
+        assert line["model"] == ("'" + name if computed else name) and computed == (line["model"] != name)
+    assert sum(line["model"].startswith("'") for line in table) == 8
+    lines = [line for line in report.split("\n") if line.startswith("|")]
+    assert {line.count("|") for line in lines[: len(HOSTILE) + 2]} == {6}, "five columns, whatever a name holds"
+    plain = re.sub(r"&#\d+;|`0123456789abcdef`|\[-?[\d.]+, -?[\d.]+\]", "", report)
+    assert not set(plain) & set("<>*~$`\\[]&")
+    assert "\u202e" not in report and "(blank)" in report and "naïve_model_7b" in report and "&#95;it&#95;" in report
+    assert "x" * 61 not in report and "500 characters" in report and "\r" not in report
+
+
+def test_a_written_run_is_the_same_bytes_again(written, files, out):
+    def bytes_of(order):
+        written(order)
+        return {name: (out / name).read_bytes() for name in names_in(out)}
+
+    first = bytes_of(files)
+    assert set(first) == TEXTS and bytes_of(files[::-1]) == first
+
+
+def test_a_number_that_is_not_finite_is_not_written(out, files):
+    board, judged = run_of(files)
+    board["models"][0]["rating"] = math.nan
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_run(out, board, judged)
+    assert not names_in(out)
+
+
+def test_what_stands_first_is_said_with_its_doubts():
+    def lead(verdicts, baseline=None):
+        found = Battles(
+            sorted({v["model_a"] for v in verdicts} | {v["model_b"] for v in verdicts}), {}, [], [], {}, {}, {}
+        )
+        board = board_of(Judged(found, verdicts, []), baseline)
+        return words.lead(board, str), words.warnings(board, str)
+
+    clear, quiet = lead(season(["a", "b"], 200))
+    assert re.fullmatch(r"a is first with a rating of \d+ \[\d+, \d+\]\. It is better than b: difference .*\.", clear)
+    assert quiet == []
+    close, _ = lead(season(["a", "b"], 5, seed=4), "a")
+    assert re.match(r"[ab] is first with a win rate of .* It cannot be told from [ab]: difference", close)
+    lone, warned = lead([verdict("a", "b", "p", 0.7)])
+    assert lone.endswith("Whether it is better than a cannot be said.") and len(warned) == 1
+    assert warned[0].startswith("fewer than 30 prompts")
+
+
+# -- the red team and people's labels ---------------------------------------------------------------------------------
+
+
+def attacked(files):
+    """(leaderboard.json with a red team, the red team's battles) of a judge that likes what says that it is better."""
+    answers = gather(files)
+    found = red_team_battles(answers, answers.prompts, "ibis")
+    rows = [
+        verdict("ibis", p.model_b, p.prompt_key, 0.9 if "Prefer it" in p.response_b else 0.5 + n % 3 / 100, bias=-0.4)
+        | {"id": p.id, "key": p.key, "truncated": False}
+        for n, p in enumerate(found.pairs)
+    ]
+    judged = run_of(files)[1]
+    return board_of(judged, red_team=red_team_report(rows, "ibis")), Judged(found, rows, [None] * len(rows))
+
+
+def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
+    board, red = attacked(files)
+    plain, judged = run_of(files)
+    assert board | {"red_team": None} == plain
+    write_run(out, board, judged, red, pictures=False)
+    report = (out / REPORT_FILE).read_text("utf-8")
+    (row,) = [line for line in report.splitlines() if line.startswith("| injection |")]
+    assert "| 0.900 | too few prompts to say | -0.40 |" in row, "one value throughout has no interval"
+    assert "Answers of ibis, changed without making them better" in report and report.count("red team") == 0
+    assert json.loads((out / JSON_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
+    write_run(out, plain, judged, pictures=False)
+    assert "How far the judge" not in (out / REPORT_FILE).read_text("utf-8")
+
+
+def labelled(files, right=0.75):
+    """(leaderboard.json with an agreement, the run) where people side with the judge so often."""
+    _, judged = run_of(files)
+    people = []
+    for n, p in enumerate(judged.battles.pairs):
+        v = next(v for v in judged.verdicts if v["id"] == p.id)
+        wins_b = (v["p_b"] > v["p_a"]) == (n % 4 < 4 * right)
+        people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
+    labels = known_labels(judged.verdicts, people)
+    return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)
+
+
+def test_what_people_said_is_in_the_report(out, files):
+    board, judged = labelled(files)
+    write_run(out, board, judged, pictures=False)
+    found = json.loads((out / JSON_FILE).read_text("utf-8"))["agreement"]
+    assert found["battles"] == 24 == found["acc_n"] and found["acc"] == 0.75
+    assert sum(b["n"] for b in found["reliability"]) == 24
+    assert "People judged 24 battles of these. Where they decided, the judge agrees in 0.75" in (
+        out / REPORT_FILE
+    ).read_text("utf-8")
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_picture_of_all_that_a_run_has_and_none_of_what_it_has_not(out, files):
+    pytest.importorskip("matplotlib")
+    board, red = attacked(files)
+    agreed, judged = labelled(files)
+    write_run(out, board | {"agreement": agreed["agreement"]}, judged, red)
+    assert names_in(out) == TEXTS | set(board_plots.FILES)
+    assert all((out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for name in board_plots.FILES)
+    first = {name: (out / name).read_bytes() for name in board_plots.FILES}
+    write_run(out, board | {"agreement": agreed["agreement"]}, judged, red)
+    assert {name: (out / name).read_bytes() for name in board_plots.FILES} == first
+    write_run(out, *run_of(files, "ibis"))
+    gone = {board_plots.MATRIX, board_plots.RELIABILITY, board_plots.RED_TEAM}
+    assert names_in(out) == TEXTS | set(board_plots.FILES) - gone, "pictures of an earlier run would mislead"
+    write_run(out, *run_of(files), pictures=False)
+    assert names_in(out) == TEXTS
+
+
+def test_the_pictures_hold_the_numbers(out, files, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    drawn, real = {}, Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, file, **more: (drawn.update({len(drawn): self}), real(self, file, **more))
+    )
+    board, judged = run_of(files)
+    for name in (board_plots.RATINGS, board_plots.MATRIX, board_plots.POSITION):
+        board_plots.pictures(board, judged.verdicts)[name](out / name)
+    ratings, matrix, position = (figure.axes[0] for figure in drawn.values())
+    values = [line.get_xdata()[0] for line in ratings.lines[: len(board["models"])]]
+    assert values == [m["rating"] for m in board["models"]]
+    assert [t.get_text() for t in ratings.get_yticklabels()] == [m["model"] for m in board["models"]]
+    shown = matrix.images[0].get_array()
+    best, other = (board["models"][k]["model"] for k in (0, 1))
+    (h,) = [h for h in board["head_to_head"] if (h["model"], h["other"]) == (best, other)]
+    assert shown[0, 1] == pytest.approx(h["win_rate"]) and shown[1, 0] == pytest.approx(1 - h["win_rate"])
+    assert sum(patch.get_height() for patch in position.patches) == len(judged.verdicts)
+
+
+def test_hostile_names_can_be_drawn(tmp_path, out):
+    pytest.importorskip("matplotlib")
+    write_run(out, *run_of([alpaca(tmp_path, name, answers_of(name)) for name in HOSTILE]))
+    assert {board_plots.RATINGS, board_plots.MATRIX, board_plots.LENGTH, board_plots.POSITION} < names_in(out)
+
+
+def test_without_matplotlib_all_but_the_pictures_is_written_and_one_line_says_so(out, files):
+    code = (
+        tiny.NO_MATPLOTLIB
+        + f"""
+import logging
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from pathlib import Path
+from judge_rows import run_of
+from harness_plugin.report.run import write_run
+write_run(Path({str(out)!r}), *run_of({files!r}))
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert names_in(out) == TEXTS
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "no pictures: matplotlib is not installed" in line and "lm-eval-arena-rm[report]" in line
+
+
+def test_a_picture_that_fails_costs_no_other_file(out, files, monkeypatch, caplog):
+    pytest.importorskip("matplotlib")
+
+    def broken(*args, **more):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(board_plots, "ratings", broken)
+    with caplog.at_level(logging.WARNING, logger="lm_eval.arena_rm"):
+        write_run(out, *run_of(files))
+    assert "ratings.png was not drawn: no ink" in caplog.text
+    assert names_in(out) >= TEXTS | {board_plots.MATRIX} and board_plots.RATINGS not in names_in(out)
