@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"harness_plugin": "harness_plugin", "tasks": "harness_plugin/tasks", "train": "harness_plugin/train"}
 START_FILES = {"arena_rm_lm_eval.pth", "arena_rm_lm_eval.start"}
 OURS = ("lm_eval_arena_rm", "harness_plugin", "arena_rm_lm_eval", "__editable__")
+TASKS = "arena_pairs,arena_judge"
 PIP = ["-m", "pip", "--disable-pip-version-check", "-q"]
 BUILD = ["--no-index", "--no-deps", "--no-build-isolation"]
 
@@ -207,12 +208,13 @@ print("arena_rm" in model_registry, "hf" in model_registry)
 def test_lm_eval_lists_the_task_with_its_file(installed):
     _, environment, _ = installed
     listed = environment.run("-m", "lm_eval", "ls", "tasks", COLUMNS="300")
-    assert re.search(r"^\|arena_pairs *\|.*arena_pairs/arena_pairs\.yaml", listed, re.MULTILINE)
+    for task in ("arena_pairs", "arena_judge"):
+        assert re.search(rf"^\|{task} *\|.*{task}/{task}\.yaml", listed, re.MULTILINE)
 
 
 def test_lm_eval_validates_the_task(installed):
     _, environment, _ = installed
-    assert "All tasks found and valid" in environment.run("-m", "lm_eval", "validate", "--tasks", "arena_pairs")
+    assert "All tasks found and valid" in environment.run("-m", "lm_eval", "validate", "--tasks", TASKS)
 
 
 @pytest.mark.parametrize("mode", ["wheel", "editable"])
@@ -229,5 +231,5 @@ def test_uninstalling_leaves_no_file_behind(mode, new_environment, tree, wheel):
 def test_python_m_harness_plugin_works_where_no_start_up_file_runs(new_environment, wheel, tmp_path):
     environment = new_environment()
     environment.run(*PIP, "install", "--no-index", "--no-deps", "--target", tmp_path / "target", wheel)
-    arguments = ["-m", "harness_plugin", "validate", "--tasks", "arena_pairs"]
+    arguments = ["-m", "harness_plugin", "validate", "--tasks", TASKS]
     assert "All tasks found and valid" in environment.run(*arguments, PYTHONPATH=str(tmp_path / "target"))

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "cache": "errors",
     "scoring": "errors pairs outcome prompt engine model cache",
     "judge": "errors pairs outcome stats scoring",
-    "taskdocs": "errors pairs outcome stats",
+    "taskdocs": "errors pairs outcome stats engine model cache scoring judge",
     "lm": "errors processes pairs outcome prompt engine model scoring taskdocs",
     "report": "errors pairs outcome stats judge",
     "train": "errors pairs outcome stats prompt engine model report",
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
-    "torch": "model engine processes lm train",
+    "torch": "model engine processes lm taskdocs train",
     "transformers": "model train",
     "peft": "model train",
     "safetensors": "model train",
@@ -191,6 +191,13 @@ def test_the_tasks_folder_holds_no_code_and_its_files_name_functions_of_taskdocs
     assert named and not [name for name in named if not name.startswith("harness_plugin.taskdocs.")]
 
 
+def test_of_the_tasks_functions_only_the_filter_knows_a_reward_model_and_only_when_it_judges():
+    weights = {"engine", "cache", "scoring", "judge"}
+    known = [(module, on_load) for module, name, on_load in EDGES if room_of(module) == "taskdocs"
+             and (name == "torch" or (name.startswith("harness_plugin.") and room_of(name) in weights))]  # fmt: skip
+    assert known and set(known) == {("harness_plugin.taskdocs.verdicts", False)}
+
+
 def needed(requirements: list[Requirement], known: set[str]) -> set[str]:
     """Names of the distributions that are needed, with what they need in turn, as far as they are installed here."""
     for requirement in requirements:
@@ -232,7 +239,7 @@ def extras_of(config: configparser.ConfigParser, extra: str) -> list[str]:
 
 
 LIGHT = ["harness_plugin.errors", "harness_plugin.pairs", "harness_plugin.prompt", "harness_plugin.cli"]
-NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats"]
+NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats", "harness_plugin.taskdocs"]
 
 
 def loaded_by(code: str) -> set[str]:

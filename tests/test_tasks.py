@@ -179,11 +179,11 @@ def evaluate(opinion, file, task="arena_pairs", **options):
 
 def test_every_task_file_is_found_and_the_shared_one_is_no_task():
     found = manager()
-    assert found.all_subtasks == NAMES
+    assert found.all_subtasks == sorted(["arena_judge", *NAMES])
     assert found.all_tags == ["arena_pairs_all"]
     assert found.all_groups == []
     named = {f.stem for f in TASKS.rglob("*.yaml")}
-    assert named == {*NAMES, "_arena_pairs_base"}
+    assert named == {*NAMES, "arena_judge", "_arena_pairs_base"}
 
 
 @pytest.mark.parametrize("name", HUB)
@@ -219,7 +219,7 @@ def test_a_task_is_what_lm_eval_needs(hub, battles, name):
 
 
 def test_the_tag_loads_all_tasks(hub, battles, monkeypatch):
-    monkeypatch.setattr("harness_plugin.taskdocs.documents._bundled", lambda name: battles)
+    monkeypatch.setattr("harness_plugin.taskdocs.documents.bundled_file", lambda name: battles)
     assert sorted(manager().load(["arena_pairs_all"])["tasks"]) == NAMES
 
 

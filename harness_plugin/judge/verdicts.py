@@ -1,9 +1,10 @@
 """Battles -> verdicts: each pair judged in both orders, streamed to a journal, continued after a kill, and never judged
-again in a folder that has the verdict already."""
+again in a folder that has the verdict already. Whoever scores the pairs (this process, lm-eval's filter), a verdict is
+made here."""
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +66,7 @@ def judge_battles(
             row = score_row(scored, model.calibration)
             known[row["key"]] = row
             journal.add(row)
-        verdicts = [_verdict(p, known[p.key], judge) for p in battles.pairs]
-        even = [_verdict(p, _even(p, model.calibration), judge) for p in battles.identical]
-        verdicts += [verdict | {"identical": True} for verdict in even]
-        verdicts.sort(key=lambda v: (v["model_a"], v["model_b"], v["id"]))
+        verdicts = all_verdicts(battles, known, model.calibration, judge)
         unused = {key: known[key] for key in known.keys() - {v["key"] for v in verdicts}}
         _keep(spare, aside | unused, judge)  # a kill from here on finds each verdict in one file or the other
         journal.finish(verdicts)
@@ -119,13 +117,25 @@ def _keep(spare: Path, rows: dict[str, dict], judge: str) -> None:
         spare.unlink(missing_ok=True)
 
 
-def _verdict(pair: Pair, row: dict, judge: str) -> dict:
+def all_verdicts(battles: Battles, rows: Mapping[str, dict], calibration: Calibration, judge: str) -> list[dict]:
+    """The lines of verdicts.jsonl, sorted. `rows`: the scores of the battles' texts by the pairs' keys."""
+    verdicts = [verdict(p, rows[p.key], judge) for p in battles.pairs]
+    verdicts += [even_verdict(p, calibration, judge) for p in battles.identical]
+    return sorted(verdicts, key=lambda v: (v["model_a"], v["model_b"], v["id"]))
+
+
+def verdict(pair: Pair, row: dict, judge: str) -> dict:
+    """A pair's scores (`score_row`) with what the pair knows, both lengths and the judge's hash."""
     lengths = {"length_a": text_length(pair.response_a), "length_b": text_length(pair.response_b)}
     return output_row(pair, row, judge) | lengths
 
 
+def even_verdict(pair: Pair, calibration: Calibration, judge: str) -> dict:
+    """The verdict on a text and itself: what any judge must say of it, once both orders are averaged."""
+    return verdict(pair, _even(pair, calibration), judge) | {"identical": True}
+
+
 def _even(pair: Pair, calibration: Calibration) -> dict:
-    """What any judge must say of a text and itself, once both orders are averaged."""
     a, b, tie = np.exp(davidson([0.0], calibration)[0]).tolist()
     return {
         "key": pair.key, "z_ab": None, "z_ba": None, "score": 0.0, "position_bias": None, "p_a": a, "p_b": b,

@@ -6,7 +6,7 @@ documents several times, and then only gets them. Knows pairs and `datasets`; mu
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,16 @@ def load(**options: Any) -> dict[str, Any]:
     `arena_skip_bad_rows=true` leaves out bad rows and says how many. The host passes model arguments and the task's
     own metadata too; they are ignored. Raises DataError or HarnessError in one sentence.
     """
-    unknown = sorted(name for name in options if name.startswith("arena_") and name not in _OF_THE_TASK + _OF_THE_USER)
-    if unknown:
-        raise HarnessError(f"--metadata {unknown[0]} is unknown", "", f"known: {', '.join(_OF_THE_USER)}")
+    refuse_unknown(options, "arena_", _OF_THE_USER, _OF_THE_TASK)
     pairs, source = _pairs(options)
     return {"test": to_dataset(pair_documents(pairs, source))}
+
+
+def refuse_unknown(options: Iterable[str], prefix: str, known: Sequence[str], hidden: Sequence[str] = ()) -> None:
+    """Raises HarnessError for an option of ours (they share a prefix) that is not known; `hidden` ones are the task
+    file's and are not offered."""
+    for name in sorted(name for name in options if name.startswith(prefix) and name not in {*known, *hidden}):
+        raise HarnessError(f"--metadata {name} is unknown", "", f"known: {', '.join(known)}")
 
 
 def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:
@@ -48,14 +53,14 @@ def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:
         rows = _hub_rows(options["arena_hub"], options["arena_split"])
         found = pairs_from_rows(rows, reader, skip_bad_rows=skip, source=source)
     else:
-        source = str(_bundled(options.get("arena_bundled")))
+        source = str(bundled_file(options.get("arena_bundled")))
         found = read_pairs(source)
     if found.skipped:
         log.warning("%s: %d bad row(s) left out; the first: %s", source, len(found.skipped), found.skipped[0])
     return found.pairs, source
 
 
-def _bundled(name: str | None) -> Path:
+def bundled_file(name: str | None) -> Path:
     """A file beside the task files: in the installed package, or in the repository's `tasks` folder."""
     package = Path(__file__).resolve().parents[1]
     places = [folder / "tasks" / (name or "") for folder in (package, package.parent)]

@@ -8,7 +8,7 @@ records. Knows lm-eval's conventions but does not import it; knows no model and 
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.stats import Estimate
+from harness_plugin.taskdocs.aggregation import count, metric_line, with_error
 from harness_plugin.taskdocs.categories import (
     CATEGORIES,
     REWARDBENCH_PARTS,
@@ -45,7 +46,7 @@ _SCORES: dict[str, bool | None] = {
     "longer_wins": None,
     "prior_log_loss": None,
 }
-_COUNTS = ("n_pairs", "n_decisive", "n_unpaired")
+_COUNTS = ("n_pairs", "n_decisive")
 
 
 class Record(NamedTuple):
@@ -123,32 +124,13 @@ def _weights(records: list[Record]) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
-class Aggregation:
-    """A metric of the whole set, as lm-eval calls it: a list of records (None for documents outside) to a number.
-
-    `name` is lm-eval's name of it, `metric` the summary's: a category's accuracy is `acc` of that category's records.
-    An object and not a closure, so that lm-eval's results file shows its name and not this file's source.
-    """
-
-    def __init__(self, name: str, metric: str, stderr: bool = False, sections: Sections = ()):
-        self.name, self.metric, self.stderr, self.sections = name, metric, stderr, sections
-
-    def __repr__(self) -> str:
-        return f"harness_plugin.taskdocs: {self.name}"
-
-    def __call__(self, items: Sequence[Record | None]) -> float | int:
-        summary = summarize(tuple(item for item in items if item is not None), self.sections)
-        if self.metric == "n_unpaired":
-            _notes(summary)
-            return summary.n_unpaired
-        estimate = summary.metrics[self.metric]
-        if self.metric in _COUNTS:
-            return int(estimate.value)
-        return estimate.stderr if self.stderr else estimate.value
+def _estimate(metric: str, sections: Sections, records: tuple[Record, ...]) -> Estimate:
+    return summarize(records, sections).metrics[metric]
 
 
-def _notes(summary: Summary) -> None:
-    """What a reader of the table must know; said by one metric only, so said once."""
+def _unpaired(sections: Sections, records: tuple[Record, ...]) -> int:
+    """Also says, once since this is one metric only, what a reader of the table must know."""
+    summary = summarize(records, sections)
     if not summary.has_ties and summary.metrics["n_pairs"].value:
         log.warning(
             "acc_3way, log_loss and brier are NaN: this judge has no probability of a tie. They need a calibration: "
@@ -159,28 +141,20 @@ def _notes(summary: Summary) -> None:
             "%d document(s) without the other order of their pair (an odd --limit, or --samples) count in no metric",
             summary.n_unpaired,
         )
+    return summary.n_unpaired
 
 
 def metric_list(categories: Sequence[str] = (), sections: Sections = ()) -> list[dict[str, Any]]:
-    """lm-eval's `metric_list` of a task: every metric, its standard error, the counts, then category by category."""
+    """lm-eval's `metric_list` of a task: every metric, its standard error, the counts, then category by category. A
+    category's accuracy is `acc` of that category's records."""
     scores = {**_SCORES, **{name: True for name, _ in sections}}
-    entries = [entry for name, better in scores.items() for entry in _with_error(name, name, better, sections)]
-    entries += [_entry(name, name, None, sections=sections) for name in _COUNTS]
+    entries = [line for n, better in scores.items() for line in with_error(n, partial(_estimate, n, sections), better)]
+    entries += [count(name, partial(_estimate, name, sections)) for name in _COUNTS]
+    entries.append(metric_line("n_unpaired", partial(_unpaired, sections)))
     for category in categories:
-        entries += _with_error(f"acc_{category}", "acc", True)
-        entries.append(_entry(f"n_{category}", "n_decisive", None))
+        entries += with_error(f"acc_{category}", partial(_estimate, "acc", ()), True)
+        entries.append(count(f"n_{category}", partial(_estimate, "n_decisive", ())))
     return entries
-
-
-def _with_error(name: str, metric: str, better: bool | None, sections: Sections = ()) -> list[dict[str, Any]]:
-    # The key X_stderr replaces the error that lm-eval would compute, which knows nothing of pairs and prompts.
-    return [_entry(name, metric, better, False, sections), _entry(f"{name}_stderr", metric, None, True, sections)]
-
-
-def _entry(
-    name: str, metric: str, better: bool | None, stderr: bool = False, sections: Sections = ()
-) -> dict[str, Any]:
-    return {"metric": name, "aggregation": Aggregation(name, metric, stderr, sections), "higher_is_better": better}
 
 
 def processor(
