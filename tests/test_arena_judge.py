@@ -224,14 +224,14 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.cuda.is_available = lambda: False
 from lm_eval.models.huggingface import HFLM
-from harness_plugin.lm import _accelerator
+from harness_plugin.processes import accelerator as of_processes
 from harness_plugin.taskdocs import verdicts
 from test_arena_judge import run
 
 class Shared(HFLM):
     "lm-eval's own takes each process for the only one where there are no GPUs."
     def __init__(self, **args):
-        accelerator = _accelerator(on_cpu=True)
+        accelerator = of_processes(on_cpu=True)
         super().__init__(**args)
         self.accelerator, self._rank, self._world_size = accelerator, accelerator.process_index, 2
 

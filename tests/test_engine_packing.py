@@ -24,6 +24,8 @@ def check(sequences, packs) -> None:
             assert rows[-length:] == queries and (pack.positions[rows] == range(len(rows))).all()
             seen[queries] += 1
         assert (seen == 1).all(), "each row is computed once"
+        ends = pack.layout.q_start + pack.layout.q_length
+        assert (pack.layout.q_start[1:] == ends[:-1]).all(), "kernels of variable length take queries in order"
         for i, member in enumerate(pack.members):
             rows = rows_of(pack.last_layout, i)
             assert pack.ids[rows].tolist() == list(sequences[member]) and rows[-1] == pack.last[i]

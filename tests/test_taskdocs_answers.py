@@ -100,7 +100,7 @@ def test_conversations_are_left_out_and_said(documents, caplog, monkeypatch):
         ({"arena_format": "x"}, HarnessError, "arena_format is unknown; known: arena_data, arena_baseline"),
         ({"judge_adapter": "x"}, HarnessError, "judge_adapter is unknown; known: judge_pretrained, judge_peft"),
         ({"judge_peft": "nowhere"}, ModelError, "nowhere"),
-        ({"judge_dtype": "int8"}, UsageError, "int8"),
+        ({"judge_dtype": "int4"}, UsageError, "int4"),
         ({"judge_max_length": "many"}, UsageError, "max_length"),
         ({"judge_batch_size": "-1"}, UsageError, "judge_batch_size='-1'"),
         ({"judge_device": "cuda:99"}, ModelError, "cuda:99"),
