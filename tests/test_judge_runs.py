@@ -13,7 +13,7 @@ import tiny
 
 from harness_plugin.cli import main
 
-FILES = {"verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md"}
+FILES = {"verdicts.jsonl", "judged_answers.jsonl", "leaderboard.json", "leaderboard.csv", "report.md"}
 MODELS = ("heron", "ibis", "stork")
 PROMPTS = [tiny.words(5, n) for n in range(6)]
 

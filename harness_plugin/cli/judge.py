@@ -18,7 +18,7 @@ from harness_plugin.errors import UsageError
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="judged", show_default=True, metavar="DIR",
-              help="Folder for verdicts.jsonl, leaderboard.json, leaderboard.csv and report.md.")  # fmt: skip
+              help="Folder for verdicts, the answers judged, leaderboard and report.")  # fmt: skip
 def command(files, spec, baseline, round_robin, prompts, questions, batch_size, cache_file, output):
     """Judge the answers of several chatbots to the same prompts and rank them.
 
@@ -27,7 +27,7 @@ def command(files, spec, baseline, round_robin, prompts, questions, batch_size, 
     adding a chatbot later costs only its own battles.
     """
     log_to_stderr()
-    from harness_plugin.judge import battles, find_files, gather, leaderboard, write_run
+    from harness_plugin.judge import battles, find_files, gather, leaderboard, write_answers, write_run
     from harness_plugin.judge.files import counts, table_markdown
 
     if baseline is not None and round_robin:
@@ -41,14 +41,15 @@ def command(files, spec, baseline, round_robin, prompts, questions, batch_size, 
         f"{len(meetings.identical)} of identical answers", err=True,
     )  # fmt: skip
     with opened_cache(cache_file) as cache:
-        verdicts, judge = _judged(meetings, spec, batch_size, cache, output)
+        verdicts, judge = judged(meetings, spec, batch_size, cache, output)
     board = leaderboard(verdicts, baseline, meetings.models, counts(meetings))
+    write_answers(output, meetings)
     write_run(output, board, meetings, judge)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts, the leaderboard and the report are in {output}", err=True)
 
 
-def _judged(meetings, spec, batch_size, cache, output):
+def judged(meetings, spec, batch_size, cache, output):
     """(verdicts, who judged): loads the judge and has it judge."""
     from tqdm import tqdm
 
