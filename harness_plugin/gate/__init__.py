@@ -6,7 +6,7 @@ and `result` is all of it. `power` says how many prompts a margin needs, `simula
 `duel` makes runs of direct battles. Comparing needs numpy alone. What a decision looks like on paper is `report`'s.
 """
 
-from harness_plugin.gate.baseline import write_baseline
+from harness_plugin.gate.baseline import baseline_text
 from harness_plugin.gate.changes import Change, worst_changes
 from harness_plugin.gate.compare import Comparison, Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, Measured, Rules, State, decide
@@ -27,11 +27,11 @@ __all__ = [
     "Rules",
     "Run",
     "State",
+    "baseline_text",
     "compare",
     "decide",
     "gate_runs",
     "read_run",
     "run_gate",
     "worst_changes",
-    "write_baseline",
 ]

@@ -6,11 +6,9 @@ The same run gives the same bytes, so that git shows what a blessing changed. On
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from harness_plugin.errors import DataError
 from harness_plugin.gate.runs import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of, json_object, number, text, wrong
-from harness_plugin.pairs import atomic_write
 from harness_plugin.pairs.core import plain
 from harness_plugin.pairs.files import open_binary, text_lines
 from harness_plugin.pairs.tables import parse_json
@@ -19,17 +17,15 @@ MARK, SCHEMA = "arena_rm_baseline", 1
 ANSWER = 1000  # characters of an answer that a baseline keeps, to be read beside a later one
 
 
-def write_baseline(path: Path, run: Run, texts: bool = True) -> None:
-    """Writes the run as a baseline. `texts`: with the starts of the answers, where these are what is under test."""
+def baseline_text(run: Run, texts: bool = True) -> str:
+    """The content of a baseline. `texts`: with the starts of the answers, where these are what is under test."""
     answers = run.texts(list(run.items)) if texts and run.kind in (JUDGE, LM_EVAL) else {}
     lines = [_line(item, answers.get(item.id, {}).get("answer", item.answer)) for item in run.items.values()]
     header = {
         MARK: SCHEMA, "kind": run.kind, "items": len(lines), "sha256": _digest(lines), "metrics": run.metrics,
         "fixed": run.fixed, "subject": run.subject, "left_out": run.left_out,
     }  # fmt: skip
-    with atomic_write(path) as out:
-        for line in (json.dumps(header, ensure_ascii=False), *lines):
-            out.write(line + "\n")
+    return "\n".join([json.dumps(header, ensure_ascii=False), *lines, ""])
 
 
 def _line(item: Item, answer: str | None) -> str:

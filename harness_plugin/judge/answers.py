@@ -8,8 +8,8 @@ from harness_plugin.pairs import Text, atomic_write
 
 
 def write_answers(folder: Path, battles: Battles) -> None:
-    """`folder`/judged_answers.jsonl: a line per prompt with {"prompt_key", "prompt", "answers": model -> answer}, sorted by
-    key; a text of several turns is a list of them. Only what took part in a battle."""
+    """`folder`/judged_answers.jsonl: a line per prompt with {"prompt_key", "prompt", "answers": model -> answer},
+    sorted by key; a text of several turns is a list of them. Only what took part in a battle."""
     answers: dict[str, dict[str, Text]] = {}
     for pair in (*battles.pairs, *battles.identical):
         key = pair.id.partition("-")[2]
