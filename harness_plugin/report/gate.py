@@ -88,7 +88,7 @@ def markdown(result: GateResult, limit: int = COMMENT_LIMIT) -> str:
     parts += [f"- {line}" for line in map(safe_line, _beside(result))]
     text = "\n\n".join(parts[:3]) + ("\n\n" + "\n".join(parts[3:]) if parts[3:] else "") + "\n"
     for k, change in enumerate(result.worst):
-        title = "\n#### What got worst\n\n" if k == 0 else "\n"
+        title = "\n#### What got worst\n\n" if k == 0 else "\n" * bool(change.texts)
         more = f"\nand {len(result.worst) - k} more, see gate.json\n"
         block = title + _change(change)
         if len((text + block + more).encode("utf-8")) > limit:
@@ -175,8 +175,10 @@ def _table(result: GateResult) -> str:
 def _change(change: Change) -> str:
     """A change with its texts in fences that the texts cannot close."""
     category = f", {safe(change.category)}" if change.category else ""
-    parts = [f"<details><summary><code>{safe(change.id)}</code>{category}: {change.before:.4f} -> {change.after:.4f}"
-             "</summary>\n"]  # fmt: skip
+    title = f"<code>{safe(change.id)}</code>{category}: {change.before:.4f} -> {change.after:.4f}"
+    if not change.texts:
+        return f"- {title}\n"
+    parts = [f"<details><summary>{title}</summary>\n"]
     for title, text in change.texts.items():
         shown = visible(text[:SHOWN])
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))

@@ -38,7 +38,7 @@ def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=_plain(f"{NAME}.{m.role}"), name=_plain(m.name))
     numbers = {"baseline": m.before, "current": m.after, "difference": m.difference, "low": m.low, "high": m.high,
                "p_holm": m.p_holm, "n": m.test.n, "smallest_drop": m.test.smallest_drop}  # fmt: skip
-    _properties(case, {name: value for name, value in numbers.items() if math.isfinite(value)})
+    _properties(case, {name: f"{value:.6g}" for name, value in numbers.items() if math.isfinite(value)})
     said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
     if m.role != DECIDES:
         if m.state == State.REGRESSION:
