@@ -14,7 +14,9 @@ import tiny
 
 from harness_plugin.cli import main
 
-FILES = {"verdicts.jsonl", "leaderboard.json", "leaderboard.csv", "report.md", "report.html"}
+FILES = {
+    "verdicts.jsonl", "judged_answers.jsonl", "leaderboard.json", "leaderboard.csv", "report.md", "report.html"
+}  # fmt: skip
 MODELS = ("heron", "ibis", "stork")
 PROMPTS = [tiny.words(5, n) for n in range(6)]
 

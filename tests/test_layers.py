@@ -34,9 +34,12 @@ MAY_IMPORT = {
     "judge": "errors pairs outcome stats scoring",
     "taskdocs": "errors pairs outcome stats engine model cache scoring judge",
     "lm": "errors processes pairs outcome prompt engine model scoring taskdocs",
-    "report": "errors pairs outcome stats judge",
+    "gate": "errors pairs stats judge",
+    "report": "errors pairs outcome stats judge gate",
+    "pytest_plugin": "errors pairs engine model scoring gate report",
     "train": "errors pairs outcome stats prompt engine model report",
-    "cli": "_bridge errors home processes pairs outcome stats prompt engine model scoring cache judge report train",
+    "cli": "_bridge errors home processes pairs outcome stats prompt engine model scoring cache judge gate report "
+    "train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
@@ -55,6 +58,7 @@ ONLY_IN = {
     "click": "cli",
     "matplotlib": "report",
     "bitsandbytes": "train",
+    "pytest": "pytest_plugin",
 }
 HEAVY = {"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets", "pandas", "pyarrow", "numpy", "scipy"}
 
@@ -228,6 +232,8 @@ def test_every_package_that_is_imported_comes_with_what_setup_cfg_asks_for():
         package = name.split(".")[0]
         if package in sys.stdlib_module_names or package == "harness_plugin":
             continue
+        if (room_of(module), package) == ("pytest_plugin", "pytest"):  # nobody but pytest loads it
+            continue
         if not {canonicalize_name(owner) for owner in owners.get(package, [package])} & available:
             missing[package].append(module)
     assert not missing
@@ -239,7 +245,9 @@ def extras_of(config: configparser.ConfigParser, extra: str) -> list[str]:
 
 
 LIGHT = ["harness_plugin.errors", "harness_plugin.pairs", "harness_plugin.prompt", "harness_plugin.cli"]
-NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats", "harness_plugin.taskdocs"]
+LIGHT += ["harness_plugin.cli.gate", "harness_plugin.pytest_plugin"]
+NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats", "harness_plugin.taskdocs", "harness_plugin.gate"]
+NUMBERS += ["harness_plugin.report.gate"]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -261,7 +269,10 @@ def test_rooms_of_numbers_load_with_numpy_alone(module):
     assert loaded_by(f"import {module}") <= {"numpy"}
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "score --help", "train --help", "doctor --help"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "score --help", "train --help", "doctor --help", "gate --help", "gate duel --help"],
+)
 def test_help_of_the_command_line_loads_no_heavy_package(arguments):
     code = f"""
 from harness_plugin.cli import main

@@ -16,6 +16,7 @@ from harness_plugin.errors import ArenaError
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
     "score": ("score", "Score every pair of a file: one JSON line each."),
     "judge": ("judge", "Judge chatbots' answers and rank them."),
+    "gate": ("gate", "Say whether a chatbot or a judge got worse since a stored run."),
     "show": ("show", "Show one pair as the judge reads it: text, what was cut, token ids."),
     "train": ("train", "Train an adapter from a recipe."),
     "calibrate": ("calibrate", "Fit an adapter's temperature and tie mass on labelled pairs."),
@@ -25,20 +26,27 @@ COMMANDS = {  # name: (module, one line for --help); the module is imported only
 
 
 class LazyGroup(click.Group):
+    """Commands named in a `catalogue` such as COMMANDS; their modules are in `package`."""
+
+    def __init__(self, *args, package: str, catalogue: dict[str, tuple[str, str]], **settings):
+        super().__init__(*args, **settings)
+        self.package, self.catalogue = package, catalogue
+
     def list_commands(self, ctx):
-        return list(COMMANDS)
+        return list(self.catalogue)
 
     def get_command(self, ctx, name):
-        if name not in COMMANDS:
+        if name not in self.catalogue:
             return None
-        return import_module(f"harness_plugin.cli.{COMMANDS[name][0]}").command
+        return import_module(f"{self.package}.{self.catalogue[name][0]}").command
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.catalogue.items()])
 
 
-@click.command("arena-rm", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("arena-rm", cls=LazyGroup, package=__name__, catalogue=COMMANDS,
+               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
 @click.version_option(__version__, prog_name="arena-rm")
 def group():
     """Which of two answers would people prefer? A reward model's verdicts, from a shell."""

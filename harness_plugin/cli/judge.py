@@ -62,7 +62,7 @@ def command(files, spec, baseline, round_robin, prompts, questions, labels, red_
         f"{len(meetings.identical)} of identical answers", err=True,
     )  # fmt: skip
     with opened_cache(cache_file) as cache:
-        judge = _Judge(spec, batch_size, cache, output)
+        judge = Judging(spec, batch_size, cache, output)
         verdicts = judge(meetings, "Judging battles")
         board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
         source = red_team_model or (red_team and (baseline or room.median_model(board)))
@@ -71,6 +71,7 @@ def command(files, spec, baseline, round_robin, prompts, questions, labels, red_
     said = room.known_labels(verdicts, by_people or [])
     agreed = None if by_people is None else room.agreement(verdicts, said)
     board = room.summary(board, meetings, judge.identity, moved, agreed)
+    room.write_answers(output, meetings)
     write_run(output, board, room.Judged(meetings, verdicts, said), attacked, plots)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
@@ -86,7 +87,7 @@ def _check(baseline, round_robin, fields, questions, output) -> None:
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
 
 
-class _Judge:
+class Judging:
     """Loads the judge; called, it judges battles into the folder. `identity`: who it is, once it has judged."""
 
     def __init__(self, spec, batch_size, cache, folder):

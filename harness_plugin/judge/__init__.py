@@ -1,9 +1,10 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
 `match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
-compares it with people. What a run leaves on disk beside the verdicts is `report`'s.
+compares it with people, `answers` keeps the texts. What else a run leaves on disk is `report`'s.
 """
 
+from harness_plugin.judge.answers import write_answers
 from harness_plugin.judge.labels import agreement, known_labels
 from harness_plugin.judge.leaderboard import leaderboard, summary
 from harness_plugin.judge.match import Answers, Battles, battles, find_files, gather
@@ -27,4 +28,5 @@ __all__ = [
     "red_team_battles",
     "red_team_report",
     "summary",
+    "write_answers",
 ]

@@ -16,8 +16,9 @@ from harness_plugin.pairs import Pair, Text, content_id, read_outputs
 
 SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
 # What a run leaves; and what lm-eval and Arena-Hard put beside answers. In a folder they are passed over.
+ANSWERS_FILE = "judged_answers.jsonl"
 COMPANIONS = re.compile(
-    r"(verdicts|red_team)(\.spare)?\.jsonl|leaderboard\.(json|csv)|results_.*\.json|question\.jsonl|\..*"
+    rf"(verdicts|red_team)(\.spare)?\.jsonl|{ANSWERS_FILE}|leaderboard\.(json|csv)|results_.*\.json|question\.jsonl|\..*"
 )
 # The openings of a declined request; a heuristic for a count in the report, no verdict hangs on it.
 REFUSAL = re.compile(
@@ -77,10 +78,13 @@ def find_files(places: list[str]) -> list[str]:
     return sorted(found)
 
 
-def gather(files: list[str], questions: str | None = None, fields: Mapping[str, str] | None = None) -> Answers:
+def gather(
+    files: list[str], questions: str | None = None, fields: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Answers:  # fmt: skip
     """The answers of all files; the order of the files does not matter. A file whose rows name no model is named by its
     own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`: as for
-    `read_outputs`.
+    `read_outputs`; `names`: file -> what its one model is called here, whatever the file says.
 
     Raises DataError where a model answers a prompt twice, differently, unless other files repeat that prompt too, and
     UsageError for fewer than two models.
@@ -91,15 +95,15 @@ def gather(files: list[str], questions: str | None = None, fields: Mapping[str, 
     for file in files:
         count: Counter[tuple[str, str]] = Counter()
         for output in read_outputs(file, questions, _model_name(file), fields):
-            key = content_id(output.prompt)
-            count[output.model, key] += 1
-            if count[output.model, key] > 1:
-                key = f"{key}-{count[output.model, key]}"
+            model, key = (names or {}).get(file) or output.model, content_id(output.prompt)
+            count[model, key] += 1
+            if count[model, key] > 1:
+                key = f"{key}-{count[model, key]}"
             prompts[key] = output.prompt
             if output.category:
                 categories[key] = min(output.category, categories.get(key, output.category))
-            if by_model.setdefault(output.model, {}).setdefault(key, output.response) != output.response:
-                raise _answered_twice(output.model, output.prompt, f"{file} and an earlier file")
+            if by_model.setdefault(model, {}).setdefault(key, output.response) != output.response:
+                raise _answered_twice(model, output.prompt, f"{file} and an earlier file")
     if len(by_model) < 2:
         raise UsageError(
             f"answers of {', '.join(by_model) or 'nobody'} only", "a battle needs two models", "name more files"

@@ -70,7 +70,7 @@ def preference_metrics(
     _check(n, s=s, winners=winners, bias=bias, lengths_a=lengths_a, lengths_b=lengths_b)
     codes, _ = cluster_codes(clusters, n)
     decisive = winners != TIE
-    credit = _credit(s, winners)
+    credit = sign_credit(s, winners)
     p = _probabilities(s, tie, probabilities)
     found = {"acc": clustered_share(credit[decisive], codes[decisive])}
     found |= _three_way(p, winners, codes)
@@ -102,7 +102,7 @@ def _decisive_credit(s, winners, categories, clusters) -> tuple[np.ndarray, np.n
     codes, _ = cluster_codes(clusters, len(s))
     decisive = winners != TIE
     labels = np.array([name or "" for name in categories], dtype=object)
-    return _credit(s, winners)[decisive], labels[decisive], codes[decisive]
+    return sign_credit(s, winners)[decisive], labels[decisive], codes[decisive]
 
 
 def _check(n: int, **columns) -> None:
@@ -117,7 +117,7 @@ def _check(n: int, **columns) -> None:
         raise ValueError("winners must be 0 (A), 1 (B) or 2 (tie)")
 
 
-def _credit(s: np.ndarray, winners: np.ndarray) -> np.ndarray:
+def sign_credit(s: np.ndarray, winners: np.ndarray) -> np.ndarray:
     """1 where the sign of s names the winner, 0 where it names the loser, 0.5 where it names nobody."""
     return (1 + np.sign(s) * np.where(winners == B, 1, -1)) / 2
 
@@ -138,14 +138,18 @@ def _three_way(p, winners, codes) -> dict[str, Estimate]:
     if p is None:
         missing = undefined(len(winners))
         return {"acc_3way": missing, "log_loss": missing, "brier": missing}
-    best = p == p.max(axis=1, keepdims=True) if len(p) else p
-    # Classes that share the highest probability share the point: nobody gains from being listed first.
-    right = best[np.arange(len(p)), winners] / np.maximum(best.sum(axis=1), 1)
     return {
-        "acc_3way": clustered_share(right, codes),
+        "acc_3way": clustered_share(shared_credit(p, winners), codes),
         "log_loss": clustered_mean(scores.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
         "brier": clustered_mean(scores.brier(p, winners), codes, bounds=(0.0, 2.0)),
     }
+
+
+def shared_credit(p: np.ndarray, winners: np.ndarray) -> np.ndarray:
+    """The credit of probabilities (n, 3): classes that share the highest share the point, so that nobody gains from
+    being listed first."""
+    best = p == p.max(axis=1, keepdims=True) if len(p) else p
+    return best[np.arange(len(p)), winners] / np.maximum(best.sum(axis=1), 1)
 
 
 def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict[str, Estimate]:

@@ -1,0 +1,127 @@
+"""Two runs -> the items that both have, or the reason why a comparison would mean nothing.
+
+Fingerprints come first: what a run rests on besides what is under test must be the same. Knows no format and decides
+nothing about better or worse.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from harness_plugin.errors import ArenaError, UsageError
+from harness_plugin.gate.runs import KINDS, Run
+
+NAMED = 10  # items named in a message
+MAX_MISSING = 0.01
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fingerprint that differs between the runs."""
+
+    name: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} then, {self.after} now"
+
+
+class NotComparable(ArenaError):
+    """Runs that differ in more than what is under test. `differences`: which fingerprints; `missing`, `added`: items of
+    one run only."""
+
+    def __init__(self, found: str, why: str, do: str, differences=(), missing=(), added=()):
+        super().__init__(found, why, do)
+        self.differences, self.missing, self.added = tuple(differences), tuple(missing), tuple(added)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that can be compared. `ids`: items of both, sorted; `missing`: of the baseline only; `added`: of the current
+    run only; `ignored`: fingerprints that differ and were to be ignored; `subject`: what differs of what is under test;
+    `changed`: how many items' outputs changed, None where runs have no outputs."""
+
+    baseline: Run
+    current: Run
+    ids: tuple[str, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+    ignored: tuple[Difference, ...]
+    subject: tuple[Difference, ...]
+    changed: int | None
+
+
+def compare(
+    baseline: Run, current: Run, ignore: Collection[str] = (), max_missing: float = MAX_MISSING
+) -> Comparison:  # fmt: skip
+    """Raises NotComparable, with the fingerprints that differ or the items that are missing, and UsageError for an
+    `ignore` that names no fingerprint. `max_missing`: the share of all items that may be in one run only."""
+    if baseline.kind != current.kind:
+        kinds = Difference("kind", KINDS[baseline.kind], KINDS[current.kind])
+        raise NotComparable(str(kinds), "these measure different things", "name two runs of one kind", [kinds])
+    ids = tuple(id for id in baseline.items if id in current.items)
+    differences = [*_run_differences(baseline, current), *_item_differences(baseline, current, ids)]
+    _check_ignored(ignore, baseline, current)
+    fatal = [d for d in differences if d.name not in ignore]
+    missing = tuple(id for id in baseline.items if id not in current.items)
+    added = tuple(id for id in current.items if id not in baseline.items)
+    if fatal:
+        raise NotComparable(
+            "; ".join(map(str, fatal)), "a change of results could come from that alone",
+            "make both runs with the same, or bless a new baseline", fatal, missing, added,
+        )  # fmt: skip
+    _check_missing(ids, missing, added, max_missing)
+    subject = tuple(_differing(baseline.subject, current.subject))
+    changed = sum(baseline.items[id].made != current.items[id].made for id in ids)
+    known = any(current.items[id].made for id in ids)
+    return Comparison(
+        baseline, current, ids, missing, added, tuple(d for d in differences if d.name in ignore), subject,
+        changed if known else None,
+    )  # fmt: skip
+
+
+def _run_differences(baseline: Run, current: Run) -> list[Difference]:
+    return _differing(baseline.fixed, current.fixed)
+
+
+def _differing(before: dict, after: dict) -> list[Difference]:
+    """What both know and differs; what one of them does not know cannot be compared."""
+    names = [name for name in before if before[name] is not None and after.get(name) is not None]
+    return [Difference(name, before[name], after[name]) for name in names if before[name] != after[name]]
+
+
+def _item_differences(baseline: Run, current: Run, ids: Collection[str]) -> list[Difference]:
+    """One difference for each item fingerprint that differs in some items."""
+    changed: dict[str, list[str]] = {}
+    for id in ids:
+        before, after = baseline.items[id].fixed, current.items[id].fixed
+        if before != after:
+            for name in before.keys() | after.keys():
+                if before.get(name) != after.get(name):
+                    changed.setdefault(name, []).append(id)
+    return [
+        Difference(name, f"{baseline.items[where[0]].fixed.get(name)!r} in item {where[0]}",
+                   f"{current.items[where[0]].fixed.get(name)!r} ({len(where)} of {len(ids)} items differ)")
+        for name, where in sorted(changed.items())
+    ]  # fmt: skip
+
+
+def _check_ignored(ignore: Collection[str], *runs: Run) -> None:
+    known = {name for run in runs for name in run.fixed}
+    known |= {name for run in runs for item in run.items.values() for name in item.fixed}
+    for name in ignore:
+        if name not in known:
+            raise UsageError(f"--ignore {name!r}", "these runs have no such fingerprint",
+                             f"it is one of {', '.join(sorted(known))}")  # fmt: skip
+
+
+def _check_missing(ids, missing, added, max_missing: float) -> None:
+    total = len(ids) + len(missing) + len(added)
+    if ids and len(missing) + len(added) <= max_missing * total:
+        return
+    parts = [f"{len(found)} of {total} items are {where} ({', '.join(found[:NAMED])}{', ...' * (len(found) > NAMED)})"
+             for found, where in ((missing, "missing now"), (added, "new")) if found]  # fmt: skip
+    why = f"more than {max_missing:.3g} of the items are in one run only" if ids else "no item is in both"
+    do = "complete the runs, or bless a new baseline"
+    raise NotComparable("; ".join(parts), why, do, missing=missing, added=added)

@@ -1,0 +1,209 @@
+"""Comparable runs -> pass, regression or inconclusive, with the numbers that say so.
+
+Per deciding metric: a drop as large as the margin ruled out is a pass; otherwise a drop that is shown is a regression;
+otherwise nobody can tell. Both at level alpha, one-sided. That order lets a tiny drop pass however sure it is, such as
+another machine's rounding. Several deciding metrics must all pass, and their drops are tested with Holm's adjustment.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.gate.compare import Comparison
+from harness_plugin.stats import holm
+from harness_plugin.stats.multiple import POWER
+from harness_plugin.stats.paired import PairedTest, paired_test, prompts_needed
+
+ALPHA, MARGIN = 0.05, 0.02
+ON_INCONCLUSIVE = ("pass", "warn", "fail")
+CATEGORIES = 50  # more are no categories
+DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
+
+
+class State(str, Enum):
+    PASS = "pass"
+    REGRESSION = "regression"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not comparable"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to decide. `metrics`: those that decide, none for the kind's first; `margin`: the smallest drop that matters,
+    None for MARGIN where values lie in [0, 1]; `alpha`, `power`: of every test; `on_inconclusive`: one of
+    ON_INCONCLUSIVE."""
+
+    metrics: tuple[str, ...] = ()
+    margin: float | None = None
+    alpha: float = ALPHA
+    power: float = POWER
+    on_inconclusive: str = "warn"
+
+    def __post_init__(self):
+        if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
+            raise UsageError(f"--margin {self.margin}", "it is the smallest drop that matters", "give 0 or more")
+        if not 0 < self.alpha < 0.5 or not self.alpha < self.power < 1:
+            raise UsageError(f"--alpha {self.alpha} with --power {self.power}", "tests need chances of error",
+                             "give 0 < alpha < 0.5 and alpha < power < 1")  # fmt: skip
+        if self.on_inconclusive not in ON_INCONCLUSIVE:
+            raise UsageError(
+                f"on_inconclusive={self.on_inconclusive!r}", "", f"use one of {', '.join(ON_INCONCLUSIVE)}"
+            )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of both runs. `test`: in gains, so with signs turned where lower is better; `p_holm`: its p among all
+    metrics of its role; `state`: what it says by itself (for those that do not decide: a drop or nothing)."""
+
+    name: str
+    role: str
+    higher_is_better: bool
+    test: PairedTest
+    margin: float | None
+    p_holm: float
+    state: State
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def before(self) -> float:
+        return self.sign * self.test.before + 0.0
+
+    @property
+    def after(self) -> float:
+        return self.sign * self.test.after + 0.0
+
+    @property
+    def difference(self) -> float:
+        """after - before, in the metric's own direction, as `low` and `high`."""
+        return self.sign * self.test.difference + 0.0
+
+    @property
+    def low(self) -> float:
+        return self.test.low if self.higher_is_better else -self.test.high + 0.0
+
+    @property
+    def high(self) -> float:
+        return self.test.high if self.higher_is_better else -self.test.low + 0.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a gate says. `measured`: the deciding metrics first; `notes`: what a reader must know beside it."""
+
+    state: State
+    rules: Rules
+    comparison: Comparison
+    measured: tuple[Measured, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def deciding(self) -> list[Measured]:
+        return [m for m in self.measured if m.role == DECIDES]
+
+
+def decide(comparison: Comparison, rules: Rules = Rules()) -> Decision:
+    """Raises UsageError for a metric that the runs do not have or a margin that must be said, DataError where a
+    deciding metric is not known of the same items in both."""
+    names = rules.metrics or tuple(comparison.baseline.metrics)[:1]
+    shared = [name for name in comparison.baseline.metrics if name in comparison.current.metrics]
+    for name in names:
+        if name not in shared:
+            raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
+    deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules) for name in dict.fromkeys(names)]
+    others = [_measured(comparison, name, SECONDARY, comparison.ids, rules) for name in shared if name not in names]
+    decided = _with_holm(deciding, rules.alpha)
+    measured = (
+        *decided, *_with_holm([m for m in others if m], rules.alpha),
+        *_with_holm(_by_category(comparison, names[0], rules), rules.alpha),
+    )  # fmt: skip
+    states = {m.state for m in decided}
+    state = State.REGRESSION if State.REGRESSION in states else (
+        State.PASS if states == {State.PASS} else State.INCONCLUSIVE
+    )  # fmt: skip
+    return Decision(state, rules, comparison, measured, tuple(_notes(comparison, decided, rules)))
+
+
+def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str = "") -> Measured | None:
+    """The metric over the items that have it; None for one that does not decide and that fewer than 2 items have."""
+    pairs = [(c.current.items[id], c.baseline.items[id]) for id in ids]
+    known = [(new, old) for new, old in pairs if name in new.values and name in old.values]
+    half_known = sum((name in new.values) != (name in old.values) for new, old in pairs)
+    if role == DECIDES and (half_known or not known):
+        raise DataError(
+            f"{name} is known of {len(known)} items in both runs and of {half_known} more in one of them",
+            "a gate decides on values that both have", "check the runs, or decide by another metric",
+        )  # fmt: skip
+    if len(known) < 2 and role != DECIDES:
+        return None
+    up = c.baseline.metrics[name]
+    new, old = (np.array([item.values[name] for item in side]) for side in zip(*known, strict=True))
+    if not (np.isfinite(new) & np.isfinite(old)).all():
+        raise DataError(f"{name} has values that are not finite", "no mean can be formed", "check the runs")
+    sign = 1 if up else -1
+    test = paired_test(sign * new, sign * old, [item.cluster for item, _ in known], rules.alpha, rules.power)
+    margin = _margin(name, rules, new, old) if role == DECIDES else None
+    state = _state(test, margin, test.n > 1 and bool((new == old).all()))
+    return Measured(label or name, role, up, test, margin, test.p, state)
+
+
+def _margin(name: str, rules: Rules, new: np.ndarray, old: np.ndarray) -> float:
+    if rules.margin is not None:
+        return rules.margin
+    if min(new.min(), old.min()) < 0 or max(new.max(), old.max()) > 1:
+        raise UsageError(f"{name} has values outside 0 to 1", "which drop of it matters is unknown", "say --margin")
+    return MARGIN
+
+
+def _state(test: PairedTest, margin: float | None, unchanged: bool) -> State:
+    """What a metric says before Holm. One that does not decide has no margin: it is no pass, at most no drop."""
+    if margin is not None and (unchanged or test.low >= -margin):
+        return State.PASS
+    return State.INCONCLUSIVE
+
+
+def _with_holm(measured: list[Measured], alpha: float) -> list[Measured]:
+    """A drop is shown where Holm's adjusted p over these metrics is at most alpha; a pass stays one."""
+    adjusted = holm([m.test.p for m in measured]).tolist()
+    return [
+        replace(m, p_holm=p, state=State.REGRESSION if p <= alpha and m.state != State.PASS else m.state)
+        for m, p in zip(measured, adjusted, strict=True)
+    ]
+
+
+def _by_category(c: Comparison, metric: str, rules: Rules) -> list[Measured]:
+    """The first deciding metric in each category of two or more prompts."""
+    ids: dict[str, list[str]] = {}
+    for id in c.ids:
+        ids.setdefault(c.current.items[id].category or "", []).append(id)
+    ids.pop("", None)
+    if not 1 < len(ids) <= CATEGORIES:
+        return []
+    found = [_measured(c, metric, CATEGORY, ids[name], rules, name) for name in sorted(ids)]
+    return [m for m in found if m and m.test.n > 1]
+
+
+def _notes(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]:
+    notes = []
+    for run, which in ((c.baseline, "baseline"), (c.current, "current run")):
+        notes += [f"{n} rows of the {which} left out: {reason}" for reason, n in run.left_out.items()]
+    for found, where in ((c.missing, "the current run"), (c.added, "the baseline")):
+        if found:
+            notes.append(f"{len(found)} items are not in {where}, and count in no number")
+    for m in deciding:
+        if m.state == State.PASS and m.test.p <= rules.alpha:
+            notes.append(f"{m.name}: a drop is shown, and it is smaller than the margin")
+        drop = m.test.smallest_drop
+        if m.margin and drop > m.margin and m.state == State.INCONCLUSIVE:
+            needed = prompts_needed(m.margin, m.test.deviation, rules.alpha, rules.power)
+            notes.append(f"{m.name}: to see a drop of {m.margin:g} about {needed} prompts are needed")
+    return notes

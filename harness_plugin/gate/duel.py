@@ -1,0 +1,68 @@
+"""The new answers against the old ones, judged directly: half the verdicts of two runs against a third, and usually
+more power.
+
+Files of answers and verdicts become two runs that `decide` compares like any others: the old one has a win rate of 0.5
+everywhere, by definition. Knows no model: whoever calls has the battles judged.
+"""
+
+from collections.abc import Collection
+from functools import partial
+
+from harness_plugin.errors import UsageError
+from harness_plugin.gate.judge_runs import METRICS
+from harness_plugin.gate.runs import JUDGE, Item, Run, Texts, items_of, kept, readable
+from harness_plugin.judge import Battles, battles, find_files, gather
+from harness_plugin.pairs import Text, read_outputs
+
+OLD, NEW = "old", "new"
+
+
+def duel_battles(old: str, new: str, questions: str | None = None, prompts: int | None = None) -> Battles:
+    """The battles of one chatbot's new answers against its old ones, the models called OLD and NEW. Each side: a file
+    of answers or a folder of them. Raises DataError as `gather`, UsageError where a side holds answers of several."""
+    names: dict[str, str] = {}
+    for name, place in ((OLD, old), (NEW, new)):
+        files = find_files([place])
+        if names.keys() & set(files):
+            raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
+        names |= dict.fromkeys(files, name)
+        models = {output.model for file in files for output in read_outputs(file, questions)} - {None}
+        if len(models) > 1:
+            raise UsageError(f"{place} has answers of {', '.join(sorted(models)[:9])}", "each side is one chatbot",
+                             "name a file with one")  # fmt: skip
+    return battles(gather(sorted(names), questions, names=names), None, prompts)
+
+
+def duel_runs(found: Battles, verdicts: list[dict]) -> tuple[Run, Run]:
+    """(old, new) of judged battles: P(the new answer is preferred), a tie half, and one half for the old."""
+    rows = {v["id"]: v for v in verdicts}
+    old, new = [], []
+    for pair in sorted((*found.pairs, *found.identical), key=lambda p: p.id):
+        row, key = rows[pair.id], pair.id.partition("-")[2]
+        win = kept(row["p_b"] + row["p_tie"] / 2 if pair.model_b == NEW else row["p_a"] + row["p_tie"] / 2)
+        values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
+        same = pair.response_a == pair.response_b
+        old.append(Item(key, pair.prompt_key, dict.fromkeys(METRICS, 0.5), made=pair.key, category=pair.category))
+        new.append(Item(key, pair.prompt_key, values, made=pair.key if same else "", category=pair.category))
+    return (
+        _run(found, OLD, [*old, *_alone(found, NEW)]), _run(found, NEW, [*new, *_alone(found, OLD)])
+    )  # fmt: skip
+
+
+def _alone(found: Battles, absent: str) -> list[Item]:
+    """Items for prompts that the other side did not answer: they are missing there, as in any two runs."""
+    return [Item(key, key.partition("-")[0], {}, made="-") for key in found.missing.get(absent, [])]
+
+
+def _run(found: Battles, side: str, items: list[Item]) -> Run:
+    return Run(JUDGE, side, METRICS, {}, {}, items_of(items, side), texts=partial(_texts, found, side))
+
+
+def _texts(found: Battles, side: str, ids: Collection[str]) -> Texts:
+    shown: Texts = {}
+    for pair in (*found.pairs, *found.identical):
+        key = pair.id.partition("-")[2]
+        if key in ids:
+            answer: Text = pair.response_a if pair.model_a == side else pair.response_b
+            shown[key] = {"prompt": readable(pair.prompt), "answer": readable(answer)}
+    return shown

@@ -1,0 +1,78 @@
+"""The whole of a gate: two paths in, one result out, whatever is wrong with what lies there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness_plugin.errors import ArenaError, UsageError
+from harness_plugin.gate.changes import Change, worst_changes
+from harness_plugin.gate.compare import MAX_MISSING, Difference, NotComparable, compare
+from harness_plugin.gate.decide import Decision, Rules, State, decide
+from harness_plugin.gate.read import read_run
+from harness_plugin.gate.runs import Run
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """`decision` is None where the runs could not be compared, and `reason` says why; `baseline`, `current`: what was
+    compared; `worst`: the items that lost most in the first deciding metric, worst first."""
+
+    state: State
+    baseline: str
+    current: str
+    rules: Rules
+    decision: Decision | None = None
+    reason: str = ""
+    differences: tuple[Difference, ...] = ()
+    missing: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    worst: tuple[Change, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression, 3 not comparable; inconclusive is 4 where that is to fail, else 0."""
+        if self.state == State.INCONCLUSIVE:
+            return 4 if self.rules.on_inconclusive == "fail" else 0
+        return {State.PASS: 0, State.REGRESSION: 1, State.NOT_COMPARABLE: 3}[self.state]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How two paths are read and compared: arguments of `read_run` and `compare`. `baseline_model`: the chatbot's name
+    in the baseline, where it had another."""
+
+    task: str | None = None
+    model: str | None = None
+    baseline_model: str | None = None
+    pairs: str | None = None
+    ignore: tuple[str, ...] = ()
+    max_missing: float = MAX_MISSING
+
+
+def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = Reading()) -> GateResult:
+    """Compares what lies at two paths. Runs that are broken, not there or not comparable are a result too; only a
+    UsageError is raised."""
+    old = reading.baseline_model or reading.model
+    return gate_runs(
+        lambda: read_run(baseline, reading.task, old, reading.pairs),
+        lambda: read_run(current, reading.task, reading.model, reading.pairs),
+        rules, reading, (baseline, current),
+    )  # fmt: skip
+
+
+def gate_runs(
+    baseline: Callable[[], Run], current: Callable[[], Run], rules: Rules, reading: Reading, names: tuple[str, str]
+) -> GateResult:
+    """`run_gate` of runs that are read by functions."""
+    try:
+        comparison = compare(baseline(), current(), reading.ignore, reading.max_missing)
+        decision = decide(comparison, rules)
+        worst = tuple(worst_changes(comparison, decision.deciding[0].name))
+    except UsageError:
+        raise
+    except NotComparable as e:
+        return GateResult(State.NOT_COMPARABLE, *names, rules, None, str(e), e.differences, e.missing, e.added)
+    except ArenaError as e:
+        return GateResult(State.NOT_COMPARABLE, *names, rules, None, str(e))
+    return GateResult(
+        decision.state, *names, rules, decision, "", comparison.ignored, comparison.missing, comparison.added, worst
+    )

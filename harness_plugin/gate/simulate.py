@@ -1,0 +1,106 @@
+"""How often a gate is wrong, by simulation: builds of a chatbot whose quality is known, each decided by `decide`'s own
+tests, beside the rules that people write first.
+
+A build's soft preferences over a fixed baseline are sigma(a + b (sqrt(r) u + sqrt(1 - r) e)) with a prompt's difficulty
+u shared by both builds and e of a build alone: most near 0 or 1, as a judge's are. r is found so that the preferences
+correlate as asked, and a so that the mean is as wanted.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from harness_plugin.gate.decide import ALPHA, MARGIN
+from harness_plugin.stats.paired import mcnemar, paired_test
+
+SIZES, DROPS = (100, 200, 400, 805), (0.0, 0.02, 0.04)
+# Two builds of one chatbot: vicuna-13b's two versions on AlpacaEval correlate by 0.65 with a deviation of 0.2 in their
+# difference; different chatbots by about 0.4, and 0.245.
+CORRELATION, MEAN, SPREAD = 0.65, 0.15, 2.7
+RULES = ("new < old", "drop > 1 point", "drop > 2 points", "gate", "gate, right or wrong")
+POPULATION = 40_000
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Shares of builds with `n` prompts and a true drop: failed by each of RULES, and passed by the gate."""
+
+    n: int
+    drop: float
+    failed: dict[str, float]
+    passed: float
+    deviation: float
+
+
+def simulate(
+    builds: int = 2000, alpha: float = ALPHA, margin: float = MARGIN, correlation: float = CORRELATION, seed: int = 0,
+    sizes=SIZES, drops=DROPS,
+) -> list[Simulated]:  # fmt: skip
+    """One row per size and drop, each from so many builds; the same seed gives the same numbers. Raises ValueError for
+    a correlation outside [0, 1)."""
+    if not 0 <= correlation < 1:
+        raise ValueError(f"correlation {correlation}: needs 0 <= correlation < 1")
+    found = []
+    for n in sizes:
+        for drop in drops:
+            rng = np.random.default_rng([seed, n, round(drop * 1e6)])
+            base, new = _builds(rng, builds, n, drop, correlation)
+            decided = [_decided(b, a, alpha, margin) for b, a in zip(base, new, strict=True)]
+            failed = np.array([d[0] for d in decided]).mean(axis=0)
+            shares = dict(zip(RULES, failed.tolist(), strict=True))
+            found.append(Simulated(n, drop, shares, float(np.mean([d[1] for d in decided])), float((new - base).std())))
+    return found
+
+
+def _decided(base: np.ndarray, new: np.ndarray, alpha: float, margin: float) -> tuple[list[bool], bool]:
+    """(which of RULES fail the build, whether the gate passes it)."""
+    test = paired_test(new, base, alpha=alpha)
+    passes = test.low >= -margin
+    hard = (new > 0.5).astype(int) - (base > 0.5).astype(int)
+    p_hard, _ = mcnemar(int((hard > 0).sum()), int((hard < 0).sum()))
+    d = test.difference
+    return [d < 0, d < -0.01, d < -0.02, not passes and test.p <= alpha, p_hard <= alpha], passes
+
+
+def _builds(rng, builds: int, n: int, drop: float, correlation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Preferences of the baseline's and the new build, shape (builds, n) each."""
+    shared = _shared_variance(correlation)
+    u = rng.standard_normal((builds, n)) * math.sqrt(shared)
+    own = math.sqrt(1 - shared)
+    return tuple(_preference(u + own * rng.standard_normal((builds, n)), _offset(mean)) for mean in (MEAN, MEAN - drop))
+
+
+def _preference(latent: np.ndarray, offset: float) -> np.ndarray:
+    return 1 / (1 + np.exp(-(offset + SPREAD * latent)))
+
+
+@lru_cache
+def _offset(mean: float) -> float:
+    """The offset with which preferences have this mean, by bisection over a fixed population."""
+    latent = _population()[0]
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _preference(latent, middle).mean() < mean else (low, middle)
+    return (low + high) / 2
+
+
+@lru_cache
+def _shared_variance(correlation: float) -> float:
+    """The share of latent variance that both builds have in common, so that their preferences correlate as asked."""
+    u, one, other = _population()
+    offset = _offset(MEAN)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        r = (low + high) / 2
+        a, b = (_preference(math.sqrt(r) * u + math.sqrt(1 - r) * e, offset) for e in (one, other))
+        low, high = (r, high) if np.corrcoef(a, b)[0, 1] < correlation else (low, r)
+    return (low + high) / 2
+
+
+@lru_cache(maxsize=1)
+def _population() -> np.ndarray:
+    """Three independent standard normal columns, shape (3, POPULATION)."""
+    return np.random.default_rng(7).standard_normal((3, POPULATION))

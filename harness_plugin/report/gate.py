@@ -1,0 +1,210 @@
+"""What a gate decided, as lines for a terminal, as JSON, and as Markdown for a pull request.
+
+Every text that came from a file of results is somebody's: in Markdown it is escaped or fenced, on a terminal it is one
+line without control characters.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from harness_plugin.gate import Change, GateResult, Measured, State
+from harness_plugin.gate.decide import CATEGORY, DECIDES
+from harness_plugin.report.markdown import safe as safe_markdown
+
+SCHEMA = 1
+DIGITS = 6
+LONGEST = 4000  # characters of a text in JSON
+SHOWN, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
+COMMENT_LIMIT = 65_000  # bytes; GitHub takes comments of 65,536 characters
+KEPT_MARKS = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joiners of emoji and of some scripts
+
+
+def headline(result: GateResult) -> str:
+    """The decision in a sentence that begins with its name."""
+    if result.decision is None:
+        return f"{result.state}: {one_line(result.reason)}"
+    deciding = result.decision.deciding
+    if result.state == State.REGRESSION:
+        fell = [m for m in deciding if m.state == State.REGRESSION]
+        return f"{result.state}: " + "; ".join(
+            f"{one_line(m.name)} got worse by {abs(m.difference):.4f} ({m.before:.4f} -> {m.after:.4f})" for m in fell
+        )
+    names = ", ".join(one_line(m.name) for m in deciding)
+    if result.state == State.INCONCLUSIVE:
+        return f"{result.state}: neither a drop in {names} nor its absence is shown"
+    if all(m.test.better == m.test.worse == 0 for m in deciding):
+        return f"{result.state}: {names} is the same for every item"
+    return f"{result.state}: a drop of {max(m.margin for m in deciding):g} or more in {names} is ruled out"
+
+
+def terminal(result: GateResult, worst: int = 3) -> str:
+    """The decision as lines: what was decided, each number, what to know beside it, the items that lost most."""
+    lines = [headline(result)]
+    if result.decision:
+        lines.append(f"  {'metric':<24} {'baseline':>9}    {'current':>9}  change  {_level(result)} interval")
+    for m in _measured(result):
+        name = one_line(m.name) if m.role != CATEGORY else f"- {one_line(m.name)}"
+        lines.append(f"  {name[:24]:<24} {m.before:9.4f} -> {m.after:9.4f} {m.difference:+8.4f} {_interval(m):<19} "
+                     f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}")  # fmt: skip
+    lines += [f"  {one_line(line)}" for line in _beside(result)]
+    for change in result.worst[:worst]:
+        lines.append(f"  worse: {one_line(change.id)} {change.before:.4f} -> {change.after:.4f}")
+    return "\n".join(lines)
+
+
+def document(result: GateResult) -> dict[str, Any]:
+    """The decision as JSON-able data. Fields are only added within a schema; what cannot be known is None."""
+    d, rules = result.decision, result.rules
+    return {
+        "schema": SCHEMA, "verdict": str(result.state), "exit_code": result.exit_code, "reason": result.reason or None,
+        "baseline": result.baseline, "current": result.current,
+        "kind": d.comparison.current.kind if d else None,
+        "rules": {"metrics": list(rules.metrics) or None, "margin": rules.margin, "alpha": rules.alpha,
+                  "power": rules.power, "on_inconclusive": rules.on_inconclusive},
+        "metrics": [_metric(m) for m in d.measured] if d else [],
+        "items": len(d.comparison.ids) if d else None,
+        "outputs_changed": d.comparison.changed if d else None,
+        "subject": [_difference(x) for x in d.comparison.subject] if d else [],
+        "fingerprints": [_difference(x) | {"ignored": d is not None} for x in result.differences],
+        "missing": list(result.missing), "added": list(result.added), "notes": list(d.notes) if d else [],
+        "worst": [{"id": c.id, "category": c.category, "baseline": c.before, "current": c.after,
+                   "texts": {title: text[:LONGEST] for title, text in c.texts.items()}} for c in result.worst],
+    }  # fmt: skip
+
+
+def as_json(result: GateResult) -> str:
+    return json.dumps(document(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def markdown(result: GateResult, limit: int = COMMENT_LIMIT) -> str:
+    """The decision for a pull request, at most `limit` bytes: as many of the worst changes as fit, with their texts."""
+    first, _, rest = headline(result).partition(": ")
+    parts = [f"<!-- arena-rm gate -->\n### arena-rm gate: {first}", safe_line(rest)]
+    if result.decision:
+        parts.append(_table(result))
+    parts += [f"- {line}" for line in map(safe_line, _beside(result))]
+    text = "\n\n".join(parts[:3]) + ("\n\n" + "\n".join(parts[3:]) if parts[3:] else "") + "\n"
+    for k, change in enumerate(result.worst):
+        title = "\n#### What got worst\n\n" if k == 0 else "\n" * bool(change.texts)
+        more = f"\nand {len(result.worst) - k} more, see gate.json\n"
+        block = title + _change(change)
+        if len((text + block + more).encode("utf-8")) > limit:
+            return text + more
+        text += block
+    return text
+
+
+def one_line(text: Any) -> str:
+    """Somebody's text as a part of one line of a log: no control characters, and no command to a runner."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line.replace("::", ": :").replace("##[", "## [")
+
+
+def safe(text: str) -> str:
+    """Somebody's text in Markdown: no markup, and no @mention that would call people."""
+    return safe_markdown(text).replace("@", "@&#8203;")
+
+
+def safe_line(text: str) -> str:
+    """A sentence that quotes somebody's text, as Markdown."""
+    return "".join(safe(part) if part.strip() else part for part in re.split(r"(\s+)", text))
+
+
+def _measured(result: GateResult) -> Iterable[Measured]:
+    return result.decision.measured if result.decision else ()
+
+
+def _remark(m: Measured) -> str:
+    if m.role == DECIDES:
+        return f"  decides, margin {m.margin:g}"
+    return "  a drop" if m.state == State.REGRESSION else ""
+
+
+def _beside(result: GateResult) -> list[str]:
+    """What to know beside the numbers, a sentence each."""
+    d, lines = result.decision, []
+    if d is None:
+        lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
+        return lines + ([f"only in the current run: {_names(result.added)}"] if result.added else [])
+    for m in d.deciding:
+        if math.isfinite(m.test.smallest_drop):
+            lines.append(f"{m.name}: this comparison could have seen a drop of {m.test.smallest_drop:.4f} "
+                         f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})")  # fmt: skip
+    if d.comparison.changed is not None:
+        lines.append(f"{d.comparison.changed} of {len(d.comparison.ids)} outputs changed")
+    lines += [f"under test: {x}" for x in d.comparison.subject]
+    lines += [f"ignored, and different: {x}" for x in result.differences]
+    lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
+    lines += [f"only in the current run: {_names(result.added)}"] if result.added else []
+    return lines + list(d.notes)
+
+
+def _names(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if ids[NAMED:] else "")
+
+
+def _level(result: GateResult) -> str:
+    """Each end of an interval is one-sided at alpha."""
+    return f"{100 * (1 - 2 * result.rules.alpha):.4g}%"
+
+
+def _interval(m: Measured) -> str:
+    if not math.isfinite(m.low) or not math.isfinite(m.high):
+        return "[-, -]"
+    return f"[{m.low:+.4f}, {m.high:+.4f}]"
+
+
+def _p(p: float) -> str:
+    return "-" if math.isnan(p) else "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _table(result: GateResult) -> str:
+    head = ["metric", "baseline", "current", "change", f"{_level(result)} interval", "p (Holm)", "n", ""]
+    rows = [head, ["---"] * len(head)]
+    for m in _measured(result):
+        name = safe(m.name) + ("" if m.higher_is_better else " (lower is better)")
+        numbers = [f"{m.before:.4f}", f"{m.after:.4f}", f"{m.difference:+.4f}", _interval(m), _p(m.p_holm)]
+        title = f"category {name}" if m.role == CATEGORY else name
+        rows.append([title, *numbers, str(m.test.n), _remark(m).strip()])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _change(change: Change) -> str:
+    """A change with its texts in fences that the texts cannot close."""
+    category = f", {safe(change.category)}" if change.category else ""
+    title = f"<code>{safe(change.id)}</code>{category}: {change.before:.4f} -> {change.after:.4f}"
+    if not change.texts:
+        return f"- {title}\n"
+    parts = [f"<details><summary>{title}</summary>\n"]
+    for title, text in change.texts.items():
+        shown = visible(text[:SHOWN])
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+        length = f" (the first {SHOWN} of {len(text)} characters)" if len(text) > SHOWN else ""
+        parts.append(f"{safe(title)}{length}:\n\n{fence}text\n{shown}\n{fence}\n")
+    return "\n".join([*parts, "</details>\n"])
+
+
+def visible(text: str) -> str:
+    """The text with every character that could hide or reorder others written out, such as \\u202e."""
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c.isprintable() or c in KEPT_MARKS else c.encode("unicode_escape").decode() for c in text)
+
+
+def _metric(m: Measured) -> dict[str, Any]:
+    t, decides = m.test, m.role == DECIDES
+    numbers = {"baseline": m.before, "current": m.after, "difference": m.difference, "low": m.low, "high": m.high,
+               "p": t.p, "p_mid": t.p_mid, "p_holm": m.p_holm, "smallest_drop": t.smallest_drop}  # fmt: skip
+    verdict = str(m.state) if decides else "drop" if m.state == State.REGRESSION else None
+    return {
+        "name": m.name, "role": m.role, "higher_is_better": m.higher_is_better,
+        **{name: round(value, DIGITS) if math.isfinite(value) else None for name, value in numbers.items()},
+        "margin": m.margin, "prompts": t.n, "items": t.n_items, "better": t.better, "worse": t.worse,
+        "method": t.method, "verdict": verdict,
+    }  # fmt: skip
+
+
+def _difference(x) -> dict[str, Any]:
+    return {"name": x.name, "baseline": x.before, "current": x.after}

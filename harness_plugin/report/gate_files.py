@@ -1,0 +1,21 @@
+"""The files that a gate leaves: gate.json, comment.md and junit.xml."""
+
+from pathlib import Path
+
+from harness_plugin.errors import UsageError
+from harness_plugin.gate import GateResult
+from harness_plugin.gate.runs import readable
+from harness_plugin.pairs import atomic_write
+from harness_plugin.report.gate import as_json, markdown
+from harness_plugin.report.junit import junit
+
+
+def write_gate(folder: Path, result: GateResult) -> None:
+    """Writes the three files into `folder`, which is made. Raises UsageError where it is a file, DataError where it
+    cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder} is a file", "a gate leaves several", "name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("gate.json", as_json), ("comment.md", markdown), ("junit.xml", junit)):
+        with atomic_write(folder / name) as out:
+            out.write(readable(text(result)))
