@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import ArenaError, UsageError
-from harness_plugin.gate.runs import KINDS, Run
+from harness_plugin.gate.runs import KINDS, Item, Run
 
 NAMED = 10  # items named in a message
 MAX_MISSING = 0.01
@@ -95,20 +95,25 @@ def _item_differences(baseline: Run, current: Run, ids: Collection[str]) -> list
     """One difference for each item fingerprint that differs in some items."""
     changed: dict[str, list[str]] = {}
     for id in ids:
-        before, after = baseline.items[id].fixed, current.items[id].fixed
+        before, after = _fingerprints(baseline.items[id]), _fingerprints(current.items[id])
         if before != after:
             for name in before.keys() | after.keys():
                 if before.get(name) != after.get(name):
                     changed.setdefault(name, []).append(id)
     return [
-        Difference(name, f"{baseline.items[where[0]].fixed.get(name)!r} in item {where[0]}",
-                   f"{current.items[where[0]].fixed.get(name)!r} ({len(where)} of {len(ids)} items differ)")
+        Difference(name, f"{_fingerprints(baseline.items[where[0]]).get(name)!r} in item {where[0]}",
+                   f"{_fingerprints(current.items[where[0]]).get(name)!r} ({len(where)} of {len(ids)} items differ)")
         for name, where in sorted(changed.items())
     ]  # fmt: skip
 
 
+def _fingerprints(item: Item) -> dict:
+    """What must be the same of an item in both runs: its cluster too, since the tests rest on it."""
+    return {**item.fixed, "cluster": item.cluster}
+
+
 def _check_ignored(ignore: Collection[str], *runs: Run) -> None:
-    known = {name for run in runs for name in run.fixed}
+    known = {"cluster"} | {name for run in runs for name in run.fixed}
     known |= {name for run in runs for item in run.items.values() for name in item.fixed}
     for name in ignore:
         if name not in known:

@@ -1,0 +1,35 @@
+"""Stored runs for the tests of the gate: score files made up, folders of a judging written as the judge writes them."""
+
+import json
+import random
+from pathlib import Path
+
+WINNERS = ("model_a", "model_b", "tie")
+
+
+def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa") -> list[dict]:
+    """Lines of `arena-rm score` on labelled pairs. The pairs depend on their number alone; `worse`: how much less the
+    right side is preferred, in probability; `seed`: of this run's noise."""
+    noise, rows = random.Random(f"noise {seed}"), []
+    for n in range(count):
+        pair = random.Random(n)
+        winner = pair.choices(WINNERS, weights=(4, 4, 1))[0]
+        right = min(0.97, max(0.03, pair.betavariate(5, 3) + noise.gauss(0, 0.05) - worse))
+        p_b = right if winner == "model_b" else 1 - right
+        s = 2.0 * (p_b - 0.5)
+        rows.append({
+            "id": f"p{n}", "key": f"{n:016x}", "z_ab": s, "z_ba": -s, "score": s, "position_bias": 0.0,
+            "p_a": 0.9 * (1 - p_b), "p_b": 0.9 * p_b, "p_tie": 1 - 0.9 * (1 - p_b) - 0.9 * p_b, "tokens": 50,
+            "truncated": False, "kept": {}, "winner": winner, "category": f"c{n % 3}", "prompt_key": f"k{n // 2}",
+            "judge": judge,
+        })  # fmt: skip
+    return rows
+
+
+def write(file: Path, rows: list[dict]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
+
+
+def scores(folder: Path, name: str, *args, **options) -> str:
+    return write(folder / name, score_rows(*args, **options))
