@@ -362,7 +362,8 @@ def results(tiny_base, tiny_adapter, tmp_path_factory):
     args = f"pretrained={tiny_base('gemma')},peft={tiny_adapter('gemma', manifest=True)},dtype=float32,device=cpu"
     done = subprocess.run(
         [sys.executable, "-m", "harness_plugin", "--model", "arena_rm", "--model_args", args, "--tasks", "arena_pairs",
-         "--limit", "24", "--log_samples", "--output_path", "out"], cwd=folder, capture_output=True, text=True, timeout=280,
+         "--limit", "24", "--log_samples", "--output_path", "out"],
+        cwd=folder, capture_output=True, text=True, timeout=280,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hf")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,6 +6,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,5 +75,9 @@ def test_every_option_that_the_documents_give_to_arena_rm_exists():
         for name, rest in re.findall(r"arena-rm (\S+)([^`\n]*)", document.read_text(encoding="utf-8")):
             if name not in COMMANDS or name == "lm-eval":
                 continue
-            known = {o for p in group.get_command(None, name).params for o in p.opts}
+            command = group.get_command(None, name)
+            if isinstance(command, click.Group):
+                first = rest.split()[0] if rest.split() else ""
+                command = command.get_command(None, first if first in command.list_commands(None) else "check")
+            known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
             assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= known, (document.name, name, rest)

@@ -59,6 +59,7 @@ def judge_battles(
     with Journal(out, identity) as journal:
         known = aside | earlier | journal.rows
         todo = list({p.key: p for p in battles.pairs if p.key not in known}.values())
+        todo.sort(key=lambda p: (p.prompt_key, p.model_a, p.model_b))  # the engine reads what neighbours share once
         _say(battles.pairs, journal.rows, earlier | aside, folder)
         if done and len(todo) < len(battles.pairs):
             done(len(battles.pairs) - len(todo))
