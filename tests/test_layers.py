@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "model": "errors home pairs outcome prompt",
     "cache": "errors",
     "scoring": "errors pairs outcome prompt engine model cache",
-    "judge": "errors pairs outcome stats scoring",
+    "judge": "errors pairs outcome stats scoring engine model",
     "taskdocs": "errors pairs outcome stats engine model cache scoring judge",
     "lm": "errors processes pairs outcome prompt engine model scoring taskdocs",
     "gate": "errors pairs stats judge",
@@ -58,6 +58,7 @@ ONLY_IN = {
     "click": "cli",
     "matplotlib": "report",
     "bitsandbytes": "train",
+    "ray": "judge",
     "pytest": "pytest_plugin",
 }
 HEAVY = {"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets", "pandas", "pyarrow", "numpy", "scipy"}
@@ -224,7 +225,7 @@ def test_every_package_that_is_imported_comes_with_what_setup_cfg_asks_for():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = config["options"]["install_requires"].splitlines()
-    lines += [line for extra in ("embedded", "report", "train", "qlora", "zst") for line in extras_of(config, extra)]
+    lines += [line for extra in ("embedded", "report", "train", "qlora", "zst", "ray") for line in extras_of(config, extra)]
     available = needed([Requirement(line) for line in lines if line.strip()], set())
     owners = importlib.metadata.packages_distributions()
     missing = defaultdict(list)

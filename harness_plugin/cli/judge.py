@@ -1,5 +1,6 @@
 """`arena-rm judge`: files of chatbots' answers to a leaderboard."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ from harness_plugin.cli.options import cache_options, log_to_stderr, model_optio
 from harness_plugin.errors import UsageError
 
 COLUMNS = ("prompt", "response", "model", "category")
+RAY_OR_COPY = "use --engine ray, or copy the files here"
 
 
 @click.command("judge")
@@ -32,10 +34,12 @@ COLUMNS = ("prompt", "response", "model", "category")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=True)
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw PNGs too (needs matplotlib).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="judged", show_default=True, metavar="DIR",
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="ray: one worker per device of a Ray cluster; FILES and DIR may be URIs (s3://...).")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(), default="judged", show_default=True, metavar="DIR",
               help="Folder for the verdicts, the leaderboard and the report.")  # fmt: skip
 def command(files, spec, baseline, round_robin, prompts, questions, labels, red_team, red_team_model, batch_size,
-            cache_file, plots, output, **columns):  # fmt: skip
+            cache_file, plots, engine, output, **columns):  # fmt: skip
     """Judge the answers of several chatbots to the same prompts and rank them.
 
     FILES, or folders of them: AlpacaEval's model_outputs.json, Arena-Hard's answers, lm-eval's samples_*.jsonl of
@@ -45,70 +49,101 @@ def command(files, spec, baseline, round_robin, prompts, questions, labels, red_
     """
     log_to_stderr()
     from harness_plugin import judge as room
+    from harness_plugin.judge.places import local
     from harness_plugin.pairs import read_pairs
     from harness_plugin.report.markdown import table_markdown
     from harness_plugin.report.run import write_run
 
     fields = {name: columns[f"{name}_field"] for name in COLUMNS if columns[f"{name}_field"]}
-    _check(baseline, round_robin, fields, questions, output)
-    answers = room.gather(room.find_files(list(files)), questions, fields)
-    meetings = room.battles(answers, baseline, prompts)
-    if red_team_model is not None:
-        room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not after the judging
-    by_people = None if labels is None else read_pairs(labels).pairs
-    output.mkdir(parents=True, exist_ok=True)
-    click.echo(
-        f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
-        f"{len(meetings.identical)} of identical answers", err=True,
-    )  # fmt: skip
-    with opened_cache(cache_file) as cache:
-        judge = Judging(spec, batch_size, cache, output)
-        verdicts = judge(meetings, "Judging battles")
-        board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
-        source = red_team_model or (red_team and (baseline or room.median_model(board)))
-        attacked = _attacked(judge, answers, meetings, source) if source else None
-    moved = attacked and room.red_team_report(attacked.verdicts, source)
-    said = room.known_labels(verdicts, by_people or [])
-    agreed = None if by_people is None else room.agreement(verdicts, said)
-    board = room.summary(board, meetings, judge.identity, moved, agreed)
-    room.write_answers(output, meetings)
-    write_run(output, board, room.Judged(meetings, verdicts, said), attacked, plots)
+    _check(baseline, round_robin, fields, questions)
+    _check_places(engine, [*files, output])
+    with local(files, output) as place:
+        answers = room.gather(room.find_files(place.files), questions, fields)
+        meetings = room.battles(answers, baseline, prompts)
+        if red_team_model is not None:
+            room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
+        by_people = None if labels is None else read_pairs(labels).pairs
+        place.folder.mkdir(parents=True, exist_ok=True)
+        click.echo(
+            f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
+            f"{len(meetings.identical)} of identical answers", err=True,
+        )  # fmt: skip
+        with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
+            verdicts = judge(meetings, "Judging battles")
+            board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
+            source = red_team_model or (red_team and (baseline or room.median_model(board)))
+            attacked = _attacked(judge, answers, meetings, source) if source else None
+        moved = attacked and room.red_team_report(attacked.verdicts, source)
+        said = room.known_labels(verdicts, by_people or [])
+        agreed = None if by_people is None else room.agreement(verdicts, said)
+        board = room.summary(board, meetings, judge.identity, moved, agreed)
+        room.write_answers(place.folder, meetings)
+        write_run(place.folder, board, room.Judged(meetings, verdicts, said), attacked, plots)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
 
 
-def _check(baseline, round_robin, fields, questions, output) -> None:
+def _check(baseline, round_robin, fields, questions) -> None:
     """Refuses what can be refused before anything is read."""
     if baseline is not None and round_robin:
         raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
     if questions is not None and fields:
         raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
-    if output.exists() and not output.is_dir():
+
+
+def _check_places(engine, names) -> None:
+    from harness_plugin.judge.places import is_remote
+
+    *_, output = names
+    if engine == "local" and any(map(is_remote, names)):
+        raise UsageError(f"{next(filter(is_remote, names))} is a URI", "a run here reads and writes files", RAY_OR_COPY)
+    if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
+    source = click.get_current_context().get_parameter_source
+    asked = {source(name).name for name in ("cache", "cache_file")}
+    if engine == "ray" and asked - {"DEFAULT"}:
+        raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
+
+
+@contextmanager
+def judging(spec, batch_size, cache_file, folder, engine="local", output=None):
+    """A `Judging` that writes into the folder, with the judge loaded: here, or on a Ray cluster, which keeps its scores
+    at `output`."""
+    if engine == "ray":
+        from harness_plugin.judge.ray_engine import on_ray
+
+        with on_ray(spec, batch_size, output) as judge:
+            yield Judging(judge, folder)
+        return
+    from harness_plugin.engine import Engine
+    from harness_plugin.judge.verdicts import EngineJudge
+    from harness_plugin.model import load_model
+    from harness_plugin.scoring import logit_identity
+
+    with opened_cache(cache_file) as cache:
+        model = load_model(spec)
+        scorer = Engine(model, batch_size)
+        if cache:
+            cache.bind(logit_identity(model, scorer), model.num_labels)
+        yield Judging(EngineJudge(scorer, cache), folder)
 
 
 class Judging:
-    """Loads the judge; called, it judges battles into the folder. `identity`: who it is, once it has judged."""
+    """Called, it has battles judged into the folder. `identity`: who judges."""
 
-    def __init__(self, spec, batch_size, cache, folder):
-        from harness_plugin.engine import Engine
-        from harness_plugin.model import load_model
-        from harness_plugin.scoring import identity_hash, judge_identity, logit_identity
+    def __init__(self, judge, folder):
+        from harness_plugin.scoring import identity_hash
 
-        model = load_model(spec)
-        self.engine, self.cache, self.folder = Engine(model, batch_size), cache, folder
-        known = judge_identity(model, "both")
-        self.identity = {"hash": identity_hash(known), **known}
-        if cache:
-            cache.bind(logit_identity(model, self.engine), model.num_labels)
+        self.judge, self.folder = judge, folder
+        self.identity = {"hash": identity_hash(judge.identity), **judge.identity}
 
     def __call__(self, meetings, doing, **options):
         from tqdm import tqdm
 
-        from harness_plugin.judge import judge_battles
+        from harness_plugin.judge import collect_verdicts
 
         with tqdm(total=len(meetings.pairs), desc=doing, unit="battle", disable=None) as bar:
-            return judge_battles(self.engine, meetings, self.folder, bar.update, self.cache, **options)[0]
+            return collect_verdicts(self.judge, meetings, self.folder, bar.update, **options)[0]
 
 
 def _attacked(judge, answers, meetings, source):

@@ -1,7 +1,8 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
 `match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
-compares it with people, `answers` keeps the texts. What else a run leaves on disk is `report`'s.
+compares it with people, `answers` keeps the texts. `ray_engine` judges on a cluster, `places` reaches files elsewhere,
+`cost` says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.judge.answers import write_answers
@@ -9,7 +10,7 @@ from harness_plugin.judge.labels import agreement, known_labels
 from harness_plugin.judge.leaderboard import leaderboard, summary
 from harness_plugin.judge.match import Answers, Battles, battles, find_files, gather
 from harness_plugin.judge.red_team import median_model, red_team_battles, red_team_report
-from harness_plugin.judge.verdicts import RED_TEAM_FILE, VERDICTS_FILE, Judged, judge_battles
+from harness_plugin.judge.verdicts import RED_TEAM_FILE, VERDICTS_FILE, Judged, collect_verdicts, judge_battles
 
 __all__ = [
     "RED_TEAM_FILE",
@@ -19,6 +20,7 @@ __all__ = [
     "Judged",
     "agreement",
     "battles",
+    "collect_verdicts",
     "find_files",
     "gather",
     "judge_battles",

@@ -1,12 +1,13 @@
 """Battles -> verdicts: each pair judged in both orders, streamed to a journal, continued after a kill, and never judged
-again in a folder that has the verdict already. Whoever scores the pairs (this process, lm-eval's filter), a verdict is
-made here."""
+again in a folder that has the verdict already. Whoever scores the pairs (this process, lm-eval's filter, a cluster), a
+verdict is made here."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,23 +40,51 @@ class Judged:
     labels: list[float | None]
 
 
+@dataclass(frozen=True)
+class EngineJudge:
+    """An engine that judges pairs in both orders; `cache`: as in `score_pairs`. Whatever has `identity`
+    (`scoring.judge_identity`), `calibration` and `rows` can take its place, as a cluster does."""
+
+    engine: Any
+    cache: Any = None
+
+    @property
+    def identity(self) -> dict:
+        return judge_identity(self.engine.model, "both")
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.engine.model.calibration
+
+    def rows(self, pairs: list[Pair], done: Callable[[int], None] | None = None) -> Iterator[dict]:
+        """`score_row` of each pair, in any order. `done(k)` is called as k more pairs finish."""
+        scored = score_pairs(self.engine, self.engine.model.renderer, pairs, "both", done, self.cache)
+        return (score_row(s, self.calibration) for s in scored)
+
+
 def judge_battles(
     engine, battles: Battles, folder: Path, done: Callable[[int], None] | None = None, cache=None,
     file: str = VERDICTS_FILE,
 ) -> tuple[list[dict], str]:  # fmt: skip
+    """`collect_verdicts` of an engine in this process; `cache` as in `score_pairs`."""
+    return collect_verdicts(EngineJudge(engine, cache), battles, folder, done, file)
+
+
+def collect_verdicts(
+    judge, battles: Battles, folder: Path, done: Callable[[int], None] | None = None, file: str = VERDICTS_FILE
+) -> tuple[list[dict], str]:
     """(verdicts, the judge's hash): also written to `folder`/`file`, sorted by the models' names, then prompt.
 
     A verdict is a line of `arena-rm score` with both lengths. Identical answers are not shown to the judge: their score
-    is 0 and `identical` is true. Verdicts of this judge that an earlier run left there are used again, by the content
-    of the pair; those that this run has no use for are kept beside the file, as `.spare`. `done(k)` is called as k more
-    pairs finish; `cache` as in `score_pairs`. Raises ScoreError as scoring does, DataError for verdicts or a journal of
-    another judge and UsageError for a journal that is in use.
+    is 0 and `identical` is true. `judge`: an `EngineJudge` or what can take its place. Verdicts of this judge that an
+    earlier run left there are used again, by the content of the pair; those that this run has no use for are kept
+    beside the file, as `.spare`. `done(k)` is called as k more pairs finish. Raises ScoreError as scoring does,
+    DataError for verdicts or a journal of another judge and UsageError for a journal that is in use.
     """
-    model, out = engine.model, folder / file
-    identity = judge_identity(model, "both")
-    judge = identity_hash(identity)
+    out, identity = folder / file, judge.identity
+    owner = identity_hash(identity)
     spare = out.with_suffix(".spare" + out.suffix)
-    aside, earlier = _earlier(spare, judge), _earlier(out, judge)
+    aside, earlier = _earlier(spare, owner), _earlier(out, owner)
     with Journal(out, identity) as journal:
         known = aside | earlier | journal.rows
         todo = list({p.key: p for p in battles.pairs if p.key not in known}.values())
@@ -63,16 +92,15 @@ def judge_battles(
         _say(battles.pairs, journal.rows, earlier | aside, folder)
         if done and len(todo) < len(battles.pairs):
             done(len(battles.pairs) - len(todo))
-        for scored in score_pairs(engine, model.renderer, todo, "both", done, cache):
-            row = score_row(scored, model.calibration)
+        for row in judge.rows(todo, done):
             known[row["key"]] = row
             journal.add(row)
-        verdicts = all_verdicts(battles, known, model.calibration, judge)
+        verdicts = all_verdicts(battles, known, judge.calibration, owner)
         unused = {key: known[key] for key in known.keys() - {v["key"] for v in verdicts}}
-        _keep(spare, aside | unused, judge)  # a kill from here on finds each verdict in one file or the other
+        _keep(spare, aside | unused, owner)  # a kill from here on finds each verdict in one file or the other
         journal.finish(verdicts)
-        _keep(spare, unused, judge)
-    return verdicts, judge
+        _keep(spare, unused, owner)
+    return verdicts, owner
 
 
 def _say(pairs: list[Pair], journal: dict, earlier: dict, folder: Path) -> None:

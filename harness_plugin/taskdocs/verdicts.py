@@ -82,25 +82,24 @@ def _judged(pairs, spec, batch_size, cache_file):
 
     from harness_plugin.cache import ScoreCache
     from harness_plugin.engine import Engine
-    from harness_plugin.judge.verdicts import even_verdict, verdict
+    from harness_plugin.judge.verdicts import EngineJudge, even_verdict, verdict
     from harness_plugin.model import load_model
-    from harness_plugin.scoring import identity_hash, judge_identity, logit_identity, score_pairs, score_row
+    from harness_plugin.scoring import identity_hash, logit_identity
 
     with ScoreCache(cache_file) if cache_file else nullcontext() as cache:
         model = load_model(spec)
         engine = Engine(model, batch_size)
         if cache:
             cache.bind(logit_identity(model, engine), model.num_labels)
-        identity = judge_identity(model, "both")
-        judge = identity_hash(identity)
+        judge = EngineJudge(engine, cache)
         different = list({p.key: p for p in pairs if p.response_a != p.response_b}.values())
         quiet = os.environ.get("RANK", "0") != "0"
         with tqdm(total=len(different), desc="Judging answers", unit="answer", disable=quiet) as bar:
-            scored = score_pairs(engine, model.renderer, different, "both", bar.update, cache)
-            rows = {s.pair.key: score_row(s, model.calibration) for s in scored}
-    verdicts = [verdict(p, rows[p.key], judge) if p.key in rows else even_verdict(p, model.calibration, judge)
+            rows = {row["key"]: row for row in judge.rows(different, bar.update)}
+    hash = identity_hash(judge.identity)
+    verdicts = [verdict(p, rows[p.key], hash) if p.key in rows else even_verdict(p, judge.calibration, hash)
                 for p in pairs]  # fmt: skip
-    return verdicts, {"judge": judge, **identity}
+    return verdicts, {"judge": hash, **judge.identity}
 
 
 class Judge(dict):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.gate.options import output_options, rule_options
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache
+from harness_plugin.cli.options import cache_options, log_to_stderr, model_options
 
 
 @click.command("duel")
@@ -29,15 +29,16 @@ def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, 
     log_to_stderr()
     import tempfile
 
-    from harness_plugin.cli.judge import Judging
+    from harness_plugin.cli.judge import judging
     from harness_plugin.gate import Reading, gate_runs
     from harness_plugin.gate.duel import duel_battles, duel_runs
 
     found = duel_battles(old, new, questions, prompts)
     click.echo(f"{len(found.pairs)} battles to judge, {len(found.identical)} of identical answers", err=True)
-    with tempfile.TemporaryDirectory() as scratch, opened_cache(cache_file) as cache:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        verdicts = Judging(spec, batch_size, cache, folder)(found, "Judging battles")
+        with judging(spec, batch_size, cache_file, folder) as judge:
+            verdicts = judge(found, "Judging battles")
     before, after = duel_runs(found, verdicts)
     return gate_runs(lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new))
