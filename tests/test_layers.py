@@ -225,7 +225,8 @@ def test_every_package_that_is_imported_comes_with_what_setup_cfg_asks_for():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = config["options"]["install_requires"].splitlines()
-    lines += [line for extra in ("embedded", "report", "train", "qlora", "zst", "ray") for line in extras_of(config, extra)]
+    extras = ("embedded", "report", "train", "qlora", "zst", "ray")
+    lines += [line for extra in extras for line in extras_of(config, extra)]
     available = needed([Requirement(line) for line in lines if line.strip()], set())
     owners = importlib.metadata.packages_distributions()
     missing = defaultdict(list)
