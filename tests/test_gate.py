@@ -228,15 +228,40 @@ def test_github_gets_a_summary_outputs_and_few_annotations_and_hostile_names_sta
     assert "regression" in summary and "<script>" not in summary and "@team" not in summary
 
 
-def test_the_shell_of_the_action_runs_as_written(runs, tmp_path):
+@pytest.fixture
+def shell(tmp_path):
+    """shell(script, **environment) -> the finished bash, in which `arena-rm` is this checkout's."""
+    command = tmp_path / "bin" / "arena-rm"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harness_plugin.cli "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+
+    def run(script, **environment):
+        return subprocess.run(
+            ["bash", "-e", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_readmes_gitlab_job_runs_as_written(gate, chatbots, shell, tmp_path):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    job = next(yaml.safe_load(b)["gate"] for b in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "script:" in b)
+    _, judged, _ = chatbots
+    now = judged("gitlab", "heron", "ibis")
+    assert gate("bless", now, "--model", "heron", "-o", tmp_path / "baselines" / "heron.jsonl")[0] == 0
+    (tmp_path / "judged-now").symlink_to(now)
+    done = shell("\n".join(job["script"]))
+    assert done.returncode == 0, done.stderr
+    assert ElementTree.parse(tmp_path / job["artifacts"]["reports"]["junit"]).getroot().tag == "testsuites"
+
+
+def test_the_shell_of_the_action_runs_as_written(runs, shell, tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
     step = next(s for s in action["runs"]["steps"] if s.get("id") == "gate")
     inputs = {name: field.get("default", "") for name, field in action["inputs"].items()}
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    command = bin_folder / "arena-rm"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harness_plugin.cli "$@"\n')
-    command.chmod(0o755)
     for current, code in (("again", 0), ("worse", 1)):
         given = inputs | {
             "baseline": runs["old"],
@@ -247,11 +272,7 @@ def test_the_shell_of_the_action_runs_as_written(runs, tmp_path):
         env = {
             name: given[value.removeprefix("${{ inputs.").removesuffix(" }}")] for name, value in step["env"].items()
         }
-        done = subprocess.run(
-            ["bash", "-e", "-c", step["run"]], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, **env, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-                 "GITHUB_OUTPUT": str(tmp_path / f"output-{current}")},
-        )  # fmt: skip
+        done = shell(step["run"], **env, GITHUB_OUTPUT=str(tmp_path / f"output-{current}"))
         assert done.returncode == code, done.stderr
         assert (tmp_path / f"out {current}" / "junit.xml").is_file()
     outputs = (tmp_path / "output-worse").read_text("utf-8")
