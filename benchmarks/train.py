@@ -1,11 +1,14 @@
 """Training speed beside what a user would pick instead, in one run: same base, LoRA, pairs and arithmetic, interleaved.
 
     python benchmarks/train.py --data PAIRS [--pairs 96] [--repeats 3] [-o FOLDER]
+    python benchmarks/train.py --shape gemma-2b --batch 16 --pairs 256 [-o FOLDER]
 
-Contenders: transformers' Trainer on batches padded in file order; the same with TRL's reward training (two texts a
-pair, -log sigmoid of the difference of their logits; `trl` itself if it is installed is not needed: its step is this
-one); this project's trainer with its techniques one at a time. Useful tokens: those that are not padding. A round that
-compiles is reported apart and not counted. Writes train.json into FOLDER.
+Contenders: transformers' Trainer on batches padded in shuffled order; the same with TRL's reward training (two texts a
+pair, -log sigmoid of the difference of their logits: `trl` itself is not needed, its step is this one); this project's
+trainer with its techniques one at a time. With --shape: random weights and ids, all of one length and of natural ones.
+Useful tokens: those that are not padding. The first round, which compiles, is reported apart and not counted.
+Products: 4 FLOP for each frozen weight of the layers and token, 6 for LoRA's; attention scores are left out.
+Writes train.json into FOLDER.
 """
 
 import json
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import click
 import torch
+from shape import SHAPES, random_model, sequences
 from torch.nn.functional import logsigmoid
 from transformers import Trainer, TrainingArguments
 
@@ -29,7 +33,7 @@ from harness_plugin.train.config import TrainConfig, find_config, read_config
 from harness_plugin.train.data import Examples
 from harness_plugin.train.loss import preference_loss
 from harness_plugin.train.network import build, compile_layers
-from harness_plugin.train.trainer import make_trainer
+from harness_plugin.train.trainer import make_trainer, use_packs
 
 
 class Padded(Trainer):
@@ -88,14 +92,35 @@ def baseline(kind, collator, config: TrainConfig, base: str, examples, work: str
     return kind(model=build(config, base), args=args, train_dataset=examples, data_collator=collator)
 
 
-def ours(config: TrainConfig, base: str, examples, work: str, device: torch.device):
+def ours(config: TrainConfig, base: str, examples, work: str, device: torch.device, packs: bool = False):
     network = build(config, base)
     trainer = make_trainer(config, network, examples, examples, Path(work), device)
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.args.load_best_model_at_end, trainer.args.disable_tqdm = False, True
-    if config.compile:
+    if packs:
+        use_packs(trainer, config.compile)
+    elif config.compile:
         compile_layers(network)
     return trainer
+
+
+class RandomPairs:
+    """Presentations of random ids with random labels, as `Examples` gives them."""
+
+    def __init__(self, ids: list[tuple[int, ...]]):
+        self.ids, self.epoch = [list(row) for row in ids], 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> dict:
+        return {"input_ids": self.ids[i], "labels": [i % 2, 1 - i % 2], "offset": 0.0}
+
+    def length(self, i: int) -> int:
+        return len(self.ids[i])
+
+    def tokens(self) -> int:
+        return sum(map(len, self.ids))
 
 
 def matmul_rate(config, device: torch.device, rows: int = 4096) -> float:
@@ -124,74 +149,105 @@ def flops_per_token(network) -> float:
     return 4.0 * frozen + 6.0 * trained
 
 
-def contenders(config: TrainConfig, place: str, chosen, work: str, device: torch.device) -> dict:
-    """Name -> (trainer, useful tokens of one pass)."""
-    renderer = Renderer(load_tokenizer(place), config.max_length, "budget")
-    plain, single = Examples(chosen, renderer, config), Singles(chosen, renderer, config)
-    single.tokenizer = renderer.tokenizer
-    unsorted, eager, fused = (
-        replace(config, compile=c, group_by_length=g) for c, g in ((False, False), (False, True), (True, True))
-    )
-    many, two = plain.tokens(), single.tokens()
-    return {
-        "transformers.Trainer, padded": (baseline(Padded, collate_plain, config, place, plain, work, device), many),
-        "reward training as TRL's": (baseline(Reward, collate_reward, config, place, single, work, device), two),
-        "ours, no technique": (ours(unsorted, place, plain, work, device), many),
-        "ours, similar lengths": (ours(eager, place, plain, work, device), many),
-        "ours, similar lengths, compiled": (ours(fused, place, plain, work, device), many),
-    }
+REWARD = "reward training as TRL's"
+
+
+def contenders(config: TrainConfig, place: str, plain, single, work: str, device: torch.device) -> dict:
+    """Name -> trainer."""
+    made = {"transformers.Trainer, padded": baseline(Padded, collate_plain, config, place, plain, work, device)}
+    if single is not None:
+        made[REWARD] = baseline(Reward, collate_reward, config, place, single, work, device)
+        made["ours, padded, similar lengths"] = ours(config, place, plain, work, device)
+    made["ours, packed"] = ours(config, place, plain, work, device, packs=True)
+    made["ours, packed, compiled"] = ours(replace(config, compile=True), place, plain, work, device, packs=True)
+    return made
 
 
 def measure(found: dict, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each pass, the first of which warms up and compiles; the contenders take turns."""
+    """Seconds of each pass by the Trainer's own clock, which leaves out its setting up. The first pass warms up and
+    compiles. The contenders take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for repeat in range(repeats + 1):
-        for name, (trainer, _) in found.items():
-            start = time.perf_counter()
-            trainer.train()
-            seconds[name].append(time.perf_counter() - start)
+        for name, trainer in found.items():
+            seconds[name].append(trainer.train().metrics["train_runtime"])
             click.echo(f"round {repeat} {name}: {seconds[name][-1]:.1f} s", err=True)
     return seconds
 
 
+def save_shape(shape: str, folder: str, device: torch.device) -> str:
+    model = random_model(shape, device, torch.bfloat16)
+    model.network.save_pretrained(folder)
+    return folder
+
+
+def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
+    """Workload -> (presentations, the same as TRL sees them or None)."""
+    if shape:
+        vocabulary, most = SHAPES[shape]["vocab_size"], config.max_length
+        kinds = {f"all of {most} tokens": False, "natural lengths": True}
+        return {name: (RandomPairs(sequences(count, most, n, vocabulary)), None) for name, n in kinds.items()}
+    pairs = read_pairs(data).pairs
+    chosen = pairs[:: max(1, len(pairs) // count)][:count]
+    renderer = Renderer(load_tokenizer(place), config.max_length, "budget")
+    single = Singles(chosen, renderer, config)
+    single.tokenizer = renderer.tokenizer
+    return {f"{len(chosen)} pairs": (Examples(chosen, renderer, config), single)}
+
+
 @click.command()
-@click.option("--data", required=True, type=click.Path(exists=True), help="A file of labelled pairs.")
+@click.option("--data", type=click.Path(exists=True), help="A file of labelled pairs.")
+@click.option("--shape", type=click.Choice(list(SHAPES)), help="Random weights of this shape instead.")
 @click.option("--base", default="embedded", show_default=True)
 @click.option("--pairs", "count", default=96, show_default=True)
+@click.option("--batch", default=8, show_default=True, help="Pairs a step; two steps an update.")
 @click.option("--max-length", default=512, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
-def main(data, base, count, max_length, repeats, output):
-    device = choose_device(None)
-    place = str(embedded_base()) if base == "embedded" else base
-    config = replace(read_config(find_config("card")), base=base, precision="bfloat16", max_length=max_length,
-                     truncation="budget", epochs=1.0, batch_size=8, accumulation=2, orders="ab")  # fmt: skip
-    config = replace(config, lora=replace(config.lora, lora_dropout=0.0))
-    pairs = read_pairs(data).pairs
+def main(data, shape, base, count, batch, max_length, repeats, output):
+    if bool(data) == bool(shape):
+        raise click.UsageError("give --data or --shape")
+    device, rows = choose_device(None), []
     with tempfile.TemporaryDirectory() as work:
-        found = contenders(config, place, pairs[:: max(1, len(pairs) // count)][:count], work, device)
-        seconds = measure(found, repeats)
-        network = found["ours, no technique"][0].model
+        place = save_shape(shape, f"{work}/base", device) if shape else base
+        place = str(embedded_base()) if place == "embedded" else place
+        config = replace(
+            read_config(find_config("card")), base=place, precision="bfloat16", max_length=max_length,
+            truncation="budget", epochs=1.0, batch_size=batch, accumulation=2, orders="ab",
+        )  # fmt: skip
+        config = replace(config, lora=replace(config.lora, lora_dropout=0.0))
+        works = lots(data, shape, count, config, place)
+        found = contenders(config, place, *next(iter(works.values())), work, device)
+        network = next(iter(found.values())).model
         peak, flops = matmul_rate(network.config.get_text_config(), device), flops_per_token(network)
-    rows = []
-    for name, (_, tokens) in found.items():
-        rate = tokens / statistics.median(seconds[name][1:])
-        rows.append({"contender": name, "tokens": tokens, "tokens_per_s": round(rate, 1),
-                     "first_round_s": round(seconds[name][0], 1), "seconds": [round(s, 2) for s in seconds[name][1:]],
-                     "matmul_share": round(rate * flops / peak, 3)})  # fmt: skip
-    result = {"pairs": count, "max_length": max_length, "peak_flops": peak, "torch": torch.__version__,
-              "threads": torch.get_num_threads(), "device": str(device), "rows": rows}  # fmt: skip
+        for lot, (plain, single) in works.items():
+            for name, trainer in found.items():
+                trainer.train_dataset = single if name == REWARD else plain
+            seconds = measure(found, repeats)
+            for name, trainer in found.items():
+                tokens = trainer.train_dataset.tokens()
+                rate = tokens / statistics.median(seconds[name][1:])
+                rows.append({
+                    "workload": lot, "contender": name, "tokens": tokens, "tokens_per_s": round(rate, 1),
+                    "first_round_s": round(seconds[name][0], 1), "seconds": [round(s, 2) for s in seconds[name][1:]],
+                    "tflop_per_s": round(rate * flops / 1e12, 3), "matmul_share": round(rate * flops / peak, 3),
+                })  # fmt: skip
+    result = {"pairs": count, "batch": batch, "max_length": max_length, "matmul_tflop_per_s": peak / 1e12,
+              "torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
+              "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "", "rows": rows}  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(rows)
 
 
 def show(rows: list[dict]) -> None:
-    click.echo(f"{'contender':34} {'tokens/s':>9} {'ratio':>6} {'of matmul peak':>15} {'first round':>12}")
+    columns = ("workload", "contender", "tokens/s", "ratio", "TFLOP/s", "of matmul peak", "first round")
+    click.echo(f"| {' | '.join(columns)} |\n|---|---|---:|---:|---:|---:|---:|")
     for row in rows:
-        ratio = row["tokens_per_s"] / rows[0]["tokens_per_s"]
-        click.echo(f"{row['contender']:34} {row['tokens_per_s']:9.0f} {ratio:6.2f} {row['matmul_share']:15.0%} "
-                   f"{row['first_round_s']:11.0f}s")  # fmt: skip
+        ratio = row["tokens_per_s"] / next(r["tokens_per_s"] for r in rows if r["workload"] == row["workload"])
+        click.echo(
+            f"| {row['workload']} | {row['contender']} | {row['tokens_per_s']:.0f} | {ratio:.2f} | "
+            f"{row['tflop_per_s']:.2f} | {row['matmul_share']:.0%} | {row['first_round_s']:.0f} s |"
+        )
 
 
 if __name__ == "__main__":

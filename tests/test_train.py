@@ -288,8 +288,13 @@ def test_mismatched_pairs_set_an_answer_against_one_of_equal_length_to_another_p
     assert mismatch(pairs, 0.0, 0) == mismatch(pairs[:1], 1.0, 0) == []
 
 
+def unbroken(count, seed):
+    """Words without the end of a sentence among them."""
+    return tiny.words(count, seed).translate(str.maketrans("", "", ".!?\n"))
+
+
 def test_degraded_pairs_set_an_answer_against_itself_made_worse_and_length_says_nothing_of_which():
-    pairs = [Pair(f"ask {i}", tiny.words(20 + i, i), tiny.words(5, 100 + i), p_b=0.1) for i in range(200)]
+    pairs = [Pair(f"ask {i}", unbroken(20 + i, i), unbroken(5, 100 + i), p_b=0.1) for i in range(200)]
     made = degrade(pairs, 0.9, 0)
     assert len(made) == 180 and {p.meta["source"] for p in made} == {"degraded"}
     longer = 0
@@ -303,3 +308,12 @@ def test_degraded_pairs_set_an_answer_against_itself_made_worse_and_length_says_
     assert 0.35 < longer / len(made) < 0.65 and 0.35 < sum(p.soft_label > 0.5 for p in made) / 180 < 0.65
     assert {p.key for p in degrade(pairs[::-1], 0.9, 0)} == {p.key for p in made}
     assert degrade([Pair("ask", "too short to cut", "b", p_b=0.1)], 1.0, 0) == degrade(pairs, 0.0, 0) == []
+
+
+def test_half_of_the_degraded_answers_are_beginnings_that_end_with_a_sentence():
+    text = {f"ask {i}": " ".join(unbroken(15, 50 * i + k) + "." for k in range(9)) for i in range(200)}
+    made = degrade([Pair(prompt, answer, "no", p_b=0.1) for prompt, answer in text.items()], 1.0, 0)
+    good = {p.prompt: p.response_b if p.soft_label > 0.5 else p.response_a for p in made}
+    short = [prompt for prompt, answer in good.items() if answer != text[prompt]]
+    assert 70 < len(short) < 130 and all(text[p].startswith(good[p]) and good[p].endswith(".") for p in short)
+    assert len({len(good[p].split()) // 15 for p in short}) > 5

@@ -1,6 +1,8 @@
 """Pairs made from others, in which one side is worse for a known reason. Knows no tokens and no model."""
 
 import bisect
+import math
+import re
 
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.train.split import draw
@@ -13,13 +15,14 @@ LEAST_WORDS = 12  # of an answer that is degraded: of fewer, too little is left 
 
 def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
     """New pairs, `share` as many: the preferred answer to a prompt against the answer to another prompt whose length is
-    nearest. Nothing but the prompt tells the two apart, so they teach a judge to read it."""
-    pool = _answers(pairs)
+    nearest, in half of them only its beginning. Nothing but the prompt tells the two apart, so they teach a judge to
+    read it."""
+    pool = _answers(pairs, seed)
     out = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
         if len(out) >= round(share * len(pairs)):
             break
-        good = _preferred(pair)
+        good = _beginning(_preferred(pair), draw("beginning", seed, pair.key))
         other = _nearest(pool, good, pair.prompt_key)
         if other is None or other == good:
             continue
@@ -42,16 +45,16 @@ def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | N
 
 
 def degrade(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
-    """New pairs, `share` as many: the preferred answer to a prompt against itself made worse, in half of them cut off
-    in the middle, in a quarter with its last sentence over and over, in a quarter going on with the answer to another
-    prompt. The worse side is the longer one as often as not, so they teach a judge to read to the end and not to
-    count."""
-    pool = _answers(pairs)
+    """New pairs, `share` as many: the preferred answer to a prompt, in half of them only its beginning, against that
+    made worse: in half of them cut off in the middle, in a quarter with its last sentence over and over, in a quarter
+    going on with the answer to another prompt. The worse side is the longer one as often as not, so they teach a judge
+    to read to the end and not to count."""
+    pool = _answers(pairs, seed)
     out = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(DEGRADED, seed, p.key)):
         if len(out) >= round(share * len(pairs)):
             break
-        good = _preferred(pair)
+        good = _beginning(_preferred(pair), draw("beginning", seed, pair.key))
         if not isinstance(good, str) or len(good.split()) < LEAST_WORDS:
             continue
         worse = _worse(
@@ -72,10 +75,20 @@ def _worse(good: str, how: float, where: float, other: str | None) -> str | None
     return None if other is None else f"{good}\n\n{other[: max(40, int(len(other) * where))]}"
 
 
-def _answers(pairs: list[Pair]) -> list[tuple[int, str, str]]:
-    """(length, text, key of its prompt) of every answer of one turn, in order of length."""
-    return sorted({(text_length(t), str(t), p.prompt_key) for p in pairs for t in (p.response_a, p.response_b)
-                   if isinstance(t, str) and t.strip()})  # fmt: skip
+def _beginning(text, where: float):
+    """The text itself where the draw `where` is below a half, else its first sentences, a few likelier than many:
+    without them a judge trained on long answers is lost on short ones."""
+    if where < 0.5 or not isinstance(text, str):
+        return text
+    ends = [m.end() for m in re.finditer(r"[.!?](?=\s)|\n(?=\n)|$", text.rstrip())]
+    return text[: ends[math.ceil(len(ends) * (2 * where - 1) ** 2) - 1 if where > 0.5 else 0]].rstrip()
+
+
+def _answers(pairs: list[Pair], seed: int) -> list[tuple[int, str, str]]:
+    """(length, text, key of its prompt) of every answer of one turn and of their beginnings, in order of length."""
+    known = {(t, p.prompt_key) for p in pairs for t in (p.response_a, p.response_b) if isinstance(t, str)}
+    known |= {(_beginning(t, draw("beginning of any", seed, t)), key) for t, key in known}
+    return sorted((text_length(t), t, key) for t, key in known if t.strip())
 
 
 def _preferred(pair: Pair):

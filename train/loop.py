@@ -30,6 +30,7 @@ from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples, mix, select
 from harness_plugin.train.measure import measure
 from harness_plugin.train.network import build, compile_layers, refuse_broken, save
+from harness_plugin.train.packed import can_pack
 from harness_plugin.train.record import write_record
 from harness_plugin.train.split import (
     describe_report,
@@ -40,7 +41,7 @@ from harness_plugin.train.split import (
     token_report,
 )
 from harness_plugin.train.teacher import apply_teacher, read_teacher
-from harness_plugin.train.trainer import make_trainer, train_from, updates
+from harness_plugin.train.trainer import make_trainer, train_from, updates, use_packs
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -212,7 +213,10 @@ def _fit(config: TrainConfig, base: str, examples, work: Path, place: torch.devi
     except (ValueError, ImportError) as e:  # peft's and transformers' own checks of what the recipe passes on to them
         raise UsageError(f"the recipe cannot be run ({e})", "", "correct it") from e
     steps = updates(config, len(examples[0]), trainer.args.world_size)
-    if _compiles(config, network, place, steps) and (config.compile or not _spread(trainer)):
+    compiled = _compiles(config, network, place, steps)
+    if can_pack(network, place) and not _spread(trainer):
+        use_packs(trainer, compiled)
+    elif compiled and (config.compile or not _spread(trainer)):
         compile_layers(network)
     train_from(last_checkpoint(work), trainer)
     refuse_broken(network)

@@ -1,7 +1,9 @@
-"""Padding and the loss of one batch. Knows ids, labels and logits; nothing of files, pairs or models."""
+"""Batches as tensors, padded or packed, and their loss. Knows ids, labels and logits; nothing of files or models."""
 
 import torch
 from torch.nn.functional import log_softmax, logsigmoid
+
+from harness_plugin.engine.packing import pack_of
 
 MULTIPLE = 16  # widths are padded up to it: matrix units work in blocks, and fewer widths meet the compiler
 
@@ -14,11 +16,7 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     probability of A, B (, tie); `offsets` (n,) what length says of the logit; `twins` (pairs in both orders,) the
     positions of their first presentation; `weights` (n,), half for each of two presentations.
     """
-    views, twins = [], []
-    for row in rows:
-        if "turned" in row:
-            twins.append(len(views))
-        views += [row, row["turned"]] if "turned" in row else [row]
+    views = _views(rows)
     width = max(len(v["input_ids"]) for v in views)
     width += -width % MULTIPLE
     ids = torch.zeros(len(views), width, dtype=torch.long)
@@ -27,13 +25,29 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
         n = len(view["input_ids"])
         ids[i, :n] = torch.tensor(view["input_ids"])
         mask[i, :n] = 1
-    weights = torch.ones(len(views))
-    for i in twins:
-        weights[i : i + 2] = 0.5
+    return {"input_ids": ids, "attention_mask": mask, **_targets(rows, views)}
+
+
+def collate_packed(rows: list[dict]) -> dict:
+    """As `collate`, with a `pack` in place of the padded ids; `input_ids` are then its rows."""
+    views = _views(rows)
+    pack = pack_of([v["input_ids"] for v in views])
+    return {"input_ids": torch.from_numpy(pack.ids), "pack": pack, **_targets(rows, views)}
+
+
+def _views(rows: list[dict]) -> list[dict]:
+    return [view for row in rows for view in ([row, row["turned"]] if "turned" in row else [row])]
+
+
+def _targets(rows: list[dict], views: list[dict]) -> dict[str, torch.Tensor]:
+    twins, weights = [], []
+    for row in rows:
+        if "turned" in row:
+            twins.append(len(weights))
+        weights += [0.5, 0.5] if "turned" in row else [1.0]
     return {
-        "input_ids": ids, "attention_mask": mask, "labels": torch.tensor([v["labels"] for v in views]),
-        "offsets": torch.tensor([v["offset"] for v in views]), "twins": torch.tensor(twins, dtype=torch.long),
-        "weights": weights,
+        "labels": torch.tensor([v["labels"] for v in views]), "offsets": torch.tensor([v["offset"] for v in views]),
+        "twins": torch.tensor(twins, dtype=torch.long), "weights": torch.tensor(weights),
     }  # fmt: skip
 
 

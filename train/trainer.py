@@ -16,7 +16,8 @@ from harness_plugin.errors import TrainError
 from harness_plugin.model.load import is_decoder_classifier
 from harness_plugin.train.checkpoints import KeepWhole
 from harness_plugin.train.config import TrainConfig
-from harness_plugin.train.loss import collate, inconsistency, preference_loss
+from harness_plugin.train.loss import collate, collate_packed, inconsistency, preference_loss
+from harness_plugin.train.packed import pack
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -63,9 +64,14 @@ class PreferenceTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = dict(inputs)
         labels, offsets, twins, weights = (inputs.pop(name) for name in ("labels", "offsets", "twins", "weights"))
-        if is_decoder_classifier(self.accelerator.unwrap_model(model)):
-            inputs.pop("attention_mask")  # padding is on the right and never attended to: faster kernels without it
-        logits = model(**inputs).logits
+        if "pack" in inputs:
+            pack = inputs["pack"]
+            places = torch.tensor(pack.members, device=labels.device)
+            logits = model(**inputs).logits[places.argsort()]
+        else:
+            if is_decoder_classifier(self.accelerator.unwrap_model(model)):
+                inputs.pop("attention_mask")  # padding is on the right and never attended to: faster kernels without it
+            logits = model(**inputs).logits
         config = self.config
         if model.training:
             loss = preference_loss(logits, labels, weights, config.length_debias * offsets)
@@ -141,6 +147,12 @@ def make_trainer(
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Progress)
     return trainer
+
+
+def use_packs(trainer: PreferenceTrainer, compiled: bool) -> None:
+    """From here on the trainer's batches are packs; the network must be one that `can_pack` lets through."""
+    trainer.data_collator = collate_packed
+    pack(trainer.model, compiled, trainer.config.gradient_checkpointing)
 
 
 def train_from(last: str | None, trainer: Trainer) -> None:

@@ -120,7 +120,7 @@ class Engine:
 
 
 def _decoder(model) -> PackedDecoder | None:
-    backbone = decoder_of(model)
+    backbone = decoder_of(model.backbone)
     heads = backbone and heads_of(backbone)
     if backbone is None or (model.device.type == "cuda" and (heads.softcap or varlen_attn is None)):
         # Gemma 2 caps its attention scores, which PyTorch's variable-length attention cannot

@@ -57,7 +57,7 @@ class Attention:
             self._moved = (layout, self._device_layout(layout))
         rows, cu_q, cu_k, most_q, most_k = self._moved[1]
         if rows is not None:
-            k, v = k[rows], v[rows]
+            k, v = k.index_select(0, rows), v.index_select(0, rows)
         return varlen_attn(
             q.contiguous(), k.contiguous(), v.contiguous(), cu_q, cu_k, most_q, most_k, scale=self.heads.scale,
             window_size=(window - 1 if window else -1, 0), **self._options,

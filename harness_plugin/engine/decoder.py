@@ -37,15 +37,16 @@ class Layer:
     kind: str
 
 
-def decoder_of(model) -> nn.Module | None:
-    """The backbone where `PackedDecoder` computes what it computes: a Gemma of plain linear layers."""
-    backbone = getattr(model.backbone, "language_model", model.backbone)
+def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linear,)) -> nn.Module | None:
+    """The backbone, or its text half, where `PackedDecoder` computes what it computes: a Gemma whose matrices are
+    layers of the types `linears`."""
+    backbone = getattr(backbone, "language_model", backbone)
     config = getattr(backbone, "config", None)
     if getattr(config, "model_type", None) not in GEMMAS:
         return None
     blocks = [getattr(part, p) for x in backbone.layers for part in (x.self_attn, x.mlp) for p in PROJECTIONS
               if hasattr(part, p)]  # fmt: skip
-    plain = all(type(block) is nn.Linear and block.bias is None for block in blocks)
+    plain = all(type(block) in linears and block.bias is None for block in blocks)
     probe = torch.linspace(-4, 4, 33)
     gelu = F.gelu(probe, approximate="tanh")
     tanh_gelu = all(torch.allclose(x.mlp.act_fn(probe), gelu, atol=1e-5) for x in backbone.layers[:1])
@@ -59,8 +60,7 @@ def heads_of(backbone: nn.Module) -> Heads:
 
 
 class PackedDecoder:
-    """The backbone with `ops`. Its joined matrices become the network's own parameters, as views, so that no weight is
-    held twice. `head`: (num_labels, hidden), float32."""
+    """The backbone with `ops`. `head`: (num_labels, hidden), float32."""
 
     def __init__(self, backbone: nn.Module, head: torch.Tensor, ops):
         self.backbone, self.head, self.ops = backbone, head, ops
@@ -83,10 +83,10 @@ class PackedDecoder:
         else:  # Gemma 1 has two norms a block, and calls the one before the MLP by where it stands
             norms = (None, after, None)
         return Layer(
-            self.ops.weight(_joined(attention.q_proj, attention.k_proj, attention.v_proj)),
-            self.ops.weight(attention.o_proj.weight.detach()),
-            self.ops.weight(_joined(mlp.gate_proj, mlp.up_proj)),
-            self.ops.weight(mlp.down_proj.weight.detach()),
+            self.ops.weight(attention.q_proj, attention.k_proj, attention.v_proj),
+            self.ops.weight(attention.o_proj),
+            self.ops.weight(mlp.gate_proj, mlp.up_proj),
+            self.ops.weight(mlp.down_proj),
             self._norm(block.input_layernorm), *map(self._norm, norms),
             *(self._norm(getattr(attention, name, None)) for name in ("q_norm", "k_norm")),
             config.sliding_window if kind == "sliding_attention" else 0, kind,
@@ -106,10 +106,11 @@ class PackedDecoder:
     @torch.inference_mode()
     def logits(self, pack: Pack) -> np.ndarray:
         """(members, num_labels), float64."""
-        hidden = self._hidden(pack)[: len(pack.members)]
+        hidden = self.hidden(pack)
         return (hidden @ self.head.T.to(hidden.dtype)).double().cpu().numpy()
 
-    def _hidden(self, pack: Pack) -> torch.Tensor:
+    def hidden(self, pack: Pack) -> torch.Tensor:
+        """The normed hidden states of the members' last tokens, (members, width) in `ops.wide`."""
         ops, device = self.ops, self.embedding.device
         # rows nobody attends to: oneDNN makes and keeps a program for each number of rows that it meets
         ids, positions, last = (
@@ -119,27 +120,20 @@ class PackedDecoder:
         most = int(pack.positions.max()) + 1
         residual = F.embedding(ids, self.embedding).to(ops.wide) * self.scale
         residual, x = ops.add_norm(None, None, residual, self.layers[0].before_attention)
-        for i, layer in enumerate(self.layers):
-            final = i + 1 == len(self.layers)
-            q, k, v = ops.split(
-                ops.linear(x, layer.qkv), layer.query, layer.key, self.angles(layer.kind, most), positions
-            )
-            if final:  # only last tokens are read from here on
-                q, residual = q[last], residual[last]
-            mixed = ops.attend(q, k, v, pack.last_layout if final else pack.layout, layer.window)
-            y = ops.linear(mixed, layer.out)
-            residual, x = ops.add_norm(y, layer.after_attention, residual, layer.before_mlp)
-            y = ops.linear(ops.gated(ops.linear(x, layer.gate_up)), layer.down)
-            following = None if final else self.layers[i + 1].before_attention
-            residual, x = ops.add_norm(y, layer.after_mlp, residual, following)
-        return F.rms_norm(residual, residual.shape[-1:], self.norm, self.eps)
+        for i in range(len(self.layers)):
+            residual, x = self.block(i, residual, x, pack, positions, last, most)
+        return F.rms_norm(residual, residual.shape[-1:], self.norm, self.eps)[: len(pack.members)]
 
-
-def _joined(*linears: nn.Linear) -> torch.Tensor:
-    """The matrices one below the other; the modules' own parameters become views of it."""
-    whole = torch.cat([linear.weight.detach() for linear in linears])
-    start = 0
-    for linear in linears:
-        linear.weight.data = whole[start : start + linear.out_features]
-        start += linear.out_features
-    return whole
+    def block(self, i: int, residual, x, pack: Pack, positions, last, most: int):
+        """One layer: the residual stream and its normed rows to the same after it. `most`: one more than the largest
+        position."""
+        ops, layer, final = self.ops, self.layers[i], i + 1 == len(self.layers)
+        q, k, v = ops.split(ops.linear(x, layer.qkv), layer.query, layer.key, self.angles(layer.kind, most), positions)
+        if final:  # only last tokens are read from here on
+            q, residual = q[last], residual[last]
+        mixed = ops.attend(q, k, v, pack.last_layout if final else pack.layout, layer.window)
+        y = ops.linear(mixed, layer.out)
+        residual, x = ops.add_norm(y, layer.after_attention, residual, layer.before_mlp)
+        y = ops.linear(ops.gated(ops.linear(x, layer.gate_up)), layer.down)
+        following = None if final else self.layers[i + 1].before_attention
+        return ops.add_norm(y, layer.after_mlp, residual, following)

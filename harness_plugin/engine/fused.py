@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from harness_plugin.engine.native import kernels
-from harness_plugin.engine.ops import Heads, Rows, TorchOps
+from harness_plugin.engine.ops import Heads, Rows, TorchOps, joined
 from harness_plugin.errors import ModelError
 
 BLOCK = 64  # of the Hadamard rotation; larger ones measure no better
@@ -114,8 +114,9 @@ class Int8Ops(FusedOps):
         if not cpu_has_int8():
             raise ModelError("dtype=int8 on this CPU", "it adds int8 products in 16 bits, which overflow", "use auto")
 
-    def weight(self, weight):
+    def weight(self, *linears):
         """(weights packed by oneDNN, a scale an output, zero points)."""
+        weight = joined(*linears)
         out, width = weight.shape
         rotated = hadamard(weight.float(), block_of(width)) / block_of(width) ** 0.5
         scales = rotated.abs().amax(1).clamp_min(1e-12) / 127

@@ -50,6 +50,17 @@ def gated_gelu(gate_up):
     return F.gelu(gate, approximate="tanh") * up
 
 
+def joined(*linears) -> torch.Tensor:
+    """The layers' matrices one below the other. Their own parameters become views of it, so that no weight is held
+    twice."""
+    if len(linears) == 1:
+        return linears[0].weight.detach()
+    whole = torch.cat([linear.weight.detach() for linear in linears])
+    for linear, part in zip(linears, whole.split([linear.out_features for linear in linears]), strict=True):
+        linear.weight.data = part
+    return whole
+
+
 class TorchOps:
     """The plain arithmetic. `compiled`: torch.compile the elementwise parts, which pays on a GPU over a long job."""
 
@@ -67,9 +78,9 @@ class TorchOps:
             torch.compile(f, dynamic=True) for f in (add_norm, rotated, gated_gelu)
         )
 
-    def weight(self, weight: torch.Tensor):
-        """A matrix (out, in) as `linear` wants it."""
-        return weight
+    def weight(self, *linears):
+        """The matrices (out, in) of linear layers that read the same rows, in one, as `linear` wants it."""
+        return joined(*linears)
 
     def linear(self, x: Rows, weight) -> Rows:
         return F.linear(x[0], weight), None

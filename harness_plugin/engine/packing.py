@@ -69,6 +69,12 @@ def packed(
         yield trie.pack()
 
 
+def pack_of(sequences: Sequence[Sequence[int]]) -> Pack:
+    """All of them in one pack."""
+    (whole,) = packed(sequences, budget=sum(map(len, sequences)))
+    return whole
+
+
 def _common(a: np.ndarray, b: np.ndarray) -> int:
     """How many leading ids two sequences have in common."""
     least = min(len(a), len(b))

@@ -1,0 +1,163 @@
+"""Training on packs beside training on padded batches: the same logits, the same gradients, the same run."""
+
+import random
+import shutil
+
+import pytest
+import tiny
+import torch
+from test_train_recipes import losses, recipe
+from test_train_runs import lesson
+
+from harness_plugin.engine.packing import pack_of
+from harness_plugin.pairs import write_pairs
+from harness_plugin.train import loop
+from harness_plugin.train.loss import collate, collate_packed
+from harness_plugin.train.network import build
+from harness_plugin.train.packed import AdaptedLinear, can_pack, pack
+
+CPU = torch.device("cpu")
+EVERY = ("lora.target_modules=all-linear", "lora.lora_dropout=0", "precision=float32")
+compiler = pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler"
+)
+
+
+def network_of(base, *more):
+    """A fresh network whose LoRA is not zero."""
+    network = build(recipe("card", base, *EVERY, *more), str(base))
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+@pytest.fixture
+def sequences():
+    draw = random.Random(1)
+    stem, other = ([2, *draw.choices(range(10, 600), k=n)] for n in (20, 90))
+    return [stem + draw.choices(range(10, 600), k=n) for n in (30, 11, 50, 1)] + [other, other[:40] + stem]
+
+
+def gradients(network, weights, **inputs):
+    """The logits in the pack's order or the batch's, and what their weighted sum moves."""
+    network.zero_grad()
+    pack = inputs.get("pack")
+    logits = network(**inputs).logits
+    logits = logits if pack is None else logits[torch.tensor(pack.members, device=logits.device).argsort()]
+    (logits * weights.to(logits.device)).sum().backward()
+    moved = {name: p.grad.float().cpu() for name, p in network.named_parameters() if p.requires_grad}
+    return logits.detach().float().cpu(), moved
+
+
+def packs(sequences):
+    whole = pack_of(sequences)
+    assert len(whole.ids) < sum(map(len, sequences))  # what is shared stands once
+    return {"input_ids": torch.from_numpy(whole.ids), "pack": whole}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_pack_has_the_padded_batchs_logits_and_gradients(tiny_base, sequences, kind, checkpointing):
+    network = network_of(tiny_base(kind))
+    weights = torch.linspace(-1, 1, len(sequences))[:, None]
+    batch = collate([{"input_ids": ids, "labels": [0.5, 0.5], "offset": 0.0} for ids in sequences])
+    padded, expected = gradients(network, weights, **{k: batch[k] for k in ("input_ids", "attention_mask")})
+    pack(network, checkpointing=checkpointing)
+    packed, found = gradients(network, weights, **packs(sequences))
+    assert packed.std() > 0.05 and torch.allclose(packed, padded, atol=1e-5)
+    assert {n.split(".")[-4] for n in found if "lora" in n} >= {"q_proj", "o_proj", "down_proj"}
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-5 * float(expected[name].abs().max())), name
+
+
+@compiler
+def test_fused_steps_change_neither(tiny_base, sequences):
+    network, weights = network_of(tiny_base("gemma3")), torch.linspace(-1, 1, len(sequences))[:, None]
+    made = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        pack(network, compiled)
+        made.append(gradients(network, weights, **packs(sequences)))
+        assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == compiled
+    torch._dynamo.reset()
+    (plain, expected), (fused, found) = made
+    assert torch.allclose(plain, fused, atol=1e-5)
+    assert all(torch.allclose(found[n], expected[n], atol=1e-5 * float(expected[n].abs().max())) for n in expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", ["gemma", "gemma3"])
+def test_on_a_gpu_the_gradients_are_as_near_to_float32_as_bfloat16_is(tmp_path, sequences, kind):
+    base = tiny.save_base(kind, tmp_path / "base", hidden_size=128, intermediate_size=192, head_dim=64)
+    weights, made = torch.linspace(-1, 1, len(sequences))[:, None], {}
+    for device, precision in (("cpu", "float32"), ("cpu", "bfloat16"), ("cuda", "bfloat16")):
+        torch.manual_seed(0)
+        network = network_of(base, f"precision={precision}").to(device)
+        assert can_pack(network, torch.device(device))
+        pack(network)
+        made[device, precision] = gradients(network, weights, **packs(sequences))[1]
+    exact = made["cpu", "float32"]
+    cpu, gpu = (
+        max(float((made[key][n] - exact[n]).norm() / exact[n].norm()) for n in exact)
+        for key in (("cpu", "bfloat16"), ("cuda", "bfloat16"))
+    )
+    assert gpu < max(0.05, 2 * cpu)
+
+
+def test_the_adapted_product_has_the_gradients_of_its_formula():
+    torch.manual_seed(0)
+    x, weight, *matrices = (
+        torch.randn(*size, dtype=torch.float64, requires_grad=True)
+        for size in ((5, 6), (7, 6), (2, 6), (3, 6), (4, 2), (2, 3))
+    )
+    parts, frozen = [(0.5, 0, 4), (2.0, 5, 7)], weight.detach()
+
+    def product(x, *matrices):
+        return AdaptedLinear.apply(x, frozen, parts, *matrices)
+
+    a1, a2, b1, b2 = matrices
+    expected = x @ frozen.T
+    low, high = 0.5 * x @ a1.T @ b1.T, 2 * x @ a2.T @ b2.T
+    expected = expected + torch.cat([low, torch.zeros(5, 1), high], 1)
+    assert torch.allclose(product(x, *matrices), expected)
+    wanted = torch.autograd.grad(expected.square().sum(), (x, *matrices))
+    found = torch.autograd.grad(product(x, *matrices).square().sum(), (x, *matrices))
+    for one, two in zip(wanted, found, strict=True):
+        assert torch.allclose(one, two, rtol=1e-5)  # those of A and B pass through float32
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("gemma", "lora.lora_dropout=0.1"), ("gemma", "lora.use_dora=true"), ("llama", "lora.r=4"),
+     ("gemma", "lora.modules_to_save=[score, norm]")],
+)  # fmt: skip
+def test_what_packs_cannot_do_is_left_to_padded_batches(tiny_base, tmp_path, name, change):
+    base = tiny_base(name) if name == "gemma" else tiny.save_other(name, tmp_path / name)
+    assert not can_pack(build(recipe("card", base, *EVERY, change), str(base)), CPU)
+    assert name != "gemma" or can_pack(build(recipe("card", base, *EVERY), str(base)), CPU)
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, monkeypatch):
+    write_pairs(tmp_path / "lesson.jsonl", lesson(48))
+    short = ("max_length=96", "epochs=1", "batch_size=8", "accumulation=2", "evaluations=2", "validation_share=0.25",
+             "learning_rate=0.01", "both_orders=0.5", "consistency=1", "length_debias=0.5", "group_by_length=false")  # fmt: skip
+    logs, collators = {}, []
+    real = loop.use_packs
+
+    def watched(trainer, compiled):
+        real(trainer, compiled)
+        collators.append(trainer.data_collator)
+
+    monkeypatch.setattr(loop, "use_packs", watched)
+    for packed in (True, False):
+        if not packed:
+            monkeypatch.setattr(loop, "can_pack", lambda *_: False)
+        manifest = loop.train(
+            recipe("card", tiny_base(kind), *EVERY, *short), loop.Request([str(tmp_path / "lesson.jsonl")], device="cpu"),
+            tmp_path / f"{packed}",
+        )  # fmt: skip
+        logs[packed] = losses(manifest) + losses(manifest, "eval_loss") + losses(manifest, "grad_norm")
+    assert collators == [collate_packed]
+    assert len(logs[True]) >= 5 and logs[True] == pytest.approx(logs[False], abs=1e-4)
