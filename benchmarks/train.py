@@ -1,11 +1,12 @@
 """Training speed beside what a user would pick instead, in one run: same base, LoRA, pairs and arithmetic, interleaved.
 
-    python benchmarks/train.py --data PAIRS [--pairs 96] [--repeats 3] [-o FOLDER]
+    python benchmarks/train.py --data PAIRS [--pairs 96] [--both-orders] [--repeats 3] [-o FOLDER]
     python benchmarks/train.py --shape gemma-2b --batch 16 --pairs 256 [-o FOLDER]
 
 Contenders: transformers' Trainer on batches padded in shuffled order; the same with TRL's reward training (two texts a
 pair, -log sigmoid of the difference of their logits: `trl` itself is not needed, its step is this one); this project's
-trainer with its techniques one at a time. With --shape: random weights and ids, all of one length and of natural ones.
+trainer with its techniques one at a time. With --both-orders every pair is shown in both, as `embedded` trains, and
+TRL's step, which knows no orders, is left out. With --shape: random weights and ids, of one length and of natural ones.
 Useful tokens: those that are not padding. The first round, which compiles, is reported apart and not counted.
 Products: 4 FLOP for each frozen weight of the layers and token, 6 for LoRA's; attention scores are left out.
 Writes train.json into FOLDER.
@@ -62,7 +63,8 @@ def pad(rows: list[list[int]]) -> dict[str, torch.Tensor]:
 
 
 def collate_plain(rows: list[dict]) -> dict[str, torch.Tensor]:
-    return {**pad([r["input_ids"] for r in rows]), "labels": torch.tensor([r["labels"] for r in rows])}
+    views = [view for r in rows for view in ([r, r["turned"]] if "turned" in r else [r])]
+    return {**pad([v["input_ids"] for v in views]), "labels": torch.tensor([v["labels"] for v in views])}
 
 
 def collate_reward(rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -157,6 +159,7 @@ def contenders(config: TrainConfig, place: str, plain, single, work: str, device
     made = {"transformers.Trainer, padded": baseline(Padded, collate_plain, config, place, plain, work, device)}
     if single is not None:
         made[REWARD] = baseline(Reward, collate_reward, config, place, single, work, device)
+    if isinstance(plain, Examples):
         made["ours, padded, similar lengths"] = ours(config, place, plain, work, device)
     made["ours, packed"] = ours(config, place, plain, work, device, packs=True)
     made["ours, packed, compiled"] = ours(replace(config, compile=True), place, plain, work, device, packs=True)
@@ -191,6 +194,8 @@ def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
     renderer = Renderer(load_tokenizer(place), config.max_length, "budget")
     single = Singles(chosen, renderer, config)
     single.tokenizer = renderer.tokenizer
+    if config.both_orders:
+        return {f"{len(chosen)} pairs, both orders": (Examples(chosen, renderer, config), None)}
     return {f"{len(chosen)} pairs": (Examples(chosen, renderer, config), single)}
 
 
@@ -201,11 +206,12 @@ def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
 @click.option("--pairs", "count", default=96, show_default=True)
 @click.option("--batch", default=8, show_default=True, help="Pairs a step; two steps an update.")
 @click.option("--max-length", default=512, show_default=True)
+@click.option("--both-orders", is_flag=True, help="Every pair in both orders in one batch.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
-def main(data, shape, base, count, batch, max_length, repeats, output):
-    if bool(data) == bool(shape):
-        raise click.UsageError("give --data or --shape")
+def main(data, shape, base, count, batch, max_length, both_orders, repeats, output):
+    if bool(data) == bool(shape) or (shape and both_orders):
+        raise click.UsageError("give --data or --shape, and --both-orders with --data only")
     device, rows = choose_device(None), []
     with tempfile.TemporaryDirectory() as work:
         place = save_shape(shape, f"{work}/base", device) if shape else base
@@ -213,6 +219,7 @@ def main(data, shape, base, count, batch, max_length, repeats, output):
         config = replace(
             read_config(find_config("card")), base=place, precision="bfloat16", max_length=max_length,
             truncation="budget", epochs=1.0, batch_size=batch, accumulation=2, orders="ab",
+            both_orders=float(both_orders),
         )  # fmt: skip
         config = replace(config, lora=replace(config.lora, lora_dropout=0.0))
         works = lots(data, shape, count, config, place)
@@ -231,8 +238,8 @@ def main(data, shape, base, count, batch, max_length, repeats, output):
                     "first_round_s": round(seconds[name][0], 1), "seconds": [round(s, 2) for s in seconds[name][1:]],
                     "tflop_per_s": round(rate * flops / 1e12, 3), "matmul_share": round(rate * flops / peak, 3),
                 })  # fmt: skip
-    result = {"pairs": count, "batch": batch, "max_length": max_length, "matmul_tflop_per_s": peak / 1e12,
-              "torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
+    result = {"pairs": count, "both_orders": both_orders, "batch": batch, "max_length": max_length,
+              "matmul_tflop_per_s": peak / 1e12, "torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
               "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "", "rows": rows}  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

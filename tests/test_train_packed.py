@@ -71,6 +71,24 @@ def test_a_pack_has_the_padded_batchs_logits_and_gradients(tiny_base, sequences,
         assert torch.allclose(gradient, expected[name], atol=1e-5 * float(expected[name].abs().max())), name
 
 
+def test_dropout_drops_in_training_alone_and_by_each_adapter(tiny_base, sequences):
+    network = network_of(tiny_base("gemma"), "lora.lora_dropout=0.5", "lora.target_modules=[q_proj, v_proj, up_proj]")
+    assert can_pack(network, CPU)
+    pack(network)
+    weights, whole = torch.linspace(-1, 1, len(sequences))[:, None], packs(sequences)
+    made = []
+    for p, training in ((0.0, True), (1e-12, True), (0.5, True), (0.5, True), (0.5, False)):
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = p
+        network.train(training)
+        made.append(gradients(network, weights, **whole))
+    (plain, expected), (apart, found), *dropped, (judged, _) = made
+    assert torch.allclose(plain, apart, atol=1e-5) and torch.allclose(plain, judged, atol=1e-5)
+    assert all(torch.allclose(found[n], expected[n], atol=1e-5 * float(expected[n].abs().max())) for n in expected)
+    assert not torch.allclose(dropped[0][0], plain, atol=1e-3) and not torch.equal(dropped[0][0], dropped[1][0])
+
+
 @compiler
 def test_fused_steps_change_neither(tiny_base, sequences):
     network, weights = network_of(tiny_base("gemma3")), torch.linspace(-1, 1, len(sequences))[:, None]
@@ -129,9 +147,8 @@ def test_the_adapted_product_has_the_gradients_of_its_formula():
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("gemma", "lora.lora_dropout=0.1"), ("gemma", "lora.use_dora=true"), ("llama", "lora.r=4"),
-     ("gemma", "lora.modules_to_save=[score, norm]")],
-)  # fmt: skip
+    [("gemma", "lora.use_dora=true"), ("llama", "lora.r=4"), ("gemma", "lora.modules_to_save=[score, norm]")],
+)
 def test_what_packs_cannot_do_is_left_to_padded_batches(tiny_base, tmp_path, name, change):
     base = tiny_base(name) if name == "gemma" else tiny.save_other(name, tmp_path / name)
     assert not can_pack(build(recipe("card", base, *EVERY, change), str(base)), CPU)
@@ -142,7 +159,8 @@ def test_what_packs_cannot_do_is_left_to_padded_batches(tiny_base, tmp_path, nam
 def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, monkeypatch):
     write_pairs(tmp_path / "lesson.jsonl", lesson(48))
     short = ("max_length=96", "epochs=1", "batch_size=8", "accumulation=2", "evaluations=2", "validation_share=0.25",
-             "learning_rate=0.01", "both_orders=0.5", "consistency=1", "length_debias=0.5", "group_by_length=false")  # fmt: skip
+             "learning_rate=0.01", "both_orders=0.5", "consistency=1", "length_debias=0.5",
+             "group_by_length=false")  # fmt: skip
     logs, collators = {}, []
     real = loop.use_packs
 
@@ -155,9 +173,10 @@ def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, 
         if not packed:
             monkeypatch.setattr(loop, "can_pack", lambda *_: False)
         manifest = loop.train(
-            recipe("card", tiny_base(kind), *EVERY, *short), loop.Request([str(tmp_path / "lesson.jsonl")], device="cpu"),
+            recipe("card", tiny_base(kind), *EVERY, *short),
+            loop.Request([str(tmp_path / "lesson.jsonl")], device="cpu"),
             tmp_path / f"{packed}",
-        )  # fmt: skip
+        )
         logs[packed] = losses(manifest) + losses(manifest, "eval_loss") + losses(manifest, "grad_norm")
     assert collators == [collate_packed]
     assert len(logs[True]) >= 5 and logs[True] == pytest.approx(logs[False], abs=1e-4)

@@ -1,7 +1,7 @@
 """A Gemma with LoRA trained on packs: no padding, a prompt that is shown in both orders computed once.
 
-The engine's own packs and decoder, with gradients. What this cannot do (other bases, DoRA, dropout, a quantized base)
-is trained on padded batches.
+The engine's own packs and decoder, with gradients. What this cannot do (other bases, DoRA, a quantized base) is trained
+on padded batches.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from harness_plugin.model.load import is_decoder_classifier
 
 
 def can_pack(network: nn.Module, device: torch.device) -> bool:
-    """Whether `pack` computes what the network computes there: a Gemma whose trained parts are its head and plain LoRA
-    without dropout."""
+    """Whether `pack` computes what the network computes there: a Gemma whose trained parts are its head and plain
+    LoRA."""
     backbone = _backbone(network)
     if backbone is None or not is_decoder_classifier(network):
         return False
@@ -30,7 +30,7 @@ def can_pack(network: nn.Module, device: torch.device) -> bool:
         return False
     adapted = [m for m in network.modules() if isinstance(m, LoraLinear)]
     plain = all(m.active_adapters == ["default"] and not any(m.use_dora.values()) and not m.lora_bias["default"]
-                and not getattr(m.lora_dropout["default"], "p", 0) for m in adapted)  # fmt: skip
+                for m in adapted)  # fmt: skip
     known = {id(p) for m in adapted for part in (m.lora_A, m.lora_B) for p in part.parameters()}
     known |= {id(p) for p in network.get_base_model().score.parameters()}
     return plain and all(id(p) in known for p in network.parameters() if p.requires_grad)
@@ -107,10 +107,23 @@ class LoraOps(TorchOps):
     def linear(self, x: Rows, weight: Adapted) -> Rows:
         if not weight.adapters:
             return F.linear(x[0], weight.weight), None
+        if any(m.training and getattr(m.lora_dropout["default"], "p", 0) for m, _, _ in weight.adapters):
+            return F.linear(x[0], weight.weight) + self._with_dropout(x[0], weight), None
         parts = [(m.scaling["default"], start, end) for m, start, end in weight.adapters]
         downs = [m.lora_A["default"].weight for m, _, _ in weight.adapters]
         ups = [m.lora_B["default"].weight for m, _, _ in weight.adapters]
         return AdaptedLinear.apply(x[0], weight.weight, parts, *downs, *ups), None
+
+    def _with_dropout(self, x, weight: Adapted):
+        """What LoRA adds where each adapter drops other inputs, so that nothing can be computed together."""
+        pieces, at = [], 0
+        for m, start, end in weight.adapters:
+            pieces.append(x.new_zeros(len(x), start - at))
+            low = F.linear(m.lora_dropout["default"](x), m.lora_A["default"].weight.to(x.dtype))
+            pieces.append(m.scaling["default"] * F.linear(low, m.lora_B["default"].weight.to(x.dtype)))
+            at = end
+        pieces.append(x.new_zeros(len(x), len(weight.weight) - at))
+        return torch.cat(pieces, 1)
 
 
 class AdaptedLinear(torch.autograd.Function):

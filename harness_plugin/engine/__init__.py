@@ -20,7 +20,7 @@ from harness_plugin.errors import ScoreError, UsageError
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-CPU_TOKENS = 2048  # rows a pack; more gains nothing on a CPU, and the rows' memory falls out of its caches
+CPU_TOKENS = 4096  # rows a pack: with fewer, more prefixes are computed twice; with more, rows fall out of the caches
 GPU_TOKENS = 65536  # at most; fewer where the free memory is less
 COMPILE_FROM = 4_000_000  # ids a job must have before torch.compile's half minute pays on a GPU
 
