@@ -239,7 +239,8 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
                     "tflop_per_s": round(rate * flops / 1e12, 3), "matmul_share": round(rate * flops / peak, 3),
                 })  # fmt: skip
     result = {"pairs": count, "both_orders": both_orders, "batch": batch, "max_length": max_length,
-              "matmul_tflop_per_s": peak / 1e12, "torch": torch.__version__, "threads": torch.get_num_threads(), "device": str(device),
+              "matmul_tflop_per_s": peak / 1e12, "torch": torch.__version__, "threads": torch.get_num_threads(),
+              "device": str(device),
               "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "", "rows": rows}  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
