@@ -311,6 +311,10 @@ def test_lengths_are_of_each_answer_once_and_a_judge_of_length_is_told():
     assert leaderboard([*verdicts, even], "a")["longer_preferred"] == 0.95, "an even verdict is half a preference"
     b = by_name(board)["b"]
     assert b["win_rate_length_controlled"] < b["win_rate"]
+    board = leaderboard(verdicts)
+    b, a = by_name(board)["b"], by_name(board)["a"]
+    assert b["rating"] - a["rating"] > b["rating_length_controlled"] - a["rating_length_controlled"]
+    assert board["length_slope"]["value"] > 0.5 and "win_rate_length_controlled" not in b
 
 
 def test_each_pair_that_met_has_its_own_win_rate_from_the_better_models_side():

@@ -72,7 +72,8 @@ def test_the_three_files_say_the_same(written, files, baseline):
         assert all(line[k] == ("" if v is None else str(v)) for k, v in row.items())
         assert f"| {row['model']} | {row['win_rate']:.3f}" in report
     assert report.startswith(f"# Leaderboard: 3 models, {'against ibis' if baseline else 'round robin'}\n")
-    assert ("at equal length" in report) == (baseline is not None) and "`0123456789abcdef`" in report
+    columns = "win rate | rating | at equal length" if baseline is None else "win rate | at equal length | rating"
+    assert columns in report and "`0123456789abcdef`" in report
     assert "Note: fewer than 30 prompts" in report and "## Left out" not in report
 
 
@@ -102,7 +103,7 @@ def test_hostile_names_are_exact_in_json_and_text_in_csv_and_markdown(written, t
         assert line["model"] == ("'" + name if computed else name) and computed == (line["model"] != name)
     assert sum(line["model"].startswith("'") for line in table) == 8
     lines = [line for line in report.split("\n") if line.startswith("|")]
-    assert {line.count("|") for line in lines[: len(HOSTILE) + 2]} == {6}, "five columns, whatever a name holds"
+    assert {line.count("|") for line in lines[: len(HOSTILE) + 2]} == {7}, "six columns, whatever a name holds"
     plain = re.sub(r"&#\d+;|`0123456789abcdef`|\[-?[\d.]+, -?[\d.]+\]", "", report)
     assert not set(plain) & set("<>*~$`\\[]&")
     assert "\u202e" not in report and "(blank)" in report and "naïve_model_7b" in report and "&#95;it&#95;" in report

@@ -14,6 +14,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.judge.match import Battles
 from harness_plugin.stats import (
     Estimate,
+    LengthControlled,
     Pairwise,
     Ratings,
     WinRate,
@@ -22,6 +23,7 @@ from harness_plugin.stats import (
     clustered_share,
     davidson,
     jackknife,
+    length_controlled_ratings,
     length_controlled_win_rates,
     paired_tests,
     rank_codes,
@@ -102,9 +104,7 @@ def leaderboard(
     tests = ratings.tests() if base is None else paired_tests(
         win_table(c.i, c.j, c.p, c.clusters, base, len(c.models))
     )  # fmt: skip
-    controlled = None if base is None else length_controlled_win_rates(
-        c.i, c.j, c.p, *c.lengths, base, c.clusters, len(c.models)
-    )  # fmt: skip
+    controlled = _at_equal_length(c, base)
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
     rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
@@ -116,7 +116,7 @@ def leaderboard(
         "truncated": sum(bool(v.get("truncated")) for v in verdicts), "tests": _tests(c, order, tests, digits),
         "smallest_difference": _round(tests.smallest_difference(), digits),
         "differences_of": "rating" if base is None else "win_rate",
-        "length_slope": None if controlled is None else numbers("value", controlled.slope),
+        "length_slope": numbers("value", controlled.slope),
         **_length(c), "length_rating_correlation": _along_length(lengths, ratings.rating),
         "head_to_head": _head_to_head(c, order), "position": _position(c), "categories": _by_category(c, base),
         "concerns": [{"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
@@ -148,6 +148,13 @@ def _with_ties(c: Columns, base: int | None) -> Ratings | None:
     return davidson(c.i, c.j, p, c.tie, clusters=c.clusters, models=len(c.models), anchor=base)
 
 
+def _at_equal_length(c: Columns, base: int | None) -> LengthControlled | Ratings:
+    """Win rates against the baseline, or ratings without one, had all answers been equally long."""
+    if base is None:
+        return length_controlled_ratings(c.i, c.j, c.p, *c.lengths, clusters=c.clusters, models=len(c.models))
+    return length_controlled_win_rates(c.i, c.j, c.p, *c.lengths, base, c.clusters, len(c.models))
+
+
 def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int]:
     values = ratings.rating if base is None else np.array([r.soft.value for r in rates])
     return sorted(range(len(rates)), key=lambda m: (-values[m] if math.isfinite(values[m]) else math.inf, m))
@@ -161,9 +168,11 @@ def _rows(c: Columns, order, rates, ratings, tests, controlled, with_ties, lengt
         row = {"model": c.models[m], "rank": rank, "rank_low": int(ranges[m, 0]), "rank_high": int(ranges[m, 1])}
         row |= numbers("win_rate", rates[m].soft) | numbers("win_rate_hard", rates[m].hard)
         row |= {"wins": rates[m].wins, "ties": rates[m].ties, "losses": rates[m].losses}
-        if controlled is not None:
+        if isinstance(controlled, LengthControlled):
             row |= numbers("win_rate_length_controlled", controlled.win_rates[m])
         row |= numbers("rating", ratings.estimate(m), POINTS)
+        if isinstance(controlled, Ratings):
+            row |= numbers("rating_length_controlled", controlled.estimate(m), POINTS)
         if with_ties is not None:
             row |= numbers("rating_davidson", with_ties.estimate(m), POINTS)
         row |= {"battles": int(ratings.n[m]), "prompts": int(ratings.n_clusters[m]), "mean_length": lengths[m]}

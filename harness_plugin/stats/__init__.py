@@ -1,9 +1,9 @@
 """Statistics of judgements: estimates with honest errors, scores of probabilities, and the summary of a judge.
 
 `estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `scores` says how good
-scores and probabilities are, `preference` puts them together for pairs. For leaderboards `ratings` fits Bradley-Terry
-and Davidson, `winrates` counts wins with and without length, `multiple` tests all pairs of models. Numbers in, numbers
-out (numpy, and scipy inside functions): nothing here knows files, models, `Pair` or lm-eval.
+scores and probabilities are, `preference` puts them together for pairs. For leaderboards `ratings` fits Bradley-Terry,
+with and without length, and Davidson, `winrates` counts wins with and without length, `multiple` tests all pairs of
+models. Numbers in, numbers out (numpy, scipy inside functions): nothing here knows files, models, `Pair` or lm-eval.
 """
 
 from harness_plugin.stats.estimates import (
@@ -26,7 +26,13 @@ from harness_plugin.stats.preference import (
     preference_metrics,
     section_accuracy,
 )
-from harness_plugin.stats.ratings import Concern, Ratings, bradley_terry, davidson
+from harness_plugin.stats.ratings import (
+    Concern,
+    Ratings,
+    bradley_terry,
+    davidson,
+    length_controlled_ratings,
+)
 from harness_plugin.stats.scores import (
     acc_length_balanced,
     auc,
@@ -69,6 +75,7 @@ __all__ = [
     "ece",
     "holm",
     "jackknife",
+    "length_controlled_ratings",
     "length_controlled_win_rates",
     "log_loss",
     "log_probabilities",

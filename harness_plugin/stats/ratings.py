@@ -1,4 +1,5 @@
-"""Ratings of models on the Arena scale from their comparisons: Bradley-Terry, and Davidson's model where ties matter.
+"""Ratings of models on the Arena scale from their comparisons: Bradley-Terry, the same with the length of the answers
+taken out, and Davidson's model where ties matter.
 
 Outcomes may be soft. All errors are clustered by prompt, because every model answers the same prompts: taken as
 independent, comparisons give 95 % intervals that hold the truth about 60 % of the time. Knows arrays only.
@@ -11,6 +12,7 @@ import numpy as np
 
 from harness_plugin.stats.estimates import Estimate, cluster_codes, undefined
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise, t_quantile
+from harness_plugin.stats.scores import logistic
 
 POINTS = 400 / math.log(10)  # of a rating, for one natural logit
 MEAN = 1000.0
@@ -19,6 +21,7 @@ FEW_CLUSTERS = 30
 # a deviation of 1 / sqrt(0.1) logits or 550 points; the others are fitted without it.
 PRIOR = 0.1
 NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the rating that belongs to it
+SLOPE_PRECISION = 0.1  # of the normal prior on the length slope, which a judge of length alone would drive to infinity
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
 ITERATIONS = 100
 
@@ -43,6 +46,7 @@ class Ratings:
 
     stderr, low, high: of the rating relative to the mean of the rated models, or to the anchor (whose own error is 0).
     covariance: (M, M), points squared. n, n_clusters: comparisons and prompts of each model. tie: Davidson's nu.
+    slope: what length is worth, in logits, where it was taken out.
     """
 
     rating: np.ndarray
@@ -53,6 +57,7 @@ class Ratings:
     n: np.ndarray
     n_clusters: np.ndarray
     tie: Estimate
+    slope: Estimate
     concerns: tuple[Concern, ...]
 
     def estimate(self, model: int) -> Estimate:
@@ -88,6 +93,34 @@ def davidson(i, j, p, tie, *, weight=None, clusters=None, models=None, anchor=No
     its interval that of ln nu. Differences of ratings are log odds of the decisive comparisons.
     """
     return _fit(_rows(i, j, p, tie, weight, clusters, models), anchor, mean, with_ties=True)
+
+
+def length_controlled_ratings(
+    i, j, p, lengths_i, lengths_j, *, clusters=None, models=None, anchor=None, mean=MEAN
+) -> Ratings:
+    """Bradley-Terry ratings had all answers been of one length, and in `slope` what length is worth to the judge.
+
+    logit P(j beats i) = theta_j - theta_i + beta tanh((length_j - length_i) / their root mean square): the length term
+    of Dubois et al. (2024, arXiv:2404.04475) where all meet all. Nothing is centred, so exchanging the sides of a
+    comparison changes nothing; beta ~ N(0, 10). Positive beta: longer answers are preferred. As `bradley_terry`, with
+    lengths_i, lengths_j: characters (n,); models without a finite rating there have NaN. Raises ValueError as it, and
+    for lengths that are negative or not finite.
+    """
+    lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
+    rows = _rows(i, j, p, None, None, clusters, models)
+    if any(len(x) != len(rows.p) or not np.isfinite(x).all() or (x < 0).any() for x in lengths):
+        raise ValueError(f"lengths must be {len(rows.p)} finite numbers that are not negative")
+    wins, ties = rows.tables()
+    core, _, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
+    among = core[:, None] & core[None, :]
+    gap = lengths[1] - lengths[0]
+    feature = np.tanh(gap / max(math.sqrt(float((gap**2).mean())), 1e-300)) if len(gap) else gap
+    weight = rows.weight * among[rows.i, rows.j]
+    theta, beta, information = _maximum_at_length(rows, weight, feature, core)
+    residual = weight * (rows.p - logistic(theta[rows.j] - theta[rows.i] + beta * feature))
+    covariance, n_clusters = _sandwich(rows, residual, residual * feature, information)
+    found = _ratings(rows, theta, covariance, n_clusters, core, core, anchor, mean, concerns)
+    return replace(found, slope=_slope(found.slope, beta, covariance[-1, -1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,21 +171,38 @@ def _rows(i, j, p, tie, weight, clusters, models) -> _Rows:
     return _Rows(i[used], j[used], p[used], tie[used], weight[used], codes, n_clusters, models)
 
 
-def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) -> Ratings:
+def _checked_anchor(anchor: int | None, rows: _Rows) -> int | None:
     if anchor is not None and not 0 <= anchor < rows.models:
         raise ValueError(f"the anchor is model {anchor}, and there are {rows.models}")
+    return anchor
+
+
+def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) -> Ratings:
     wins, ties = rows.tables()
-    core, linked, concerns = _graph(wins, ties, anchor)
+    core, linked, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
     theta, eta, information = _maximum(wins * among, ties * among, core)
     if np.isnan(eta):
         concerns.append(Concern("unbounded", tuple(range(rows.models))))
     elif with_ties and (wins * among).any() and not (ties * among).any():
         concerns.append(Concern("no_ties", ()))
-    covariance, n_clusters = _sandwich(rows, among, theta, eta, information)
+    weight = rows.weight * among[rows.i, rows.j]
+    with np.errstate(invalid="ignore"):  # all NaN where the search found nothing
+        lean, tie = _moments(theta[rows.j] - theta[rows.i], eta)[:2]
+    residual = weight * (rows.p + rows.tie / 2 - 0.5 - lean)
+    of_tie = weight * (rows.tie - tie) if len(information) > rows.models else None
+    covariance, n_clusters = _sandwich(rows, residual, of_tie, information)
     if (apart := linked & ~core).any():
         everyone = _maximum(wins, ties, core)[0]
         theta[apart] = (everyone - everyone[core].mean() + theta[core].mean())[apart]
+    found = _ratings(rows, theta, covariance, n_clusters, core, linked, anchor, mean, concerns)
+    if with_ties and core.sum() > 1:
+        found = replace(found, tie=_tie(found.tie, eta, covariance[-1, -1]))
+    return found
+
+
+def _ratings(rows: _Rows, theta, covariance, n_clusters, core, linked, anchor, mean: float, concerns) -> Ratings:
+    """theta (M,) in logits to ratings in points relative to the anchor or to the mean of the core."""
     few = np.flatnonzero((n_clusters > 0) & (n_clusters < FEW_CLUSTERS))
     concerns += [Concern("few_clusters", tuple(few.tolist()))] if len(few) else []
     reference = np.eye(rows.models)[anchor] if anchor is not None else core / max(core.sum(), 1)
@@ -165,11 +215,9 @@ def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) 
     stderr = np.sqrt(np.maximum(np.diag(points), 0.0))
     half = t_quantile(n_clusters - 1) * stderr
     counts = np.bincount(np.concatenate([rows.i, rows.j]), minlength=rows.models)
-    tie = undefined(len(rows.p), rows.n_clusters)
-    if with_ties and core.sum() > 1:
-        tie = _tie(tie, eta, covariance[-1, -1])
+    nothing = undefined(len(rows.p), rows.n_clusters)
     bounds = rating - half, rating + half
-    return Ratings(rating, stderr, *bounds, points, counts, n_clusters, tie, tuple(concerns))
+    return Ratings(rating, stderr, *bounds, points, counts, n_clusters, nothing, nothing, tuple(concerns))
 
 
 def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
@@ -180,6 +228,14 @@ def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
     stderr = math.sqrt(max(float(variance), 0.0))
     half = float(t_quantile(empty.n_clusters - 1)) * stderr
     return replace(empty, value=nu, stderr=nu * stderr, low=nu * math.exp(-half), high=nu * math.exp(half))
+
+
+def _slope(empty: Estimate, beta: float, variance: float) -> Estimate:
+    if not math.isfinite(beta) or empty.n_clusters < MIN_CLUSTERS:
+        return replace(empty, value=beta)
+    stderr = math.sqrt(max(float(variance), 0.0))
+    half = float(t_quantile(empty.n_clusters - 1)) * stderr
+    return replace(empty, value=beta, stderr=stderr, low=beta - half, high=beta + half)
 
 
 def _graph(wins, ties, anchor) -> tuple[np.ndarray, np.ndarray, list[Concern]]:
@@ -265,6 +321,15 @@ def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
         value, slope, information = _derivatives(x, wins, ties)
         return value - x @ hold @ x / 2, slope - hold @ x, information + hold + pin
 
+    x, information = _newton(at, x, total)
+    eta = float(x[m]) if with_ties else -math.inf
+    found = np.isfinite(x).all() and not (with_ties and abs(eta) > LARGEST_TIE)
+    return (x[:m], eta, information) if found else nothing
+
+
+def _newton(at, x, total: float) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum of a concave function, from x, and the information there; NaN where the search finds none. `at(x)`
+    gives value, gradient and negative Hessian; total: what one unit of the value is small against."""
     value, slope, information = at(x)
     for _ in range(ITERATIONS):
         step = np.linalg.solve(information, slope)
@@ -275,33 +340,58 @@ def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
             found = at(x + step)
         x, (value, slope, information) = x + step, found
         if last:
-            eta = float(x[m]) if with_ties else -math.inf
-            return nothing if with_ties and abs(eta) > LARGEST_TIE else (x[:m], eta, information)
-    return nothing
+            return x, information
+    return np.full_like(x, np.nan), np.full_like(information, np.nan)
 
 
-def _sandwich(rows: _Rows, among, theta, eta: float, information) -> tuple[np.ndarray, np.ndarray]:
-    """The covariance of (theta, ln nu) clustered by prompt, from the pairs in `among`, and each model's clusters.
+def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, float, np.ndarray]:
+    """theta (M,), beta and the information at the maximum, by Newton's method with halved steps; NaN without one."""
+    m, i, j, total = rows.models, rows.i, rows.j, float(weight.sum())
+    hold = np.diag(np.append(~core, 0.0)) + np.pad(np.full((m, m), max(total, 1.0) / max(m, 1)), (0, 1))
+    x = np.zeros(m + 1)
 
+    def at(x):
+        z = x[j] - x[i] + x[m] * feature
+        p = logistic(z)
+        residual, v = weight * (rows.p - p), weight * p * (1 - p)
+        value = float((weight * (rows.p * z - np.logaddexp(0, z))).sum()) - SLOPE_PRECISION * x[m] ** 2 / 2
+        slope = np.append(_signed(rows, residual), residual @ feature - SLOPE_PRECISION * x[m])
+        games = np.bincount(i * m + j, v, m * m).reshape(m, m)
+        games = games + games.T
+        edge = _signed(rows, v * feature)[:, None]
+        corner = np.array([[v @ feature**2 + SLOPE_PRECISION]])
+        return value, slope, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
+
+    if core.sum() < 2:
+        return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan)
+    x, information = _newton(at, x, total)
+    return x[:m], float(x[m]), information
+
+
+def _signed(rows: _Rows, x) -> np.ndarray:
+    """Each model's sum of x where it is j, less that where it is i."""
+    return np.bincount(rows.j, x, rows.models) - np.bincount(rows.i, x, rows.models)
+
+
+def _sandwich(rows: _Rows, residual, extra, information) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance of theta and of one parameter more, clustered by prompt, and each model's clusters.
+
+    residual: each row's derivative by theta_j, minus that by theta_i; extra: by the other parameter, None without one.
     H^-1 B H^-1 with B = G / (G - 1) * the sum over G clusters of s s' for each one's score s (Liang and Zeger 1986).
     A bootstrap over prompts gives the same errors, and its percentiles cover less where prompts are few.
     """
     from scipy.sparse import coo_array  # here, so that `arena-rm --help` does not pay for scipy
 
-    m, i, j = rows.models, rows.i, rows.j
-    w = rows.weight * among[i, j]
-    with np.errstate(invalid="ignore"):  # all NaN where the search found nothing
-        lean, tie = _moments(theta[j] - theta[i], eta)[:2]
-    residual = w * (rows.p + rows.tie / 2 - 0.5 - lean)
-    at = np.concatenate([rows.codes, rows.codes]), np.concatenate([j, i])
+    m = rows.models
+    at = np.concatenate([rows.codes, rows.codes]), np.concatenate([rows.j, rows.i])
     scores = coo_array((np.concatenate([residual, -residual]), at), shape=(rows.n_clusters, m)).tocsr()
     clusters_of = np.bincount(scores.indices, minlength=m)  # zeros are stored, so every cluster of a model counts
     if rows.n_clusters < MIN_CLUSTERS or not np.isfinite(information).all():
         return np.full(information.shape, np.nan), clusters_of
     meat = (scores.T @ scores).toarray()
-    if len(information) > m:
-        of_tie = np.bincount(rows.codes, w * (rows.tie - tie), rows.n_clusters)
-        edge = scores.T @ of_tie
-        meat = np.block([[meat, edge[:, None]], [edge[None, :], np.array([[of_tie @ of_tie]])]])
+    if extra is not None:
+        by_cluster = np.bincount(rows.codes, extra, rows.n_clusters)
+        edge = scores.T @ by_cluster
+        meat = np.block([[meat, edge[:, None]], [edge[None, :], np.array([[by_cluster @ by_cluster]])]])
     bread = np.linalg.inv(information)
     return rows.n_clusters / (rows.n_clusters - 1) * bread @ meat @ bread, clusters_of

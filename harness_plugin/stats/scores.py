@@ -29,6 +29,11 @@ def rank_codes(values) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
+def logistic(z) -> np.ndarray:
+    """1 / (1 + e^-z), for large z too."""
+    return np.exp(-np.logaddexp(0, -np.asarray(z)))
+
+
 def auc(scores, positive) -> float:
     """The probability that a positive row scores above a negative one, equal scores counting half.
 

@@ -19,6 +19,7 @@ from harness_plugin.stats.estimates import (
     undefined,
 )
 from harness_plugin.stats.multiple import t_quantile
+from harness_plugin.stats.scores import logistic
 
 PROMPT_PRECISION = 1.0  # of the normal prior on each prompt's difficulty, in logits
 SLOPE_PRECISION = 0.1  # of that on the length slope, which a judge of length alone would drive to infinity
@@ -184,7 +185,7 @@ class _LengthFit:
             return result
         theta, slope, effect = found
         effect = effect[np.unique(codes)]
-        result[:-1][free] = _sigma(theta[free, None] + effect[None, :]).mean(axis=1)
+        result[:-1][free] = logistic(theta[free, None] + effect[None, :]).mean(axis=1)
         result[-1] = slope
         return result
 
@@ -220,7 +221,7 @@ class _LengthFit:
         """Newton's step and its decrement; the prompts' block of the Hessian is diagonal and eliminated first."""
         model, q, feature, codes = rows
         m, k = self.models, self.prompts
-        p = _sigma(x[model] + x[m] * feature + x[m + 1 :][codes])
+        p = logistic(x[model] + x[m] * feature + x[m + 1 :][codes])
         w, r = p * (1 - p), q - p
         slope = np.concatenate([np.bincount(model, r, m), [r @ feature - SLOPE_PRECISION * x[m]]])
         slope_g = np.bincount(codes, r, k) - PROMPT_PRECISION * x[m + 1 :]
@@ -289,7 +290,7 @@ def _logit_interval(found: Estimate, degrees: int | None = None) -> Estimate:
     if not found.stderr > 0 or not 0 < p < 1:
         return found
     half = float(t_quantile(degrees)) * found.stderr / (p * (1 - p))
-    low, high = _sigma(np.log(p / (1 - p)) + np.array([-half, half])).tolist()
+    low, high = logistic(np.log(p / (1 - p)) + np.array([-half, half])).tolist()
     return replace(found, low=low, high=high)
 
 
@@ -302,7 +303,3 @@ def _length_feature(model, difference) -> np.ndarray:
     deviation = np.sqrt(np.bincount(model, (difference - mean[model]) ** 2) / n)[model]
     varies = deviation > 0
     return np.where(varies, np.tanh(difference / np.where(varies, deviation, 1.0)), np.sign(difference))
-
-
-def _sigma(z: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -z))

@@ -20,8 +20,9 @@ function header({ title, board, words }) {
 
 const METRICS = {
   rating: { text: "Rating", digits: 0 },
+  rating_length_controlled: { text: "Rating at equal length", digits: 0 },
   win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5 },
-  win_rate_length_controlled: { text: "At equal length", digits: 3, bounds: [0, 1], reference: 0.5 },
+  win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5 },
 };
 
 function ratings({ board }) {
