@@ -9,9 +9,10 @@ import torch
 from test_train_recipes import losses, recipe
 from test_train_runs import lesson
 
+from harness_plugin.engine.ops import Heads
 from harness_plugin.engine.packing import pack_of
 from harness_plugin.pairs import write_pairs
-from harness_plugin.train import loop
+from harness_plugin.train import attention, loop
 from harness_plugin.train.loss import collate, collate_packed
 from harness_plugin.train.network import build
 from harness_plugin.train.packed import AdaptedLinear, can_pack, pack
@@ -143,6 +144,39 @@ def test_the_adapted_product_has_the_gradients_of_its_formula():
     found = torch.autograd.grad(product(x, *matrices).square().sum(), (x, *matrices))
     for one, two in zip(wanted, found, strict=True):
         assert torch.allclose(one, two, rtol=1e-5)  # those of A and B pass through float32
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("window", [0, 7, 200])
+@pytest.mark.parametrize("keys", [1, 2])
+def test_attention_in_blocks_is_attention_written_out(sequences, monkeypatch, softcap, window, keys):
+    monkeypatch.setattr(attention, "BLOCK", 16)
+    layout, rows = pack_of(sequences).layout, len(pack_of(sequences).ids)
+    heads, draw = Heads(4, keys, 8, 0.3, softcap), torch.Generator().manual_seed(0)
+    q, k, v, weights = (
+        torch.randn(rows, n, 8, generator=draw, dtype=torch.float64, requires_grad=True) for n in (4, keys, keys, 4)
+    )
+
+    def written_out():
+        out = torch.zeros_like(q)
+        for s, (first, count) in enumerate(zip(layout.q_start, layout.q_length, strict=True)):
+            runs = range(layout.ptr[s], layout.ptr[s + 1])
+            at = torch.cat([torch.arange(layout.start[r], layout.start[r] + layout.length[r]) for r in runs])
+            shared, values = (x[at].repeat_interleave(4 // keys, 1) for x in (k, v))
+            z = torch.einsum("qhd,khd->hqk", q[first : first + count], shared) * 0.3
+            z = z if softcap is None else softcap * torch.tanh(z / softcap)
+            gap = torch.arange(len(at) - count, len(at))[:, None] - torch.arange(len(at))[None]
+            z = z.masked_fill((gap < 0) | ((gap >= window) if window else False), -torch.inf)
+            out = out.index_add(
+                0, torch.arange(first, first + count), torch.einsum("hqk,khd->qhd", z.softmax(-1), values)
+            )
+        return out
+
+    found = attention.TrainedAttention(heads, CPU)(q, k, v, layout, window)
+    results = [(out, *torch.autograd.grad((out * weights).sum(), (q, k, v))) for out in (found, written_out())]
+    assert max(layout.q_length) > 2 * 16
+    for one, two in zip(*results, strict=True):
+        assert torch.allclose(one, two, atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harness_plugin.engine.attention import Attention, varlen_attn
+from harness_plugin.engine.attention import varlen_attn
 from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
 from harness_plugin.engine.ops import Rows, TorchOps, joined
 from harness_plugin.engine.packing import Pack
 from harness_plugin.model.load import is_decoder_classifier
+from harness_plugin.train.attention import TrainedAttention
 
 
 def can_pack(network: nn.Module, device: torch.device) -> bool:
@@ -92,7 +93,7 @@ class LoraOps(TorchOps):
     def __init__(self, backbone: nn.Module, compiled: bool):
         weight = backbone.embed_tokens.weight
         super().__init__(heads_of(backbone), backbone.config.rms_norm_eps, weight.dtype, weight.device)
-        self.attention = SpelledAttention(self.heads, weight.device)
+        self.attention = TrainedAttention(self.heads, weight.device)
         if compiled:
             self.compile()
 
@@ -159,34 +160,3 @@ class AdaptedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).addmm_(grad_low, down)
         return grad_x, None, None, *grad_downs, *grad_ups
-
-
-class SpelledAttention(Attention):
-    """Scores and weights written out where there is no flash attention: on a CPU, torch's fused kernel has a slow
-    backward pass."""
-
-    def __call__(self, q, k, v, layout, window: int) -> torch.Tensor:
-        if self.flash and q.dtype in (torch.bfloat16, torch.float16):
-            return self._flash(q, k, v, layout, window)
-        out = []
-        for s, (first, count) in enumerate(zip(layout.q_start.tolist(), layout.q_length.tolist(), strict=True)):
-            runs = range(layout.ptr[s], layout.ptr[s + 1])
-            spans = [slice(int(layout.start[r]), int(layout.start[r] + layout.length[r])) for r in runs]
-            keys, values = (torch.cat([x[span] for span in spans]) if len(spans) > 1 else x[spans[0]] for x in (k, v))
-            out.append(self._segment(q[first : first + count], keys, values, window))
-        return F.pad(torch.cat(out), (0, 0, 0, 0, 0, len(q) - int(layout.q_length.sum())))
-
-    def _segment(self, q, k, v, window: int) -> torch.Tensor:
-        count, heads, size = q.shape
-        share = heads // k.shape[1]
-        q = q.view(count, -1, share, size).permute(1, 2, 0, 3).reshape(k.shape[1], share * count, size)
-        k, v = k.transpose(0, 1), v.transpose(0, 1)
-        at = torch.arange(k.shape[1] - count, k.shape[1])[:, None]
-        key = torch.arange(k.shape[1])[None]
-        hidden = (key > at) | (key <= at - window) if window else key > at
-        scores = (q @ k.transpose(1, 2)).view(-1, share, count, k.shape[1]).float() * self.heads.scale
-        if self.heads.softcap:
-            scores = (scores / self.heads.softcap).tanh() * self.heads.softcap
-        weights = scores.masked_fill(hidden.to(q.device), -torch.inf).softmax(-1).to(q.dtype)
-        mixed = weights.view(len(k), share * count, -1) @ v
-        return mixed.view(-1, share, count, size).permute(2, 0, 1, 3).reshape(count, heads, size)
