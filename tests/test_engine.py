@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from harness_plugin.engine import Engine
+from harness_plugin.engine import Engine, attention
 from harness_plugin.engine.threads import cpus_allowed
 from harness_plugin.errors import ScoreError
 from harness_plugin.model import ModelSpec, load_model
@@ -195,6 +195,16 @@ def test_a_sequence_that_was_not_scored_is_an_error_and_not_a_gap(judge, sequenc
 
 
 # -- packs ------------------------------------------------------------------------------------------------------------
+
+
+def test_gpus_before_ampere_have_no_flash_attention(monkeypatch):
+    monkeypatch.setattr(attention, "varlen_attn", object())
+    for capability, runs in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert attention.flash_runs_on(torch.device("cuda")) == runs
+    assert not attention.flash_runs_on(torch.device("cpu"))
+    monkeypatch.setattr(attention, "varlen_attn", None)
+    assert not attention.flash_runs_on(torch.device("cuda"))
 
 
 @pytest.fixture(scope="module")

@@ -311,7 +311,8 @@ def test_lengths_are_of_each_answer_once_and_a_judge_of_length_is_told():
     assert leaderboard([*verdicts, even], "a")["longer_preferred"] == 0.95, "an even verdict is half a preference"
     b = by_name(board)["b"]
     assert b["win_rate_length_controlled"] < b["win_rate"]
-    board = leaderboard(verdicts)
+    assert by_name(leaderboard(verdicts))["b"]["rating_length_controlled"] is None, "ten battles say too little"
+    board = leaderboard([verdict("a", "b", f"p{n}", 0.5 + n / 600, lengths=(100, 100 + n)) for n in range(200)])
     b, a = by_name(board)["b"], by_name(board)["a"]
     assert b["rating"] - a["rating"] > b["rating_length_controlled"] - a["rating_length_controlled"]
     assert board["length_slope"]["value"] > 0.5 and "win_rate_length_controlled" not in b

@@ -26,7 +26,7 @@ from harness_plugin.judge import (
     red_team_report,
 )
 from harness_plugin.pairs import Pair, content_id
-from harness_plugin.report import board_plots, words
+from harness_plugin.report import board_plots, markdown, words
 from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +238,22 @@ def test_the_pictures_hold_the_numbers(out, files, monkeypatch):
     (h,) = [h for h in board["head_to_head"] if (h["model"], h["other"]) == (best, other)]
     assert shown[0, 1] == pytest.approx(h["win_rate"]) and shown[1, 0] == pytest.approx(1 - h["win_rate"])
     assert sum(patch.get_height() for patch in position.patches) == len(judged.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("see https://x.y and www.z.com", "see https&#58;//x.y and www&#46;z.com"),
+        ("# title", "&#35; title"),
+        ("1. one", "1&#46; one"),
+        ("- item", "&#45; item"),
+        ("===", "&#61;=="),
+        ("@everyone", "@&#8203;everyone"),
+        ("-0.03 of v1.5 at 12:30", "-0.03 of v1.5 at 12:30"),
+    ],
+)
+def test_text_in_markdown_makes_no_link_heading_list_or_mention(text, safe):
+    assert markdown.safe(text) == safe
 
 
 def test_hostile_names_can_be_drawn(tmp_path, out):

@@ -448,7 +448,7 @@ def test_without_differences_of_length_it_is_bradley_terry_and_exchanged_sides_c
     games, _ = wordy(5, 40, np.random.default_rng(32))
     level = games | {"lengths_j": games["lengths_i"]}
     plain = stats.bradley_terry(**without(games, "lengths_i", "lengths_j"), anchor=2)
-    assert same(plain, at_equal_length(level, anchor=2)) and at_equal_length(level).slope.value == 0
+    assert same(plain, at_equal_length(level, anchor=2)) and math.isnan(at_equal_length(level).slope.value)
     turn = np.random.default_rng(33).random(len(games["p"])) < 0.5
     sides = ("i", "j"), ("j", "i"), ("lengths_i", "lengths_j"), ("lengths_j", "lengths_i")
     turned = games | {a: np.where(turn, games[b], games[a]) for a, b in sides}
@@ -470,12 +470,20 @@ def test_a_judge_of_length_alone_is_finite_and_who_has_no_rating_has_none_at_equ
     empty = at_equal_length({name: [] for name in games}, models=2)
     assert np.isnan(empty.rating).all() and math.isnan(empty.slope.value)
     one = at_equal_length({name: column[games["clusters"] == 0] for name, column in games.items()})
-    assert np.isfinite(one.rating).all() and np.isnan(one.stderr).all() and math.isnan(one.slope.stderr)
+    assert np.isnan([*one.rating, *one.stderr, one.slope.value, one.slope.stderr]).all(), "six battles say too little"
     for bad in (np.full(len(games["p"]), -1.0), np.full(len(games["p"]), math.inf), np.ones(9)):
         with pytest.raises(ValueError, match="lengths must be 240 finite numbers"):
             at_equal_length(games | {"lengths_j": bad})
     with pytest.raises(ValueError, match="the anchor is model 9"):
         at_equal_length(games, anchor=9)
+
+
+def test_length_and_quality_that_cannot_be_told_apart_are_not():
+    games = round_robin(2, 60, np.random.default_rng(37))
+    found = at_equal_length(games | {"lengths_i": [100] * 60, "lengths_j": [200] * 60})
+    assert np.isnan(found.rating).all() and math.isnan(found.slope.value)
+    games, _ = wordy(2, 60, np.random.default_rng(37))
+    assert np.isfinite(at_equal_length(games).rating).all()
 
 
 def test_intervals_at_equal_length_cover_the_value_of_very_many_prompts():

@@ -266,11 +266,14 @@ def test_length_offsets_are_the_likeliest_slope_and_turn_with_the_sides():
 def test_a_files_weight_says_how_often_its_pairs_are_seen():
     rows = [("a", make(n, p_b=0.5)) for n in range(100)] + [("b", make(n, p_b=0.5)) for n in range(100, 200)]
     names = {p.id: name for name, p in rows}
-    count = Counter(names[p.id] for p in mix(rows, {"a": 2.5, "b": 0.25}, 0))
+    count = Counter(names[p.id] for p in mix(rows, {"a": 2.5, "b": 0.25}, 0, "ab"))
     assert 230 <= count["a"] <= 270 and 12 <= count["b"] <= 38
-    assert mix(rows, None, 0) == [p for _, p in rows]
+    assert mix(rows, None, 0, "ab") == [p for _, p in rows]
     with pytest.raises(UsageError, match="'c' names no file"):
-        mix(rows, {"c": 1.0}, 0)
+        mix(rows, {"c": 1.0}, 0, "ab")
+    assert mix(rows, {"c": 1.0}, 0, "abc") == [p for _, p in rows], (
+        "a file of which nothing is left is one of the files"
+    )
 
 
 def test_mismatched_pairs_set_an_answer_against_one_of_equal_length_to_another_prompt():
@@ -317,3 +320,14 @@ def test_half_of_the_degraded_answers_are_beginnings_that_end_with_a_sentence():
     short = [prompt for prompt, answer in good.items() if answer != text[prompt]]
     assert 70 < len(short) < 130 and all(text[p].startswith(good[p]) and good[p].endswith(".") for p in short)
     assert len({len(good[p].split()) // 15 for p in short}) > 5
+
+
+def test_a_made_pair_never_prefers_an_empty_answer_and_never_shows_by_its_turns_which_is_right():
+    answers = ["\n\n1.\n\n" + unbroken(15, i) + ". " + unbroken(9, 300 + i) for i in range(100)]
+    pairs = [Pair(f"ask {i}", answer, "no", p_b=0.1) for i, answer in enumerate(answers)]
+    pairs += [Pair(f"blank {i}", " ", "no", p_b=0.1) for i in range(9)]
+    pairs += [Pair((f"first {i}", "second"), ("a", "b"), ("c", "d"), p_b=0.1) for i in range(9)]
+    for made in (mismatch(pairs, 1.0, 0), degrade(pairs, 1.0, 0)):
+        good = [p.response_b if p.soft_label > 0.5 else p.response_a for p in made]
+        assert len(made) > 80 and all(isinstance(text, str) and len(text.strip()) >= 20 for text in good)
+        assert any(text not in answers for text in good)

@@ -405,6 +405,12 @@ def test_checkpointed_gradients_change_no_loss(tiny_base, data, tmp_path, seen):
     assert len(logs[0]) >= 5 and logs[0] == pytest.approx(logs[1], abs=1e-4)
 
 
+def test_compile_without_a_compiler_is_one_line_before_the_first_step(tiny_base, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UsageError, match="finds no C"):
+        made("card", tiny_base("gemma"), data, tmp_path / "never", "precision=float32", "compile=true")
+
+
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
 def test_fused_layers_learn_the_same_and_leave_no_trace_in_the_file(data, tmp_path):
     base = tiny.save_base("gemma", tmp_path / "base", num_hidden_layers=1)

@@ -10,6 +10,7 @@ from harness_plugin.train.split import draw
 MISMATCHED, DEGRADED = "mismatched", "degraded"  # the sources of the pairs made here
 SURE = 0.95  # that the better side is preferred
 REPEATS = 4  # times that a degraded answer says its last sentence again
+LEAST_BEGINNING = 20  # characters: less is a heading or the number of a list
 LEAST_WORDS = 12  # of an answer that is degraded: of fewer, too little is left when half is cut
 
 
@@ -23,6 +24,8 @@ def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
         if len(out) >= round(share * len(pairs)):
             break
         good = _beginning(_preferred(pair), draw("beginning", seed, pair.key))
+        if not isinstance(good, str) or not good.strip():
+            continue
         other = _nearest(pool, good, pair.prompt_key)
         if other is None or other == good:
             continue
@@ -81,6 +84,9 @@ def _beginning(text, where: float):
     if where < 0.5 or not isinstance(text, str):
         return text
     ends = [m.end() for m in re.finditer(r"[.!?](?=\s)|\n(?=\n)|$", text.rstrip())]
+    ends = [end for end in ends if len(text[:end].strip()) >= LEAST_BEGINNING]
+    if not ends:
+        return text
     return text[: ends[math.ceil(len(ends) * (2 * where - 1) ** 2) - 1 if where > 0.5 else 0]].rstrip()
 
 

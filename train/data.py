@@ -4,6 +4,7 @@ Uses the same renderer as scoring; knows no model.
 """
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -66,10 +67,12 @@ def length_gap(pair: Pair) -> int:
     return text_length(pair.response_b) - text_length(pair.response_a)
 
 
-def mix(pairs: list[tuple[str, Pair]], weights: dict[str, float] | None, seed: int) -> list[Pair]:
+def mix(
+    pairs: list[tuple[str, Pair]], weights: dict[str, float] | None, seed: int, names: Collection[str]
+) -> list[Pair]:
     """(file name, pair) to the pairs of one epoch: a weight of 2 shows a file's pairs twice, 0.5 shows half of them,
-    drawn by content. Raises UsageError for a name that no file has."""
-    unknown = sorted(set(weights or {}) - {name for name, _ in pairs})
+    drawn by content. Raises UsageError for a name that is none of the files' `names`."""
+    unknown = sorted(set(weights or {}) - set(names))
     if unknown:
         raise UsageError(f"weights: {unknown[0]!r} names no file of --data", "", "use the files' bare names")
     out = []

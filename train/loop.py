@@ -171,7 +171,9 @@ def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: 
     training = [
         *training, *mismatch(training, config.mismatched, config.seed), *degrade(training, config.degraded, config.seed)
     ]  # fmt: skip
-    training = mix([(home.get(p.key, ""), p) for p in training], config.weights, config.seed)
+    training = mix(
+        [(home.get(p.key, ""), p) for p in training], config.weights, config.seed, {name for name, _ in found}
+    )
     facts |= {"pairs": len(training), "validation_pairs": len(validation), "duplicates": gone,
               "kept_out": sorted(Path(n).name for n in request.keep_out)}  # fmt: skip
     return Data(training, validation, facts)
@@ -214,7 +216,9 @@ def _fit(config: TrainConfig, base: str, examples, work: Path, place: torch.devi
         raise UsageError(f"the recipe cannot be run ({e})", "", "correct it") from e
     steps = updates(config, len(examples[0]), trainer.args.world_size)
     compiled = _compiles(config, network, place, steps)
-    if can_pack(network, place) and not _spread(trainer):
+    packs = can_pack(network, place) and not _spread(trainer)
+    log.info("arena_rm: %s batches%s", "packed" if packs else "padded", ", fused by torch.compile" if compiled else "")
+    if packs:
         use_packs(trainer, compiled)
     elif compiled and (config.compile or not _spread(trainer)):
         compile_layers(network)
@@ -224,9 +228,11 @@ def _fit(config: TrainConfig, base: str, examples, work: Path, place: torch.devi
 
 
 def _compiles(config: TrainConfig, network, place: torch.device, steps: int) -> bool:
+    compiler = place.type == "cuda" or shutil.which("g++") or shutil.which("clang++")
+    if config.compile and not compiler:
+        raise UsageError("compile: true", "torch.compile finds no C++ compiler", "install g++ or --set compile=null")
     if config.compile is not None:
         return config.compile
-    compiler = place.type == "cuda" or shutil.which("g++") or shutil.which("clang++")
     return bool(compiler) and steps >= LONG_ENOUGH and is_decoder_classifier(network) and not config.quantization
 
 

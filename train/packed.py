@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harness_plugin.engine.attention import varlen_attn
+from harness_plugin.engine.attention import flash_runs_on
 from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
 from harness_plugin.engine.ops import Rows, TorchOps, joined
 from harness_plugin.engine.packing import Pack
@@ -27,8 +27,9 @@ def can_pack(network: nn.Module, device: torch.device) -> bool:
     backbone = _backbone(network)
     if backbone is None or not is_decoder_classifier(network):
         return False
-    if device.type == "cuda" and (heads_of(backbone).softcap or varlen_attn is None):
-        return False
+    half = backbone.embed_tokens.weight.dtype in (torch.bfloat16, torch.float16)
+    if device.type == "cuda" and (heads_of(backbone).softcap or not flash_runs_on(device) or not half):
+        return False  # there, blocks of attention one by one are slower than padded batches
     adapted = [m for m in network.modules() if isinstance(m, LoraLinear)]
     plain = all(m.active_adapters == ["default"] and not any(m.use_dora.values()) and not m.lora_bias["default"]
                 for m in adapted)  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from harness_plugin.engine.attention import varlen_attn
+from harness_plugin.engine.attention import flash_runs_on
 from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
@@ -122,7 +122,7 @@ class Engine:
 def _decoder(model) -> PackedDecoder | None:
     backbone = decoder_of(model.backbone)
     heads = backbone and heads_of(backbone)
-    if backbone is None or (model.device.type == "cuda" and (heads.softcap or varlen_attn is None)):
+    if backbone is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
         # Gemma 2 caps its attention scores, which PyTorch's variable-length attention cannot
         if model.reduced:
             raise UsageError(f"dtype={model.reduced}", "only a Gemma's linear layers are reduced", "use dtype=auto")

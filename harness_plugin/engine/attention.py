@@ -11,13 +11,18 @@ except ImportError:  # before PyTorch 2.10
     varlen_attn = None
 
 
+def flash_runs_on(device: torch.device) -> bool:
+    """Whether PyTorch's variable-length flash attention does: on CUDA from Ampere (compute capability 8.0) on."""
+    return device.type == "cuda" and varlen_attn is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class Attention:
     """Attends as a `packing.Layout` says: on CUDA with PyTorch's variable-length flash attention, where the dtype and
     the PyTorch here allow it; else segment by segment."""
 
     def __init__(self, heads, device: torch.device):
         self.heads, self.device = heads, device
-        self.flash = device.type == "cuda" and not heads.softcap and varlen_attn is not None
+        self.flash = not heads.softcap and flash_runs_on(device)
         # needed from 2.13 on; before, grouped queries need no word
         grouped = self.flash and "enable_gqa" in inspect.signature(varlen_attn).parameters
         self._options = {"enable_gqa": heads.queries != heads.keys} if grouped else {}

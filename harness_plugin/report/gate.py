@@ -12,7 +12,7 @@ from typing import Any
 
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
-from harness_plugin.report.markdown import safe as safe_markdown
+from harness_plugin.report.markdown import safe
 
 SCHEMA = 1
 DIGITS = 6
@@ -101,11 +101,6 @@ def one_line(text: Any) -> str:
     """Somebody's text as a part of one line of a log: no control characters, and no command to a runner."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line.replace("::", ": :").replace("##[", "## [")
-
-
-def safe(text: str) -> str:
-    """Somebody's text in Markdown: no markup, and no @mention that would call people."""
-    return safe_markdown(text).replace("@", "@&#8203;")
 
 
 def safe_line(text: str) -> str:

@@ -7,7 +7,11 @@ from harness_plugin.report import words
 from harness_plugin.report.words import SHOWN, interval, number
 
 LONGEST = 80  # characters of a name
-MARKUP = re.compile(r"[|`<>&*\[\]\\~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# Anywhere, then at the start of a line: lists and underlined headings
+MARKUP = re.compile(
+    r"[|`<>&*\[\]\\~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\."
+    r"|^[-+](?=\s|$)|^=|(?<=^\d)[.)](?=\s)|(?<=^\d\d)[.)](?=\s)"
+)
 
 
 def report(board: dict, battles: Battles) -> str:
@@ -84,8 +88,9 @@ def _left_out(board: dict, battles: Battles) -> str:
 
 
 def safe(text: str) -> str:
-    """Somebody's text in Markdown: one line of readable length, and nothing in it that is markup."""
+    """Somebody's text in Markdown: one line of readable length, nothing in it that is markup, and no @mention."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
     if len(line) > LONGEST or len(text) > 4 * LONGEST:
         line = f"{line[: LONGEST - 20]} ... {len(text)} characters"
-    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", line) or "(blank)"
+    line = MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
+    return line.replace("@", "@&#8203;") or "(blank)"

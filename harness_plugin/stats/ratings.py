@@ -21,6 +21,9 @@ FEW_CLUSTERS = 30
 # a deviation of 1 / sqrt(0.1) logits or 550 points; the others are fitted without it.
 PRIOR = 0.1
 NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the rating that belongs to it
+LEAST_INFORMATION = (
+    1.0  # on the length slope beside the ratings; with less, lengths and models are told apart by nothing
+)
 SLOPE_PRECISION = 0.1  # of the normal prior on the length slope, which a judge of length alone would drive to infinity
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
 ITERATIONS = 100
@@ -102,9 +105,10 @@ def length_controlled_ratings(
 
     logit P(j beats i) = theta_j - theta_i + beta tanh((length_j - length_i) / their root mean square): the length term
     of Dubois et al. (2024, arXiv:2404.04475) where all meet all. Nothing is centred, so exchanging the sides of a
-    comparison changes nothing; beta ~ N(0, 10). Positive beta: longer answers are preferred. As `bradley_terry`, with
-    lengths_i, lengths_j: characters (n,); models without a finite rating there have NaN. Raises ValueError as it, and
-    for lengths that are negative or not finite.
+    comparison changes nothing; beta ~ N(0, 10). Positive beta: longer answers are preferred. Where each model is always
+    about as much longer than each other, length and quality cannot be told apart and everything is NaN; where no two
+    answers differ in length, the slope alone. As `bradley_terry`, with lengths_i, lengths_j: characters (n,); models
+    without a finite rating there have NaN. Raises ValueError as it, and for lengths that are negative or not finite.
     """
     lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
     rows = _rows(i, j, p, None, None, clusters, models)
@@ -117,10 +121,11 @@ def length_controlled_ratings(
     feature = np.tanh(gap / max(math.sqrt(float((gap**2).mean())), 1e-300)) if len(gap) else gap
     weight = rows.weight * among[rows.i, rows.j]
     theta, beta, information = _maximum_at_length(rows, weight, feature, core)
-    residual = weight * (rows.p - logistic(theta[rows.j] - theta[rows.i] + beta * feature))
+    with np.errstate(invalid="ignore"):  # all NaN where there is no maximum
+        residual = weight * (rows.p - logistic(theta[rows.j] - theta[rows.i] + beta * feature))
     covariance, n_clusters = _sandwich(rows, residual, residual * feature, information)
     found = _ratings(rows, theta, covariance, n_clusters, core, core, anchor, mean, concerns)
-    return replace(found, slope=_slope(found.slope, beta, covariance[-1, -1]))
+    return replace(found, slope=_slope(found.slope, beta if feature.any() else math.nan, covariance[-1, -1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,10 +367,16 @@ def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, 
         corner = np.array([[v @ feature**2 + SLOPE_PRECISION]])
         return value, slope, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
 
-    if core.sum() < 2:
+    if core.sum() < 2 or (feature.any() and _information_on_slope(at(x)[2]) < LEAST_INFORMATION):
         return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan)
     x, information = _newton(at, x, total)
     return x[:m], float(x[m]), information
+
+
+def _information_on_slope(information) -> float:
+    """What the comparisons say of the slope beside the ratings: the Schur complement, less the prior."""
+    edge = information[:-1, -1]
+    return float(information[-1, -1] - edge @ np.linalg.solve(information[:-1, :-1], edge)) - SLOPE_PRECISION
 
 
 def _signed(rows: _Rows, x) -> np.ndarray:

@@ -47,7 +47,8 @@ class LengthControlled:
     """Win rates against the baseline at equal length, one per model, and what length is worth to the judge.
 
     slope: logits for tanh(length difference / its deviation); positive means that longer answers are preferred. The
-    prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models).
+    prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models). NaN where no two
+    answers differ in length.
     """
 
     win_rates: tuple[Estimate, ...]
@@ -155,7 +156,8 @@ def length_controlled_win_rates(
         else:
             found = _logit_interval(jackknife(statistic(m), len(q), codes), min(GROUPS, n_clusters) - 1)
             rates.append(replace(found, n=n, n_clusters=n_clusters))
-    return LengthControlled(tuple(rates), jackknife(statistic(models), len(q), codes))
+    slope = jackknife(statistic(models), len(q), codes) if fit.feature.any() else undefined(len(q), fit.prompts)
+    return LengthControlled(tuple(rates), slope)
 
 
 class _LengthFit:
