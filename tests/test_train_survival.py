@@ -200,20 +200,23 @@ def test_a_resumed_run_sees_the_pairs_that_the_other_one_saw(job, whole, tmp_pat
 def test_a_run_stopped_after_its_last_step_trains_no_further_and_keeps_the_best(
     job, whole, tmp_path, monkeypatch, shown, epochs
 ):
-    settings = f"epochs={epochs}", "learning_rate=0.3"  # so large that the best is not the last
-    manifest = train(job, tmp_path / "whole", *settings)
+    for rate in (1.0, 0.6, 0.3, 2.0):  # so large that with one of them the best is not the last
+        settings = f"epochs={epochs}", f"learning_rate={rate}"
+        manifest = train(job, tmp_path / f"whole at {rate}", *settings)
+        measured = {row["step"]: row["eval_loss"] for row in manifest.training["log"] if "eval_loss" in row}
+        if min(measured, key=measured.get) != max(measured):
+            break
+    assert min(measured, key=measured.get) != max(measured)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "measure", stop)
         with pytest.raises(KeyboardInterrupt):
             train(job, tmp_path / "mine", *settings)
     (tmp_path / "mine.part" / "adapter" / "README.md").write_bytes(b"---\nhalf: \xe2\x80")
     (tmp_path / "mine.part").rename(tmp_path / "moved.part")
-    measured = {row["step"]: row["eval_loss"] for row in manifest.training["log"] if "eval_loss" in row}
-    assert min(measured, key=measured.get) != max(measured)
     del shown[:]
     again = train(job, tmp_path / "moved", *settings)
     assert not shown and again.training["log"] == manifest.training["log"] and again.metrics == manifest.metrics
-    assert weights(tmp_path / "moved") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "moved") == weights(tmp_path / f"whole at {rate}")
 
 
 CUT_SHORT = r"^\S*mine\.part could not be written; its disk is full .*: it goes on from checkpoint-6$"
