@@ -418,7 +418,7 @@ def test_the_fit_at_equal_length_agrees_with_a_slow_implementation():
         return p * z - np.logaddexp(0, z)
 
     def loss(x):
-        return -each(x).sum() + x[:4].sum() ** 2 + 0.1 * x[4] ** 2 / 2
+        return -each(x).sum() + x[:4].sum() ** 2 + 0.01 * x[4] ** 2 / 2
 
     x = optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x
     found = at_equal_length(games)
@@ -428,7 +428,7 @@ def test_the_fit_at_equal_length_agrees_with_a_slow_implementation():
     d = np.stack([(np.arange(5) == b) * 1.0 - (np.arange(5) == a) for a, b in zip(i, j, strict=True)])
     d[:, 4] = feature
     v = sigma(d @ x) * sigma(-(d @ x))
-    bread = np.linalg.inv(d.T @ (v[:, None] * d) + np.diag([0, 0, 0, 0, 0.1]) + 2 * np.pad(np.ones((4, 4)), (0, 1)))
+    bread = np.linalg.inv(d.T @ (v[:, None] * d) + np.diag([0, 0, 0, 0, 0.01]) + 2 * np.pad(np.ones((4, 4)), (0, 1)))
     covariance = 20 / 19 * bread @ np.transpose(by_prompt) @ by_prompt @ bread
     centre = np.eye(4) - 1 / 4
     assert close(found.covariance, POINTS**2 * centre @ covariance[:4, :4] @ centre, 1e-3)

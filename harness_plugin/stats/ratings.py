@@ -24,7 +24,7 @@ NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the 
 LEAST_INFORMATION = (
     1.0  # on the length slope beside the ratings; with less, lengths and models are told apart by nothing
 )
-SLOPE_PRECISION = 0.1  # of the normal prior on the length slope, which a judge of length alone would drive to infinity
+SLOPE_PRECISION = 0.01  # of the normal prior on the length slope, which a judge of length alone would drive to infinity
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
 ITERATIONS = 100
 
@@ -105,7 +105,7 @@ def length_controlled_ratings(
 
     logit P(j beats i) = theta_j - theta_i + beta tanh((length_j - length_i) / their root mean square): the length term
     of Dubois et al. (2024, arXiv:2404.04475) where all meet all. Nothing is centred, so exchanging the sides of a
-    comparison changes nothing; beta ~ N(0, 10). Positive beta: longer answers are preferred. Where each model is always
+    comparison changes nothing; beta ~ N(0, 100). Positive beta: longer answers are preferred. Where each model is always
     about as much longer than each other, length and quality cannot be told apart and everything is NaN; where no two
     answers differ in length, the slope alone. As `bradley_terry`, with lengths_i, lengths_j: characters (n,); models
     without a finite rating there have NaN. Raises ValueError as it, and for lengths that are negative or not finite.
