@@ -105,10 +105,11 @@ def length_controlled_ratings(
 
     logit P(j beats i) = theta_j - theta_i + beta tanh((length_j - length_i) / their root mean square): the length term
     of Dubois et al. (2024, arXiv:2404.04475) where all meet all. Nothing is centred, so exchanging the sides of a
-    comparison changes nothing; beta ~ N(0, 100). Positive beta: longer answers are preferred. Where each model is always
-    about as much longer than each other, length and quality cannot be told apart and everything is NaN; where no two
-    answers differ in length, the slope alone. As `bradley_terry`, with lengths_i, lengths_j: characters (n,); models
-    without a finite rating there have NaN. Raises ValueError as it, and for lengths that are negative or not finite.
+    comparison changes nothing; beta ~ N(0, 100). Positive beta: longer answers are preferred. Where each model is
+    always about as much longer than each other, length and quality cannot be told apart and everything is NaN; where no
+    two answers differ in length, the slope alone. As `bradley_terry`, with lengths_i, lengths_j: characters (n,);
+    models without a finite rating there have NaN. Raises ValueError as it, and for lengths that are negative or not
+    finite.
     """
     lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
     rows = _rows(i, j, p, None, None, clusters, models)
