@@ -63,8 +63,12 @@ def length(board: dict) -> str:
         f"The longer answer is preferred in {interval(board, 'longer_preferred', 2)} of the battles; the judge's score "
         f"goes with the difference in length by a rank correlation of {interval(board, 'length_correlation', 2)}."
     )
-    along = board["length_rating_correlation"]
-    return found if along is None else f"{found} Over the models, rating and mean length: {number(along, 2)}."
+    along, slope = board["length_rating_correlation"], board["length_slope"]
+    if along is not None:
+        found += f" Over the models, rating and mean length: {number(along, 2)}."
+    if slope["value"] is None:
+        return f"{found} What length itself is worth to the judge cannot be told from this."
+    return f"{found} Being far longer is itself worth {interval(slope, 'value', 2)} logits to the judge."
 
 
 def position(board: dict) -> str:
