@@ -29,7 +29,7 @@ from harness_plugin.engine.ops import TorchOps
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
-from harness_plugin.scoring import score_pairs
+from harness_plugin.scoring.presentations import score_pairs
 
 BATCH = 8
 SHARING = "  no shared prefixes"  # measured on every workload
@@ -185,12 +185,15 @@ def no_packs(engine: Engine) -> None:
 def contenders(spec: dict, folder: str) -> dict[str, Score]:
     model, apart = load_model(ModelSpec(**spec)), load_model(ModelSpec(**spec, merge=False))
     made = {
-        "card's snippet": snippet(apart), "padded, file order": padded(model),
-        "CrossEncoder.predict": cross_encoder(model, folder), "this engine": ours(model),
-        SHARING: ours(model, no_sharing), "  no kernels of its own": ours(model, no_kernels),
+        "card's snippet": snippet(apart),
+        "padded, file order": padded(model),
+        "CrossEncoder.predict": cross_encoder(model, folder),
+        "this engine": ours(model),
+        SHARING: ours(model, no_sharing),
+        "  no kernels of its own": ours(model, no_kernels),
         "  no packs: padded, sorted": ours(model, no_packs),
         "  deterministic": ours(load_model(ModelSpec(**spec, deterministic=True))),
-    }  # fmt: skip
+    }
     if model.device.type == "cpu":
         made["this engine, int8"] = ours(load_model(ModelSpec(**spec | {"dtype": "int8"})))
     return {name: score for name, score in made.items() if score}
@@ -250,13 +253,21 @@ def measure(work: Workload, found: dict[str, Score], repeats: int, device, refer
     rows = []
     for name in found:
         median = statistics.median(seconds[name])
-        rows.append({
-            "workload": work.name, "contender": name, "presentations": len(reference), "tokens": tokens,
-            "seconds": [round(s, 2) for s in seconds[name]], "pairs_per_s": len(reference) / median,
-            "tokens_per_s": tokens / median, "matmul_share": tokens / median / peak, "extra_mib": memory[name],
-            "largest_error": float(np.abs(logits[name] - reference).max()),
-            "verdicts_changed": float(np.mean((logits[name] > 0) != (reference > 0))),
-        })  # fmt: skip
+        rows.append(
+            {
+                "workload": work.name,
+                "contender": name,
+                "presentations": len(reference),
+                "tokens": tokens,
+                "seconds": [round(s, 2) for s in seconds[name]],
+                "pairs_per_s": len(reference) / median,
+                "tokens_per_s": tokens / median,
+                "matmul_share": tokens / median / peak,
+                "extra_mib": memory[name],
+                "largest_error": float(np.abs(logits[name] - reference).max()),
+                "verdicts_changed": float(np.mean((logits[name] > 0) != (reference > 0))),
+            }
+        )
     return rows
 
 
@@ -291,8 +302,14 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
         for work in chosen:
             asked = {k: v for k, v in found.items() if work.techniques or not k.startswith("  ") or k == SHARING}
             rows += measure(work, asked, repeats, model.device, exact(work), peak)
-            result = {"rows": rows, "matmul_tokens_per_s": peak, "dtype": str(model.dtype), "device": str(model.device),
-                      "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
+            result = {
+                "rows": rows,
+                "matmul_tokens_per_s": peak,
+                "dtype": str(model.dtype),
+                "device": str(model.device),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
             output.mkdir(parents=True, exist_ok=True)
             (output / "score.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     click.echo(table(rows))
@@ -301,8 +318,17 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
 
 def table(rows: list[dict]) -> str:
     """Markdown; ratios are to the fastest contender that is not this engine, in pairs per second."""
-    columns = ("workload", "contender", "pairs/s", "ratio", "useful tokens/s", "of matmul peak", "extra MiB",
-               "largest error", "verdicts changed")  # fmt: skip
+    columns = (
+        "workload",
+        "contender",
+        "pairs/s",
+        "ratio",
+        "useful tokens/s",
+        "of matmul peak",
+        "extra MiB",
+        "largest error",
+        "verdicts changed",
+    )
     lines = [f"| {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for row in rows:
         others = [r["pairs_per_s"] for r in rows if r["workload"] == row["workload"] and is_other(r["contender"])]

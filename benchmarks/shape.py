@@ -19,17 +19,38 @@ from transformers import AutoModelForSequenceClassification, GemmaConfig
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, RewardModel
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
-from harness_plugin.outcome import Calibration
 
 SHAPES = {  # the fields of google/gemma-2b's and gemma-7b's config.json; "tiny" tries the script
-    "gemma-2b": {"num_attention_heads": 8, "num_key_value_heads": 1, "hidden_size": 2048, "intermediate_size": 16384,
-                 "num_hidden_layers": 18, "head_dim": 256, "vocab_size": 256000},
-    "gemma-7b": {"num_attention_heads": 16, "num_key_value_heads": 16, "hidden_size": 3072, "intermediate_size": 24576,
-                 "num_hidden_layers": 28, "head_dim": 256, "vocab_size": 256000},
-    "tiny": {"num_attention_heads": 4, "num_key_value_heads": 1, "hidden_size": 128, "intermediate_size": 256,
-             "num_hidden_layers": 2, "head_dim": 64, "vocab_size": 1000},
-}  # fmt: skip
+    "gemma-2b": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+        "hidden_size": 2048,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 18,
+        "head_dim": 256,
+        "vocab_size": 256000,
+    },
+    "gemma-7b": {
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "hidden_size": 3072,
+        "intermediate_size": 24576,
+        "num_hidden_layers": 28,
+        "head_dim": 256,
+        "vocab_size": 256000,
+    },
+    "tiny": {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "head_dim": 64,
+        "vocab_size": 1000,
+    },
+}
 
 
 def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> RewardModel:
@@ -39,9 +60,19 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Reward
         network = AutoModelForSequenceClassification.from_config(config, dtype=dtype).eval()
     head = network.score.weight.detach().float()
     return RewardModel(
-        network=network, backbone=network.model, head=head, renderer=None, calibration=Calibration(), num_labels=1,
-        device=device, dtype=dtype, reduced=None, deterministic=False, manifest=Manifest(found=False), identity={},
-    )  # fmt: skip
+        network=network,
+        backbone=network.model,
+        head=head,
+        renderer=None,
+        calibration=Calibration(),
+        num_labels=1,
+        device=device,
+        dtype=dtype,
+        reduced=None,
+        deterministic=False,
+        manifest=Manifest(found=False),
+        identity={},
+    )
 
 
 def sequences(count: int, most: int, natural: bool, vocabulary: int) -> list[tuple[int, ...]]:
@@ -97,14 +128,22 @@ def main(shape, count, most, batch, repeats, device, output):
         for score in found.values():
             score(ids[: max(16, count // 4)])
         rows += measure(name, ids, found, repeats, device, peak)
-    result = {"shape": shape, "card": card, "dtype": str(dtype), "matmul_tokens_per_s": peak, "rows": rows,
-              "torch": torch.__version__}  # fmt: skip
+    result = {
+        "shape": shape,
+        "card": card,
+        "dtype": str(dtype),
+        "matmul_tokens_per_s": peak,
+        "rows": rows,
+        "torch": torch.__version__,
+    }
     output.mkdir(parents=True, exist_ok=True)
     (output / "shape.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     click.echo(f"{shape} on {card}, {dtype}, matrix products alone {peak:.0f} tokens/s")
     for r in rows:
-        click.echo(f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
-                   f"tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB")  # fmt: skip
+        click.echo(
+            f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
+            f"tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB"
+        )
 
 
 def measure(name, ids, found, repeats, device, peak) -> list[dict]:
@@ -119,9 +158,19 @@ def measure(name, ids, found, repeats, device, peak) -> list[dict]:
             assert np.isfinite(logits).all()
     for contender in found:
         median = statistics.median(seconds[contender])
-        rows.append({"workload": name, "contender": contender, "presentations": len(ids), "tokens": tokens,
-                     "seconds": seconds[contender], "pairs_per_s": len(ids) / median, "tokens_per_s": tokens / median,
-                     "matmul_share": tokens / median / peak, "extra_mib": memory[contender]})  # fmt: skip
+        rows.append(
+            {
+                "workload": name,
+                "contender": contender,
+                "presentations": len(ids),
+                "tokens": tokens,
+                "seconds": seconds[contender],
+                "pairs_per_s": len(ids) / median,
+                "tokens_per_s": tokens / median,
+                "matmul_share": tokens / median / peak,
+                "extra_mib": memory[contender],
+            }
+        )
     return rows
 
 

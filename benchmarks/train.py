@@ -77,8 +77,10 @@ class Singles(Examples):
 
     def __getitem__(self, i: int) -> dict:
         pair, cut = self.pairs[i], {"truncation": True, "max_length": self.config.max_length}
-        texts = [self.tokenizer(f"{flat(pair.prompt)}\n\n{flat(t)}", split_special_tokens=True, **cut)["input_ids"]
-                 for t in (pair.response_a, pair.response_b)]  # fmt: skip
+        texts = [
+            self.tokenizer(f"{flat(pair.prompt)}\n\n{flat(t)}", split_special_tokens=True, **cut)["input_ids"]
+            for t in (pair.response_a, pair.response_b)
+        ]
         return {"texts": texts, "labels": [1 - pair.soft_label, pair.soft_label]}
 
     def tokens(self) -> int:
@@ -87,11 +89,21 @@ class Singles(Examples):
 
 def baseline(kind, collator, config: TrainConfig, base: str, examples, work: str, device: torch.device):
     args = TrainingArguments(
-        output_dir=work, num_train_epochs=1, per_device_train_batch_size=config.batch_size, bf16=True,
-        gradient_accumulation_steps=config.accumulation, learning_rate=config.learning_rate, save_strategy="no",
-        report_to="none", remove_unused_columns=False, use_cpu=device.type == "cpu", logging_strategy="no",
-        disable_tqdm=True, seed=config.seed, dataloader_pin_memory=False,
-    )  # fmt: skip
+        output_dir=work,
+        num_train_epochs=1,
+        per_device_train_batch_size=config.batch_size,
+        bf16=True,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        save_strategy="no",
+        report_to="none",
+        remove_unused_columns=False,
+        use_cpu=device.type == "cpu",
+        logging_strategy="no",
+        disable_tqdm=True,
+        seed=config.seed,
+        dataloader_pin_memory=False,
+    )
     args._n_gpu = min(1, args.n_gpu)  # as ours: else the Trainer spreads batches over all GPUs
     return kind(model=build(config, base), args=args, train_dataset=examples, data_collator=collator)
 
@@ -131,8 +143,9 @@ def matmul_rate(config, device: torch.device, rows: int = 4096) -> float:
     """Measured multiply-adds (as 2 FLOP) per second on the model's own matrix shapes, in bfloat16."""
     h, m, q = config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim
     shapes = [(h, m), (m, h), (h, q), (q, h)]
-    pairs = [(torch.randn(rows, a, device=device).bfloat16(), torch.randn(a, b, device=device).bfloat16())
-             for a, b in shapes]  # fmt: skip
+    pairs = [
+        (torch.randn(rows, a, device=device).bfloat16(), torch.randn(a, b, device=device).bfloat16()) for a, b in shapes
+    ]
     best = 0.0
     for _ in range(5):
         start = time.perf_counter()
@@ -219,10 +232,17 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
         place = save_shape(shape, f"{work}/base", device) if shape else base
         place = str(embedded_base()) if place == "embedded" else place
         config = replace(
-            read_config(find_config("card")), base=place, precision="bfloat16", max_length=max_length,
-            truncation="budget", epochs=1.0, batch_size=batch, accumulation=2, orders="ab",
+            read_config(find_config("card")),
+            base=place,
+            precision="bfloat16",
+            max_length=max_length,
+            truncation="budget",
+            epochs=1.0,
+            batch_size=batch,
+            accumulation=2,
+            orders="ab",
             both_orders=float(both_orders),
-        )  # fmt: skip
+        )
         config = replace(config, lora=replace(config.lora, lora_dropout=0.0))
         works = lots(data, shape, count, config, place)
         found = contenders(config, place, *next(iter(works.values())), work, device)
@@ -235,16 +255,31 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
             for name, trainer in found.items():
                 tokens, middle = trainer.train_dataset.tokens(), statistics.median(seconds[name][1:])
                 rate = tokens / middle
-                rows.append({
-                    "workload": lot, "contender": name, "pairs_per_s": round(len(plain) / middle, 3),
-                    "tokens": tokens, "tokens_per_s": round(rate, 1),
-                    "first_round_s": round(seconds[name][0], 1), "seconds": [round(s, 2) for s in seconds[name][1:]],
-                    "tflop_per_s": round(rate * flops / 1e12, 3), "matmul_share": round(rate * flops / peak, 3),
-                })  # fmt: skip
-    result = {"pairs": len(plain), "both_orders": both_orders, "batch": batch, "max_length": max_length,
-              "matmul_tflop_per_s": peak / 1e12, "torch": torch.__version__, "threads": torch.get_num_threads(),
-              "device": str(device),
-              "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "", "rows": rows}  # fmt: skip
+                rows.append(
+                    {
+                        "workload": lot,
+                        "contender": name,
+                        "pairs_per_s": round(len(plain) / middle, 3),
+                        "tokens": tokens,
+                        "tokens_per_s": round(rate, 1),
+                        "first_round_s": round(seconds[name][0], 1),
+                        "seconds": [round(s, 2) for s in seconds[name][1:]],
+                        "tflop_per_s": round(rate * flops / 1e12, 3),
+                        "matmul_share": round(rate * flops / peak, 3),
+                    }
+                )
+    result = {
+        "pairs": len(plain),
+        "both_orders": both_orders,
+        "batch": batch,
+        "max_length": max_length,
+        "matmul_tflop_per_s": peak / 1e12,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "rows": rows,
+    }
     output.mkdir(parents=True, exist_ok=True)
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(rows)

@@ -37,7 +37,7 @@ class ArenaRM:
     def judge(self, prompt, a, b) -> Judgement:
         """The judgement of two answers to a prompt; each is a string, or a list of turns."""
         from harness_plugin.pairs import Pair
-        from harness_plugin.scoring import score_pairs, score_row
+        from harness_plugin.scoring.presentations import score_pairs, score_row
 
         engine = self._engine
         (scored,) = score_pairs(engine, engine.model.renderer, [Pair(prompt, a, b)])

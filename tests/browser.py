@@ -11,9 +11,20 @@ import tempfile
 import time
 from pathlib import Path
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-         "--disable-dev-shm-usage", "--remote-debugging-pipe")  # fmt: skip
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WAIT = 60  # seconds for any one answer: the first page on a busy machine takes some
 SCREEN = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -39,9 +50,11 @@ class Browser:
         low, high = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (theirs, answers))
         command = ["bash", "-c", f'exec "$@" 3<&{low} 4>&{high}', "bash", find(), *FLAGS]
         self.process = subprocess.Popen(
-            [*command, f"--user-data-dir={self.profile}", "about:blank"], pass_fds=(low, high),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*command, f"--user-data-dir={self.profile}", "about:blank"],
+            pass_fds=(low, high),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for fd in (theirs, answers, low, high):
             os.close(fd)
         self._buffer, self._sent = b"", 0

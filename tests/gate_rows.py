@@ -17,12 +17,26 @@ def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa
         right = min(0.97, max(0.03, pair.betavariate(5, 3) + noise.gauss(0, 0.05) - worse))
         p_b = right if winner == "model_b" else 1 - right
         s = 2.0 * (p_b - 0.5)
-        rows.append({
-            "id": f"p{n}", "key": f"{n:016x}", "z_ab": s, "z_ba": -s, "score": s, "position_bias": 0.0,
-            "p_a": 0.9 * (1 - p_b), "p_b": 0.9 * p_b, "p_tie": 1 - 0.9 * (1 - p_b) - 0.9 * p_b, "tokens": 50,
-            "truncated": False, "kept": {}, "winner": winner, "category": f"c{n % 3}", "prompt_key": f"k{n // 2}",
-            "judge": judge,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": f"p{n}",
+                "key": f"{n:016x}",
+                "z_ab": s,
+                "z_ba": -s,
+                "score": s,
+                "position_bias": 0.0,
+                "p_a": 0.9 * (1 - p_b),
+                "p_b": 0.9 * p_b,
+                "p_tie": 1 - 0.9 * (1 - p_b) - 0.9 * p_b,
+                "tokens": 50,
+                "truncated": False,
+                "kept": {},
+                "winner": winner,
+                "category": f"c{n % 3}",
+                "prompt_key": f"k{n // 2}",
+                "judge": judge,
+            }
+        )
     return rows
 
 

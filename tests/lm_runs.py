@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from harness_plugin.engine import Engine
-from harness_plugin.lm import ArenaRM
+from harness_plugin.harness.lm import ArenaRM
 from harness_plugin.pairs import write_pairs
 
 TASKS = str(Path(__file__).resolve().parents[1] / "tasks")

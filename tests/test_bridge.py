@@ -39,7 +39,7 @@ model_registry.register("hf", "lm_eval.hf:HFLM")
 """
 DISCOVERY = """
 from importlib.metadata import EntryPoint
-model_registry.register("arena_rm", EntryPoint("arena_rm", "harness_plugin.lm:ArenaRM", "lm_eval.models"))
+model_registry.register("arena_rm", EntryPoint("arena_rm", "harness_plugin.harness.lm:ArenaRM", "lm_eval.models"))
 """
 TASKS = """
 class TaskManager:
@@ -85,7 +85,7 @@ def stand_in(tmp_path):
 
 @pytest.mark.parametrize(
     "first",
-    ["", "import lm_eval.models", "import harness_plugin.lm"],
+    ["", "import lm_eval.models", "import harness_plugin.harness.lm"],
     ids=["nothing", "lm_eval.models", "our model"],
 )
 @pytest.mark.parametrize("order", [["arena_rm", "hf"], ["hf", "arena_rm"]], ids="-".join)
@@ -97,7 +97,7 @@ classes = {{name: get_model(name) for name in {order}}}
 show({{name: f"{{c.__module__}}:{{c.__name__}}" for name, c in classes.items()}}, len(model_registry), bridge.active())
 """
     classes, count, active = answer(code, tmp_path)
-    assert classes == {"arena_rm": "harness_plugin.lm:ArenaRM", "hf": "lm_eval.models.huggingface:HFLM"}
+    assert classes == {"arena_rm": "harness_plugin.harness.lm:ArenaRM", "hf": "lm_eval.models.huggingface:HFLM"}
     assert count > 10, "lm-eval's own models are gone"
     assert active
 

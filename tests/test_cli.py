@@ -86,8 +86,15 @@ def test_the_same_command_gives_the_same_file_and_stdout_the_same_lines(judge, f
 def test_exchanged_sides_give_the_exact_mirror_image(judge, file, tmp_path, capsys):
     turned = tmp_path / "turned.jsonl"
     swap = {"model_a": "model_b", "model_b": "model_a"}
-    rows = [{**r, "response_a": r["response_b"], "response_b": r["response_a"],
-             "winner": swap.get(r["winner"], r["winner"])} for r in ROWS]  # fmt: skip
+    rows = [
+        {
+            **r,
+            "response_a": r["response_b"],
+            "response_b": r["response_a"],
+            "winner": swap.get(r["winner"], r["winner"]),
+        }
+        for r in ROWS
+    ]
     turned.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     one, two = (lines(run(["score", f, *judge, "--tie-nu", "0.5"], capsys)[1]) for f in (file, turned))
     for a, b in zip(one, two, strict=True):
@@ -108,13 +115,13 @@ def test_stdin_and_gzip_and_own_columns_are_read(judge, file, tmp_path, capsys):
 
 
 def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsys, monkeypatch):
-    import harness_plugin.scoring as scoring
+    import harness_plugin.scoring.presentations as scoring
 
     file = tmp_path / "many.jsonl"
     rows = [{"prompt": f"Say {i}", "response_a": "x " * (i % 7 + 1), "response_b": f"y{i}"} for i in range(40)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     code = (
-        "import harness_plugin.scoring as s; s.CHUNK = 4; real = s.Journal.add; import time\n"
+        "import harness_plugin.scoring.presentations as s; s.CHUNK = 4; real = s.Journal.add; import time\n"
         "def slow(self, row): real(self, row); time.sleep(0.1)\n"
         "s.Journal.add = slow\n"
         "from harness_plugin.cli import main; main()"

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness_plugin.engine.processes import own_share
 from harness_plugin.pairs import write_pairs
-from harness_plugin.processes import own_share
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,8 +23,13 @@ def score(tiny_base, tiny_adapter, pairs, tmp_path):
 
     def run(name, *launcher, file="pairs.jsonl"):
         command = [sys.executable, *launcher, "-m", "harness_plugin.cli", "score", file, *judge, "--dtype", "float32"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARENA_RM_HOME": str(tmp_path / f"home-{name}"),
-                       "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # fmt: skip
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "ARENA_RM_HOME": str(tmp_path / f"home-{name}"),
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        }
         done = subprocess.run(
             [*command, "-o", name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
         )

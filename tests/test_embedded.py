@@ -11,7 +11,7 @@ from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.adapter import read_adapter
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, GGUF_SHA256
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring import score_pairs
+from harness_plugin.scoring.presentations import score_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 BATTLES = ROOT / "tasks" / "arena_pairs" / "battles.jsonl"

@@ -10,7 +10,7 @@ import torch
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, RewardModel
-from harness_plugin.outcome import Calibration
+from harness_plugin.model.calibration import Calibration
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -18,10 +18,19 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def judge(network, device: str, dtype: torch.dtype) -> RewardModel:
     network = copy.deepcopy(network).to(device=device, dtype=dtype)
     return RewardModel(
-        network=network, backbone=network.model, head=network.score.weight.detach().float(), renderer=None,
-        calibration=Calibration(), num_labels=1, device=torch.device(device), dtype=dtype, reduced=None,
-        deterministic=False, manifest=Manifest(found=False), identity={},
-    )  # fmt: skip
+        network=network,
+        backbone=network.model,
+        head=network.score.weight.detach().float(),
+        renderer=None,
+        calibration=Calibration(),
+        num_labels=1,
+        device=torch.device(device),
+        dtype=dtype,
+        reduced=None,
+        deterministic=False,
+        manifest=Manifest(found=False),
+        identity={},
+    )
 
 
 @pytest.fixture(scope="module", params=tiny.KINDS)
@@ -29,8 +38,14 @@ def network(request):
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(0)
-    size = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
+    size = {
+        "hidden_size": 128,
+        "intermediate_size": 192,
+        "head_dim": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.1,
+    }
     config = tiny.config(request.param, num_labels=1, **size)
     made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():

@@ -117,8 +117,14 @@ def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
 def wide(tmp_path, tmp_path_factory):
     """wide(kind, dtype) -> a small judge whose heads are of the kernels' size."""
     root = tmp_path_factory.mktemp("wide")
-    size = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
+    size = {
+        "hidden_size": 128,
+        "intermediate_size": 192,
+        "head_dim": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.1,
+    }
 
     def loaded(kind, dtype):
         if not (root / kind).is_dir():

@@ -239,9 +239,13 @@ def shell(tmp_path):
 
     def run(script, **environment):
         return subprocess.run(
-            ["bash", "-e", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            ["bash", "-e", "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
-        )  # fmt: skip
+        )
 
     return run
 
@@ -291,9 +295,12 @@ def test_ten_thousand_items_take_a_second_and_a_half_and_no_torch(tmp_path):
     for _ in range(3):
         start = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-c", code, "gate", *files], capture_output=True, text=True, timeout=60,
+            [sys.executable, "-c", code, "gate", *files],
+            capture_output=True,
+            text=True,
+            timeout=60,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        )
         seconds.append(time.monotonic() - start)
         assert done.returncode == 0, done.stderr
     loaded = set(done.stderr.split())
@@ -323,13 +330,22 @@ def test_power_says_how_many_prompts_a_margin_needs(gate, runs):
 def chatbots(tiny_base, tiny_adapter, tmp_path_factory):
     """Answers of three chatbots, and of a new version of the first; `judged(*files)` -> the folder of a run."""
     folder = tmp_path_factory.mktemp("chatbots")
-    spec = ["--pretrained", str(tiny_base("gemma")), "--peft", str(tiny_adapter("gemma", manifest=True)),
-            "--dtype", "float32", "--no-cache"]  # fmt: skip
+    spec = [
+        "--pretrained",
+        str(tiny_base("gemma")),
+        "--peft",
+        str(tiny_adapter("gemma", manifest=True)),
+        "--dtype",
+        "float32",
+        "--no-cache",
+    ]
 
     def answers(name, seed, model=None):
         (folder / name).mkdir()
-        rows = [{"instruction": f"Ask {n}?", "output": tiny.words(8 + n, 1000 * seed + n), "generator": model or name}
-                for n in range(12)]  # fmt: skip
+        rows = [
+            {"instruction": f"Ask {n}?", "output": tiny.words(8 + n, 1000 * seed + n), "generator": model or name}
+            for n in range(12)
+        ]
         file = folder / name / "answers.json"
         file.write_text(json.dumps(rows), encoding="utf-8")
         return str(file)
@@ -382,11 +398,28 @@ def results(tiny_base, tiny_adapter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lm_eval")
     args = f"pretrained={tiny_base('gemma')},peft={tiny_adapter('gemma', manifest=True)},dtype=float32,device=cpu"
     done = subprocess.run(
-        [sys.executable, "-m", "harness_plugin", "--model", "arena_rm", "--model_args", args, "--tasks", "arena_pairs",
-         "--limit", "24", "--log_samples", "--output_path", "out"],
-        cwd=folder, capture_output=True, text=True, timeout=280,
+        [
+            sys.executable,
+            "-m",
+            "harness_plugin",
+            "--model",
+            "arena_rm",
+            "--model_args",
+            args,
+            "--tasks",
+            "arena_pairs",
+            "--limit",
+            "24",
+            "--log_samples",
+            "--output_path",
+            "out",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hf")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (samples,) = folder.glob("out/*/samples_arena_pairs_*.jsonl")
     return samples.parent, samples

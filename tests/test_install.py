@@ -144,7 +144,7 @@ def test_the_wheel_states_its_licence_its_commands_and_its_model(wheel):
     assert texts["top_level.txt"].decode().split() == ["harness_plugin"]
     points = texts["entry_points.txt"].decode()
     assert "[console_scripts]\narena-rm = harness_plugin.cli:main\n" in points
-    assert "[lm_eval.models]\narena_rm = harness_plugin.lm:ArenaRM\n" in points
+    assert "[lm_eval.models]\narena_rm = harness_plugin.harness.lm:ArenaRM\n" in points
     assert "lm_eval.tasks" not in points
     assert "Name: lm-eval-arena-rm\n" in texts["METADATA"].decode()
 

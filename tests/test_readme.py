@@ -55,7 +55,7 @@ def test_the_table_of_model_args_names_every_argument_and_no_other():
 
 
 def test_the_table_of_metrics_names_every_metric():
-    from harness_plugin.taskdocs import METRICS
+    from harness_plugin.harness import METRICS
 
     wanted = {entry["metric"] for entry in METRICS if not entry["metric"].endswith("_stderr")}
     assert not {name for name in wanted if f"`{name}`" not in README}

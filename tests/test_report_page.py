@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from judge_rows import HOSTILE, alpaca, answers_of, run_of, three_files
+from tournament_rows import HOSTILE, alpaca, answers_of, run_of, three_files
 
 from harness_plugin.report import page
 from harness_plugin.report.run import write_run
@@ -66,8 +66,33 @@ def test_the_same_run_gives_the_same_page(tmp_path, files):
 @pytest.mark.parametrize("seed", range(5))
 def test_embedded_json_is_the_same_value_and_has_no_character_of_html(seed):
     rng = random.Random(seed)
-    odd = ["<", ">", "&", "</script>", "<!--", "]]>", "\u2028", "\u2029", "\0", "\ud800", "\udfff", "\ufeff", "\u202e",
-           "é", "😀", "\\u003c", "\x7f", "\x85", "\uffff", '"', "\\", "\n", "\r", "{{data}}", "'"]  # fmt: skip
+    odd = [
+        "<",
+        ">",
+        "&",
+        "</script>",
+        "<!--",
+        "]]>",
+        "\u2028",
+        "\u2029",
+        "\0",
+        "\ud800",
+        "\udfff",
+        "\ufeff",
+        "\u202e",
+        "é",
+        "😀",
+        "\\u003c",
+        "\x7f",
+        "\x85",
+        "\uffff",
+        '"',
+        "\\",
+        "\n",
+        "\r",
+        "{{data}}",
+        "'",
+    ]
     texts = ["".join(rng.choices(odd, k=rng.randint(0, 30))) for _ in range(200)]
     value = {"texts": texts, texts[0]: [1.5, None, True]}
     text = page.embedded(value)
@@ -148,9 +173,21 @@ def test_one_battle_of_equal_answers_makes_a_page(tmp_path):
 @pytest.mark.parametrize("file", sorted(ASSETS.glob("*.js")), ids=lambda f: f.name)
 def test_no_script_parses_markup_or_text_as_code(file):
     text = file.read_text("utf-8")
-    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "DOMParser",
-                 "createContextualFragment", "srcdoc", "fetch(", "XMLHttpRequest", "import(",
-                 "setAttribute(\"on"):  # fmt: skip
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+        "DOMParser",
+        "createContextualFragment",
+        "srcdoc",
+        "fetch(",
+        "XMLHttpRequest",
+        "import(",
+        'setAttribute("on',
+    ):
         assert word not in text, word
 
 

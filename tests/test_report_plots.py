@@ -15,8 +15,9 @@ import pytest
 import tiny
 
 from harness_plugin.errors import DataError
-from harness_plugin.outcome import Calibration, calibration_loss, davidson
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.report import plots
+from harness_plugin.scoring.outcome import calibration_loss, davidson
 from harness_plugin.stats import wilson
 
 pytest.importorskip("matplotlib")
@@ -172,7 +173,7 @@ GOOD = [0.2, 0.4], [1.0, 0.0]
         ([GOOD[0]], [GOOD[1]], None, "outcome of shape (1, 2)"),
         (*GOOD, ["a"], "1 clusters for 2 outcomes"),
     ],
-)  # fmt: skip
+)
 def test_numbers_that_are_none_make_no_picture(tmp_path, probability, outcome, clusters, said):
     with pytest.raises(DataError) as error:
         plots.reliability(tmp_path / "r.png", probability, outcome, "t", clusters)

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 import tiny
-from judge_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
+from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
 
-from harness_plugin.judge import (
+from harness_plugin.pairs import Pair, content_id
+from harness_plugin.report import board_plots, markdown, words
+from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
+from harness_plugin.tournament import (
     Battles,
     Judged,
     agreement,
@@ -25,9 +28,6 @@ from harness_plugin.judge import (
     red_team_battles,
     red_team_report,
 )
-from harness_plugin.pairs import Pair, content_id
-from harness_plugin.report import board_plots, markdown, words
-from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {JSON_FILE, CSV_FILE, REPORT_FILE, PAGE_FILE}
@@ -270,7 +270,7 @@ import logging
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
-from judge_rows import run_of
+from tournament_rows import run_of
 from harness_plugin.report.run import write_run
 write_run(Path({str(out)!r}), *run_of({files!r}))
 """

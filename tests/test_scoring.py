@@ -8,13 +8,15 @@ import pytest
 import tiny
 import torch
 
-import harness_plugin.scoring as scoring
+import harness_plugin.scoring.presentations as scoring
 from harness_plugin.engine import Engine
 from harness_plugin.errors import DataError, ScoreError, UsageError
+from harness_plugin.files.journal import Journal
 from harness_plugin.model import load_model
-from harness_plugin.outcome import Calibration
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner
-from harness_plugin.scoring import Journal, identity_hash, outcomes_of, output_row, score_pairs, score_row
+from harness_plugin.scoring.identity import identity_hash
+from harness_plugin.scoring.presentations import outcomes_of, output_row, score_pairs, score_row
 
 CALIBRATION = Calibration(1.5, 0.5)
 HEADER = {"judge": "one", "order": "both", "calibration": [1.5, 0.5]}

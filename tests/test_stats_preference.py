@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from harness_plugin import outcome, stats
+from harness_plugin import stats
+from harness_plugin.scoring import outcome
 from harness_plugin.stats import TIE, A, B
 
 NO_TIES = ("acc_3way", "log_loss", "brier")

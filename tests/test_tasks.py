@@ -13,7 +13,7 @@ import yaml
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from harness_plugin import taskdocs
+from harness_plugin import harness
 from harness_plugin.errors import HarnessError
 from harness_plugin.pairs import Pair, Winner
 
@@ -126,7 +126,7 @@ def hub(monkeypatch):
 @pytest.fixture(scope="module")
 def battles(tmp_path_factory):
     """A file of pairs with every category, outcome and kind of text; each prompt has two pairs."""
-    winners, names = list(Winner), taskdocs.CATEGORIES
+    winners, names = list(Winner), harness.CATEGORIES
     rows = []
     for i in range(54):
         turns = names[i % 9] == "multi_turn"
@@ -161,7 +161,7 @@ class Judge(LM):
 
 
 def right(doc):
-    return [1.5 if i == taskdocs.target(doc) else -1.5 for i in range(3)]
+    return [1.5 if i == harness.target(doc) else -1.5 for i in range(3)]
 
 
 def first(doc):
@@ -191,7 +191,7 @@ def test_a_family_reads_its_published_rows(hub, name):
     task = manager().load([f"arena_pairs_{name}"])["tasks"][f"arena_pairs_{name}"]
     pair, winner, pair_id = EXPECTED[name]
     docs = {doc["swapped"]: doc for doc in task.eval_docs}
-    presented = taskdocs.document_pair(docs[False])
+    presented = harness.document_pair(docs[False])
     if name == "rewardbench" and presented.response_a != pair.response_a:  # the texts decide which side is A
         pair, winner = pair.swap(), "model_b"
     assert (presented.prompt, presented.response_a, presented.response_b) == (
@@ -200,7 +200,7 @@ def test_a_family_reads_its_published_rows(hub, name):
         pair.response_b,
     )
     assert (docs[False]["winner"], docs[False]["pair_id"], docs[True]["pair_id"]) == (winner, pair_id, pair_id)
-    assert taskdocs.document_pair(docs[True]) == presented.swap()
+    assert harness.document_pair(docs[True]) == presented.swap()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -211,7 +211,7 @@ def test_a_task_is_what_lm_eval_needs(hub, battles, name):
     doc = task.eval_docs[0]
     assert task.doc_to_choice(doc) == ["A", "B", "C"]
     assert task.doc_to_target(doc) in (0, 1, 2)
-    assert task.doc_to_text(doc) == taskdocs.judge_text(doc)
+    assert task.doc_to_text(doc) == harness.judge_text(doc)
     returned = task.process_results(doc, [(-1.0, False), (-2.0, True), (-3.0, False)])
     assert sorted(returned) == sorted(task.aggregation()) == sorted(task.higher_is_better())
     assert all(isinstance(f([returned[metric]]), (int, float)) for metric, f in task.aggregation().items())
@@ -219,7 +219,7 @@ def test_a_task_is_what_lm_eval_needs(hub, battles, name):
 
 
 def test_the_tag_loads_all_tasks(hub, battles, monkeypatch):
-    monkeypatch.setattr("harness_plugin.taskdocs.documents.bundled_file", lambda name: battles)
+    monkeypatch.setattr("harness_plugin.harness.documents.bundled_file", lambda name: battles)
     assert sorted(manager().load(["arena_pairs_all"])["tasks"]) == NAMES
 
 
@@ -271,7 +271,7 @@ def test_documents_are_the_same_each_time_and_orders_are_neighbours(battles):
 def test_the_bundled_battles_are_there_and_balanced():
     docs = manager().load(["arena_pairs"])["tasks"]["arena_pairs"].eval_docs.to_list()[::2]
     assert len(docs) >= 120
-    assert {doc["category"] for doc in docs} == set(taskdocs.CATEGORIES)
+    assert {doc["category"] for doc in docs} == set(harness.CATEGORIES)
     counts = Counter(doc["winner"] for doc in docs)
     assert max(counts.values()) <= 1.35 * min(counts.values())
     decisive = [doc for doc in docs if doc["winner"] != "tie"]
@@ -316,7 +316,7 @@ def test_predict_only_runs(battles):
 
 def test_a_judge_without_ties_warns_once_in_a_whole_run(battles, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
-    found, values = evaluate(lambda doc: [*right(doc)[:2], taskdocs.IMPOSSIBLE], battles, log_samples=True)
+    found, values = evaluate(lambda doc: [*right(doc)[:2], harness.IMPOSSIBLE], battles, log_samples=True)
     heard = [record.getMessage() for record in caplog.records if record.name == "lm_eval.arena_rm"]
     assert values["acc"] == 1.0
     assert all(math.isnan(values[name]) for name in ("acc_3way", "log_loss", "brier"))

@@ -18,9 +18,12 @@ from harness_plugin.train.data import Examples, length_offsets, mix, select
 from harness_plugin.train.loss import collate, inconsistency, preference_loss
 
 CARD_LORA = {
-    "r": 16, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.1,
+    "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
     "modules_to_save": ["classifier", "score"],
-}  # fmt: skip
+}
 
 
 def recipe(tmp_path, text, *overrides):
@@ -35,9 +38,16 @@ def recipe(tmp_path, text, *overrides):
 def test_the_card_recipe_is_the_reference_cards():
     card = read_config(find_config("card")).to_dict()
     expected = {
-        "base": "google/gemma-2b", "lora": CARD_LORA, "max_length": 512, "truncation": "card", "epochs": 10.0,
-        "learning_rate": 2e-4, "batch_size": 4, "accumulation": 4, "precision": "float16",
-    }  # fmt: skip
+        "base": "google/gemma-2b",
+        "lora": CARD_LORA,
+        "max_length": 512,
+        "truncation": "card",
+        "epochs": 10.0,
+        "learning_rate": 2e-4,
+        "batch_size": 4,
+        "accumulation": 4,
+        "precision": "float16",
+    }
     card["lora"] = {name: card["lora"][name] for name in CARD_LORA}
     assert {name: card[name] for name in expected} == expected
     assert card["head_learning_rate"] is None and card["select"]["sources"] is None
@@ -52,8 +62,16 @@ def test_every_shipped_recipe_is_valid_and_found_by_its_name():
 
 def test_overrides_reach_every_field(tmp_path):
     text = "learning_rate: 2e-4\nlora: {r: 4}\n"  # YAML reads 2e-4 as a text
-    config = recipe(tmp_path, text, "epochs=3", "lora.lora_alpha=8", "select.sources={a: 3}", "base=x=y",
-                    "revision=null", "head_learning_rate=1e-5")  # fmt: skip
+    config = recipe(
+        tmp_path,
+        text,
+        "epochs=3",
+        "lora.lora_alpha=8",
+        "select.sources={a: 3}",
+        "base=x=y",
+        "revision=null",
+        "head_learning_rate=1e-5",
+    )
     assert (config.learning_rate, config.epochs, config.head_learning_rate) == (2e-4, 3.0, 1e-5)
     assert (config.lora.r, config.lora.lora_alpha, config.lora.target_modules) == (4, 8, CARD_LORA["target_modules"])
     assert (config.select.sources, config.base, config.revision) == ({"a": 3}, "x=y", None)
@@ -95,7 +113,7 @@ def test_overrides_reach_every_field(tmp_path):
         ("select: {sources: {a: many}}", (), "many"),
         ("lora: {target_modules: [1, 2]}", (), "target_modules"),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, overrides, said):
     with pytest.raises(UsageError) as error:
         recipe(tmp_path, text, *overrides)

@@ -61,10 +61,21 @@ def job(tiny_base, tmp_path_factory):
     """(recipe for two devices, data), both files: 48 pairs in 12 batches, 16 validation pairs in two."""
     folder = tmp_path_factory.mktemp("job")
     recipe = {
-        "base": str(tiny_base("gemma")), "max_length": 96, "epochs": 2, "learning_rate": 0.003, "batch_size": 4,
-        "accumulation": 1, "both_orders": 0.5, "consistency": 1.0, "precision": "float32", "evaluations": 4,
-        "validation_share": 0.3, "validation_pairs": 16, "select": {"sources": {"": 48}}, "lora": {"lora_dropout": 0.0},
-    }  # fmt: skip
+        "base": str(tiny_base("gemma")),
+        "max_length": 96,
+        "epochs": 2,
+        "learning_rate": 0.003,
+        "batch_size": 4,
+        "accumulation": 1,
+        "both_orders": 0.5,
+        "consistency": 1.0,
+        "precision": "float32",
+        "evaluations": 4,
+        "validation_share": 0.3,
+        "validation_pairs": 16,
+        "select": {"sources": {"": 48}},
+        "lora": {"lora_dropout": 0.0},
+    }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     write_pairs(folder / "lesson.jsonl", lesson(100))
     return str(folder / "recipe.yaml"), str(folder / "lesson.jsonl")

@@ -192,9 +192,19 @@ def test_what_packs_cannot_do_is_left_to_padded_batches(tiny_base, tmp_path, nam
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, monkeypatch):
     write_pairs(tmp_path / "lesson.jsonl", lesson(48))
-    short = ("max_length=96", "epochs=1", "batch_size=8", "accumulation=2", "evaluations=2", "validation_share=0.25",
-             "learning_rate=0.01", "both_orders=0.5", "consistency=1", "length_debias=0.5",
-             "group_by_length=false")  # fmt: skip
+    short = (
+        "max_length=96",
+        "epochs=1",
+        "batch_size=8",
+        "accumulation=2",
+        "evaluations=2",
+        "validation_share=0.25",
+        "learning_rate=0.01",
+        "both_orders=0.5",
+        "consistency=1",
+        "length_debias=0.5",
+        "group_by_length=false",
+    )
     logs, collators = {}, []
     real = loop.use_packs
 

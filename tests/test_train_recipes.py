@@ -24,8 +24,16 @@ from harness_plugin.train.config import find_config, read_config
 from harness_plugin.train.network import build, compile_layers
 from harness_plugin.train.split import split
 
-SHORT = ("max_length=96", "epochs=1", "batch_size=8", "accumulation=1", "evaluations=2", "validation_share=0.25",
-         "learning_rate=0.01", "head_learning_rate=0.01")  # fmt: skip
+SHORT = (
+    "max_length=96",
+    "epochs=1",
+    "batch_size=8",
+    "accumulation=1",
+    "evaluations=2",
+    "validation_share=0.25",
+    "learning_rate=0.01",
+    "head_learning_rate=0.01",
+)
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 ENCODER = ("lora.target_modules=[query, value]", "lora.modules_to_save=[classifier]")
 HEAD = "base_model.model.score.weight"
@@ -126,8 +134,11 @@ def contest(n):
     label in seven is another, so that certainty would be punished."""
     rows = []
     for i in range(n):
-        ends, winner = [(("rain", "sail"), Winner.MODEL_A), (("sail", "rain"), Winner.MODEL_B),
-                        (("rain", "rain"), Winner.TIE)][i % 3]  # fmt: skip
+        ends, winner = [
+            (("rain", "sail"), Winner.MODEL_A),
+            (("sail", "rain"), Winner.MODEL_B),
+            (("rain", "rain"), Winner.TIE),
+        ][i % 3]
         answers = (f"{tiny.words(1 + (i + side) % 5, 50 * i + side)} {end}" for side, end in enumerate(ends))
         winner = list(Winner)[i % 2] if i % 7 == 6 else winner
         rows.append(Pair(f"{tiny.words(3, i)} {i}", *answers, id=f"t{i}", winner=winner))
@@ -352,8 +363,17 @@ def test_card_makes_the_cards_own_adapter_which_its_snippet_loads_unchanged(tiny
     loop.train(config, loop.Request([data], device="cpu"), out)
     fields = stored(out)
     assert {name: in_order(fields[name]) for name in CARD_LORA} == {k: in_order(v) for k, v in CARD_LORA.items()}
-    plain = {"peft_type": "LORA", "task_type": "SEQ_CLS", "bias": "none", "use_rslora": False, "use_dora": False,
-             "layers_to_transform": None, "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}}  # fmt: skip
+    plain = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS",
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "layers_to_transform": None,
+        "fan_in_fan_out": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    }
     assert {name: fields[name] for name in plain} == plain
     assert {t.dtype for t in load_file(out / "adapter_model.safetensors").values()} == {torch.float32}
     judges(base, out)

@@ -30,8 +30,14 @@ HISTORY = [
     {"step": 20, "epoch": 1.0, "eval_loss": 0.61, "eval_accuracy": float("nan")},
     {"step": 10, "epoch": 0.5, "loss": 0.7, "learning_rate": 2e-4, "grad_norm": float("inf")},
 ]
-RUN = {"device": "NVIDIA H200", "devices": 2, "seconds": 5400.0, "tokens": 1_000_000, "pairs": 90,
-       "truncation": {"pairs": 90, "cut": 0.123456, "full": {"total": {"p50": 310}}}}  # fmt: skip
+RUN = {
+    "device": "NVIDIA H200",
+    "devices": 2,
+    "seconds": 5400.0,
+    "tokens": 1_000_000,
+    "pairs": 90,
+    "truncation": {"pairs": 90, "cut": 0.123456, "full": {"total": {"p50": 310}}},
+}
 METRICS = {
     "acc": {"value": 0.71, "low": 0.62, "high": 0.79, "n": 80},
     "longer_wins": {"value": 0.66, "low": 0.55, "high": 0.75, "n": 80},
@@ -44,9 +50,13 @@ METRICS = {
 
 def made(base="google/gemma-2b", **fields):
     training = {
-        "recipe": TrainConfig(base=base).to_dict(), "files": [{"name": "mine.jsonl", "sha256": SHA, "pairs": 1000}],
-        "pairs": 90, "validation_pairs": 100, "duplicates": 3, "log": HISTORY,
-    }  # fmt: skip
+        "recipe": TrainConfig(base=base).to_dict(),
+        "files": [{"name": "mine.jsonl", "sha256": SHA, "pairs": 1000}],
+        "pairs": 90,
+        "validation_pairs": 100,
+        "duplicates": 3,
+        "log": HISTORY,
+    }
     settings = {"base": base, "training": training, "metrics": {"validation": METRICS}, "versions": {"torch": "2.9"}}
     return Manifest(**settings | {"calibration": {"temperature": 1.25, "tie_nu": 0.5, "n": 100}} | fields)
 
@@ -173,10 +183,14 @@ def tables(text):
 
 def test_the_front_matter_is_what_the_hub_reads():
     assert front_matter(model_card(made(), RUN)) == {
-        "base_model": "google/gemma-2b", "library_name": "peft", "pipeline_tag": "text-classification",
-        "tags": ["reward-model", "lora", "arena-rm", "peft"], "license": "other", "license_name": "gemma",
+        "base_model": "google/gemma-2b",
+        "library_name": "peft",
+        "pipeline_tag": "text-classification",
+        "tags": ["reward-model", "lora", "arena-rm", "peft"],
+        "license": "other",
+        "license_name": "gemma",
         "license_link": "https://ai.google.dev/gemma/terms",
-    }  # fmt: skip
+    }
     assert front_matter(model_card(made(BASE_NAME), RUN))["base_model"] == "google/gemma-3-270m"
     assert "license" not in front_matter(model_card(made("org/other-1b"), RUN))
     assert "base_model" not in front_matter(model_card(Manifest(), {}))
@@ -185,13 +199,22 @@ def test_the_front_matter_is_what_the_hub_reads():
 @pytest.mark.parametrize(
     ("base", "terms"),
     [
-        ("google/gemma-2b", True), ("google/gemma-7b-it", True), ("google/gemma-1.1-7b-it", True),
-        ("a/Gemma-2-9b", True), ("/models/gemma-2b/", True), ("/models/mine", False),
-        ("google/gemma-3-270m", True), ("google/gemma-3n-E2B", True), ("google/embeddinggemma-300m", True),
-        ("google/codegemma-2b", True), ("google/gemma-4-E2B-it", False), ("google/gemma-4-26b-a4b", False),
-        ("google/medgemma-4b-it", False), ("meta/llama-3-8b", False),
+        ("google/gemma-2b", True),
+        ("google/gemma-7b-it", True),
+        ("google/gemma-1.1-7b-it", True),
+        ("a/Gemma-2-9b", True),
+        ("/models/gemma-2b/", True),
+        ("/models/mine", False),
+        ("google/gemma-3-270m", True),
+        ("google/gemma-3n-E2B", True),
+        ("google/embeddinggemma-300m", True),
+        ("google/codegemma-2b", True),
+        ("google/gemma-4-E2B-it", False),
+        ("google/gemma-4-26b-a4b", False),
+        ("google/medgemma-4b-it", False),
+        ("meta/llama-3-8b", False),
     ],
-)  # fmt: skip
+)
 def test_googles_terms_are_named_for_the_gemmas_that_have_them(base, terms):
     text = model_card(made(base), RUN)
     assert (front_matter(text).get("license_name") == "gemma") == terms
@@ -230,8 +253,13 @@ def test_hostile_names_break_neither_the_front_matter_nor_a_table_nor_a_block():
     assert [t[0] for t in tables(text)] == [t[0] for t in tables(harmless)] and len(tables(text)) == 4
     outside = re.sub(r"(?ms)^(`{3,})\w*$.*?^\1$", "", text)
     assert [row for row in outside.splitlines() if row.startswith("#")][1:] == [
-        "## Use", "## Training", "## Measured", "## Calibration", "## Limits", "## Terms",
-    ]  # fmt: skip
+        "## Use",
+        "## Training",
+        "## Measured",
+        "## Calibration",
+        "## Limits",
+        "## Terms",
+    ]
     assert all(c.isprintable() or c == "\n" for c in outside)
     cells = [cell for table in tables(outside) for row in table for cell in row]
     assert not [cell for cell in cells if "<script" in cell or ("\\" in cell)]

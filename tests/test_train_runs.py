@@ -20,9 +20,12 @@ from harness_plugin.train.split import split
 
 CARD = "Which response is better for the prompt: {}\n\nResponse A: {}\n\nResponse B: {}"
 CARD_LORA = {
-    "r": 16, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.1,
+    "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
     "modules_to_save": ["classifier", "score"],
-}  # fmt: skip
+}
 
 
 def lesson(n, seed=0):
@@ -46,9 +49,17 @@ def data(tmp_path_factory):
 
 def config(base, **more):
     settings = {
-        "base": str(base), "max_length": 96, "epochs": 3.0, "learning_rate": 1e-2, "batch_size": 8, "accumulation": 2,
-        "warmup": 0.1, "precision": "float32", "evaluations": 3, "validation_share": 0.2,
-    }  # fmt: skip
+        "base": str(base),
+        "max_length": 96,
+        "epochs": 3.0,
+        "learning_rate": 1e-2,
+        "batch_size": 8,
+        "accumulation": 2,
+        "warmup": 0.1,
+        "precision": "float32",
+        "evaluations": 3,
+        "validation_share": 0.2,
+    }
     return TrainConfig(**settings | more)
 
 
@@ -171,8 +182,10 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
     assert (said["n_pairs"]["value"], said["acc"]["n"]) == (len(valid), len(decisive))
     right = sum((x > 0) == (winner == Winner.MODEL_B) for x, winner in decisive)
     assert said["acc"]["value"] == pytest.approx(right / len(decisive), abs=1e-4)
-    loss = [-y * math.log(1 / (1 + math.exp(-x))) - (1 - y) * math.log(1 / (1 + math.exp(x)))
-            for x, y in zip(s, (p.p_b for p in valid), strict=True)]  # fmt: skip
+    loss = [
+        -y * math.log(1 / (1 + math.exp(-x))) - (1 - y) * math.log(1 / (1 + math.exp(x)))
+        for x, y in zip(s, (p.p_b for p in valid), strict=True)
+    ]
     assert said["soft_log_loss"] == pytest.approx(sum(loss) / len(loss), abs=1e-3)
     agree = sum(a * b < 0 for a, b in zip(z[::2], z[1::2], strict=True))
     assert said["order_agreement"]["value"] == pytest.approx(agree / len(valid), abs=1e-4)

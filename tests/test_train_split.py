@@ -38,10 +38,14 @@ def random_pairs(seed, count=400):
     labels.append({"winner": Winner.MODEL_A, "p_b": 0.2})
     texts = [f"text {n}" for n in range(90)] + [("first", "turn"), ("first", "other"), ""]
     return [
-        Pair(f"prompt {rng.randrange(150)}", *rng.choices(texts[: rng.choice([6, 93])], k=2), id=f"r{n}",
-             **rng.choice(labels))
+        Pair(
+            f"prompt {rng.randrange(150)}",
+            *rng.choices(texts[: rng.choice([6, 93])], k=2),
+            id=f"r{n}",
+            **rng.choice(labels),
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def label_of(p):
@@ -86,8 +90,10 @@ def test_a_pair_that_stands_twice_is_kept_once_as_it_first_stood():
 )
 @pytest.mark.parametrize("turned", [(), (0,), (1,), (0, 1, 2)])
 def test_labels_that_differ_become_their_mean_in_the_orientation_of_the_first(labels, soft, winner, turned):
-    rows = [Pair("q", "yes", "no", id=f"r{n}", model_a=f"heron {n}", category=f"c{n}", meta={"n": n}, **label)
-            for n, label in enumerate(labels)]  # fmt: skip
+    rows = [
+        Pair("q", "yes", "no", id=f"r{n}", model_a=f"heron {n}", category=f"c{n}", meta={"n": n}, **label)
+        for n, label in enumerate(labels)
+    ]
     rows = [p.swap() if n in turned else p for n, p in enumerate(rows)]
     (kept,), gone = remove_duplicates(rows)
     assert gone == len(rows) - 1 and kept.id == "r0" and kept.meta == {"n": 0} and kept.key == rows[0].key
@@ -163,8 +169,15 @@ def slow_components(pairs):
 
 
 def test_pairs_are_connected_by_the_prompt_and_by_both_responses():
-    rows = [pair("q1", "yes", "no"), pair("q1", "one", "two"), pair("q2", "two", "one"), pair("q3", "one", "no"),
-            pair("q4", "three", "four"), pair("q2", "five", "six"), pair("q5", "six", "five")]  # fmt: skip
+    rows = [
+        pair("q1", "yes", "no"),
+        pair("q1", "one", "two"),
+        pair("q2", "two", "one"),
+        pair("q3", "one", "no"),
+        pair("q4", "three", "four"),
+        pair("q2", "five", "six"),
+        pair("q5", "six", "five"),
+    ]
     names = components(rows)
     joined = {rows[i].prompt_key for i in (0, 2, 6)}
     assert {names[i] for i in (0, 1, 2, 5, 6)} == {min(joined)}
@@ -318,17 +331,32 @@ def test_a_file_that_is_not_there_is_refused_once(tmp_path):
 
 
 def test_overlaps_are_refused_with_files_pairs_and_a_list(evaluation, tmp_path):
-    rows = [pair("q3", "a", "b", "r3"), pair("q0", "a", "b", "r0"), pair(["one", "two"], "c", "d", "r2"),
-            pair("q3", "c", "d", "r1"), pair("q9", "c", "d", "r9")]  # fmt: skip
+    rows = [
+        pair("q3", "a", "b", "r3"),
+        pair("q0", "a", "b", "r0"),
+        pair(["one", "two"], "c", "d", "r2"),
+        pair("q3", "c", "d", "r1"),
+        pair("q9", "c", "d", "r9"),
+    ]
     prompts = {name: sorted(evaluation_prompts(file)) for name, file in evaluation.items()}
     listing = tmp_path / "overlaps.jsonl"
-    text = tiny.refusal(TrainError, lambda: refuse_overlap(rows, prompts, listing), "3 of the prompts",
-                   "outputs.json (2), pairs.jsonl.gz (2)", "pairs r1, r2, r3, r9", str(listing))  # fmt: skip
+    text = tiny.refusal(
+        TrainError,
+        lambda: refuse_overlap(rows, prompts, listing),
+        "3 of the prompts",
+        "outputs.json (2), pairs.jsonl.gz (2)",
+        "pairs r1, r2, r3, r9",
+        str(listing),
+    )
     assert "answers.jsonl" not in text and "more" not in text
     found = [json.loads(line) for line in listing.read_text(encoding="utf-8").splitlines()]
     key = {q: Pair(q, "", "").prompt_key for q in ("q3", "q9", ("one", "two"))}
-    expected = [("outputs.json", key["q3"], ["r1", "r3"]), ("outputs.json", key["q9"], ["r9"]),
-                ("pairs.jsonl.gz", key["one", "two"], ["r2"]), ("pairs.jsonl.gz", key["q3"], ["r1", "r3"])]  # fmt: skip
+    expected = [
+        ("outputs.json", key["q3"], ["r1", "r3"]),
+        ("outputs.json", key["q9"], ["r9"]),
+        ("pairs.jsonl.gz", key["one", "two"], ["r2"]),
+        ("pairs.jsonl.gz", key["q3"], ["r1", "r3"]),
+    ]
     assert [(r["file"], r["prompt_key"], r["pairs"]) for r in found] == sorted(expected)
     written = listing.read_bytes()
     turned = {name: reversed(prompts[name]) for name in reversed(prompts)}
@@ -341,8 +369,15 @@ def test_many_overlaps_are_one_line_and_a_list_that_cannot_be_written_hides_none
     rows = [pair(f"q{n:03}", "a", "b", f"r{n:03}") for n in range(300)]
     found = {"bench": [p.prompt_key for p in rows]}
     listing = tmp_path / "no folder" / "list.jsonl"
-    text = tiny.refusal(TrainError, lambda: refuse_overlap(rows, found, listing), "300 of the prompts", "bench (300)",
-                   "r000, r001, r002, r003, r004 and 295 more", "cannot make", "so there is no list")  # fmt: skip
+    text = tiny.refusal(
+        TrainError,
+        lambda: refuse_overlap(rows, found, listing),
+        "300 of the prompts",
+        "bench (300)",
+        "r000, r001, r002, r003, r004 and 295 more",
+        "cannot make",
+        "so there is no list",
+    )
     assert len(text) < 600
     tiny.refusal(TrainError, lambda: refuse_overlap(rows, found, tmp_path / "list.jsonl"), "all listed in")
     listed = [json.loads(line) for line in (tmp_path / "list.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -369,8 +404,10 @@ def test_the_report_counts_what_cutting_costs():
         "pairs": 4,
         "full": {"prompts": 25, "responses": 368, "total": {"p50": 60, "p90": 205, "p99": 205}},
         "kept": {"prompts": 25, "responses": 227, "total": {"p50": 60, "p90": 114, "p99": 114}},
-        "cut": 0.5, "response_halved": 0.25, "lost": pytest.approx(141 / 393),
-    }  # fmt: skip
+        "cut": 0.5,
+        "response_halved": 0.25,
+        "lost": pytest.approx(141 / 393),
+    }
     assert json.loads(json.dumps(report)) == report
     order = [3, 1, 0, 2]
     assert token_report([full[i] for i in order], [kept[i] for i in order]) == report

@@ -41,10 +41,20 @@ def job(tiny_base, tmp_path_factory):
     """(recipe, data), both files."""
     folder = tmp_path_factory.mktemp("job")
     recipe = {
-        "base": str(tiny_base("gemma")), "max_length": 96, "epochs": 2, "learning_rate": 0.01, "batch_size": 4,
-        "accumulation": 2, "both_orders": 0.5, "consistency": 1.0, "precision": "float32", "evaluations": 4,
-        "validation_share": 0.2, "warmup": 0.1, "head_learning_rate": 0.001,
-    }  # fmt: skip
+        "base": str(tiny_base("gemma")),
+        "max_length": 96,
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "accumulation": 2,
+        "both_orders": 0.5,
+        "consistency": 1.0,
+        "precision": "float32",
+        "evaluations": 4,
+        "validation_share": 0.2,
+        "warmup": 0.1,
+        "head_learning_rate": 0.001,
+    }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     write_pairs(folder / "lesson.jsonl", lesson(64))
     return str(folder / "recipe.yaml"), str(folder / "lesson.jsonl")

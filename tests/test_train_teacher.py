@@ -11,9 +11,9 @@ import tiny
 
 from harness_plugin.cli import main
 from harness_plugin.errors import DataError, TrainError, UsageError
-from harness_plugin.outcome import Calibration
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
-from harness_plugin.scoring import Scored, output_row, score_row
+from harness_plugin.scoring.presentations import Scored, output_row, score_row
 from harness_plugin.train.split import remove_duplicates, split
 from harness_plugin.train.teacher import Verdict, apply_teacher, read_teacher
 
@@ -24,10 +24,16 @@ LABELS += [{"p_b": 0.0}, {"p_b": 0.37}, {"winner": Winner.TIE, "p_b": 0.6}, {"wi
 
 def make_pairs(count=40):
     return [
-        Pair(f"question {n}", f"one {n}", ("two", f"{n}") if n % 5 == 0 else f"two {n}", id=f"r{n}",
-             meta={"source": f"s{n % 3}"}, **LABELS[n % len(LABELS)])
+        Pair(
+            f"question {n}",
+            f"one {n}",
+            ("two", f"{n}") if n % 5 == 0 else f"two {n}",
+            id=f"r{n}",
+            meta={"source": f"s{n % 3}"},
+            **LABELS[n % len(LABELS)],
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def scores(pairs, judge="0123456789abcdef", three=False, seed=0):
@@ -135,10 +141,13 @@ def test_files_that_are_not_scores_are_refused(tmp_path, file):
     part = file([{"header": {"order": "both"}}, *scores(pairs)], "scores.jsonl.part")
     tiny.refusal(DataError, lambda: read_teacher(part), "row 1: field id is missing", "arena-rm score")
     hostile = {
-        "empty": (b"", "is empty"), "blank": (b"\n\n", "has no scores"), "half.jsonl": (b'{"id": "r0", "key', "row 1"),
-        "bad.gz": (b"{}", "does not start as gzip"), "cut.gz": (gzip.compress(b"{}" * 999)[:-9], "cut off"),
+        "empty": (b"", "is empty"),
+        "blank": (b"\n\n", "has no scores"),
+        "half.jsonl": (b'{"id": "r0", "key', "row 1"),
+        "bad.gz": (b"{}", "does not start as gzip"),
+        "cut.gz": (gzip.compress(b"{}" * 999)[:-9], "cut off"),
         "latin": (b"{\xff}", "UTF-8"),
-    }  # fmt: skip
+    }
     for name, (data, word) in hostile.items():
         (tmp_path / name).write_bytes(data)
         tiny.refusal(DataError, lambda name=name: read_teacher(tmp_path / name), name, word)
@@ -221,12 +230,21 @@ def test_scores_of_the_exchanged_sides_are_exchanged_back(file):
 def test_pairs_without_a_row_or_with_another_pairs_row_stop_the_run(file):
     pairs = make_pairs()
     teacher = read_teacher(file(scores(pairs[:33])))
-    tiny.refusal(TrainError, lambda: apply_teacher(pairs[::-1], teacher, 1.0), "7 of 40 pairs have no row",
-            "r33, r34, r35, r36, r37 and 2 more", "score all the training files")  # fmt: skip
+    tiny.refusal(
+        TrainError,
+        lambda: apply_teacher(pairs[::-1], teacher, 1.0),
+        "7 of 40 pairs have no row",
+        "r33, r34, r35, r36, r37 and 2 more",
+        "score all the training files",
+    )
     swapped_rows = scores(pairs)
     swapped_rows[3]["id"], swapped_rows[4]["id"] = "r4", "r3"
-    tiny.refusal(TrainError, lambda: apply_teacher(pairs, read_teacher(file(swapped_rows)), 1.0),
-            "2 of 40 pairs have other texts", "(r3, r4)")  # fmt: skip
+    tiny.refusal(
+        TrainError,
+        lambda: apply_teacher(pairs, read_teacher(file(swapped_rows)), 1.0),
+        "2 of 40 pairs have other texts",
+        "(r3, r4)",
+    )
     teacher = read_teacher(file(scores(pairs)))
     for change in ({"prompt": "question 0 "}, {"response_a": "one"}, {"response_b": "one 0"}):
         changed = [replace(pairs[0], **change), *pairs[1:]]

@@ -85,10 +85,19 @@ def config(kind: str, **changes):
     from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
 
     settings = {
-        "vocab_size": 608, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 4096, "initializer_range": 0.2,
-        "pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": BOS,
-    }  # fmt: skip
+        "vocab_size": 608,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.2,
+        "pad_token_id": PAD,
+        "eos_token_id": EOS,
+        "bos_token_id": BOS,
+    }
     if kind != "gemma":
         layers = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
         settings |= {"sliding_window": WINDOW, "query_pre_attn_scalar": 16, **layers}
@@ -118,10 +127,17 @@ def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     size = {
-        "vocab_size": 608, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "max_position_embeddings": 512, "initializer_range": 0.2, "pad_token_id": PAD, "eos_token_id": EOS,
+        "vocab_size": 608,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.2,
+        "pad_token_id": PAD,
+        "eos_token_id": EOS,
         "bos_token_id": BOS,
-    }  # fmt: skip
+    }
     kinds = {"llama": LlamaForCausalLM, "bert": BertModel, "bert-mlm": BertForMaskedLM, "roberta": RobertaModel}
     model = kinds[kind]
     model(model.config_class(**size)).save_pretrained(folder)
@@ -140,10 +156,14 @@ def save_adapter(base: Path, folder: Path, num_labels: int = 1, seed: int = 1) -
     network = get_peft_model(
         model,
         LoraConfig(
-            r=16, lora_alpha=32, lora_dropout=0.1, target_modules=["o_proj", "v_proj", "q_proj", "k_proj"],
-            modules_to_save=["classifier", "score"], task_type="SEQ_CLS",
+            r=16,
+            lora_alpha=32,
+            lora_dropout=0.1,
+            target_modules=["o_proj", "v_proj", "q_proj", "k_proj"],
+            modules_to_save=["classifier", "score"],
+            task_type="SEQ_CLS",
         ),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "lora_B" in name or "modules_to_save" in name:
@@ -187,9 +207,11 @@ def save_manifest(base: Path, folder: Path, **fields) -> None:
     from harness_plugin.model.fingerprint import fingerprint
 
     settings = {
-        "base": str(base), "base_fingerprint": fingerprint(str(base)), "truncation": "budget",
+        "base": str(base),
+        "base_fingerprint": fingerprint(str(base)),
+        "truncation": "budget",
         "calibration": {"temperature": 1.5, "tie_nu": 0.5, "n": 100},
-    }  # fmt: skip
+    }
     Manifest(**settings | fields).save(folder)
 
 

@@ -104,5 +104,10 @@ def _preferred(pair: Pair):
 def _made(source: str, seed: int, pair: Pair, good, worse) -> Pair:
     """A pair of the two, in an order drawn from its content."""
     first = draw("side", seed, source, pair.key) < 0.5
-    return Pair(prompt=pair.prompt, response_a=good if first else worse, response_b=worse if first else good,
-                p_b=1 - SURE if first else SURE, meta={"source": source})  # fmt: skip
+    return Pair(
+        prompt=pair.prompt,
+        response_a=good if first else worse,
+        response_b=worse if first else good,
+        p_b=1 - SURE if first else SURE,
+        meta={"source": source},
+    )

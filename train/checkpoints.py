@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
 from harness_plugin.errors import UsageError
-from harness_plugin.pairs import atomic_write
+from harness_plugin.files import atomic_write
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -70,9 +70,10 @@ def begin(work: Path, facts: dict) -> None:
     if note.exists():
         if json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(facts)):
             raise UsageError(
-                f"{work} holds another run, unfinished", "its checkpoints do not belong to this recipe and data",
+                f"{work} holds another run, unfinished",
+                "its checkpoints do not belong to this recipe and data",
                 "repeat that run's command, or delete the folder",
-            )  # fmt: skip
+            )
         for folder in work.glob("checkpoint-*"):
             if not (folder / COMPLETE).exists():
                 log.warning("arena_rm: %s was cut short and is not used", folder.name)
@@ -90,9 +91,10 @@ def refuse_private(work: Path) -> None:
     """Raises UsageError on a machine that does not see the folder which the first process has made by `begin`."""
     if not (work / RUN_FILE).exists():
         raise UsageError(
-            f"{work} is not on this machine", "every process writes to it and resumes from it",
+            f"{work} is not on this machine",
+            "every process writes to it and resumes from it",
             "choose an -o on a disk that all machines share",
-        )  # fmt: skip
+        )
 
 
 def last_checkpoint(work: Path) -> str | None:

@@ -18,6 +18,7 @@ def push(folder: Path, repository: str) -> str:
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as e:
         raise TrainError(
             f"{repository} could not be written ({str(e).strip().splitlines()[0][:160]})",
-            f"the adapter is in {folder}", "log in with `hf auth login` and upload the folder with `hf upload`",
-        ) from e  # fmt: skip
+            f"the adapter is in {folder}",
+            "log in with `hf auth login` and upload the folder with `hf upload`",
+        ) from e
     return f"https://huggingface.co/{repository}"

@@ -85,9 +85,10 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest:
     place = _check_device(config, request.device)
     if request.device and place.index:
         raise UsageError(
-            f"--device {request.device}", "the Trainer takes the first GPU that it sees",
+            f"--device {request.device}",
+            "the Trainer takes the first GPU that it sees",
             f"use --device cuda with CUDA_VISIBLE_DEVICES={place.index}",
-        )  # fmt: skip
+        )
     state = PartialState(cpu=place.type == "cpu")
     if not state.is_main_process:
         log.setLevel(logging.WARNING)
@@ -105,23 +106,35 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest:
         continued = last_checkpoint(work) is not None  # what the first part cost is then not known
         examples = Examples(data.training, renderer, config), Examples(data.validation, renderer, config, plain=True)
         report = _report(examples[0])
-        log.info("arena_rm: %d pairs to train on, %d to validate on; %s",
-                 len(data.training), len(data.validation), describe_report(report))  # fmt: skip
+        log.info(
+            "arena_rm: %d pairs to train on, %d to validate on; %s",
+            len(data.training),
+            len(data.validation),
+            describe_report(report),
+        )
         trainer = _fit(config, base, examples, work, place, request.report_to)
         final = work / "adapter"
         _save(trainer, name, config, final, state)
         manifest = None
         if state.is_main_process:
             cost = {
-                "device": _device_name(place), "devices": state.num_processes, "pairs": len(data.training),
-                "seconds": None if continued else round(time.monotonic() - started, 1), "truncation": report,
+                "device": _device_name(place),
+                "devices": state.num_processes,
+                "pairs": len(data.training),
+                "seconds": None if continued else round(time.monotonic() - started, 1),
+                "truncation": report,
                 "tokens": round(examples[0].tokens() * config.epochs),
-            }  # fmt: skip
+            }
             manifest = Manifest(
-                base=name, base_revision=config.revision, base_fingerprint=fingerprint(base),
-                max_length=config.max_length, truncation=config.truncation, num_labels=config.num_labels,
-                training={**facts, "log": _history(trainer)}, versions={lib: version(lib) for lib in LIBRARIES},
-            )  # fmt: skip
+                base=name,
+                base_revision=config.revision,
+                base_fingerprint=fingerprint(base),
+                max_length=config.max_length,
+                truncation=config.truncation,
+                num_labels=config.num_labels,
+                training={**facts, "log": _history(trainer)},
+                versions={lib: version(lib) for lib in LIBRARIES},
+            )
             manifest = _finish(manifest, cost, request, final, data.validation)
             final.rename(out)
             shutil.rmtree(work)
@@ -169,13 +182,19 @@ def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: 
     unlimited = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
     training = select(training, config.select, config.seed, lambda pair: len(unlimited.render(pair).ids))
     training = [
-        *training, *mismatch(training, config.mismatched, config.seed), *degrade(training, config.degraded, config.seed)
-    ]  # fmt: skip
+        *training,
+        *mismatch(training, config.mismatched, config.seed),
+        *degrade(training, config.degraded, config.seed),
+    ]
     training = mix(
         [(home.get(p.key, ""), p) for p in training], config.weights, config.seed, {name for name, _ in found}
     )
-    facts |= {"pairs": len(training), "validation_pairs": len(validation), "duplicates": gone,
-              "kept_out": sorted(Path(n).name for n in request.keep_out)}  # fmt: skip
+    facts |= {
+        "pairs": len(training),
+        "validation_pairs": len(validation),
+        "duplicates": gone,
+        "kept_out": sorted(Path(n).name for n in request.keep_out),
+    }
     return Data(training, validation, facts)
 
 
@@ -246,14 +265,16 @@ def _clear_trouble(work: Path):
         if getattr(e, "errno", None) == errno.ENOSPC or any(sign in text for sign in FULL):
             last = last_checkpoint(work)
             raise TrainError(
-                f"{work} could not be written", "its disk is full or a limit is reached",
+                f"{work} could not be written",
+                "its disk is full or a limit is reached",
                 f"free some space and repeat the command: it goes on from {Path(last).name if last else 'the start'}",
-            ) from e  # fmt: skip
+            ) from e
         if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in NO_MEMORY):
             raise TrainError(
-                "out of memory", "a batch does not fit",
+                "out of memory",
+                "a batch does not fit",
                 "lower batch_size, raise accumulation, or gradient_checkpointing",
-            ) from e  # fmt: skip
+            ) from e
         raise
 
 

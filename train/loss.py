@@ -46,9 +46,11 @@ def _targets(rows: list[dict], views: list[dict]) -> dict[str, torch.Tensor]:
             twins.append(len(weights))
         weights += [0.5, 0.5] if "turned" in row else [1.0]
     return {
-        "labels": torch.tensor([v["labels"] for v in views]), "offsets": torch.tensor([v["offset"] for v in views]),
-        "twins": torch.tensor(twins, dtype=torch.long), "weights": torch.tensor(weights),
-    }  # fmt: skip
+        "labels": torch.tensor([v["labels"] for v in views]),
+        "offsets": torch.tensor([v["offset"] for v in views]),
+        "twins": torch.tensor(twins, dtype=torch.long),
+        "weights": torch.tensor(weights),
+    }
 
 
 def log_probabilities(logits: torch.Tensor, offsets: torch.Tensor | float = 0.0) -> torch.Tensor:

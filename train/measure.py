@@ -9,8 +9,8 @@ import numpy as np
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, ModelSpec, load_model
-from harness_plugin.outcome import at_bounds, combine, fit_calibration, fit_temperature
 from harness_plugin.pairs import Pair, Winner, text_length
+from harness_plugin.scoring.outcome import at_bounds, combine, fit_calibration, fit_temperature
 from harness_plugin.stats import preference_metrics
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -30,15 +30,22 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     one = model.num_labels == 1
     calibration = fit_calibration(raw.s, target) if one else fit_temperature(z[:, 0], z[:, 1], target)
     for name in at_bounds(calibration):
-        log.warning("arena_rm: %s %s is where the search ends: %d validation pairs do not fix it; calibrate with more",
-                    name, getattr(calibration, name), len(validation))  # fmt: skip
+        log.warning(
+            "arena_rm: %s %s is where the search ends: %d validation pairs do not fix it; calibrate with more",
+            name,
+            getattr(calibration, name),
+            len(validation),
+        )
     outcomes = combine(z[:, 0], z[:, 1], calibration)
     found = preference_metrics(
-        raw.s / calibration.temperature, [list(Winner).index(p.verdict) for p in validation],
-        bias=raw.bias / calibration.temperature, probabilities=outcomes.p,
+        raw.s / calibration.temperature,
+        [list(Winner).index(p.verdict) for p in validation],
+        bias=raw.bias / calibration.temperature,
+        probabilities=outcomes.p,
         lengths_a=[text_length(p.response_a) for p in validation],
-        lengths_b=[text_length(p.response_b) for p in validation], clusters=[p.prompt_key for p in validation],
-    )  # fmt: skip
+        lengths_b=[text_length(p.response_b) for p in validation],
+        clusters=[p.prompt_key for p in validation],
+    )
     labels = np.array([p.soft_label for p in validation])
     soft = np.logaddexp(0.0, raw.s) - labels * raw.s  # for three logits: between A and B, ties left out
     metrics = {name: _entry(e) for name, e in found.items()} | {"soft_log_loss": round(float(soft.mean()), 4)}

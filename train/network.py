@@ -51,9 +51,10 @@ def _head(model: nn.Module) -> nn.Linear:
     head = getattr(model, "score", None) or getattr(model, "classifier", None)
     if not isinstance(head, nn.Linear):
         raise UsageError(
-            f"{type(model).__name__}: its head is not one linear layer", "an adapter for it could not be scored",
+            f"{type(model).__name__}: its head is not one linear layer",
+            "an adapter for it could not be scored",
             "use another base",
-        )  # fmt: skip
+        )
     return head
 
 
@@ -63,9 +64,10 @@ def _refuse_untrained(network, fresh: set[str]) -> None:
     lost = sorted(fresh & {name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in frozen})
     if lost:
         raise UsageError(
-            f"the base has no {', '.join(lost[:3])}", "drawn at random and not trained, they make the scores noise",
+            f"the base has no {', '.join(lost[:3])}",
+            "drawn at random and not trained, they make the scores noise",
             "name their module in lora.modules_to_save",
-        )  # fmt: skip
+        )
 
 
 def _keep_packing(model: nn.Module) -> None:
@@ -89,9 +91,12 @@ def _quantization(config: TrainConfig, dtype: torch.dtype):
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=sorted({"score", "classifier", *config.lora.modules_to_save}),
-    )  # fmt: skip
+    )
 
 
 def refuse_broken(network) -> None:

@@ -31,8 +31,10 @@ def can_pack(network: nn.Module, device: torch.device) -> bool:
     if device.type == "cuda" and (heads_of(backbone).softcap or not flash_runs_on(device) or not half):
         return False  # there, blocks of attention one by one are slower than padded batches
     adapted = [m for m in network.modules() if isinstance(m, LoraLinear)]
-    plain = all(m.active_adapters == ["default"] and not any(m.use_dora.values()) and not m.lora_bias["default"]
-                for m in adapted)  # fmt: skip
+    plain = all(
+        m.active_adapters == ["default"] and not any(m.use_dora.values()) and not m.lora_bias["default"]
+        for m in adapted
+    )
     known = {id(p) for m in adapted for part in (m.lora_A, m.lora_B) for p in part.parameters()}
     known |= {id(p) for p in network.get_base_model().score.parameters()}
     return plain and all(id(p) in known for p in network.parameters() if p.requires_grad)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
+from harness_plugin.files import atomic_write
 from harness_plugin.model.manifest import Manifest
-from harness_plugin.pairs import atomic_write
 from harness_plugin.report.plots import attempt, curves
 from harness_plugin.train.card import model_card
 

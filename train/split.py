@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from harness_plugin.errors import DataError, TrainError
-from harness_plugin.pairs import Pair, Text, atomic_write, read_outputs, read_pairs
+from harness_plugin.files import atomic_write
+from harness_plugin.pairs import Pair, Text, read_outputs, read_pairs
 
 QUANTILES = (50, 90, 99)
 _NAMED = 5  # ids in a message
@@ -135,8 +136,9 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
     if unlabelled:
         raise TrainError(
             f"{len(unlabelled)} of {len(pairs)} pairs have neither winner nor p_b (such as {min(unlabelled)})",
-            "there is nothing to learn from them", "label or remove them",
-        )  # fmt: skip
+            "there is nothing to learn from them",
+            "label or remove them",
+        )
     names = components(pairs)
     held = {name: draw("validation", seed, name) < share for name in set(names)}
     training = [p for p, name in zip(pairs, names, strict=True) if not held[name]]
@@ -145,8 +147,9 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
         raise TrainError(
             f"{len({p.prompt_key for p in pairs})} prompts in {len(held)} connected groups give "
             f"{len(training)} training and {len(validation)} validation pairs",
-            "both sides need some", "give more data or another validation_share",
-        )  # fmt: skip
+            "both sides need some",
+            "give more data or another validation_share",
+        )
     return training, sorted(validation, key=lambda p: (draw("order", seed, p.key), p.id))[:most]
 
 
@@ -167,8 +170,9 @@ def evaluation_prompts(file: str | Path) -> set[str]:
         pairs, answers = (e.found.removeprefix(f"{file} ") for e in (as_pairs, error))
         raise DataError(
             f"{file} is read neither as pairs ({pairs}) nor as a model's answers ({answers})",
-            "its prompts are unknown", "correct the file, or leave it out of the check",
-        ) from error  # fmt: skip
+            "its prompts are unknown",
+            "correct the file, or leave it out of the check",
+        ) from error
 
 
 def refuse_overlap(
@@ -193,8 +197,9 @@ def refuse_overlap(
     raise TrainError(
         f"{len(prompts)} of the prompts to train on stand in evaluation files: {files}; "
         f"pairs {', '.join(touched[:_NAMED])}{more}",
-        "a judge must not be tested on what it has learned from", f"remove these pairs{_listed(rows, listing)}",
-    )  # fmt: skip
+        "a judge must not be tested on what it has learned from",
+        f"remove these pairs{_listed(rows, listing)}",
+    )
 
 
 def _listed(rows: list[dict], listing: str | Path | None) -> str:
@@ -233,11 +238,13 @@ def token_report(full: Sequence[tuple[int, int, int]], kept: Sequence[tuple[int,
 
     everything = int(before.sum())
     return {
-        "pairs": len(before), "full": counts(before), "kept": counts(after),
+        "pairs": len(before),
+        "full": counts(before),
+        "kept": counts(after),
         "cut": float((after < before).any(axis=1).mean()),
         "response_halved": float((2 * after[:, 1:] < before[:, 1:]).any(axis=1).mean()),
         "lost": float(1 - int(after.sum()) / everything) if everything else 0.0,
-    }  # fmt: skip
+    }
 
 
 def describe_report(report: dict) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, TrainError, UsageError
+from harness_plugin.files.checked import shown
+from harness_plugin.files.opening import display
+from harness_plugin.files.rows import read_rows
 from harness_plugin.pairs import Pair, content_id
-from harness_plugin.pairs.core import shown
-from harness_plugin.pairs.files import display
-from harness_plugin.pairs.tables import read_rows
 from harness_plugin.train.split import MixedPair, mixed, tie_of
 
 TOLERANCE = 1e-3  # by which three probabilities may miss a sum of one
@@ -62,13 +62,15 @@ def read_teacher(path: str | Path) -> dict[str, Verdict]:
         if verdict.judge != one.judge:
             raise DataError(
                 f"{where}: field judge is {verdict.judge}, in the rows before it {one.judge}",
-                "two judges' scores are not one teacher's", "give the scores of one judge",
-            )  # fmt: skip
+                "two judges' scores are not one teacher's",
+                "give the scores of one judge",
+            )
         if verdicts.setdefault(id, verdict) != verdict:
             raise DataError(
                 f"{where}: field id is {shown(id)}, which {places[id]} has with other scores or texts",
-                "which of them counts is unknown", "score the pairs again",
-            )  # fmt: skip
+                "which of them counts is unknown",
+                "score the pairs again",
+            )
         places.setdefault(id, row.place)
     if not verdicts:
         raise DataError(f"{name} has no scores", "there is no teacher in it", "check how the file was made")
@@ -111,16 +113,18 @@ def apply_teacher(pairs: Sequence[Pair], teacher: Mapping[str, Verdict], share: 
     if missing:
         raise TrainError(
             f"{len(missing)} of {len(pairs)} pairs have no row in the teacher's scores ({_some(missing)})",
-            "their labels would be made up", "score all the training files with the teacher, or leave these pairs out",
-        )  # fmt: skip
+            "their labels would be made up",
+            "score all the training files with the teacher, or leave these pairs out",
+        )
     found = [_turned(p, teacher[p.id]) for p in pairs]
     other = [p.id for p, verdict in zip(pairs, found, strict=True) if verdict is None]
     if other:
         raise TrainError(
             f"{len(other)} of {len(pairs)} pairs have other texts than the teacher judged under their ids "
             f"({_some(other)})",
-            "the scores belong to other data", "score the training files as they are now",
-        )  # fmt: skip
+            "the scores belong to other data",
+            "score the training files as they are now",
+        )
     return [_taught(p, verdict, share) for p, verdict in zip(pairs, found, strict=True)]
 
 

@@ -141,9 +141,15 @@ def make_trainer(
     if args.parallel_mode.value == "not_distributed":
         args._n_gpu = min(1, args.n_gpu)  # else the Trainer spreads batches over all GPUs: another recipe
     trainer = PreferenceTrainer(
-        config, model=network, args=args, train_dataset=training, eval_dataset=validation, data_collator=collate,
-        compute_metrics=accuracy, callbacks=[TellEpoch(training), KeepWhole()],
-    )  # fmt: skip
+        config,
+        model=network,
+        args=args,
+        train_dataset=training,
+        eval_dataset=validation,
+        data_collator=collate,
+        compute_metrics=accuracy,
+        callbacks=[TellEpoch(training), KeepWhole()],
+    )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Progress)
     return trainer
@@ -175,14 +181,33 @@ def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device
     steps = updates(config, pairs, PartialState(cpu=device.type == "cpu").num_processes)
     every = max(1, steps // config.evaluations)
     return TrainingArguments(
-        output_dir=str(work.absolute()), num_train_epochs=config.epochs, learning_rate=config.learning_rate,
-        lr_scheduler_type=config.scheduler, warmup_steps=int(config.warmup * steps), weight_decay=config.weight_decay,
-        per_device_train_batch_size=config.batch_size, per_device_eval_batch_size=max(8, config.batch_size),
-        gradient_accumulation_steps=config.accumulation, max_grad_norm=config.max_grad_norm,
+        output_dir=str(work.absolute()),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=int(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=max(8, config.batch_size),
+        gradient_accumulation_steps=config.accumulation,
+        max_grad_norm=config.max_grad_norm,
         **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),
-        bf16=config.precision == "bfloat16", fp16=config.precision == "float16", use_cpu=device.type == "cpu",
-        eval_strategy="steps", eval_steps=every, save_strategy="steps", save_steps=every,
-        load_best_model_at_end=True, metric_for_best_model="eval_loss", greater_is_better=False, label_names=["labels"],
-        logging_steps=max(1, every // 5), report_to=report_to, seed=config.seed, data_seed=config.seed,
-        remove_unused_columns=False, dataloader_pin_memory=device.type != "cpu", ddp_find_unused_parameters=False,
-    )  # fmt: skip
+        bf16=config.precision == "bfloat16",
+        fp16=config.precision == "float16",
+        use_cpu=device.type == "cpu",
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        label_names=["labels"],
+        logging_steps=max(1, every // 5),
+        report_to=report_to,
+        seed=config.seed,
+        data_seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type != "cpu",
+        ddp_find_unused_parameters=False,
+    )

@@ -45,8 +45,13 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.catalogue.items()])
 
 
-@click.command("arena-rm", cls=LazyGroup, package=__name__, catalogue=COMMANDS,
-               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+@click.command(
+    "arena-rm",
+    cls=LazyGroup,
+    package=__name__,
+    catalogue=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="arena-rm")
 def group():
     """Which of two answers would people prefer? A reward model's verdicts, from a shell."""

@@ -7,7 +7,7 @@ import click
 
 from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.pairs.files import display
+from harness_plugin.files.opening import display
 
 PLOT = "reliability.png"
 
@@ -43,8 +43,9 @@ def command(adapter, file, spec, read, out, plot):
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
-    from harness_plugin.outcome import Calibration, at_bounds, calibration_loss, fit_calibration
-    from harness_plugin.scoring import outcomes_of, score_pairs
+    from harness_plugin.model.calibration import Calibration
+    from harness_plugin.scoring.outcome import at_bounds, calibration_loss, fit_calibration
+    from harness_plugin.scoring.presentations import outcomes_of, score_pairs
 
     model = load_model(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
     if model.num_labels != 1:
@@ -55,17 +56,27 @@ def command(adapter, file, spec, read, out, plot):
     target = [p.target for p in pairs]
     fitted = fit_calibration(s, target)
     before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))
-    entry = {"temperature": fitted.temperature, "tie_nu": fitted.tie_nu, "n": len(pairs),
-             "log_loss_at_temperature_1": round(before, 5), "log_loss": round(after, 5)}  # fmt: skip
+    entry = {
+        "temperature": fitted.temperature,
+        "tie_nu": fitted.tie_nu,
+        "n": len(pairs),
+        "log_loss_at_temperature_1": round(before, 5),
+        "log_loss": round(after, 5),
+    }
     folder = Path(out or adapter)
     folder.mkdir(parents=True, exist_ok=True)
     rendering = {"max_length": model.renderer.max_length, "truncation": model.renderer.truncation}
     replace(model.manifest, calibration=entry, found=True, **rendering).save(folder)
-    click.echo(f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
-               f"log loss {before:.4f} at temperature 1, {after:.4f} now")  # fmt: skip
+    click.echo(
+        f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
+        f"log loss {before:.4f} at temperature 1, {after:.4f} now"
+    )
     for name in at_bounds(fitted):
-        click.echo(f"warning: {name} {getattr(fitted, name)} is where the search ends: these pairs do not fix it, and "
-                   "what follows from it means little; give more pairs, or check their labels", err=True)  # fmt: skip
+        click.echo(
+            f"warning: {name} {getattr(fitted, name)} is where the search ends: these pairs do not fix it, and "
+            "what follows from it means little; give more pairs, or check their labels",
+            err=True,
+        )
     if plot is not False:
         title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
         given = folder / PLOT, s, target, fitted, title, [p.prompt_key for p in pairs]

@@ -31,9 +31,9 @@ def command(as_json):
 def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
     from harness_plugin import __version__, _bridge
-    from harness_plugin.cache import describe
     from harness_plugin.cli.options import default_cache
     from harness_plugin.model.embedded import ADAPTER, TWO_WAYS, base_folder, is_ready
+    from harness_plugin.scoring.store import describe
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
     missing = []

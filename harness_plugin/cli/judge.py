@@ -25,8 +25,12 @@ RAY_OR_COPY = "use --engine ray, or copy the files here"
 )
 @click.option("--category-field", metavar="COLUMN", help="Column of the prompt's category [default: category].")
 @click.option("--questions", type=click.Path(), help="Arena-Hard's question.jsonl, where answers come without prompts.")
-@click.option("--labels", type=click.Path(), metavar="FILE",
-              help="Pairs that people judged (any format of arena-rm score): how well the judge agrees.")  # fmt: skip
+@click.option(
+    "--labels",
+    type=click.Path(),
+    metavar="FILE",
+    help="Pairs that people judged (any format of arena-rm score): how well the judge agrees.",
+)
 @click.option("--red-team", is_flag=True, help="Also attack the judge with one model's answers, changed to mislead.")
 @click.option(
     "--red-team-model", metavar="MODEL", help="Whose answers [default: the baseline's, or the median model's]."
@@ -34,12 +38,39 @@ RAY_OR_COPY = "use --engine ray, or copy the files here"
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=True)
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw PNGs too (needs matplotlib).")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="ray: one worker per device of a Ray cluster; FILES and DIR may be URIs (s3://...).")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(), default="judged", show_default=True, metavar="DIR",
-              help="Folder for the verdicts, the leaderboard and the report.")  # fmt: skip
-def command(files, spec, baseline, round_robin, prompts, questions, labels, red_team, red_team_model, batch_size,
-            cache_file, plots, engine, output, **columns):  # fmt: skip
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: one worker per device of a Ray cluster; FILES and DIR may be URIs (s3://...).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    default="judged",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the verdicts, the leaderboard and the report.",
+)
+def command(
+    files,
+    spec,
+    baseline,
+    round_robin,
+    prompts,
+    questions,
+    labels,
+    red_team,
+    red_team_model,
+    batch_size,
+    cache_file,
+    plots,
+    engine,
+    output,
+    **columns,
+):
     """Judge the answers of several chatbots to the same prompts and rank them.
 
     FILES, or folders of them: AlpacaEval's model_outputs.json, Arena-Hard's answers, lm-eval's samples_*.jsonl of
@@ -48,8 +79,8 @@ def command(files, spec, baseline, round_robin, prompts, questions, labels, red_
     its own battles. Look at DIR/report.html.
     """
     log_to_stderr()
-    from harness_plugin import judge as room
-    from harness_plugin.judge.places import local
+    from harness_plugin import tournament as room
+    from harness_plugin.files.remote import local
     from harness_plugin.pairs import read_pairs
     from harness_plugin.report.markdown import table_markdown
     from harness_plugin.report.run import write_run
@@ -66,8 +97,9 @@ def command(files, spec, baseline, round_robin, prompts, questions, labels, red_
         place.folder.mkdir(parents=True, exist_ok=True)
         click.echo(
             f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
-            f"{len(meetings.identical)} of identical answers", err=True,
-        )  # fmt: skip
+            f"{len(meetings.identical)} of identical answers",
+            err=True,
+        )
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
             verdicts = judge(meetings, "Judging battles")
             board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
@@ -92,7 +124,7 @@ def _check(baseline, round_robin, fields, questions) -> None:
 
 
 def _check_places(engine, names) -> None:
-    from harness_plugin.judge.places import is_remote
+    from harness_plugin.files.remote import is_remote
 
     *_, output = names
     if engine == "local" and any(map(is_remote, names)):
@@ -110,15 +142,15 @@ def judging(spec, batch_size, cache_file, folder, engine="local", output=None):
     """A `Judging` that writes into the folder, with the judge loaded: here, or on a Ray cluster, which keeps its scores
     at `output`."""
     if engine == "ray":
-        from harness_plugin.judge.ray_engine import on_ray
+        from harness_plugin.tournament.ray_judge import on_ray
 
         with on_ray(spec, batch_size, output) as judge:
             yield Judging(judge, folder)
         return
     from harness_plugin.engine import Engine
-    from harness_plugin.judge.verdicts import EngineJudge
     from harness_plugin.model import load_model
-    from harness_plugin.scoring import logit_identity
+    from harness_plugin.scoring.identity import logit_identity
+    from harness_plugin.tournament.verdicts import EngineJudge
 
     with opened_cache(cache_file) as cache:
         model = load_model(spec)
@@ -132,7 +164,7 @@ class Judging:
     """Called, it has battles judged into the folder. `identity`: who judges."""
 
     def __init__(self, judge, folder):
-        from harness_plugin.scoring import identity_hash
+        from harness_plugin.scoring.identity import identity_hash
 
         self.judge, self.folder = judge, folder
         self.identity = {"hash": identity_hash(judge.identity), **judge.identity}
@@ -140,7 +172,7 @@ class Judging:
     def __call__(self, meetings, doing, **options):
         from tqdm import tqdm
 
-        from harness_plugin.judge import collect_verdicts
+        from harness_plugin.tournament import collect_verdicts
 
         with tqdm(total=len(meetings.pairs), desc=doing, unit="battle", disable=None) as bar:
             return collect_verdicts(self.judge, meetings, self.folder, bar.update, **options)[0]
@@ -148,7 +180,7 @@ class Judging:
 
 def _attacked(judge, answers, meetings, source):
     """The red team's battles, judged."""
-    from harness_plugin.judge import RED_TEAM_FILE, Judged, red_team_battles
+    from harness_plugin.tournament import RED_TEAM_FILE, Judged, red_team_battles
 
     attacks = red_team_battles(answers, meetings.prompts, source)
     verdicts = judge(attacks, "Attacking the judge", file=RED_TEAM_FILE)

@@ -38,8 +38,20 @@ MODEL_OPTIONS = [
         "--allow-pickle", is_flag=True, help="Read adapter_model.bin (with weights_only) if there is no other."
     ),
 ]
-SPEC_FIELDS = ("pretrained", "peft", "revision", "truncation", "max_length", "dtype", "device", "temperature", "tie_nu",
-               "merge", "deterministic", "allow_pickle")  # fmt: skip
+SPEC_FIELDS = (
+    "pretrained",
+    "peft",
+    "revision",
+    "truncation",
+    "max_length",
+    "dtype",
+    "device",
+    "temperature",
+    "tie_nu",
+    "merge",
+    "deterministic",
+    "allow_pickle",
+)
 
 
 def model_options(command):
@@ -98,10 +110,13 @@ def cache_options(default: bool):
     """Adds the options of the score cache, on or off by `default`; the command receives `cache_file`, a path, or None
     for no cache. Naming a file asks for it."""
     options = [
-        click.option("--cache/--no-cache", default=None,
-                     help=f"Keep scores by content, and use them again. [default: {'on' if default else 'off'}]"),
+        click.option(
+            "--cache/--no-cache",
+            default=None,
+            help=f"Keep scores by content, and use them again. [default: {'on' if default else 'off'}]",
+        ),
         click.option("--cache-file", metavar="PATH", help="Where [default: scores.sqlite in arena-rm's home folder]."),
-    ]  # fmt: skip
+    ]
 
     def added(command):
         @functools.wraps(command)
@@ -125,7 +140,7 @@ def opened_cache(cache_file: Path | None) -> Iterator:
     if cache_file is None:
         yield None
         return
-    from harness_plugin.cache import ScoreCache
+    from harness_plugin.scoring.store import ScoreCache
 
     with ScoreCache(cache_file) as cache:
         yield cache
@@ -134,8 +149,8 @@ def opened_cache(cache_file: Path | None) -> Iterator:
 
 def default_cache() -> Path:
     """Where scores are kept if nobody says otherwise."""
-    from harness_plugin.cache import FILE_NAME
-    from harness_plugin.home import home
+    from harness_plugin.files.home import home
+    from harness_plugin.scoring.store import FILE_NAME
 
     return home() / FILE_NAME
 

@@ -21,8 +21,13 @@ from harness_plugin.errors import UsageError
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
 @pair_options
-@click.option("--order", type=click.Choice(["ab", "both"]), default="both", show_default=True,
-              help="Present A first only, or both orders and average.")  # fmt: skip
+@click.option(
+    "--order",
+    type=click.Choice(["ab", "both"]),
+    default="both",
+    show_default=True,
+    help="Present A first only, or both orders and average.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=False)
 @click.option(
@@ -34,7 +39,7 @@ def command(file, spec, read, order, batch_size, cache_file, output):
     Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
     winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
     """
-    from harness_plugin.processes import accelerator
+    from harness_plugin.engine.processes import accelerator
 
     log_to_stderr()
     _check_output(output, file)
@@ -61,17 +66,11 @@ def _scored(pairs, spec, order, batch_size, cache, output, several):
     """Scores the pairs and writes them; returns (rows by the pairs' keys, the model). Of several processes each scores
     its share into the cache, and the first then finds all of them there; the others return (None, None)."""
     from harness_plugin.engine import Engine
+    from harness_plugin.engine.processes import first_in_turn, own_share
+    from harness_plugin.files.journal import Journal
     from harness_plugin.model import load_model
-    from harness_plugin.processes import first_in_turn, own_share
-    from harness_plugin.scoring import (
-        Journal,
-        identity_hash,
-        judge_identity,
-        logit_identity,
-        output_row,
-        score_pairs,
-        score_row,
-    )
+    from harness_plugin.scoring.identity import identity_hash, judge_identity, logit_identity
+    from harness_plugin.scoring.presentations import output_row, score_pairs, score_row
 
     with first_in_turn(several):
         model = load_model(spec)
@@ -159,10 +158,14 @@ def metrics(pairs, rows, where, temperature):
     both = scored[0]["position_bias"] is not None
     bias = np.array([r["position_bias"] for r in scored]) / scale if both else None
     found = preference_metrics(
-        s, winners, bias=bias, probabilities=np.array([(r["p_a"], r["p_b"], r["p_tie"]) for r in scored]),
-        lengths_a=[text_length(p.response_a) for p in chosen], lengths_b=[text_length(p.response_b) for p in chosen],
+        s,
+        winners,
+        bias=bias,
+        probabilities=np.array([(r["p_a"], r["p_b"], r["p_tie"]) for r in scored]),
+        lengths_a=[text_length(p.response_a) for p in chosen],
+        lengths_b=[text_length(p.response_b) for p in chosen],
         clusters=clusters,
-    )  # fmt: skip
+    )
     return found, category_accuracies(s, winners, [p.category for p in chosen], clusters)
 
 

@@ -29,8 +29,10 @@ def command(file, spec, read, wanted, swap, as_json):
         click.echo(json.dumps({"id": pair.id, "text": text, "kept": counts, "ids": rendered.ids}, ensure_ascii=False))
         return
     click.echo(text)
-    click.echo(f"\n-- pair {pair.id}: {len(rendered.ids)} of at most {renderer.max_length} tokens, "
-               f"truncation {renderer.truncation}")  # fmt: skip
+    click.echo(
+        f"\n-- pair {pair.id}: {len(rendered.ids)} of at most {renderer.max_length} tokens, "
+        f"truncation {renderer.truncation}"
+    )
     for name, k in kept.items():
         click.echo(f"-- {name}: {k.kept} of {k.original} tokens" + (" (cut)" if k.kept < k.original else ""))
     click.echo(f"-- ids: {' '.join(map(str, rendered.ids))}")

@@ -17,9 +17,11 @@ from harness_plugin.cli.options import log_to_stderr, pair_options
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a field of the recipe; repeatable."
 )
 @click.option(
-    "--keep-out", multiple=True, type=click.Path(),
+    "--keep-out",
+    multiple=True,
+    type=click.Path(),
     help="A file of pairs or of chatbots' outputs whose prompts must not be trained on; repeatable.",
-)  # fmt: skip
+)
 @click.option("--teacher", type=click.Path(), help="Labels from `arena-rm score` of another judge, joined by id.")
 @click.option("--device", metavar="NAME", help="cpu, cuda ... [default: the best there is]")
 @click.option("--report-to", default="none", show_default=True, metavar="NAME", help="tensorboard, trackio, wandb ...")

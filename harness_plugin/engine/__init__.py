@@ -38,8 +38,9 @@ class Engine:
         self.padded = Padded(model)
         self.budget = CPU_TOKENS if model.device.type != "cuda" else _gpu_tokens(model)
         self.identity = {
-            "format": (self.decoder.ops if self.decoder else self.padded).format, "deterministic": model.deterministic
-        }  # fmt: skip
+            "format": (self.decoder.ops if self.decoder else self.padded).format,
+            "deterministic": model.deterministic,
+        }
 
     def logits(self, sequences: Sequence[Sequence[int]], done: Callable[[int], None] | None = None) -> np.ndarray:
         """Logits of shape (n, num_labels), float64, in the order given. `done(k)` is called after each k sequences.
@@ -100,10 +101,10 @@ class Engine:
             raise error
         if len(members) == 1:
             raise ScoreError(
-                "out of memory on one sequence, the longest of which here has "
-                f"{max(map(len, sequences))} tokens", "nothing is left to make smaller",
+                f"out of memory on one sequence, the longest of which here has {max(map(len, sequences))} tokens",
+                "nothing is left to make smaller",
                 "lower max_length or use a device with more memory",
-            ) from None  # fmt: skip
+            ) from None
         self.budget = max(1, self.budget // 2)
         log.warning("arena_rm: out of memory; batches of at most %d tokens from here", self.budget)
         torch.cuda.empty_cache()
@@ -112,9 +113,10 @@ class Engine:
         broken = [n for n, p in self.model.network.named_parameters() if not p.isfinite().all()]
         cause = f"the weights {', '.join(broken[:3])} are not finite" if broken else "the arithmetic overflowed"
         error = ScoreError(
-            f"non-finite logits in {len(rows)} sequences", cause,
+            f"non-finite logits in {len(rows)} sequences",
+            cause,
             "get the weights again" if broken else "use dtype=bfloat16 or float32",
-        )  # fmt: skip
+        )
         error.rows = tuple(int(r) for r in rows)
         return error
 

@@ -64,9 +64,17 @@ class Attention:
         if rows is not None:
             k, v = k.index_select(0, rows), v.index_select(0, rows)
         return varlen_attn(
-            q.contiguous(), k.contiguous(), v.contiguous(), cu_q, cu_k, most_q, most_k, scale=self.heads.scale,
-            window_size=(window - 1 if window else -1, 0), **self._options,
-        )  # fmt: skip
+            q.contiguous(),
+            k.contiguous(),
+            v.contiguous(),
+            cu_q,
+            cu_k,
+            most_q,
+            most_k,
+            scale=self.heads.scale,
+            window_size=(window - 1 if window else -1, 0),
+            **self._options,
+        )
 
     def _device_layout(self, layout):
         def starts(lengths):

@@ -44,8 +44,13 @@ def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linea
     config = getattr(backbone, "config", None)
     if getattr(config, "model_type", None) not in GEMMAS:
         return None
-    blocks = [getattr(part, p) for x in backbone.layers for part in (x.self_attn, x.mlp) for p in PROJECTIONS
-              if hasattr(part, p)]  # fmt: skip
+    blocks = [
+        getattr(part, p)
+        for x in backbone.layers
+        for part in (x.self_attn, x.mlp)
+        for p in PROJECTIONS
+        if hasattr(part, p)
+    ]
     plain = all(type(block) in linears and block.bias is None for block in blocks)
     probe = torch.linspace(-4, 4, 33)
     gelu = F.gelu(probe, approximate="tanh")
@@ -87,10 +92,12 @@ class PackedDecoder:
             self.ops.weight(attention.o_proj),
             self.ops.weight(mlp.gate_proj, mlp.up_proj),
             self.ops.weight(mlp.down_proj),
-            self._norm(block.input_layernorm), *map(self._norm, norms),
+            self._norm(block.input_layernorm),
+            *map(self._norm, norms),
             *(self._norm(getattr(attention, name, None)) for name in ("q_norm", "k_norm")),
-            config.sliding_window if kind == "sliding_attention" else 0, kind,
-        )  # fmt: skip
+            config.sliding_window if kind == "sliding_attention" else 0,
+            kind,
+        )
 
     def angles(self, kind: str, most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin (positions, size / 2) from the network's own rotary embedding, for at least `most` positions."""

@@ -57,9 +57,18 @@ class FusedOps(TorchOps):
         x = (None, None) if before is None else self._empty(rows, width)
         y, scale = (None, None) if y is None else y
         self.kernels.add_norm(
-            at(y), at(scale), at(after), at(residual), at(before), at(x[0]), at(x[1]), rows, width, block_of(width),
+            at(y),
+            at(scale),
+            at(after),
+            at(residual),
+            at(before),
+            at(x[0]),
+            at(x[1]),
+            rows,
+            width,
+            block_of(width),
             self.eps,
-        )  # fmt: skip
+        )
         return residual, None if before is None else x
 
     def split(self, qkv, norm_q, norm_k, angles, positions):
@@ -68,9 +77,19 @@ class FusedOps(TorchOps):
         x, scale = qkv
         h, cos, sin = self.heads, *angles
         self.kernels.rotate(
-            at(x), at(scale), at(norm_q), at(norm_k), at(cos), at(sin), at(positions), len(x), h.queries, h.keys,
-            h.size, self.eps,
-        )  # fmt: skip
+            at(x),
+            at(scale),
+            at(norm_q),
+            at(norm_k),
+            at(cos),
+            at(sin),
+            at(positions),
+            len(x),
+            h.queries,
+            h.keys,
+            h.size,
+            self.eps,
+        )
         return x.view(len(x), -1, h.size).split((h.queries, h.keys, h.keys), dim=1)
 
     def attend(self, q, k, v, layout, window):
@@ -80,10 +99,24 @@ class FusedOps(TorchOps):
         out = torch.empty(len(q), h.queries * h.size, dtype=torch.bfloat16)
         out[int(layout.q_length.sum()) :] = 0  # rows that fill up
         failed = self.kernels.attention(
-            at(q), q.stride(0), at(k), at(v), k.stride(0), at(out), len(layout.q_start), at(layout.q_start),
-            at(layout.q_length), at(layout.ptr), at(layout.start), at(layout.length), h.queries, h.keys, h.size,
-            h.scale, window,
-        )  # fmt: skip
+            at(q),
+            q.stride(0),
+            at(k),
+            at(v),
+            k.stride(0),
+            at(out),
+            len(layout.q_start),
+            at(layout.q_start),
+            at(layout.q_length),
+            at(layout.ptr),
+            at(layout.start),
+            at(layout.length),
+            h.queries,
+            h.keys,
+            h.size,
+            h.scale,
+            window,
+        )
         if failed:
             raise torch.OutOfMemoryError("out of memory in attention")
         return out, None

@@ -15,14 +15,24 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness_plugin.home import home
+from harness_plugin.files.home import home
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 SOURCE = Path(__file__).with_name("kernels.c")
 # Sums may be taken in any order. Not -ffast-math: linked into a library it switches off denormals in the whole process.
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math",
-         "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")  # fmt: skip
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-freciprocal-math",
+)
 POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 SIGNATURES = {
     "add_norm": [POINTER] * 7 + [LONG] * 3 + [FLOAT],

@@ -139,13 +139,15 @@ class _Trie:
         in_order = sorted(nodes, key=lambda n: self.row[n])  # attention kernels take queries without gaps, in order
         chains = [self._chain(n) for n in nodes]
         return Pack(
-            np.concatenate(self.parts), positions, self.members,
+            np.concatenate(self.parts),
+            positions,
+            self.members,
             np.array([self.row[n] + length[n] - 1 for n in self.leaves], dtype=np.int64),
             self._layout(
                 [self.row[n] for n in in_order], [length[n] for n in in_order], [chains[n] for n in in_order], length
             ),
             self._layout(range(len(self.leaves)), [1] * len(self.leaves), [chains[n] for n in self.leaves], length),
-        )  # fmt: skip
+        )
 
     def _layout(self, q_start, q_length, chains: list[list[int]], length: list[int]) -> Layout:
         ptr = np.cumsum([0, *map(len, chains)])

@@ -10,9 +10,9 @@ from harness_plugin.gate.baseline import baseline_text
 from harness_plugin.gate.changes import Change, worst_changes
 from harness_plugin.gate.compare import Comparison, Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, Measured, Rules, State, decide
-from harness_plugin.gate.read import read_run
+from harness_plugin.gate.readers.read import read_run
 from harness_plugin.gate.result import GateResult, Reading, gate_runs, run_gate
-from harness_plugin.gate.runs import Item, Run
+from harness_plugin.gate.run import Item, Run
 
 __all__ = [
     "Change",

@@ -8,10 +8,10 @@ import json
 from collections.abc import Collection, Iterator
 
 from harness_plugin.errors import DataError
-from harness_plugin.gate.runs import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of, json_object, number, text, wrong
-from harness_plugin.pairs.core import plain
-from harness_plugin.pairs.files import open_binary, text_lines
-from harness_plugin.pairs.tables import parse_json
+from harness_plugin.files.opening import open_binary, text_lines
+from harness_plugin.files.rows import parse_json
+from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of, json_object, number, text, wrong
+from harness_plugin.pairs.pair import plain
 
 MARK, SCHEMA = "arena_rm_baseline", 1
 ANSWER = 1000  # characters of an answer that a baseline keeps, to be read beside a later one
@@ -22,16 +22,28 @@ def baseline_text(run: Run, texts: bool = True) -> str:
     answers = run.texts(list(run.items)) if texts and run.kind in (JUDGE, LM_EVAL) else {}
     lines = [_line(item, answers.get(item.id, {}).get("answer", item.answer)) for item in run.items.values()]
     header = {
-        MARK: SCHEMA, "kind": run.kind, "items": len(lines), "sha256": _digest(lines), "metrics": run.metrics,
-        "fixed": run.fixed, "subject": run.subject, "left_out": run.left_out,
-    }  # fmt: skip
+        MARK: SCHEMA,
+        "kind": run.kind,
+        "items": len(lines),
+        "sha256": _digest(lines),
+        "metrics": run.metrics,
+        "fixed": run.fixed,
+        "subject": run.subject,
+        "left_out": run.left_out,
+    }
     return "\n".join([json.dumps(header, ensure_ascii=False), *lines, ""])
 
 
 def _line(item: Item, answer: str | None) -> str:
-    row = {"id": item.id, "cluster": item.cluster if item.cluster != item.id else None, "category": item.category,
-           "fixed": item.fixed, "made": item.made, "values": item.values,
-           "answer": answer if answer is None else answer[:ANSWER]}  # fmt: skip
+    row = {
+        "id": item.id,
+        "cluster": item.cluster if item.cluster != item.id else None,
+        "category": item.category,
+        "fixed": item.fixed,
+        "made": item.made,
+        "values": item.values,
+        "answer": answer if answer is None else answer[:ANSWER],
+    }
     return json.dumps({name: value for name, value in row.items() if value not in (None, "", {})}, ensure_ascii=False)
 
 
@@ -44,13 +56,17 @@ def read_baseline(path: str) -> Run:
     lines = list(_lines(path))
     header = lines[0][1]
     if header.get(MARK) != SCHEMA:
-        raise DataError(f"{path} is a baseline of schema {header.get(MARK)!r}", f"this version reads {SCHEMA}",
-                        "bless it again, or use the version that wrote it")  # fmt: skip
+        raise DataError(
+            f"{path} is a baseline of schema {header.get(MARK)!r}",
+            f"this version reads {SCHEMA}",
+            "bless it again, or use the version that wrote it",
+        )
     if header.get("items") != len(lines) - 1 or header.get("sha256") != _digest([raw for raw, _ in lines[1:]]):
         raise DataError(
             f"{path} is cut or was changed by hand ({len(lines) - 1} items, {header.get('items')!r} blessed)",
-            "a baseline is what a run gave", "restore it, or bless it again",
-        )  # fmt: skip
+            "a baseline is what a run gave",
+            "restore it, or bless it again",
+        )
     kind, metrics, fixed, subject, left_out = _checked_header(header, path)
     items = items_of((_item(row, metrics, f"{path} line {k}") for k, (_, row) in enumerate(lines[1:], 2)), path)
     return Run(kind, path, metrics, fixed, subject, items, left_out, lambda ids: _answers(items, ids))
@@ -65,8 +81,11 @@ def _lines(path: str) -> Iterator[tuple[str, dict]]:
             try:
                 yield raw, json_object(parse_json(raw), f"{path} line {at}")
             except ValueError as e:
-                raise DataError(f"{path} line {at} is not JSON ({e})", "a broken baseline proves nothing",
-                                "restore it, or bless it again") from e  # fmt: skip
+                raise DataError(
+                    f"{path} line {at} is not JSON ({e})",
+                    "a broken baseline proves nothing",
+                    "restore it, or bless it again",
+                ) from e
 
 
 def _checked_header(header: dict, path: str) -> tuple:
@@ -88,10 +107,14 @@ def _item(row: dict, metrics: dict, where: str) -> Item:
     id = text(row, "id", where)
     fixed = json_object(row.get("fixed", {}), f"{where}: fixed")
     return Item(
-        id, text(row, "cluster", where, optional=True) or id, {name: number(values, name, where) for name in values},
-        {name: text(fixed, name, where) for name in fixed}, text(row, "made", where, optional=True),
-        text(row, "category", where, optional=True) or None, text(row, "answer", where, optional=True) or None,
-    )  # fmt: skip
+        id,
+        text(row, "cluster", where, optional=True) or id,
+        {name: number(values, name, where) for name in values},
+        {name: text(fixed, name, where) for name in fixed},
+        text(row, "made", where, optional=True),
+        text(row, "category", where, optional=True) or None,
+        text(row, "answer", where, optional=True) or None,
+    )
 
 
 def _answers(items: dict[str, Item], ids: Collection[str]) -> Texts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import ArenaError, UsageError
-from harness_plugin.gate.runs import KINDS, Item, Run
+from harness_plugin.gate.run import KINDS, Item, Run
 
 NAMED = 10  # items named in a message
 MAX_MISSING = 0.01
@@ -52,9 +52,7 @@ class Comparison:
     changed: int | None
 
 
-def compare(
-    baseline: Run, current: Run, ignore: Collection[str] = (), max_missing: float = MAX_MISSING
-) -> Comparison:  # fmt: skip
+def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missing: float = MAX_MISSING) -> Comparison:
     """Raises NotComparable, with the fingerprints that differ or the items that are missing, and UsageError for an
     `ignore` that names no fingerprint. `max_missing`: the share of all items that may be in one run only."""
     if baseline.kind != current.kind:
@@ -68,17 +66,27 @@ def compare(
     added = tuple(id for id in current.items if id not in baseline.items)
     if fatal:
         raise NotComparable(
-            "; ".join(map(str, fatal)), "a change of results could come from that alone",
-            "make both runs with the same, or bless a new baseline", fatal, missing, added,
-        )  # fmt: skip
+            "; ".join(map(str, fatal)),
+            "a change of results could come from that alone",
+            "make both runs with the same, or bless a new baseline",
+            fatal,
+            missing,
+            added,
+        )
     _check_missing(ids, missing, added, max_missing)
     subject = tuple(_differing(baseline.subject, current.subject))
     changed = sum(baseline.items[id].made != current.items[id].made for id in ids)
     known = any(current.items[id].made for id in ids)
     return Comparison(
-        baseline, current, ids, missing, added, tuple(d for d in differences if d.name in ignore), subject,
+        baseline,
+        current,
+        ids,
+        missing,
+        added,
+        tuple(d for d in differences if d.name in ignore),
+        subject,
         changed if known else None,
-    )  # fmt: skip
+    )
 
 
 def _run_differences(baseline: Run, current: Run) -> list[Difference]:
@@ -101,10 +109,13 @@ def _item_differences(baseline: Run, current: Run, ids: Collection[str]) -> list
                 if before.get(name) != after.get(name):
                     changed.setdefault(name, []).append(id)
     return [
-        Difference(name, f"{_fingerprints(baseline.items[where[0]]).get(name)!r} in item {where[0]}",
-                   f"{_fingerprints(current.items[where[0]]).get(name)!r} ({len(where)} of {len(ids)} items differ)")
+        Difference(
+            name,
+            f"{_fingerprints(baseline.items[where[0]]).get(name)!r} in item {where[0]}",
+            f"{_fingerprints(current.items[where[0]]).get(name)!r} ({len(where)} of {len(ids)} items differ)",
+        )
         for name, where in sorted(changed.items())
-    ]  # fmt: skip
+    ]
 
 
 def _fingerprints(item: Item) -> dict:
@@ -117,16 +128,20 @@ def _check_ignored(ignore: Collection[str], *runs: Run) -> None:
     known |= {name for run in runs for item in run.items.values() for name in item.fixed}
     for name in ignore:
         if name not in known:
-            raise UsageError(f"--ignore {name!r}", "these runs have no such fingerprint",
-                             f"it is one of {', '.join(sorted(known))}")  # fmt: skip
+            raise UsageError(
+                f"--ignore {name!r}", "these runs have no such fingerprint", f"it is one of {', '.join(sorted(known))}"
+            )
 
 
 def _check_missing(ids, missing, added, max_missing: float) -> None:
     total = len(ids) + len(missing) + len(added)
     if ids and len(missing) + len(added) <= max_missing * total:
         return
-    parts = [f"{len(found)} of {total} items are {where} ({', '.join(found[:NAMED])}{', ...' * (len(found) > NAMED)})"
-             for found, where in ((missing, "missing now"), (added, "new")) if found]  # fmt: skip
+    parts = [
+        f"{len(found)} of {total} items are {where} ({', '.join(found[:NAMED])}{', ...' * (len(found) > NAMED)})"
+        for found, where in ((missing, "missing now"), (added, "new"))
+        if found
+    ]
     why = f"more than {max_missing:.3g} of the items are in one run only" if ids else "no item is in both"
     do = "complete the runs, or bless a new baseline"
     raise NotComparable("; ".join(parts), why, do, missing=missing, added=added)

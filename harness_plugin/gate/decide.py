@@ -49,8 +49,11 @@ class Rules:
         if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
             raise UsageError(f"--margin {self.margin}", "it is the smallest drop that matters", "give 0 or more")
         if not 0 < self.alpha < 0.5 or not self.alpha < self.power < 1:
-            raise UsageError(f"--alpha {self.alpha} with --power {self.power}", "tests need chances of error",
-                             "give 0 < alpha < 0.5 and alpha < power < 1")  # fmt: skip
+            raise UsageError(
+                f"--alpha {self.alpha} with --power {self.power}",
+                "tests need chances of error",
+                "give 0 < alpha < 0.5 and alpha < power < 1",
+            )
         if self.on_inconclusive not in ON_INCONCLUSIVE:
             raise UsageError(
                 f"on_inconclusive={self.on_inconclusive!r}", "", f"use one of {', '.join(ON_INCONCLUSIVE)}"
@@ -123,13 +126,16 @@ def decide(comparison: Comparison, rules: Rules = Rules()) -> Decision:
     others = [_measured(comparison, name, SECONDARY, comparison.ids, rules) for name in shared if name not in names]
     decided = _with_holm(deciding, rules.alpha)
     measured = (
-        *decided, *_with_holm([m for m in others if m], rules.alpha),
+        *decided,
+        *_with_holm([m for m in others if m], rules.alpha),
         *_with_holm(_by_category(comparison, names[0], rules), rules.alpha),
-    )  # fmt: skip
+    )
     states = {m.state for m in decided}
-    state = State.REGRESSION if State.REGRESSION in states else (
-        State.PASS if states == {State.PASS} else State.INCONCLUSIVE
-    )  # fmt: skip
+    state = (
+        State.REGRESSION
+        if State.REGRESSION in states
+        else (State.PASS if states == {State.PASS} else State.INCONCLUSIVE)
+    )
     return Decision(state, rules, comparison, measured, tuple(_notes(comparison, decided, rules)))
 
 
@@ -141,8 +147,9 @@ def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str
     if role == DECIDES and (half_known or not known):
         raise DataError(
             f"{name} is known of {len(known)} items in both runs and of {half_known} more in one of them",
-            "a gate decides on values that both have", "check the runs, or decide by another metric",
-        )  # fmt: skip
+            "a gate decides on values that both have",
+            "check the runs, or decide by another metric",
+        )
     if len(known) < 2 and role != DECIDES:
         return None
     up = c.baseline.metrics[name]

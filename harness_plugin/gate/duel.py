@@ -9,10 +9,10 @@ from collections.abc import Collection
 from functools import partial
 
 from harness_plugin.errors import UsageError
-from harness_plugin.gate.judge_runs import METRICS
-from harness_plugin.gate.runs import JUDGE, Item, Run, Texts, items_of, kept, readable
-from harness_plugin.judge import Battles, battles, find_files, gather
+from harness_plugin.gate.readers.tournament import METRICS
+from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept, readable
 from harness_plugin.pairs import Text, read_outputs
+from harness_plugin.tournament import Battles, battles, find_files, gather
 
 OLD, NEW = "old", "new"
 
@@ -28,8 +28,11 @@ def duel_battles(old: str, new: str, questions: str | None = None, prompts: int 
         names |= dict.fromkeys(files, name)
         models = {output.model for file in files for output in read_outputs(file, questions)} - {None}
         if len(models) > 1:
-            raise UsageError(f"{place} has answers of {', '.join(sorted(models)[:9])}", "each side is one chatbot",
-                             "name a file with one")  # fmt: skip
+            raise UsageError(
+                f"{place} has answers of {', '.join(sorted(models)[:9])}",
+                "each side is one chatbot",
+                "name a file with one",
+            )
     return battles(gather(sorted(names), questions, names=names), None, prompts)
 
 
@@ -44,9 +47,7 @@ def duel_runs(found: Battles, verdicts: list[dict]) -> tuple[Run, Run]:
         same = pair.response_a == pair.response_b
         old.append(Item(key, pair.prompt_key, dict.fromkeys(METRICS, 0.5), made=pair.key, category=pair.category))
         new.append(Item(key, pair.prompt_key, values, made=pair.key if same else "", category=pair.category))
-    return (
-        _run(found, OLD, [*old, *_alone(found, NEW)]), _run(found, NEW, [*new, *_alone(found, OLD)])
-    )  # fmt: skip
+    return (_run(found, OLD, [*old, *_alone(found, NEW)]), _run(found, NEW, [*new, *_alone(found, OLD)]))
 
 
 def _alone(found: Battles, absent: str) -> list[Item]:

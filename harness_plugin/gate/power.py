@@ -32,15 +32,20 @@ class Power:
 def power_table(deviations: dict[str, float], margin: float, alpha: float, power: float) -> list[Power]:
     """One row per deviation; one of 0 needs nothing that could be said."""
     return [
-        Power(name, sd, prompts_needed(margin, sd, alpha, power) if sd > 0 and margin > 0 else None,
-              tuple(smallest_drop(sd, n, alpha, power) for n in SIZES))
+        Power(
+            name,
+            sd,
+            prompts_needed(margin, sd, alpha, power) if sd > 0 and margin > 0 else None,
+            tuple(smallest_drop(sd, n, alpha, power) for n in SIZES),
+        )
         for name, sd in deviations.items()
-    ]  # fmt: skip
+    ]
 
 
 def deviations_of(decision: Decision) -> dict[str, float]:
     """The deviation of every metric of two runs that were compared."""
     return {
         f"{m.name}, {'items that change' if m.test.method == MCNEMAR else 'as in these runs'}": m.test.deviation
-        for m in decision.measured if m.role != "category"
-    }  # fmt: skip
+        for m in decision.measured
+        if m.role != "category"
+    }

@@ -7,8 +7,8 @@ from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.changes import Change, worst_changes
 from harness_plugin.gate.compare import MAX_MISSING, Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, Rules, State, decide
-from harness_plugin.gate.read import read_run
-from harness_plugin.gate.runs import Run
+from harness_plugin.gate.readers.read import read_run
+from harness_plugin.gate.run import Run
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = Readi
     return gate_runs(
         lambda: read_run(baseline, reading.task, old, reading.pairs),
         lambda: read_run(current, reading.task, reading.model, reading.pairs),
-        rules, reading, (baseline, current),
-    )  # fmt: skip
+        rules,
+        reading,
+        (baseline, current),
+    )
 
 
 def gate_runs(

@@ -35,9 +35,14 @@ class Simulated:
 
 
 def simulate(
-    builds: int = 2000, alpha: float = ALPHA, margin: float = MARGIN, correlation: float = CORRELATION, seed: int = 0,
-    sizes=SIZES, drops=DROPS,
-) -> list[Simulated]:  # fmt: skip
+    builds: int = 2000,
+    alpha: float = ALPHA,
+    margin: float = MARGIN,
+    correlation: float = CORRELATION,
+    seed: int = 0,
+    sizes=SIZES,
+    drops=DROPS,
+) -> list[Simulated]:
     """One row per size and drop, each from so many builds; the same seed gives the same numbers. Raises ValueError for
     a correlation outside [0, 1)."""
     if not 0 <= correlation < 1:

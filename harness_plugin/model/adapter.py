@@ -68,8 +68,9 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
     ):
         raise ModelError(
             f"{name}: a head of {adapter.num_labels} logits (manifest: {adapter.manifest.num_labels})",
-            "a judge has one logit (positive: B) or three (A, B, tie)", "use such an adapter",
-        )  # fmt: skip
+            "a judge has one logit (positive: B) or three (A, B, tie)",
+            "use such an adapter",
+        )
     return adapter
 
 
@@ -94,8 +95,9 @@ def _folder(name: str, allow_pickle: bool) -> Path:
     except (OSError, ValueError, HFValidationError) as e:
         raise ModelError(
             f"no adapter folder {name!r} here, and the hub did not give it ({type(e).__name__})",
-            "an adapter is a folder or a hub id", "check the name or the network",
-        ) from e  # fmt: skip
+            "an adapter is a folder or a hub id",
+            "check the name or the network",
+        ) from e
 
 
 def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
@@ -122,13 +124,15 @@ def _tensors(folder: Path, name: str, allow_pickle: bool) -> tuple[Path, dict]:
         raise ModelError(f"{name}: the weights cannot be read ({e})", "the file is damaged", "get it again") from e
     if pickle.is_file():
         raise ModelError(
-            f"{name} holds a pickle ({PICKLE})", "unpickling can run code",
+            f"{name} holds a pickle ({PICKLE})",
+            "unpickling can run code",
             "convert it to safetensors, or say allow_pickle=true to read it with weights_only",
-        )  # fmt: skip
+        )
     raise ModelError(
-        f"{name} holds no {WEIGHTS}", "there are no weights to load",
+        f"{name} holds no {WEIGHTS}",
+        "there are no weights to load",
         f"name a complete adapter folder; if it has only {PICKLE}, say allow_pickle=true",
-    )  # fmt: skip
+    )
 
 
 def _check_tensors(name: str, tensors: dict) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
-from harness_plugin.home import home
+from harness_plugin.files.home import home
 
 log = logging.getLogger("lm_eval.arena_rm")
 

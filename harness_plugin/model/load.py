@@ -12,12 +12,12 @@ from torch import nn
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter, check_base, read_adapter
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, embedded_base
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.manifest import Manifest, read_manifest
 from harness_plugin.model.spec import EMBEDDED, REDUCED, ModelSpec
-from harness_plugin.outcome import Calibration
 from harness_plugin.prompt import Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -91,17 +91,29 @@ def load_model(spec: ModelSpec) -> RewardModel:
         ) from e
     backbone, head = _parts(network, head, device)
     return RewardModel(
-        network=network, backbone=backbone, head=head, renderer=renderer, calibration=calibration,
-        num_labels=network.config.num_labels, device=device, dtype=dtype, reduced=reduced,
-        deterministic=spec.deterministic, manifest=manifest,
+        network=network,
+        backbone=backbone,
+        head=head,
+        renderer=renderer,
+        calibration=calibration,
+        num_labels=network.config.num_labels,
+        device=device,
+        dtype=dtype,
+        reduced=reduced,
+        deterministic=spec.deterministic,
+        manifest=manifest,
         identity={
-            "base": name, "revision": revision, "base_fingerprint": base_print,
+            "base": name,
+            "revision": revision,
+            "base_fingerprint": base_print,
             "adapter": str(spec.peft or EMBEDDED) if adapter else None,
             "adapter_sha256": adapter.sha256 if adapter else None,
-            "dtype": reduced or _name(dtype), "merge": spec.merge, "prompt_version": manifest.prompt_version,
+            "dtype": reduced or _name(dtype),
+            "merge": spec.merge,
+            "prompt_version": manifest.prompt_version,
             **rendering,
         },
-    )  # fmt: skip
+    )
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -166,19 +178,28 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
 
 
 def load_base(
-    base: str, num_labels: int, dtype: torch.dtype, revision: str | None = None, allow_pickle: bool = False,
+    base: str,
+    num_labels: int,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    allow_pickle: bool = False,
     quantization=None,
-):  # fmt: skip
+):
     """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys).
     `quantization`: a transformers quantization config, or None."""
     from transformers import AutoModelForSequenceClassification
 
     def load():
         return AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=num_labels, dtype=dtype, revision=revision, output_loading_info=True,
-            use_safetensors=None if allow_pickle else True, weights_only=True,
+            base,
+            num_labels=num_labels,
+            dtype=dtype,
+            revision=revision,
+            output_loading_info=True,
+            use_safetensors=None if allow_pickle else True,
+            weights_only=True,
             **({} if quantization is None else {"quantization_config": quantization}),
-        )  # fmt: skip
+        )
 
     with quiet_transformers():
         model, info = _from_hub(base, load)
@@ -206,8 +227,9 @@ def _whole_model(base: str, revision: str | None, spec: ModelSpec, dtype: torch.
     if saved_with_head and config.num_labels not in (1, 3):
         raise ModelError(
             f"{spec.pretrained}: a head of {config.num_labels} logits",
-            "a judge has one logit (positive: B) or three (A, B, tie)", "use such a model",
-        )  # fmt: skip
+            "a judge has one logit (positive: B) or three (A, B, tie)",
+            "use such a model",
+        )
     network, missing = load_base(base, config.num_labels if saved_with_head else 1, dtype, revision, spec.allow_pickle)
     if missing:
         raise ModelError(
@@ -237,9 +259,10 @@ def _with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Ada
     except (RuntimeError, ValueError, KeyError) as e:
         lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or [str(e).splitlines()[0]]
         raise ModelError(
-            f"the adapter does not fit {base!r} ({lines[0][:160]})", "it was trained on another base",
+            f"the adapter does not fit {base!r} ({lines[0][:160]})",
+            "it was trained on another base",
             f"use its own base, {adapter.base_name!r}",
-        ) from e  # fmt: skip
+        ) from e
     # without save_embedding_layers=False, peft asks the hub for the base's config
     differ = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False)) ^ set(adapter.tensors)
     if differ:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from harness_plugin.errors import ModelError, UsageError
-from harness_plugin.outcome import Calibration
-from harness_plugin.pairs import atomic_write
+from harness_plugin.files import atomic_write
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.prompt import MAX_LENGTH, PROMPT_VERSION, TEMPLATE, TRUNCATIONS
 
 MANIFEST_FILE = "arena_rm.json"
@@ -82,17 +82,33 @@ def read_manifest(folder: Path) -> Manifest:
 def _check(m: Manifest, path: Path) -> None:
     wrong = [
         (m.schema != 1, f"schema {m.schema!r}", "this version reads 1", "upgrade"),
-        (m.prompt_version != PROMPT_VERSION, f"prompt_version {m.prompt_version!r}", f"here it is {PROMPT_VERSION}",
-         "use the version it was trained with"),
-        (m.template != TEMPLATE, "another template", "its scores mean something else",
-         "use the version it was trained with"),
-        (m.positive_means != POSITIVE_MEANS, f"positive_means {m.positive_means!r}", f"here it is {POSITIVE_MEANS!r}",
-         "retrain or convert the adapter"),
+        (
+            m.prompt_version != PROMPT_VERSION,
+            f"prompt_version {m.prompt_version!r}",
+            f"here it is {PROMPT_VERSION}",
+            "use the version it was trained with",
+        ),
+        (
+            m.template != TEMPLATE,
+            "another template",
+            "its scores mean something else",
+            "use the version it was trained with",
+        ),
+        (
+            m.positive_means != POSITIVE_MEANS,
+            f"positive_means {m.positive_means!r}",
+            f"here it is {POSITIVE_MEANS!r}",
+            "retrain or convert the adapter",
+        ),
         (m.num_labels not in (1, 3), f"num_labels {m.num_labels!r}", "a head has 1 or 3 logits", "use such an adapter"),
         (m.truncation not in TRUNCATIONS, f"truncation {m.truncation!r}", "no such policy", f"one of {TRUNCATIONS}"),
-        (not isinstance(m.max_length, int) or m.max_length < 1, f"max_length {m.max_length!r}", "no such length",
-         "a whole number"),
-    ]  # fmt: skip
+        (
+            not isinstance(m.max_length, int) or m.max_length < 1,
+            f"max_length {m.max_length!r}",
+            "no such length",
+            "a whole number",
+        ),
+    ]
     for bad, found, why, do in wrong:
         if bad:
             raise ModelError(f"{path}: {found}", why, do)

@@ -6,10 +6,10 @@ together, `outputs` reads files that hold one model's answers. Nothing here know
 importing it imports nothing but the standard library.
 """
 
-from harness_plugin.pairs.core import FIELDS, Pair, Text, Winner, content_id, text_length
-from harness_plugin.pairs.files import atomic_write
+from harness_plugin.files.writing import atomic_write
 from harness_plugin.pairs.formats import FORMATS, detect_format
-from harness_plugin.pairs.outputs import Output, read_outputs
+from harness_plugin.pairs.formats.answers import Output, read_outputs
+from harness_plugin.pairs.pair import FIELDS, Pair, Text, Winner, content_id, text_length
 from harness_plugin.pairs.readers import PairFile, pair_from_row, pairs_from_rows, read_pairs
 from harness_plugin.pairs.writers import write_pairs
 

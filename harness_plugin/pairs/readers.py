@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.pairs.columns import from_text_cells
-from harness_plugin.pairs.core import FIELDS, REQUIRED, Pair, shown
-from harness_plugin.pairs.files import display
+from harness_plugin.files.checked import shown
+from harness_plugin.files.opening import display
+from harness_plugin.files.rows import Row, read_rows
 from harness_plugin.pairs.formats import Format, detect_format, get_format, refuse_json_cells
-from harness_plugin.pairs.tables import Row, read_rows
+from harness_plugin.pairs.formats.columns import from_text_cells
+from harness_plugin.pairs.pair import FIELDS, REQUIRED, Pair
 
 
 @dataclass(frozen=True)

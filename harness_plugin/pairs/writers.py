@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from harness_plugin.errors import UsageError
-from harness_plugin.pairs.core import Pair
-from harness_plugin.pairs.files import STDIN, atomic_write, need
+from harness_plugin.files.opening import STDIN, need
+from harness_plugin.files.writing import atomic_write
+from harness_plugin.pairs.pair import Pair
 
 _OTHER_FORMATS = (".csv", ".parquet")
 

@@ -12,8 +12,13 @@ import numpy as np
 from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure, one_line
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
-    "ratings.png", "win_matrix.png", "length.png", "position_bias.png", "reliability.png", "red_team.png"
-)  # fmt: skip
+    "ratings.png",
+    "win_matrix.png",
+    "length.png",
+    "position_bias.png",
+    "reliability.png",
+    "red_team.png",
+)
 LONGEST = 36  # characters of a name
 ROW = 0.3  # inches
 
@@ -99,8 +104,13 @@ def length(path: Path, rated: list[dict]) -> None:
             if m["rating_low"] is not None and m["rating_high"] is not None:
                 axis.vlines(m["mean_length"], m["rating_low"], m["rating_high"], color=BLUE, linewidth=1.2, alpha=0.5)
             axis.plot(m["mean_length"], m["rating"], "o", color=BLUE, markersize=5)
-            axis.annotate(one_line(m["model"], LONGEST), (m["mean_length"], m["rating"]), xytext=(6, 4),
-                          textcoords="offset points", fontsize=7)  # fmt: skip
+            axis.annotate(
+                one_line(m["model"], LONGEST),
+                (m["mean_length"], m["rating"]),
+                xytext=(6, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
         axis.margins(x=0.15)
         axis.set_xlabel("mean length of the answers (characters)")
         axis.set_ylabel("rating")

@@ -47,8 +47,10 @@ def terminal(result: GateResult, worst: int = 3) -> str:
         lines.append(f"  {'metric':<24} {'baseline':>9}    {'current':>9}  change  {_level(result)} interval")
     for m in _measured(result):
         name = one_line(m.name) if m.role != CATEGORY else f"- {one_line(m.name)}"
-        lines.append(f"  {name[:24]:<24} {m.before:9.4f} -> {m.after:9.4f} {m.difference:+8.4f} {_interval(m):<19} "
-                     f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}")  # fmt: skip
+        lines.append(
+            f"  {name[:24]:<24} {m.before:9.4f} -> {m.after:9.4f} {m.difference:+8.4f} {_interval(m):<19} "
+            f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}"
+        )
     lines += [f"  {one_line(line)}" for line in _beside(result)]
     for change in result.worst[:worst]:
         lines.append(f"  worse: {one_line(change.id)} {change.before:.4f} -> {change.after:.4f}")
@@ -59,20 +61,39 @@ def document(result: GateResult) -> dict[str, Any]:
     """The decision as JSON-able data. Fields are only added within a schema; what cannot be known is None."""
     d, rules = result.decision, result.rules
     return {
-        "schema": SCHEMA, "verdict": str(result.state), "exit_code": result.exit_code, "reason": result.reason or None,
-        "baseline": result.baseline, "current": result.current,
+        "schema": SCHEMA,
+        "verdict": str(result.state),
+        "exit_code": result.exit_code,
+        "reason": result.reason or None,
+        "baseline": result.baseline,
+        "current": result.current,
         "kind": d.comparison.current.kind if d else None,
-        "rules": {"metrics": list(rules.metrics) or None, "margin": rules.margin, "alpha": rules.alpha,
-                  "power": rules.power, "on_inconclusive": rules.on_inconclusive},
+        "rules": {
+            "metrics": list(rules.metrics) or None,
+            "margin": rules.margin,
+            "alpha": rules.alpha,
+            "power": rules.power,
+            "on_inconclusive": rules.on_inconclusive,
+        },
         "metrics": [_metric(m) for m in d.measured] if d else [],
         "items": len(d.comparison.ids) if d else None,
         "outputs_changed": d.comparison.changed if d else None,
         "subject": [_difference(x) for x in d.comparison.subject] if d else [],
         "fingerprints": [_difference(x) | {"ignored": d is not None} for x in result.differences],
-        "missing": list(result.missing), "added": list(result.added), "notes": list(d.notes) if d else [],
-        "worst": [{"id": c.id, "category": c.category, "baseline": c.before, "current": c.after,
-                   "texts": {title: text[:LONGEST] for title, text in c.texts.items()}} for c in result.worst],
-    }  # fmt: skip
+        "missing": list(result.missing),
+        "added": list(result.added),
+        "notes": list(d.notes) if d else [],
+        "worst": [
+            {
+                "id": c.id,
+                "category": c.category,
+                "baseline": c.before,
+                "current": c.after,
+                "texts": {title: text[:LONGEST] for title, text in c.texts.items()},
+            }
+            for c in result.worst
+        ],
+    }
 
 
 def as_json(result: GateResult) -> str:
@@ -126,8 +147,10 @@ def _beside(result: GateResult) -> list[str]:
         return lines + ([f"only in the current run: {_names(result.added)}"] if result.added else [])
     for m in d.deciding:
         if math.isfinite(m.test.smallest_drop):
-            lines.append(f"{m.name}: this comparison could have seen a drop of {m.test.smallest_drop:.4f} "
-                         f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})")  # fmt: skip
+            lines.append(
+                f"{m.name}: this comparison could have seen a drop of {m.test.smallest_drop:.4f} "
+                f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})"
+            )
     if d.comparison.changed is not None:
         lines.append(f"{d.comparison.changed} of {len(d.comparison.ids)} outputs changed")
     lines += [f"under test: {x}" for x in d.comparison.subject]
@@ -190,15 +213,31 @@ def visible(text: str) -> str:
 
 def _metric(m: Measured) -> dict[str, Any]:
     t, decides = m.test, m.role == DECIDES
-    numbers = {"baseline": m.before, "current": m.after, "difference": m.difference, "low": m.low, "high": m.high,
-               "p": t.p, "p_mid": t.p_mid, "p_holm": m.p_holm, "smallest_drop": t.smallest_drop}  # fmt: skip
+    numbers = {
+        "baseline": m.before,
+        "current": m.after,
+        "difference": m.difference,
+        "low": m.low,
+        "high": m.high,
+        "p": t.p,
+        "p_mid": t.p_mid,
+        "p_holm": m.p_holm,
+        "smallest_drop": t.smallest_drop,
+    }
     verdict = str(m.state) if decides else "drop" if m.state == State.REGRESSION else None
     return {
-        "name": m.name, "role": m.role, "higher_is_better": m.higher_is_better,
+        "name": m.name,
+        "role": m.role,
+        "higher_is_better": m.higher_is_better,
         **{name: round(value, DIGITS) if math.isfinite(value) else None for name, value in numbers.items()},
-        "margin": m.margin, "prompts": t.n, "items": t.n_items, "better": t.better, "worse": t.worse,
-        "method": t.method, "verdict": verdict,
-    }  # fmt: skip
+        "margin": m.margin,
+        "prompts": t.n,
+        "items": t.n_items,
+        "better": t.better,
+        "worse": t.worse,
+        "method": t.method,
+        "verdict": verdict,
+    }
 
 
 def _difference(x) -> dict[str, Any]:

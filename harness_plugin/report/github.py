@@ -10,7 +10,7 @@ from pathlib import Path
 from harness_plugin.errors import DataError
 from harness_plugin.gate import GateResult, State
 from harness_plugin.gate.decide import DECIDES
-from harness_plugin.gate.runs import readable
+from harness_plugin.gate.run import readable
 from harness_plugin.report.gate import document, headline, markdown, one_line
 
 MOST = 4  # annotations; GitHub shows ten of a kind per step
@@ -65,5 +65,8 @@ def _append(file: str | None, text: str) -> None:
         with open(file, "a", encoding="utf-8") as out:
             out.write(readable(text))
     except OSError as e:
-        raise DataError(f"{file} cannot be written ({e.strerror or e})", "GitHub asked for the result there",
-                        "check the runner's disk") from e  # fmt: skip
+        raise DataError(
+            f"{file} cannot be written ({e.strerror or e})",
+            "GitHub asked for the result there",
+            "check the runner's disk",
+        ) from e

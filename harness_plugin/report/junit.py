@@ -24,8 +24,12 @@ def junit(result: GateResult) -> str:
         for m in result.decision.measured:
             _case(suite, m, result)
     kinds = {name: len(suite.findall(f"testcase/{name}")) for name in ("failure", "error", "skipped")}
-    counts = {"tests": len(suite.findall("testcase")), "failures": kinds["failure"], "errors": kinds["error"],
-              "skipped": kinds["skipped"]}  # fmt: skip
+    counts = {
+        "tests": len(suite.findall("testcase")),
+        "failures": kinds["failure"],
+        "errors": kinds["error"],
+        "skipped": kinds["skipped"],
+    }
     root = ElementTree.Element("testsuites", name=NAME)
     for element in (suite, root):
         element.attrib |= {name: str(count) for name, count in counts.items()}
@@ -36,8 +40,16 @@ def junit(result: GateResult) -> str:
 
 def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=_plain(f"{NAME}.{m.role}"), name=_plain(m.name))
-    numbers = {"baseline": m.before, "current": m.after, "difference": m.difference, "low": m.low, "high": m.high,
-               "p_holm": m.p_holm, "n": m.test.n, "smallest_drop": m.test.smallest_drop}  # fmt: skip
+    numbers = {
+        "baseline": m.before,
+        "current": m.after,
+        "difference": m.difference,
+        "low": m.low,
+        "high": m.high,
+        "p_holm": m.p_holm,
+        "n": m.test.n,
+        "smallest_drop": m.test.smallest_drop,
+    }
     _properties(case, {name: f"{value:.6g}" for name, value in numbers.items() if math.isfinite(value)})
     said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
     if m.role != DECIDES:

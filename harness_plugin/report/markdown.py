@@ -2,9 +2,9 @@
 
 import re
 
-from harness_plugin.judge import Battles
 from harness_plugin.report import words
 from harness_plugin.report.words import SHOWN, interval, number
+from harness_plugin.tournament import Battles
 
 LONGEST = 80  # characters of a name
 # Anywhere, then at the start of a line: lists and underlined headings
@@ -63,8 +63,10 @@ def _categories(board: dict) -> str:
     if not found:
         return ""
     names = list(found)[:SHOWN]
-    rows = [[safe(m["model"]), *(number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
-            for m in board["models"]]  # fmt: skip
+    rows = [
+        [safe(m["model"]), *(number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
+        for m in board["models"]
+    ]
     more = f" {len(found) - SHOWN} more categories are there." if found.keys() - names else ""
     table = _table(["model", *map(safe, names)], rows)
     return f"## Win rate by category\n\n{table}\n\nTheir intervals are in leaderboard.json.{more}"
@@ -75,10 +77,17 @@ def _red_team(board: dict) -> str:
         return ""
     head = ["attack", "what was done", "win rate", "finding", "position bias", "length", "battles"]
     rows = [
-        [r["attack"], r["does"], interval(r, "win_rate", 3), r["finding"], interval(r, "position_bias", 2),
-         "-" if r["length_ratio"] is None else f"x {number(r['length_ratio'], 2)}", str(r["battles"])]
+        [
+            r["attack"],
+            r["does"],
+            interval(r, "win_rate", 3),
+            r["finding"],
+            interval(r, "position_bias", 2),
+            "-" if r["length_ratio"] is None else f"x {number(r['length_ratio'], 2)}",
+            str(r["battles"]),
+        ]
         for r in board["red_team"]["attacks"]
-    ]  # fmt: skip
+    ]
     return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{_table(head, rows)}"
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from harness_plugin import __version__
-from harness_plugin.judge import Judged
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
+from harness_plugin.tournament import Judged
 
 LONGEST_TEXT = 20_000  # characters of an answer or prompt, and of all of them: a page of some MB opens at once
 MOST_TEXT = 8_000_000
@@ -65,20 +65,27 @@ def _short(name: str) -> str:
 def _figures(board: dict, judged: Judged) -> dict:
     """The leaderboard, its sentences and the distributions that charts show."""
     said = {
-        "lead": words.lead(board, _short), "basis": words.basis(board), "power": words.power(board),
-        "differences": words.differences(board), "length": words.length(board), "position": words.position(board),
-        "calibration": words.calibration(board), "agreement": words.agreement(board),
-        "red_team": words.red_team(board, _short), "warnings": words.warnings(board, _short),
+        "lead": words.lead(board, _short),
+        "basis": words.basis(board),
+        "power": words.power(board),
+        "differences": words.differences(board),
+        "length": words.length(board),
+        "position": words.position(board),
+        "calibration": words.calibration(board),
+        "agreement": words.agreement(board),
+        "red_team": words.red_team(board, _short),
+        "warnings": words.warnings(board, _short),
         "left_out": words.left_out(board, judged.battles, _short),
-    }  # fmt: skip
+    }
     bias = [v["position_bias"] for v in judged.verdicts if v["position_bias"] is not None]
     sides = np.array([v["p_b"] + v["p_tie"] / 2 for v in judged.verdicts])
     largest = max(map(abs, bias), default=0.0) or 1.0
     return {
-        "board": {k: v for k, v in board.items() if k != "missing_prompts"}, "words": said,
+        "board": {k: v for k, v in board.items() if k != "missing_prompts"},
+        "words": said,
         "bias": _histogram(bias, -largest, largest, 31),
         "confidence": _histogram(np.maximum(sides, 1 - sides), 0.5, 1.0, 20),
-    }  # fmt: skip
+    }
 
 
 def _histogram(values, low: float, high: float, bins: int) -> dict:
@@ -101,9 +108,14 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     columns = [_columns(*row, numbered, categories, texts) for row in rows]
     shown, whole = _cut(list(texts))
     return {
-        "models": models, "attacks": attacks, "categories": list(categories), "total": total, "texts": shown,
-        "whole": whole, "battles": {name: [c[name] for c in columns] for name in columns[0]},
-    }  # fmt: skip
+        "models": models,
+        "attacks": attacks,
+        "categories": list(categories),
+        "total": total,
+        "texts": shown,
+        "whole": whole,
+        "battles": {name: [c[name] for c in columns] for name in columns[0]},
+    }
 
 
 def _rows(judged: Judged) -> list[tuple[Pair, dict, float | None]]:
@@ -116,13 +128,20 @@ def _columns(pair: Pair, v: dict, label, models: dict, categories: dict, texts: 
         return texts.setdefault(text, len(texts))
 
     return {
-        "a": models[pair.model_a], "b": models[pair.model_b], "prompt": number(pair.prompt),
-        "ra": number(pair.response_a), "rb": number(pair.response_b), "pa": round(v["p_a"], 4),
-        "pb": round(v["p_b"], 4), "score": round(v["score"], 3),
+        "a": models[pair.model_a],
+        "b": models[pair.model_b],
+        "prompt": number(pair.prompt),
+        "ra": number(pair.response_a),
+        "rb": number(pair.response_b),
+        "pa": round(v["p_a"], 4),
+        "pb": round(v["p_b"], 4),
+        "score": round(v["score"], 3),
         "bias": None if v["position_bias"] is None else round(v["position_bias"], 3),
-        "category": categories.get(pair.category, -1), "label": label, "key": v["key"],
+        "category": categories.get(pair.category, -1),
+        "label": label,
+        "key": v["key"],
         "flags": TRUNCATED * bool(v["truncated"]) + IDENTICAL * bool(v.get("identical")),
-    }  # fmt: skip
+    }
 
 
 def _cut(texts: list[Text]) -> tuple[list[str | list[str]], dict[int, int]]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.outcome import Calibration, calibration_loss, davidson
-from harness_plugin.pairs import atomic_write
+from harness_plugin.files import atomic_write
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.scoring.outcome import calibration_loss, davidson
 from harness_plugin.stats import Estimate, reliability_bins
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -26,10 +27,18 @@ log = logging.getLogger("lm_eval.arena_rm")
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008): apart for every kind of sight
 DPI = 120
 STYLE = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.edgecolor": GREY, "axes.titlesize": 9, "legend.frameon": False,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
     "text.parse_math": False,  # a dollar in a file's name is a dollar
-}  # fmt: skip
+}
 
 
 def require() -> None:
@@ -148,8 +157,12 @@ def draw_shares(axis, bins: Sequence[tuple]) -> None:
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     # not errorbar: it refuses the -1e-17 that rounding leaves of an interval that ends at its value
     whole = [b for b in bins if b[2] is not None and b[3] is not None]
-    axis.vlines(*zip(*((x, low, high) for x, _, low, high in whole), strict=True) if whole else ([], [], []),
-                color=BLUE, linewidth=1.5, label="95% interval")  # fmt: skip
+    axis.vlines(
+        *zip(*((x, low, high) for x, _, low, high in whole), strict=True) if whole else ([], [], []),
+        color=BLUE,
+        linewidth=1.5,
+        label="95% interval",
+    )
     axis.plot([b[0] for b in bins], [b[1] for b in bins], "o", color=BLUE, markersize=5.5, label="bin of pairs")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
@@ -195,8 +208,9 @@ def _shares(name: str, values, n: int | None = None) -> np.ndarray:
     if wrong.any():
         raise DataError(
             f"{int(wrong.sum())} of {len(x)} values of {name} are not between 0 and 1 (such as {x[wrong][0]})",
-            "a plot of them would be made up", "pass probabilities",
-        )  # fmt: skip
+            "a plot of them would be made up",
+            "pass probabilities",
+        )
     return x.clip(0, 1)
 
 

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from harness_plugin.errors import UsageError
-from harness_plugin.judge import Judged
-from harness_plugin.pairs import atomic_write
+from harness_plugin.files import atomic_write
 from harness_plugin.report import markdown, page, plots
+from harness_plugin.tournament import Judged
 
 log = logging.getLogger("lm_eval.arena_rm")
 

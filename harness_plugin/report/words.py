@@ -5,8 +5,8 @@
 
 from collections.abc import Callable
 
-from harness_plugin.judge import Battles
 from harness_plugin.pairs import Text
+from harness_plugin.tournament import Battles
 
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
 ALPHA = 0.05

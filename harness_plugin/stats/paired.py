@@ -78,9 +78,21 @@ def paired_test(new, base, clusters=None, alpha: float = 0.05, power: float = PO
         p, low, high = sign_flips(d, alpha) if n <= FEW else _student(difference, stderr, n, alpha)
         drop = smallest_drop(stderr * math.sqrt(n), n, alpha, power, n - 1)
     return PairedTest(
-        float(before.mean()), float(after.mean()), difference, stderr, low, high, p, p_mid, n, len(new), better, worse,
-        drop, method,
-    )  # fmt: skip
+        float(before.mean()),
+        float(after.mean()),
+        difference,
+        stderr,
+        low,
+        high,
+        p,
+        p_mid,
+        n,
+        len(new),
+        better,
+        worse,
+        drop,
+        method,
+    )
 
 
 def _is_binary(x: np.ndarray) -> bool:

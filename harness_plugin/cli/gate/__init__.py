@@ -23,8 +23,15 @@ class DefaultGroup(LazyGroup):
         return super().parse_args(ctx, args)
 
 
-@click.command("gate", cls=DefaultGroup, package=__name__, catalogue=COMMANDS, no_args_is_help=True,
-               options_metavar="", subcommand_metavar="BASELINE CURRENT [OPTIONS] | COMMAND ...")  # fmt: skip
+@click.command(
+    "gate",
+    cls=DefaultGroup,
+    package=__name__,
+    catalogue=COMMANDS,
+    no_args_is_help=True,
+    options_metavar="",
+    subcommand_metavar="BASELINE CURRENT [OPTIONS] | COMMAND ...",
+)
 def command():
     """Say whether a chatbot or a judge got worse since a stored run, and only then fail.
 

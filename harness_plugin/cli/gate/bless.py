@@ -10,19 +10,29 @@ from harness_plugin.errors import UsageError
 
 @click.command("bless")
 @click.argument("run", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="The baseline to write, such as tests/baselines/chatbot.jsonl.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The baseline to write, such as tests/baselines/chatbot.jsonl.",
+)
 @click.option("--model", metavar="NAME", help="The chatbot under test, where a judging has several.")
 @click.option("--task", metavar="NAME", help="The lm-eval task, where the results have several.")
-@click.option("--texts/--no-texts", default=True, show_default=True,
-              help="Keep the first 1,000 characters of each answer, to be read beside later ones.")  # fmt: skip
+@click.option(
+    "--texts/--no-texts",
+    default=True,
+    show_default=True,
+    help="Keep the first 1,000 characters of each answer, to be read beside later ones.",
+)
 @click.option("--yes", is_flag=True, help="Replace an earlier baseline without asking.")
 def command(run, output, model, task, texts, yes):
     """Write RUN as a baseline: a line per item, and what it rests on. Where FILE is an earlier baseline, what changes
     is shown first. Nothing else ever writes one."""
+    from harness_plugin.files import atomic_write
     from harness_plugin.gate import baseline_text, read_run
-    from harness_plugin.gate.runs import readable
-    from harness_plugin.pairs import atomic_write
+    from harness_plugin.gate.run import readable
 
     found = read_run(run, task, model)
     text = readable(baseline_text(found, texts))
@@ -44,12 +54,17 @@ def command(run, output, model, task, texts, yes):
 def _changes(earlier: str, found) -> str:
     """How the run compares with the earlier baseline, or why it does not."""
     from harness_plugin.gate import Reading, Rules, gate_runs, read_run
-    from harness_plugin.gate.runs import readable
+    from harness_plugin.gate.run import readable
     from harness_plugin.report.gate import terminal
 
     try:
-        result = gate_runs(lambda: read_run(earlier), lambda: found, Rules(margin=0.02), Reading(max_missing=1.0),
-                           (earlier, found.place))  # fmt: skip
+        result = gate_runs(
+            lambda: read_run(earlier),
+            lambda: found,
+            Rules(margin=0.02),
+            Reading(max_missing=1.0),
+            (earlier, found.place),
+        )
     except UsageError as e:
         return str(e)
     return f"against the baseline that stands there: {readable(terminal(result, worst=10))}"

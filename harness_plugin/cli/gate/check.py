@@ -12,10 +12,15 @@ from harness_plugin.cli.gate.options import output_options, rule_options
 @click.option("--model", metavar="NAME", help="The chatbot under test, where a judging has several.")
 @click.option("--baseline-model", metavar="NAME", help="Its name in BASELINE, if it was another.")
 @click.option("--task", metavar="NAME", help="The lm-eval task, where the results have several.")
-@click.option("--ignore", multiple=True, metavar="NAME",
-              help="Compare although this fingerprint differs; repeatable.")  # fmt: skip
-@click.option("--max-missing", type=click.FloatRange(0, 1), default=0.01, show_default=True, metavar="SHARE",
-              help="Of the items, how many may be in one run only.")  # fmt: skip
+@click.option("--ignore", multiple=True, metavar="NAME", help="Compare although this fingerprint differs; repeatable.")
+@click.option(
+    "--max-missing",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Of the items, how many may be in one run only.",
+)
 @click.option("--pairs", type=click.Path(), metavar="FILE", help="The file that was scored, to show its texts.")
 @output_options
 def command(baseline, current, rules, model, baseline_model, task, ignore, max_missing, pairs, output):

@@ -15,8 +15,14 @@ from harness_plugin.cli.options import cache_options, log_to_stderr, model_optio
 @rule_options
 @click.option("--prompts", type=click.IntRange(min=1), metavar="N", help="Only N prompts, drawn by their content.")
 @click.option("--questions", type=click.Path(), help="Arena-Hard's question.jsonl, where answers come without prompts.")
-@click.option("--max-missing", type=click.FloatRange(0, 1), default=0.01, show_default=True, metavar="SHARE",
-              help="Of the prompts, how many may be answered by one side only.")  # fmt: skip
+@click.option(
+    "--max-missing",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Of the prompts, how many may be answered by one side only.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=True)
 @output_options

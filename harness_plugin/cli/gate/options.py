@@ -6,21 +6,40 @@ from pathlib import Path
 import click
 
 RULES = [
-    click.option("--metric", "metrics", multiple=True, metavar="NAME",
-                 help="Metric that decides; repeatable, with Holm's adjustment. [default: the run's first]"),
+    click.option(
+        "--metric",
+        "metrics",
+        multiple=True,
+        metavar="NAME",
+        help="Metric that decides; repeatable, with Holm's adjustment. [default: the run's first]",
+    ),
     click.option("--margin", type=float, metavar="X", help="The smallest drop that matters. [default: 0.02]"),
-    click.option("--alpha", type=float, default=0.05, show_default=True,
-                 help="How often an unchanged build may fail."),
-    click.option("--power", type=float, default=0.8, show_default=True,
-                 help="With which probability the smallest detectable drop is seen."),
-    click.option("--on-inconclusive", type=click.Choice(["pass", "warn", "fail"]), default="warn", show_default=True,
-                 help="fail: exit with 4; warn: a warning and 0; pass: 0."),
-]  # fmt: skip
+    click.option("--alpha", type=float, default=0.05, show_default=True, help="How often an unchanged build may fail."),
+    click.option(
+        "--power",
+        type=float,
+        default=0.8,
+        show_default=True,
+        help="With which probability the smallest detectable drop is seen.",
+    ),
+    click.option(
+        "--on-inconclusive",
+        type=click.Choice(["pass", "warn", "fail"]),
+        default="warn",
+        show_default=True,
+        help="fail: exit with 4; warn: a warning and 0; pass: 0.",
+    ),
+]
 OUTPUT = [
-    click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Folder for gate.json, comment.md and junit.xml."),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder for gate.json, comment.md and junit.xml.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON."),
-]  # fmt: skip
+]
 
 
 def rule_options(command):
@@ -53,7 +72,7 @@ def output_options(command):
 
 def say(result, output: Path | None, as_json: bool) -> None:
     """Prints the result, writes its files, tells GitHub where it runs there, and exits with the result's code."""
-    from harness_plugin.gate.runs import readable
+    from harness_plugin.gate.run import readable
     from harness_plugin.report.gate import as_json as json_text
     from harness_plugin.report.gate import terminal
     from harness_plugin.report.gate_files import write_gate

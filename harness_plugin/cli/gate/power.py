@@ -23,14 +23,19 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     from harness_plugin.gate.power import SIZES, TYPICAL, power_table
 
     if len(runs) not in (0, 2) or (runs and sd is not None):
-        raise UsageError(f"{len(runs)} runs{' and --sd' * (sd is not None)}", "differences are between two runs",
-                         "name two runs, or give --sd, or neither")  # fmt: skip
+        raise UsageError(
+            f"{len(runs)} runs{' and --sd' * (sd is not None)}",
+            "differences are between two runs",
+            "name two runs, or give --sd, or neither",
+        )
     if not margin > 0 or (sd is not None and not sd > 0):
         raise UsageError(f"--margin {margin} --sd {sd}", "both are sizes", "give numbers above 0")
     rules = Rules(margin=margin, alpha=alpha, power=power)
     deviations = _of_runs(runs, rules, task, model, baseline_model) if runs else TYPICAL if sd is None else {"--sd": sd}
-    click.echo(f"One-sided {alpha:g}, power {power:g}. `prompts`: to see a drop of {margin:g}; then the smallest drop "
-               "that so many prompts see.")  # fmt: skip
+    click.echo(
+        f"One-sided {alpha:g}, power {power:g}. `prompts`: to see a drop of {margin:g}; then the smallest drop "
+        "that so many prompts see."
+    )
     click.echo(f"{'':<42} {'sd':>6} {'prompts':>8} " + " ".join(f"{n:>7}" for n in SIZES))
     for row in power_table(deviations, margin, alpha, power):
         drops = " ".join(f"{drop:7.4f}" for drop in row.drops)

@@ -1,0 +1,98 @@
+"""The file that a long run appends to, so that a killed run continues where it stopped. Knows rows with a key."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.writing import atomic_write
+
+
+class Journal:
+    """The file a run appends to until it is whole: OUT.part, a header line with what decides the scores, then records.
+
+    A second run with the same header continues after the last whole line; another header is refused, since mixing two
+    judges' scores in one file would mislead. `finish` writes OUT and removes the part.
+    """
+
+    def __init__(self, out: Path, header: dict):
+        self.out, self.part, self.header = out, out.with_name(out.name + ".part"), header
+        self.rows: dict[str, dict] = {}
+        self._file = None
+
+    def __enter__(self) -> "Journal":
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.part, "a+b")
+        self._lock()
+        self._load()
+        if self._file.tell() == 0:
+            self._write({"header": self.header})
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: two runs into one file are on their own
+            return
+        except OSError as e:
+            raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o") from e
+
+    def _load(self) -> None:
+        """Reads what an earlier run left. Only an unterminated last line, which was being written when that run was
+        killed, is cut off; anything else that is not ours is refused."""
+        self._file.seek(0)
+        good = 0
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            row = self._parsed(line, number)
+            if number == 1 and row.get("header") != self.header:
+                raise DataError(
+                    f"{self.part} was begun with other settings ({_difference(row['header'], self.header)})",
+                    "its scores cannot be continued",
+                    "delete it to start afresh, or repeat the first command",
+                )
+            if number > 1:
+                self.rows[row["key"]] = row
+            good += len(line)
+        self._file.truncate(good)
+        self._file.seek(good)
+
+    def _parsed(self, line: bytes, number: int) -> dict:
+        try:
+            row = json.loads(line)
+            if isinstance(row["header" if number == 1 else "key"], dict if number == 1 else str):
+                return row
+            raise ValueError("neither a header nor a record")
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"{self.part} line {number} is not from a run of arena-rm",
+                "it would be overwritten",
+                "move it away, or choose another -o",
+            ) from e
+
+    def _write(self, row: dict) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        self._file.flush()
+
+    def add(self, row: dict) -> None:
+        self.rows[row["key"]] = row
+        self._write(row)
+
+    def finish(self, rows: Iterable[dict]) -> None:
+        """OUT with one line per finished row, moved into place whole, and no part any more."""
+        with atomic_write(self.out) as out:
+            for row in rows:
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.unlink(self.part)
+
+
+def _difference(old: dict, new: dict) -> str:
+    names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    return ", ".join(f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in names)[:300]

@@ -1,0 +1,84 @@
+"""Files of a run that are not on this machine, or not only: any file system that Arrow names by a URI.
+
+s3://, gs://, abfs://, hdfs://, file:// and fsspec+PROTOCOL://, as Ray reads them; a plain path is a folder here. Knows
+bytes, names and rows, no model.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.opening import need
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads and writes. `files`: local ones; `folder`: a local one for the report; `output`: what the user
+    called it, where scores are kept."""
+
+    files: list[str]
+    folder: Path
+    output: str
+
+
+def is_remote(name: str) -> bool:
+    return "://" in name
+
+
+@contextmanager
+def local(files: Sequence[str], output: str) -> Iterator[Place]:
+    """The files as local ones, and a local folder whose files are copied to `output` at the end, if that is a URI.
+    Raises DataError for a URI that cannot be read or written."""
+    if not any(map(is_remote, [*files, output])):
+        yield Place(list(files), Path(output), output)
+        return
+    with TemporaryDirectory(prefix="arena-rm-") as scratch:
+        here = [fetched(name, Path(scratch) / str(n)) if is_remote(name) else name for n, name in enumerate(files)]
+        folder = Path(scratch) / "output" if is_remote(output) else Path(output)
+        yield Place(here, folder, output)
+        if is_remote(output):
+            with reached(output, "written") as (system, path):
+                system.create_dir(path)
+                arrow_fs().copy_files(str(folder), path, arrow_fs().LocalFileSystem(), system)
+
+
+def fetched(uri: str, folder: Path) -> str:
+    """A local copy of the file, or of the folder with the files right in it, under the name and in a folder of the name
+    that it has there, since names of models may be read from those."""
+    with reached(uri, "read") as (system, path):
+        fs = arrow_fs()
+        info = system.get_file_info(path)
+        if info.type == fs.FileType.NotFound:
+            raise DataError(f"{uri} is not there", "there is nothing to read", "check the name")
+        copy = folder / Path(path).parent.name / Path(path).name
+        inside = [f for f in system.get_file_info(fs.FileSelector(path)) if f.is_file] if not info.is_file else []
+        for source, target in [(f.path, copy / f.base_name) for f in inside] or [(path, copy)]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(source, str(target), system, fs.LocalFileSystem())
+        return str(copy)
+
+
+def arrow_fs():
+    return need("pyarrow.fs", "pyarrow", "a file system was named by a URI, or scores are kept as Parquet")
+
+
+@contextmanager
+def reached(place: str, how: str):
+    """(file system, path in it) of a URI or a local path; its troubles as one line."""
+    fs = arrow_fs()
+    try:
+        if is_remote(place):
+            yield fs.FileSystem.from_uri(place)
+        else:
+            yield fs.LocalFileSystem(), str(Path(place).absolute())
+    except (OSError, ValueError, ImportError) as e:  # Arrow's errors derive from the first two
+        first = str(e).strip().split("\n")[0][:200]
+        raise DataError(
+            f"{place} cannot be {how} ({first})", "a run reads and writes there", "check the URI and your rights"
+        ) from e

@@ -1,0 +1,183 @@
+"""Rows of a file as dictionaries, each with its place: JSON lines, a JSON array, CSV or parquet.
+
+This file knows containers, not formats: which columns mean what is `formats`' business. A row that cannot be read
+is handed on as the DataError that names it, so that the caller can stop or count it.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import SKIP, shown
+from harness_plugin.files.opening import display, need, open_binary, text_lines
+
+_LARGEST_CELL = 2**31 - 1
+_FIX = f"correct the row, or {SKIP}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its place for messages ("row 3"), and its fields or the reason that it has none."""
+
+    place: str
+    value: dict[str, Any] | DataError
+    container: str = "rows"
+    """`jsonl`, `json`, `csv` (where numbers, lists and nothing at all are written as text), `parquet`, or `rows`."""
+
+
+def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
+    """The rows of a file, numbered from 1: in JSON lines the line number, elsewhere the record (a header not counted).
+
+    The container is told by the name (.csv, .parquet, before .gz or .zst) and else by the first bytes. Raises DataError
+    where the file as a whole cannot be read.
+    """
+    name = display(path)
+    with open_binary(path) as stream:
+        container = _container(name, stream)
+        yield from _READERS[container](stream, name)
+
+
+def _container(name: str, stream: Any) -> str:
+    stem = name.lower()
+    for packed in (".gz", ".zst"):
+        stem = stem.removesuffix(packed)
+    head = stream.peek(64)
+    if not head:
+        raise DataError(f"{name} is empty", "there is nothing to read", "check how the file was made")
+    if stem.endswith(".parquet") or head.startswith(b"PAR1"):
+        return "parquet"
+    if stem.endswith(".csv"):
+        return "csv"
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if first == b"[":
+        return "json"
+    known = stem.endswith((".json", ".jsonl", ".ndjson"))
+    return "jsonl" if known or first in (b"{", b"") else "csv"
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads` with one kind of error.
+
+    Raises ValueError also for nesting that is too deep and for numbers with more digits than Python converts.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _json_lines(stream: BinaryIO, name: str) -> Iterator[Row]:
+    for number, line in text_lines(stream, name, "row"):
+        place = f"row {number}"
+        if isinstance(line, DataError):
+            yield Row(place, line, "jsonl")
+        elif line.strip():
+            yield Row(place, _json_object(line, f"{name} {place}"), "jsonl")
+
+
+def _json_object(line: str, where: str) -> dict[str, Any] | DataError:
+    try:
+        value = parse_json(line)
+    except ValueError as error:
+        return DataError(f"{where}: {shown(line.strip())} is not JSON ({error})", "allowed: one object per line", _FIX)
+    return _as_object(value, where)
+
+
+def _as_object(value: Any, where: str) -> dict[str, Any] | DataError:
+    if isinstance(value, dict):
+        return value
+    return DataError(f"{where}: {shown(value)} is not an object", "allowed: an object with named fields", _FIX)
+
+
+def _json_array(stream: BinaryIO, name: str) -> Iterator[Row]:
+    lines = []
+    for _, line in text_lines(stream, name):
+        if isinstance(line, DataError):
+            raise line
+        lines.append(line)
+    try:
+        values = parse_json("".join(lines))
+    except ValueError as error:
+        raise DataError(f"{name} is not JSON ({error})", "it begins as a JSON array", "make the file again") from error
+    for number, value in enumerate(values, start=1):
+        place = f"row {number}"
+        yield Row(place, _as_object(value, f"{name} {place}"), "json")
+
+
+def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    # The csv module's limit is one for the whole process; 128 KiB, its default, is less than a long answer.
+    csv.field_size_limit(max(_LARGEST_CELL, csv.field_size_limit()))
+    reader = csv.reader(_decoded(stream, name), strict=True)
+    header: list[str] | None = None
+    number = 0
+    try:
+        for cells in reader:
+            if header is None:
+                header = _header(cells, name)
+            elif cells:
+                number += 1
+                place = f"row {number} (line {reader.line_num})"
+                yield Row(place, _csv_object(header, cells, f"{name} {place}"), "csv")
+    except csv.Error as error:
+        raise DataError(
+            f"{name} row {number + 1} (line {reader.line_num}): not CSV ({error})",
+            "what follows cannot be told apart",
+            "check the quotes of this row, or write the file again",
+        ) from error
+
+
+def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
+    for _, line in text_lines(stream, name):
+        if isinstance(line, DataError):
+            raise line
+        yield line
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    for column in names:
+        if names.count(column) > 1:
+            raise DataError(
+                f"{name} has more than one column {column!r}", "which one counts is unknown", "rename one of them"
+            )
+    return names
+
+
+def _csv_object(header: list[str], cells: list[str], where: str) -> dict[str, Any] | DataError:
+    if len(cells) == len(header):
+        return dict(zip(header, cells, strict=True))
+    return DataError(
+        f"{where}: {len(cells)} cells, starting {shown(cells[0])}",
+        f"allowed: {len(header)} cells, as the header has",
+        _FIX,
+    )
+
+
+def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    parquet = need("pyarrow.parquet", "pyarrow", f"{name} is a parquet file")
+    number = 0
+    try:
+        file = parquet.ParquetFile(_seekable(stream))
+        for batch in file.iter_batches(batch_size=1024):
+            for value in batch.to_pylist():
+                number += 1
+                yield Row(f"row {number}", value, "parquet")
+    except (OSError, ValueError) as error:  # Arrow's own errors derive from these two
+        raise DataError(
+            f"{name} is not a readable parquet file (after row {number}: {error})",
+            "only part of it could be read",
+            "fetch or make it again",
+        ) from error
+
+
+def _seekable(stream: BinaryIO) -> BinaryIO:
+    # a gzip stream calls itself seekable, but cannot seek from its end
+    return stream if isinstance(stream, io.BufferedReader) and stream.seekable() else io.BytesIO(stream.read())
+
+
+_READERS = {"jsonl": _json_lines, "json": _json_array, "csv": _csv_rows, "parquet": _parquet_rows}

@@ -1,0 +1,1 @@
+"""What the gate reads: one file for each kind of stored run; `read` tells them apart."""

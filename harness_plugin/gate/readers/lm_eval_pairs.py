@@ -1,0 +1,103 @@
+"""Samples of arena_pairs -> a run of labelled pairs, comparable with score files.
+
+Each document is a presentation of a pair; both orders together are the pair again. Knows the fields of such documents.
+"""
+
+import math
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness_plugin.errors import DataError
+from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
+from harness_plugin.gate.readers.scores import pairs_run
+from harness_plugin.gate.run import Run, Texts, json_object, readable, rows_of, text, wrong
+from harness_plugin.pairs import Pair
+from harness_plugin.stats import combine_orders, log_probabilities
+
+DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
+ROW_FIELDS = ("doc", "filter", "filtered_resps")
+NEVER = -1e8  # the log-likelihood that arena_rm gives to a choice it never makes is far below
+JUDGE_SETTINGS = (
+    "base",
+    "base_fingerprint",
+    "adapter",
+    "adapter_sha256",
+    "dtype",
+    "max_length",
+    "truncation",
+    "temperature",
+    "tie_nu",
+)
+
+
+def labelled_pairs(results: Results, rows: list) -> Run:
+    """The run of rows that have ROW_FIELDS, both orders of each pair together; a pair in one order only (an odd
+    --limit) is left out. Raises DataError for rows that are no such presentations."""
+    orders: dict[str, dict[bool, tuple[str, dict]]] = {}
+    for where, row in rows:
+        doc = json_object(row.get("doc"), f"{where}: doc")
+        if not isinstance(doc.get("swapped"), bool):
+            raise wrong(where, "doc.swapped", doc.get("swapped"), "true or false")
+        shown = orders.setdefault(text(doc, "pair_id", where), {})
+        if doc["swapped"] in shown:
+            raise wrong(where, "doc.pair_id", doc["pair_id"], "each order of a pair once")
+        shown[doc["swapped"]] = where, row
+    whole = [both for both in orders.values() if len(both) == 2]
+    if not whole:
+        raise DataError(
+            f"{results.samples} has no pair in both orders",
+            "there is nothing to compare",
+            "run lm-eval without --limit",
+        )
+    s, _, tie = combine_orders(*([_log_weights(*both[swapped]) for both in whole] for swapped in (False, True)))
+    p = np.exp(log_probabilities(s, np.where(np.isfinite(tie), tie, -np.inf)))
+    found = [_pair(*both[False]) | {"s": a, "p": b} for both, a, b in zip(whole, s.tolist(), p, strict=True)]
+    found.sort(key=lambda row: (row["key"], row["winner"]))
+    judge = results.content.get("config", {}).get("arena_rm")
+    judge = judge if isinstance(judge, dict) else {}
+    # The template counts where it is known: other lm-eval models read the task's own text.
+    fixed = task_fingerprints(results) | {"prompt version": judge.get("prompt_version"), "orders": "both"}
+    subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in JUDGE_SETTINGS}
+    left_out = {"in one order only": len(orders) - len(whole)}
+    return pairs_run(results.samples, found, fixed, subject, left_out, partial(_pair_texts, results.samples))
+
+
+def _log_weights(where: str, row: dict) -> list[float]:
+    """ln of the weights of A, B and tie as presented; lm-eval logs (log-likelihood, greedy) as text."""
+    choices = row.get("filtered_resps")
+    try:
+        found = [float(ll) for ll, _ in choices]
+    except (TypeError, ValueError) as e:
+        raise wrong(where, "filtered_resps", choices, "three log-likelihoods") from e
+    if len(found) != 3 or not all(map(math.isfinite, found)):
+        raise wrong(where, "filtered_resps", choices, "three finite log-likelihoods")
+    return [*found[:2], found[2] if found[2] > NEVER else -math.inf]
+
+
+def _pair(where: str, row: dict) -> dict:
+    doc = row["doc"]
+    try:
+        pair = Pair(*(doc[name] for name in ("prompt", "response_a", "response_b")), winner=doc["winner"])
+    except DataError as e:
+        raise DataError(f"{where}: {e.found}", e.why, "run lm-eval again") from e
+    if pair.winner is None:
+        raise wrong(where, "doc.winner", None, "who won")
+    category = text(doc, "category", where, optional=True) or None
+    return {"key": pair.key, "cluster": pair.prompt_key, "winner": str(pair.winner), "category": category}
+
+
+def _pair_texts(samples: Path, ids: Collection[str]) -> Texts:
+    wanted, found = set(ids), {}
+    for _, row in rows_of(samples):
+        doc = row["doc"]
+        if doc["swapped"]:
+            continue
+        texts = [doc[name] for name in ("prompt", "response_a", "response_b")]
+        key = Pair(*texts).key
+        for id in wanted:
+            if id.partition("-")[0] == key:
+                found[id] = dict(zip(("prompt", "response A", "response B"), map(readable, texts), strict=True))
+    return found

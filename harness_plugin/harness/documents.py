@@ -1,0 +1,175 @@
+"""Pairs as lm-eval documents: where a task's pairs come from, and how each is presented in both orders.
+
+A document is one presentation. Texts are lists of turns, since a column of an Arrow table has one type, and a list of
+one is a plain text again in `document_pair`. Both orders are laid out once, in `load`: the host asks a task for its
+documents several times, and then only gets them. Knows pairs and `datasets`; must not know metrics or models.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.errors import DataError, HarnessError
+from harness_plugin.harness.categories import KNOWN
+from harness_plugin.pairs import Pair, Text, Winner, pairs_from_rows, read_pairs, text_length
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+TEXTS = ("prompt", "response_a", "response_b")
+_OF_THE_TASK = ("arena_bundled", "arena_hub", "arena_split", "arena_reader")
+_OF_THE_USER = ("arena_data", "arena_format", "arena_skip_bad_rows")
+
+
+def load(**options: Any) -> dict[str, Any]:
+    """The documents of a task as {"test": datasets.Dataset}; the host calls it as the task's `custom_dataset`.
+
+    The task file says where its pairs are: `arena_bundled` (a file beside the task files), or `arena_hub`,
+    `arena_split` and `arena_reader` (a dataset on the hub, and the format of its rows). The user's `--metadata
+    arena_data=FILE` puts a file in their place, with `arena_format` if it cannot be told from the columns;
+    `arena_skip_bad_rows=true` leaves out bad rows and says how many. The host passes model arguments and the task's
+    own metadata too; they are ignored. Raises DataError or HarnessError in one sentence.
+    """
+    refuse_unknown(options, "arena_", _OF_THE_USER, _OF_THE_TASK)
+    pairs, source = _pairs(options)
+    return {"test": to_dataset(pair_documents(pairs, source))}
+
+
+def refuse_unknown(options: Iterable[str], prefix: str, known: Sequence[str], hidden: Sequence[str] = ()) -> None:
+    """Raises HarnessError for an option of ours (they share a prefix) that is not known; `hidden` ones are the task
+    file's and are not offered."""
+    for name in sorted(name for name in options if name.startswith(prefix) and name not in {*known, *hidden}):
+        raise HarnessError(f"--metadata {name} is unknown", "", f"known: {', '.join(known)}")
+
+
+def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:
+    skip = options.get("arena_skip_bad_rows") in (True, 1, "true", "True")
+    reader = options.get("arena_reader")
+    if options.get("arena_data") is not None:
+        source = str(options["arena_data"])
+        found = read_pairs(source, format=options.get("arena_format") or reader, skip_bad_rows=skip)
+    elif "arena_hub" in options:
+        source = f"{options['arena_hub']} (split {options['arena_split']})"
+        rows = _hub_rows(options["arena_hub"], options["arena_split"])
+        found = pairs_from_rows(rows, reader, skip_bad_rows=skip, source=source)
+    else:
+        source = str(bundled_file(options.get("arena_bundled")))
+        found = read_pairs(source)
+    if found.skipped:
+        log.warning("%s: %d bad row(s) left out; the first: %s", source, len(found.skipped), found.skipped[0])
+    return found.pairs, source
+
+
+def bundled_file(name: str | None) -> Path:
+    """A file beside the task files: in the installed package, or in the repository's `tasks` folder."""
+    package = Path(__file__).resolve().parents[1]
+    places = [folder / "tasks" / (name or "") for folder in (package, package.parent)]
+    for place in places:
+        if name and place.is_file():
+            return place
+    raise HarnessError(
+        f"the task's own pairs, {name or 'arena_bundled'}, are not at {places[0]} or {places[1]}",
+        "the installation is incomplete",
+        "install again, or name a file of pairs: --metadata arena_data=FILE",
+    )
+
+
+def _hub_rows(dataset: str, split: str) -> Iterable[Mapping[str, Any]]:
+    import datasets
+
+    try:
+        return datasets.load_dataset(dataset, split=split)
+    except Exception as error:  # the hub client, its transports and its readers share no base class
+        raise HarnessError(
+            f"{dataset} (split {split}) cannot be loaded: {type(error).__name__}: {error}",
+            "its pairs come from the Hugging Face hub",
+            "check the network, `hf auth login` if it is gated, or give a copy of it: --metadata arena_data=FILE",
+        ) from error
+
+
+def pair_documents(pairs: Iterable[Pair], source: str) -> list[dict[str, Any]]:
+    """Two adjacent documents for each pair, as it stands and with the sides exchanged.
+
+    Fields: pair_id, swapped, prompt, response_a, response_b (lists of turns), winner ("model_a", "model_b", "tie", of
+    the sides as presented), category, prompt_key, length_a, length_b (characters), p_b (or None), by_category (whether
+    any pair has a category that a task reports). Where the winner is unknown it follows from p_b: above one half B,
+    below A, else a tie. The ids are unique, as the readers give them. Raises DataError where neither is known,
+    HarnessError for no pairs at all.
+    """
+    pairs = list(pairs)
+    if not pairs:
+        raise HarnessError(
+            f"{source} holds no pairs", "there is nothing to judge", "give a file with at least one pair"
+        )
+    unknown = [pair.id for pair in pairs if pair.winner is None and pair.p_b is None]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(pairs)} rows of {source} have no known winner (the first: id {unknown[0]!r})",
+            "a judge can only be measured where it is known who won",
+            "fill in winner or p_b, or judge these rows with `arena-rm score`",
+        )
+    rows: list[dict[str, Any]] = []
+    by_category = any(pair.category in KNOWN for pair in pairs)
+    for pair in pairs:
+        rows.append(_document(pair, False, by_category))
+        rows.append(_document(pair.swap(), True, by_category))
+    return rows
+
+
+def _document(pair: Pair, swapped: bool, by_category: bool) -> dict[str, Any]:
+    return {
+        "pair_id": pair.id,
+        "swapped": swapped,
+        **{name: _turns(getattr(pair, name)) for name in TEXTS},
+        "winner": pair.verdict.value,
+        "category": pair.category,
+        "prompt_key": pair.prompt_key,
+        "length_a": text_length(pair.response_a),
+        "length_b": text_length(pair.response_b),
+        "p_b": pair.p_b,
+        "by_category": by_category,
+    }
+
+
+def _turns(text: Text) -> list[str]:
+    return [text] if isinstance(text, str) else list(text)
+
+
+def to_dataset(rows: list[dict[str, Any]]) -> Any:
+    """Documents as a `datasets.Dataset` with one type per column, whatever the first rows leave empty."""
+    from datasets import Dataset, Features, Value
+
+    texts = {name: [Value("string")] for name in TEXTS}
+    words = {name: Value("string") for name in ("pair_id", "winner", "category", "prompt_key")}
+    numbers = {"length_a": Value("int64"), "length_b": Value("int64"), "p_b": Value("float64")}
+    flags = {"swapped": Value("bool"), "by_category": Value("bool")}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    types = {**texts, **words, **numbers, **flags}
+    return Dataset.from_dict(columns, features=Features({name: types[name] for name in columns}))
+
+
+def document_pair(doc: Mapping[str, Any], task: str = "") -> Pair:
+    """The pair of a document, in the order in which the document presents it.
+
+    Any task whose documents have `prompt`, `response_a` and `response_b`, each a string or a list of turns, can be
+    judged. Raises HarnessError that names the missing or wrong fields, and the task if given.
+    """
+    missing = [name for name in TEXTS if not isinstance(doc, Mapping) or doc.get(name) is None]
+    of_task = f" of task {task}" if task else ""
+    if missing:
+        raise HarnessError(
+            f"the documents{of_task} have no field {', '.join(missing)}",
+            "this model judges pairs of responses and nothing else",
+            "use arena_pairs, an arena_pairs_* task, or a task whose documents have " + ", ".join(TEXTS),
+        )
+    extra = {}
+    if doc.get("winner") in {str(winner) for winner in Winner}:
+        extra["winner"] = doc["winner"]
+    if isinstance(doc.get("category"), str):
+        extra["category"] = doc["category"]
+    if isinstance(doc.get("p_b"), float):
+        extra["p_b"] = doc["p_b"]
+    try:
+        return Pair(*(doc[name] for name in TEXTS), id=str(doc.get("pair_id") or ""), **extra)
+    except DataError as error:
+        raise HarnessError(f"a document{of_task} is no pair: {error}") from error

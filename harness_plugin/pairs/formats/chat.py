@@ -1,0 +1,151 @@
+"""Turns messages and transcripts into the texts of a pair. The rule for all formats stands here, once:
+
+* A battle that is a conversation on each side: `prompt` is the user's turns and a response is that side's answers to
+  them, turn by turn (an answer that is missing or null is empty). A system message becomes the first turn of the
+  prompt, prefixed "System: ".
+* A history that both sides share, followed by one answer on each side: `prompt` is the history. One user's turn stands
+  as it is; of several turns each is prefixed by its speaker: "System: ", "Human: " or "Assistant: ".
+* One turn is always a plain string.
+
+This file knows roles and turns; it must not know column names, labels or files.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import field_error, refuse_surrogates
+from harness_plugin.pairs.pair import Text
+
+_SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
+_TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
+_TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
+TRANSCRIPT_START = "\n\nHuman:"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message: role `system`, `user` or `assistant`, and its text."""
+
+    role: str
+    text: str
+
+
+def messages(name: str, value: Any) -> list[Message]:
+    """The messages of a field that holds a list of {role, content} objects.
+
+    Content is a string, null (empty), or a list of parts of type text. Raises DataError for anything else, above all
+    for images, which no text model can judge.
+    """
+    if not isinstance(value, (list, tuple)) or not value:
+        raise field_error(name, value, "a list of messages, each with role and content")
+    return [_message(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
+
+
+def _message(name: str, entry: Any) -> Message:
+    if not isinstance(entry, Mapping) or "content" not in entry:
+        raise field_error(name, entry, "a message with role and content")
+    role = entry.get("role")
+    if not isinstance(role, str) or role not in _SPEAKERS:
+        raise field_error(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
+    return Message(role, content_text(f"{name}.content", entry["content"]))
+
+
+def content_text(name: str, content: Any) -> str:
+    """The text of a message's content: a string, null, or a list of text parts (joined by line feeds)."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        refuse_surrogates(name, content)
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise field_error(name, content, "a string, null, or a list of text parts")
+    return "\n".join(_part_text(f"{name}[{index}]", part) for index, part in enumerate(content))
+
+
+def _part_text(name: str, part: Any) -> str:
+    if not isinstance(part, Mapping):
+        raise field_error(name, part, "a part with type and text")
+    if part.get("type") != "text":
+        raise field_error(f"{name}.type", part.get("type"), "'text' (pictures and files cannot be judged)")
+    text = part.get("text")
+    if text is not None and not isinstance(text, str):
+        raise field_error(f"{name}.text", text, "a string or null")
+    refuse_surrogates(name, text or "")
+    return text or ""
+
+
+def transcript(name: str, text: str) -> list[Message]:
+    """The messages of a transcript whose turns begin with "Human:" and "Assistant:" after an empty line."""
+    if not text.startswith(TRANSCRIPT_START):
+        raise field_error(name, text, "a transcript that begins with '\\n\\nHuman:', or any text beside a prompt field")
+    pieces = _TRANSCRIPT_TURN.split(text)[1:]
+    turns = zip(pieces[::2], pieces[1::2], strict=True)
+    return [Message(_TRANSCRIPT_ROLES[speaker], words.strip()) for speaker, words in turns]
+
+
+def history(turns: list[Message]) -> Text:
+    """The prompt for a shared history: one user's turn as it is, else every turn prefixed by its speaker."""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].text
+    return tuple(_SPEAKERS[turn.role] + turn.text for turn in turns)
+
+
+def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
+    """The history that both sides share, and the one answer that follows it on each side.
+
+    Raises DataError where anything but one assistant's message follows, since then no single answer was compared.
+    """
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        rest = side[shared:]
+        if len(rest) != 1 or rest[0].role != "assistant":
+            roles = ", ".join(turn.role for turn in rest)
+            raise field_error(name, f"{shared} shared messages, then {roles}", "one assistant's message after them")
+    return chosen[:shared], chosen[shared].text, rejected[shared].text
+
+
+def conversation(a: tuple[str, Any], b: tuple[str, Any], turns: Any = None) -> tuple[Text, Text, Text]:
+    """Prompt, response A and response B of two conversations, each given as (field name, messages).
+
+    `turns` cuts both after that many of the user's turns (a whole number from 1, or None for all). Raises DataError
+    where the two sides do not answer the same turns.
+    """
+    prompt_a, answers_a = _rounds(*a)
+    prompt_b, answers_b = _rounds(*b)
+    if prompt_a != prompt_b:
+        at = next((i for i, (x, y) in enumerate(zip(prompt_a, prompt_b, strict=False)) if x != y), None)
+        what = prompt_b[at] if at is not None else f"{len(prompt_b)} turns, where {a[0]} has {len(prompt_a)}"
+        raise field_error(b[0], what, f"the same system and user's turns as {a[0]}")
+    before = len(prompt_a) - len(answers_a)  # a system message has no answer
+    if turns is not None:
+        if not isinstance(turns, int) or isinstance(turns, bool) or not 1 <= turns <= len(answers_a):
+            raise field_error("turn", turns, f"a whole number from 1 to the {len(answers_a)} turns of the conversation")
+        prompt_a, answers_a, answers_b = prompt_a[: before + turns], answers_a[:turns], answers_b[:turns]
+    return tuple(prompt_a), tuple(answers_a), tuple(answers_b)
+
+
+def _rounds(name: str, value: Any) -> tuple[list[str], list[str]]:
+    prompt: list[str] = []
+    answers: list[str] = []
+    answered = True
+    for index, turn in enumerate(messages(name, value)):
+        if turn.role == "system" and index == 0:
+            prompt.append(_SPEAKERS["system"] + turn.text)
+        elif turn.role == "user":
+            prompt.append(turn.text)
+            answers.append("")
+            answered = False
+        elif turn.role == "assistant" and not answered:
+            answers[-1] = turn.text
+            answered = True
+        else:
+            allowed = "one assistant's message after each user's, and a system message only as the first"
+            raise field_error(f"{name}[{index}].role", turn.role, allowed)
+    if not answers:
+        raise DataError(f"field {name} has no user's turn", "there is no prompt", "leave bad rows out")
+    return prompt, answers

@@ -1,0 +1,92 @@
+"""Rows that give a better and a worse answer, or two outputs and a preference: chosen/rejected data, AlpacaEval.
+
+This file knows columns and labels; it must not know files, or how rows are counted and skipped.
+"""
+
+from typing import Any
+
+from harness_plugin.files.checked import field_error
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.columns import Fields, need, need_text, optional_id, optional_text, rest, text_of
+from harness_plugin.pairs.pair import Pair, Text, Winner, content_id
+
+
+def chosen_rejected(row: Fields) -> Pair:
+    """A row of RewardBench, UltraFeedback or HH-RLHF: strings, message lists, or transcripts without a prompt column.
+
+    Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
+    position, so the same two answers always stand the same way round.
+    """
+    prompt, chosen, rejected = _texts(row)
+    subset = optional_text(row, "subset")
+    number = optional_id(row, "id")
+    best, worst = (chosen, optional_text(row, "chosen_model")), (rejected, optional_text(row, "rejected_model"))
+    chosen_first = content_id(prompt, chosen) <= content_id(prompt, rejected)
+    (response_a, model_a), (response_b, model_b) = (best, worst) if chosen_first else (worst, best)
+    return Pair(
+        prompt,
+        response_a,
+        response_b,
+        id=f"{subset}:{number}" if subset and number else number,  # RewardBench counts from 0 in each subset
+        winner=Winner.MODEL_A if chosen_first else Winner.MODEL_B,
+        model_a=model_a,
+        model_b=model_b,
+        category=subset,
+        meta=rest(row, "prompt", "chosen", "rejected", "subset", "id", "chosen_model", "rejected_model"),
+    )
+
+
+def _texts(row: Fields) -> tuple[Text, str, str]:
+    prompt = row.get("prompt")
+    chosen, rejected = need(row, "chosen", "rejected")
+    if not isinstance(chosen, str):
+        return _after_history(prompt, chat.messages("chosen", chosen), chat.messages("rejected", rejected))
+    text_of("chosen", chosen)
+    text_of("rejected", rejected)
+    if prompt is None:
+        return _after_history(None, chat.transcript("chosen", chosen), chat.transcript("rejected", rejected))
+    return _prompt(prompt), chosen, rejected
+
+
+def _after_history(prompt: Any, chosen: list[chat.Message], rejected: list[chat.Message]) -> tuple[Text, str, str]:
+    shared, best, worst = chat.split_shared(chosen, rejected)
+    if shared:
+        return chat.history(shared), best, worst
+    if prompt is None:
+        raise field_error("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
+    return _prompt(prompt), best, worst
+
+
+def _prompt(value: Any) -> Text:
+    return text_of("prompt", value) if isinstance(value, str) else chat.history(chat.messages("prompt", value))
+
+
+def alpaca_annotation(row: Fields) -> Pair:
+    """A row of AlpacaEval's `annotations.json`: `preference` from 1 (output_1) to 2 (output_2) gives p_b = it - 1.
+
+    1.5 is a tie, and so is 0, the older spelling. null is unknown.
+    """
+    texts = need_text(row, "instruction", "output_1", "output_2")
+    p_b, winner = _preference(row.get("preference"))
+    used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
+    return Pair(
+        *texts,
+        winner=winner,
+        model_a=optional_text(row, "generator_1"),
+        model_b=optional_text(row, "generator_2"),
+        category=optional_text(row, "dataset"),
+        p_b=p_b,
+        meta=rest(row, *used),
+    )
+
+
+def _preference(value: Any) -> tuple[float | None, Winner | None]:
+    if value is None:
+        return None, None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (value == 0 or 1 <= value <= 2):  # NaN fails both
+        raise field_error("preference", value, "a number from 1 to 2, 0 (a tie), or null")
+    p_b = 0.5 if value == 0 else value - 1
+    if p_b == 0.5:
+        return p_b, Winner.TIE
+    return p_b, Winner.MODEL_B if p_b > 0.5 else Winner.MODEL_A

@@ -1,0 +1,1 @@
+"""A judge and what it says of pairs: presentations scored, orders averaged, probabilities calibrated, scores stored."""

@@ -1,0 +1,34 @@
+"""Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
+
+`match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
+compares it with people, `answers` keeps the texts. `ray_engine` judges on a cluster, `places` reaches files elsewhere,
+`cost` says what judging takes. What else a run leaves on disk is `report`'s.
+"""
+
+from harness_plugin.tournament.answers import write_answers
+from harness_plugin.tournament.labels import agreement, known_labels
+from harness_plugin.tournament.leaderboard import leaderboard, summary
+from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather
+from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
+from harness_plugin.tournament.verdicts import RED_TEAM_FILE, VERDICTS_FILE, Judged, collect_verdicts, judge_battles
+
+__all__ = [
+    "RED_TEAM_FILE",
+    "VERDICTS_FILE",
+    "Answers",
+    "Battles",
+    "Judged",
+    "agreement",
+    "battles",
+    "collect_verdicts",
+    "find_files",
+    "gather",
+    "judge_battles",
+    "known_labels",
+    "leaderboard",
+    "median_model",
+    "red_team_battles",
+    "red_team_report",
+    "summary",
+    "write_answers",
+]

@@ -1,0 +1,216 @@
+"""Files of chatbots' answers -> battles: who answered what, which answers meet, what is missing.
+
+Prompts are joined by their exact text. An answer that is missing on one side makes no battle and is never a loss. Knows
+no model and no score.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.pairs import Pair, Text, content_id, read_outputs
+
+SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
+# What a run leaves; and what lm-eval and Arena-Hard put beside answers. In a folder they are passed over.
+ANSWERS_FILE = "judged_answers.jsonl"
+COMPANIONS = re.compile(
+    rf"(verdicts|red_team)(\.spare)?\.jsonl|{ANSWERS_FILE}|leaderboard\.(json|csv)|results_.*\.json|question\.jsonl|\..*"
+)
+# The openings of a declined request; a heuristic for a count in the report, no verdict hangs on it.
+REFUSAL = re.compile(
+    r"\s*(i['\u2019]?m sorry|i am sorry|sorry,|i can(['\u2019]t|not) |i am unable|i['\u2019]m unable|"
+    r"i won['\u2019]t|as an ai\b)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Who answered what. `prompts`: prompt key -> prompt, sorted by key; `categories`: prompt key -> category where one
+    is known; `by_model`: model -> prompt key -> response, models sorted by name. The key is the prompt's content id;
+    where a file repeats a prompt, the id with -2, -3 ... for the later answers."""
+
+    prompts: dict[str, Text]
+    categories: dict[str, str]
+    by_model: dict[str, dict[str, Text]]
+
+
+@dataclass(frozen=True)
+class Battles:
+    """`pairs`: what is to be judged, model_a and model_b named; `identical`: pairs with one text on both sides, which
+    need no judge. The rest is for the report: `models` and `prompts` that take part, `missing`: model -> keys of the
+    prompts that others answered and it did not, `empty` and `refusals`: model -> number of such answers."""
+
+    models: list[str]
+    prompts: dict[str, Text]
+    pairs: list[Pair]
+    identical: list[Pair]
+    missing: dict[str, list[str]]
+    empty: dict[str, int]
+    refusals: dict[str, int]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What is counted apart, for `leaderboard`: column -> model -> number."""
+        missing = {model: len(keys) for model, keys in self.missing.items()}
+        return {"missing": missing, "empty": self.empty, "refusals": self.refusals}
+
+
+def find_files(places: list[str]) -> list[str]:
+    """The files named, and those in the folders named (not in folders inside), sorted. Raises UsageError for a folder
+    without any."""
+    found = set()
+    for place in places:
+        if not Path(place).is_dir():
+            found.add(place)
+            continue
+        inside = [p for p in Path(place).iterdir() if p.name.endswith(SUFFIXES) and not COMPANIONS.fullmatch(p.name)]
+        if not any(p.is_file() for p in inside):
+            raise UsageError(
+                f"{place} holds no file of answers",
+                f"looked for {', '.join(SUFFIXES)}, not in folders inside",
+                "name the files",
+            )
+        found |= {str(p) for p in inside if p.is_file()}
+    return sorted(found)
+
+
+def gather(
+    files: list[str],
+    questions: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Answers:
+    """The answers of all files; the order of the files does not matter. A file whose rows name no model is named by its
+    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`: as for
+    `read_outputs`; `names`: file -> what its one model is called here, whatever the file says.
+
+    Raises DataError where a model answers a prompt twice, differently, unless other files repeat that prompt too, and
+    UsageError for fewer than two models.
+    """
+    prompts: dict[str, Text] = {}
+    categories: dict[str, str] = {}
+    by_model: dict[str, dict[str, Text]] = {}
+    for file in files:
+        count: Counter[tuple[str, str]] = Counter()
+        for output in read_outputs(file, questions, _model_name(file), fields):
+            model, key = (names or {}).get(file) or output.model, content_id(output.prompt)
+            count[model, key] += 1
+            if count[model, key] > 1:
+                key = f"{key}-{count[model, key]}"
+            prompts[key] = output.prompt
+            if output.category:
+                categories[key] = min(output.category, categories.get(key, output.category))
+            if by_model.setdefault(model, {}).setdefault(key, output.response) != output.response:
+                raise _answered_twice(model, output.prompt, f"{file} and an earlier file")
+    if len(by_model) < 2:
+        raise UsageError(
+            f"answers of {', '.join(by_model) or 'nobody'} only", "a battle needs two models", "name more files"
+        )
+    by_model = dict(sorted(by_model.items()))
+    _settle_repeats(prompts, by_model)
+    return Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
+
+
+def _model_name(file: str) -> str:
+    name = Path(file).name
+    stem = next((name[: -len(s)] for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), name)
+    if stem == "model_outputs" or stem.startswith("samples_"):
+        return Path(file).resolve().parent.name or stem
+    return stem
+
+
+def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]]) -> None:
+    """A benchmark may repeat a prompt: then several models have its later answers, and those meet in their order. Of
+    one model alone they are a file's own repeats: the same answer again is dropped, another one is refused."""
+    owners: dict[str, list[str]] = {}
+    for model, given in by_model.items():
+        for key in given:
+            owners.setdefault(key, []).append(model)
+    for key in sorted(key for key, models in owners.items() if "-" in key and len(models) == 1):
+        model, first = owners[key][0], key.partition("-")[0]
+        if by_model[model].pop(key) != by_model[model][first]:
+            raise _answered_twice(model, prompts[key], "one file")
+        del prompts[key]
+
+
+def _answered_twice(model: str, prompt: Text, where: str) -> DataError:
+    return DataError(
+        f"{model} answers one prompt twice, differently, in {where} ({_flat(prompt)[:60]!r})",
+        "which answer counts is unknown",
+        "leave one of them out",
+    )
+
+
+def battles(answers: Answers, baseline: str | None = None, prompts: int | None = None) -> Battles:
+    """Every model against `baseline`, or without one every model against every other, on the prompts that both have
+    answered. `prompts`: only so many of those with a battle, drawn by their content, so that one more model with
+    answers to the same prompts leaves the draw as it is. Raises UsageError for an unknown baseline and DataError
+    without a battle."""
+    if baseline is not None and baseline not in answers.by_model:
+        raise UsageError(
+            f"baseline {baseline!r} has no answers here", "", f"it is one of {', '.join(answers.by_model)}"
+        )
+    chosen = _chosen(answers, baseline, prompts)
+    judged: list[Pair] = []
+    identical: list[Pair] = []
+    for a, b in _meetings(answers, baseline):
+        first, second = answers.by_model[a], answers.by_model[b]
+        for key in chosen:
+            if key in first and key in second:
+                texts = answers.prompts[key], first[key], second[key]
+                pair = Pair(
+                    *texts,
+                    model_a=a,
+                    model_b=b,
+                    category=answers.categories.get(key),
+                    id=f"{content_id(a, b)[:8]}-{key}",
+                )
+                (identical if first[key] == second[key] else judged).append(pair)
+    given = answers.by_model.items()
+    missing = {
+        m: [key for key in chosen if key not in own] for m, own in given if any(key not in own for key in chosen)
+    }
+    return Battles(
+        list(answers.by_model),
+        {key: answers.prompts[key] for key in chosen},
+        judged,
+        identical,
+        missing,
+        _count(answers, chosen, lambda text: not _flat(text).strip()),
+        _count(answers, chosen, lambda text: bool(REFUSAL.match(_flat(text)))),
+    )
+
+
+def _meetings(answers: Answers, baseline: str | None) -> Iterator[tuple[str, str]]:
+    if baseline is None:
+        return combinations(answers.by_model, 2)
+    return ((baseline, model) for model in answers.by_model if model != baseline)
+
+
+def _chosen(answers: Answers, baseline: str | None, prompts: int | None) -> list[str]:
+    """Keys of the prompts that count, sorted: all, or so many of those that make a battle. The first ones are a draw,
+    since keys are hashes."""
+    answered = Counter(key for given in answers.by_model.values() for key in given)
+    needed = answered if baseline is None else answers.by_model[baseline]
+    possible = [key for key in answers.prompts if answered[key] > 1 and key in needed]
+    if not possible:
+        raise DataError(
+            "no prompt was answered by both sides of any battle",
+            "prompts are joined by their exact text",
+            "check that the files answer the same prompts",
+        )
+    return list(answers.prompts) if prompts is None else possible[:prompts]
+
+
+def _flat(text: Text) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
+
+
+def _count(answers: Answers, chosen: list[str], holds) -> dict[str, int]:
+    found = {m: sum(key in own and holds(own[key]) for key in chosen) for m, own in answers.by_model.items()}
+    return {model: count for model, count in found.items() if count}

@@ -1,0 +1,201 @@
+"""Files with one model's answers, as `pairs.read_outputs` reads them."""
+
+import json
+import random
+
+import pytest
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.pairs import Output, content_id, read_outputs
+
+ALPACA = {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"}
+CHOICES = {"question_id": "q1", "model_id": "heron", "choices": [{"index": 0, "turns": [{"content": "Hello."}]}]}
+MESSAGES = {
+    "uid": "q1",
+    "model": "heron",
+    "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
+}
+SAMPLE = {
+    "doc_id": 0,
+    "doc_hash": "d1",
+    "doc": {"question": "Hi"},
+    "arguments": {"gen_args_0": {"arg_0": "Q: Hi\nA:", "arg_1": {"until": ["\n"]}}},
+    "resps": [["Hello.", "Hey."]],
+    "filtered_resps": ["Hello"],
+    "filter": "none",
+}
+HI = content_id("Hi")
+QUESTION = {"question_id": "q1", "category": "greetings", "turns": [{"content": "Hi"}]}
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def refused(path, **options):
+    with pytest.raises(DataError) as caught:
+        read_outputs(path, **options)
+    return str(caught.value)
+
+
+def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_path):
+    path = tmp_path / "model_outputs.json"
+    path.write_text(json.dumps([ALPACA, {"instruction": "Bye", "output": ""}, ALPACA]), "utf-8")
+    assert read_outputs(path, model="stork") == [
+        Output("Hi", "Hello.", "heron", "koala", HI),
+        Output("Bye", "", "stork", None, content_id("Bye")),
+        Output("Hi", "Hello.", "heron", "koala", f"{HI}-2"),
+    ]
+
+
+def test_arena_hard_answers_of_the_first_kind_take_their_prompts_from_the_questions(tmp_path):
+    answers = lines(tmp_path / "heron.jsonl", CHOICES)
+    assert "row 1: the answer to question q1 comes without its prompt" in refused(answers)
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    assert read_outputs(answers, questions=questions) == [Output("Hi", "Hello.", "heron", "greetings", "q1")]
+    turns = lines(tmp_path / "two.jsonl", {**CHOICES, "choices": [{"turns": ["Hello.", "Bye."]}]})
+    asked = lines(tmp_path / "asked.jsonl", {"question_id": "q1", "turns": ["Hi", "Bye"]})
+    assert read_outputs(turns, questions=asked) == [Output(("Hi", "Bye"), ("Hello.", "Bye."), "heron", None, "q1")]
+
+
+def test_arena_hard_answers_of_the_second_kind_carry_their_prompts(tmp_path):
+    answers = lines(tmp_path / "heron.jsonl", MESSAGES)
+    assert read_outputs(answers) == [Output("Hi", "Hello.", "heron", None, "q1")]
+    questions = lines(tmp_path / "question.jsonl", {"uid": "q1", "category": "greetings", "prompt": "Hi"})
+    assert read_outputs(answers, questions=questions)[0].category == "greetings"
+
+
+def test_lm_eval_samples_give_the_first_raw_answer_of_the_first_filter(tmp_path):
+    path = lines(tmp_path / "samples_hello.jsonl", SAMPLE, {**SAMPLE, "filter": "strict"}, {**SAMPLE, "doc_hash": "d2"})
+    first = Output("Q: Hi\nA:", "Hello.", "heron", None, "d1")
+    assert read_outputs(path, model="heron") == [first, Output("Q: Hi\nA:", "Hello.", "heron", None, "d2")]
+    chat = [json.dumps([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])]
+    given = {"gen_args_0": {"arg_0": chat, "arg_1": {}}}
+    row = {**SAMPLE, "arguments": given}
+    assert read_outputs(lines(path, row))[0].prompt == ("System: Be kind.", "Human: Hi")
+
+
+OWN = {"prompt": "ask", "response": "say", "model": "who", "category": "kind"}
+
+
+def test_a_file_that_no_tool_made_is_read_by_its_plain_columns_or_by_named_ones(tmp_path):
+    plain = {"prompt": "Hi", "response": "Hello.", "model": "heron", "category": "greetings", "score": 3}
+    assert read_outputs(lines(tmp_path / "a.jsonl", plain)) == [Output("Hi", "Hello.", "heron", "greetings", HI)]
+    bare = lines(tmp_path / "b.jsonl", {"prompt": "Hi", "response": ""})
+    assert read_outputs(bare, model="b") == [Output("Hi", "", "b", None, HI)]
+    own = {"ask": "Hi", "say": "Hello.", "who": "heron", "kind": 7, "prompt": "not this", "instruction": 1, "output": 2}
+    found = read_outputs(lines(tmp_path / "c.jsonl", own), model="c", fields=OWN)
+    assert found == [Output("Hi", "Hello.", "heron", "7", HI)]
+    partly = lines(tmp_path / "d.jsonl", {"prompt": "Hi", "say": "Hello.", "who": "heron"})
+    assert read_outputs(partly, model="d", fields={"response": "say"}) == [Output("Hi", "Hello.", "d", None, HI)]
+
+
+def test_named_columns_hold_turns_and_messages_too(tmp_path):
+    def read(ask, say):
+        (found,) = read_outputs(
+            lines(tmp_path / "x.jsonl", {"ask": ask, "say": say}), fields=dict(list(OWN.items())[:2])
+        )
+        return found.prompt, found.response
+
+    assert read(["Hi", "Bye"], ["Hello.", ""]) == (("Hi", "Bye"), ("Hello.", ""))
+    assert read([{"role": "user", "content": "Hi"}], "Hello.") == ("Hi", "Hello.")
+    assert read([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}], ["Hello."]) == (
+        ("System: Be kind.", "Human: Hi"),
+        "Hello.",
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_cells_of_a_table_are_text_in_the_named_columns_and_an_empty_answer_is_an_answer(tmp_path, end):
+    path = tmp_path / "x.csv"
+    rows = ["ask,say,who,kind", 'Hi,"Hello, ""you""",heron,', "Bye,,heron,3", "3,null,heron,greetings"]
+    path.write_bytes(end.join([*rows, ""]).encode())
+    found = read_outputs(path, fields=OWN)
+    assert [(o.prompt, o.response, o.category) for o in found] == [
+        ("Hi", 'Hello, "you"', None),
+        ("Bye", "", "3"),
+        ("3", "null", "greetings"),
+    ]
+    path.write_text("prompt,response\nHi,\n", "utf-8")
+    assert read_outputs(path)[0].response == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"ask": "Hi", "who": "heron"}, "field say is missing (fields found: ask, who); a row without it is no"),
+        ({"ask": "Hi", "say": None, "who": "heron", "kind": "k"}, "field say is None; allowed: a string, or a list"),
+        ({"ask": [], "say": "a", "who": "heron", "kind": "k"}, "field ask is []; allowed: a string, or a list"),
+        ({"ask": "Hi", "say": "a", "kind": "k"}, "field who is missing"),
+        ({"ask": "Hi", "say": "a", "who": "", "kind": "k"}, "field who is ''; allowed: the name of the model"),
+        ({"ask": "Hi", "say": "a", "who": "heron"}, "field kind is missing"),
+        ({"ask": "Hi", "say": "\ud800", "who": "heron", "kind": "k"}, "allowed: text without lone surrogates"),
+    ],
+)
+def test_a_bad_row_of_named_columns_names_the_column_as_the_file_does(tmp_path, row, expected):
+    path = lines(tmp_path / "x.jsonl", row)
+    text = refused(path, fields=OWN)
+    assert text.startswith(f"{path} row 1: ") and expected in text
+    assert "--skip-bad-rows" not in text, "a command that has no such option does not advise it"
+
+
+def test_an_unknown_field_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="field 'answer' is unknown; fields of an answer: prompt, response"):
+        read_outputs(lines(tmp_path / "x.jsonl", ALPACA), fields={"answer": "output"})
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"question": "Hi"}, "the columns fit no known format of answers; columns found: question; columns known: "),
+        ({**ALPACA, "output": None}, "field output is None; allowed: a string"),
+        ({**ALPACA, "output": "\ud800"}, "field output is '\\ud800'; allowed: text without lone surrogates"),
+        ({**ALPACA, "generator": 4}, "field generator is 4; allowed: a string"),
+        ({**CHOICES, "question_id": "q7"}, "field question_id is 'q7'; allowed: one of the 1 ids in the questions"),
+        ({**CHOICES, "question_id": None}, "field question_id is missing"),
+        ({**CHOICES, "choices": []}, "field choices is []; allowed: a list of at least one object with a list"),
+        ({**CHOICES, "choices": [{"turns": []}]}, "field choices[0].turns is []; allowed: "),
+        ({**CHOICES, "choices": [{"turns": [3]}]}, "field choices[0].turns[0] is 3; allowed: a string, or an object"),
+        ({**MESSAGES, "messages": ["Hi"]}, "field messages is ['Hi']; allowed: a list of messages"),
+        ({**MESSAGES, "messages": MESSAGES["messages"][:1]}, "field messages is ['user']; allowed: a user's message"),
+        ({**SAMPLE, "resps": [[3]]}, "field resps is [[3]]; allowed: the answers of a generation task"),
+        ({**SAMPLE, "arguments": {"gen_args_0": {"arg_0": "Q", "arg_1": " A"}}}, "allowed: gen_args_0 of a generation"),
+        ({**SAMPLE, "arguments": {"gen_args_0": {"arg_0": ["{"], "arg_1": {}}}}, "arg_0[0] is '{'; allowed: a message"),
+    ],
+)
+def test_bad_answers_name_the_row_the_field_the_value_and_what_was_allowed(tmp_path, row, expected):
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    path = lines(tmp_path / "x.jsonl", row)
+    text = refused(path, questions=questions)
+    assert text.startswith(f"{path} row 1: ") and expected in text
+
+
+def test_a_question_that_was_answered_twice_is_refused(tmp_path):
+    path = lines(tmp_path / "x.jsonl", MESSAGES, MESSAGES)
+    assert refused(path).startswith(f"{path} row 2: question 'q1' was answered in row 1 already")
+
+
+def test_bad_questions_and_bad_files_are_data_errors(tmp_path):
+    answers = lines(tmp_path / "x.jsonl", CHOICES)
+    questions = lines(tmp_path / "question.jsonl", {**QUESTION, "turns": "Hi"})
+    assert refused(answers, questions=questions).startswith(f"{questions} row 1: field turns is 'Hi'")
+    assert "row 1: " in refused(lines(tmp_path / "n.jsonl", 3))
+    (tmp_path / "none.json").write_text("[]", "utf-8")
+    assert "has no answers" in refused(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("good", [ALPACA, CHOICES, MESSAGES, SAMPLE, {"prompt": "Hi", "response": "a", "model": "m"}])
+def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_path, good):
+    odd = [None, True, 0, 1.5, "", "\ud800", "[", [], {}, [None], [[]], {"x": {}}, [{"role": "user", "content": []}]]
+    questions = lines(tmp_path / "question.jsonl", QUESTION)
+    rng = random.Random(6)
+    for _ in range(150):
+        row = {**good, **{name: rng.choice(odd) for name in rng.sample(sorted(good), k=2)}}
+        path = lines(tmp_path / "x.jsonl", row)
+        try:
+            answers = read_outputs(path, questions=questions)
+        except DataError as error:
+            assert str(error)
+        else:
+            assert len(answers) == 1 and answers[0].id

@@ -1,0 +1,121 @@
+"""Made-up answers and verdicts for the tests of leaderboards and reports. No model runs here."""
+
+import json
+import math
+import random
+from itertools import combinations
+
+from harness_plugin.pairs import text_length
+from harness_plugin.tournament import Battles, Judged, battles, gather, leaderboard, summary
+
+PROMPTS = [f"Question {n}?" for n in range(8)]
+WIDE = "\uff1d"  # a wide equals sign
+HOSTILE = [
+    "a|b",
+    "two\nlines",
+    "<script>alert(1)</script>",
+    "x" * 500,
+    "../../etc/passwd",
+    "=1+1",
+    "-7b",
+    "@sum(A1)",
+    "+1",
+    "\t=2",
+    " =3",
+    f"{WIDE}4",
+    "[click](http://here)",
+    "**bold** `code` _it_",
+    '"quoted", name',
+    "tab\tname",
+    "cr\rname",
+    " ",
+    "\u202eright to left",
+    "'=5",
+    "&#124;",
+    "naïve_model_7b",
+]
+
+
+def alpaca(folder, model, answers, name=None, **more):
+    """A model_outputs.json of prompt -> answer, or of (prompt, answer) in any order; returns its path."""
+    rows = answers.items() if isinstance(answers, dict) else answers
+    rows = [{"instruction": p, "output": a, **({"generator": model} if model else {}), **more} for p, a in rows]
+    path = folder / (name or f"{len(list(folder.iterdir()))}.json")
+    path.write_text(json.dumps(rows), "utf-8")
+    return str(path)
+
+
+def three_files(folder):
+    """Three models' answers to the same eight prompts."""
+    return [alpaca(folder, name, answers_of(name), f"{name}.json") for name in ("heron", "ibis", "stork")]
+
+
+def answers_of(seed, prompts=PROMPTS):
+    rng = random.Random(seed)
+    return {p: " ".join(rng.choices(["one", "two", "three"], k=rng.randint(3, 30))) for p in prompts}
+
+
+def verdict(a, b, prompt, p_b, tie=0.0, bias=0.1, lengths=(10, 20), **more):
+    p_a = 1 - p_b - tie
+    score = math.log(max(p_b, 1e-9) / max(p_a, 1e-9))
+    return {
+        "model_a": a,
+        "model_b": b,
+        "prompt_key": prompt,
+        "p_a": p_a,
+        "p_b": p_b,
+        "p_tie": tie,
+        "score": score,
+        "position_bias": bias,
+        "length_a": lengths[0],
+        "length_b": lengths[1],
+        **more,
+    }
+
+
+def season(models, prompts=40, seed=0, tie=0.0, pairs=None):
+    """Verdicts among models whose strength falls with their place, one prompt harder on some than on others."""
+    rng, found = random.Random(seed), []
+    pairs = pairs or list(combinations(range(len(models)), 2))
+    for n in range(prompts):
+        level = [-0.8 * k + rng.gauss(0, 1) for k in range(len(models))]
+        lengths = [rng.randint(20, 300) for _ in models]
+        for a, b in pairs:
+            p = (1 - tie) / (1 + math.exp(level[a] - level[b]))
+            found.append(
+                verdict(
+                    models[a],
+                    models[b],
+                    f"p{n}",
+                    p,
+                    tie,
+                    rng.gauss(0, 0.3),
+                    (lengths[a], lengths[b]),
+                    category=f"c{n % 3}",
+                )
+            )
+    return found
+
+
+def judged_by_length(found: Battles) -> Judged:
+    """Battles that were really gathered, with the verdicts of a judge of length."""
+    rows, even = [], {p.id for p in found.identical}
+    for p in [*found.pairs, *found.identical]:
+        a, b = text_length(p.response_a), text_length(p.response_b)
+        row = verdict(p.model_a, p.model_b, p.prompt_key, 1 / (1 + math.exp((a - b) / 20)), lengths=(a, b))
+        row |= {"id": p.id, "key": p.key, "truncated": False} | ({"category": p.category} if p.category else {})
+        rows.append(row | ({"identical": True, "position_bias": None} if p.id in even else {}))
+    return Judged(found, rows, [None] * len(rows))
+
+
+def board_of(judged: Judged, baseline=None, **more) -> dict:
+    """The content of leaderboard.json."""
+    found = judged.battles
+    board = leaderboard(judged.verdicts, baseline, found.models, found.counts)
+    return summary(board, found, {"hash": "0123456789abcdef", "order": "both"}, **more)
+
+
+def run_of(files, baseline=None) -> tuple[dict, Judged]:
+    """(leaderboard.json, battles and verdicts) of files of answers."""
+    judged = judged_by_length(battles(gather(files), baseline))
+    return board_of(judged, baseline), judged
