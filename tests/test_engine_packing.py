@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from harness_plugin.engine.packing import LEAST_SHARED, packed
+from harness_plugin.engine.packing import LEAST_SHARED, pack_of, packed
 
 
 def rows_of(layout, segment: int) -> list[int]:
@@ -54,6 +54,15 @@ def test_every_sequence_is_in_one_pack_whole_whatever_it_shares(seed):
             check(sequences, packs)
             assert all(len(p.ids) <= budget or len(p.members) == 1 for p in packs)
             assert all(most is None or len(p.members) <= most for p in packs)
+
+
+def test_the_example_in_the_docstring_of_packing():
+    pack = pack_of([[*range(20), 50, 51, 52], [*range(20), 60, 61]])
+    assert pack.positions.tolist() == [*range(23), 20, 21] and pack.last.tolist() == [22, 24]
+    layout = pack.layout
+    assert layout.q_start.tolist() == [0, 20, 23] and layout.q_length.tolist() == [20, 3, 2]
+    assert layout.ptr.tolist() == [0, 1, 3, 5] and layout.keys.tolist() == [20, 23, 22]
+    assert layout.start.tolist() == [0, 0, 20, 0, 23] and layout.length.tolist() == [20, 20, 3, 20, 2]
 
 
 def test_what_is_shared_is_there_once_and_little_is_not_shared():

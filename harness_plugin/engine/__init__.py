@@ -1,7 +1,9 @@
-"""Token ids -> logits: packed without padding, shared prefixes computed once, order restored.
+"""Token ids become logits: without padding, with shared prefixes computed once, in the order of the input.
 
-Knows no pairs, no text and no outcomes. `packing` decides what is computed together, `decoder` runs Gemmas on packs
-with the arithmetic of `ops` (any device) or `fused` (CPUs in bfloat16 and int8); `padded` is for other classifiers.
+The engine knows no pairs, no text and no outcomes. `packing` decides what is computed together. `decoder` runs Gemmas
+on packs, with the arithmetic of `ops` (any device) or `fused` (CPUs in bfloat16 and int8). `padded` runs all other
+classifiers on padded batches. The comments in these modules give the shape of each tensor where it is made, with one
+letter for each dimension; the letters are explained at the top of each module.
 """
 
 import logging
@@ -20,14 +22,18 @@ from harness_plugin.errors import ScoreError, UsageError
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-CPU_TOKENS = 4096  # rows a pack: with fewer, more prefixes are computed twice; with more, rows fall out of the caches
-GPU_TOKENS = 65536  # at most; fewer where the free memory is less
-COMPILE_FROM = 4_000_000  # ids a job must have before torch.compile's half minute pays on a GPU
+CPU_TOKENS = 4096  # rows in a pack: fewer compute more prefixes twice, more do not fit in the caches of the CPU
+GPU_TOKENS = 65536  # rows in a pack at most; less free memory makes it fewer
+COMPILE_FROM = 4_000_000  # ids from which a job on a GPU gains more than the half minute that torch.compile takes
 
 
 class Engine:
-    """Scores ids with one model. `batch_size`: at most so many sequences at once (None: only the token budget); a
-    deterministic model is asked for one at a time. `identity`: what of this decides a logit, for caches."""
+    """Scores sequences of token ids with one model.
+
+    `batch_size` is the largest number of sequences that are computed together; None: only the number of tokens is
+    limited. A deterministic model computes one sequence at a time, so that its logits do not depend on the others.
+    `identity` holds what the engine does that changes a logit, for the stores of scores.
+    """
 
     def __init__(self, model, batch_size: int | None = None):
         self.model, self.batch_size = model, 1 if model.deterministic else batch_size
@@ -43,18 +49,19 @@ class Engine:
         }
 
     def logits(self, sequences: Sequence[Sequence[int]], done: Callable[[int], None] | None = None) -> np.ndarray:
-        """Logits of shape (n, num_labels), float64, in the order given. `done(k)` is called after each k sequences.
+        """Logits of shape (n, num_labels), float64, in the order of the n sequences.
 
-        Raises ScoreError naming the positions of non-finite logits, or when a single sequence does not fit.
+        After each batch, `done` is called with the number of its sequences. Raises ScoreError for logits that are not
+        finite, with their positions in `rows`, for an empty sequence, and for one that does not fit into memory alone.
         """
         out = np.full((len(sequences), self.model.num_labels), np.nan)
-        seen = 0
+        scored = 0
         for index, part in self.stream(sequences):
-            out[index] = part
-            seen += len(index)
+            out[index] = part  # (batch, num_labels)
+            scored += len(index)
             if done:
                 done(len(index))
-        if seen != len(sequences):
+        if scored != len(sequences):
             raise RuntimeError("a sequence was not scored")
         bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
         if len(bad):
@@ -62,10 +69,18 @@ class Engine:
         return out
 
     def stream(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """(positions, logits) batch by batch, in the engine's own order; sequences that share a beginning share its
-        computation within a call. What was scored before memory ran out is not scored again."""
+        """Batches as (positions in `sequences`, logits (batch, num_labels)), in an order that suits the engine.
+
+        Within a call, a prefix that several sequences of a batch share is computed once. When memory runs out, smaller
+        batches are tried; what was scored before is not scored again. Raises ScoreError as `logits` does, but does not
+        look whether the logits are finite.
+        """
         if not all(len(ids) for ids in sequences):
-            raise ScoreError("a sequence without ids", "there is nothing to score", "give at least the first token")
+            raise ScoreError(
+                "a sequence without ids",
+                "a logit is read at the last token, and there is none",
+                "give each sequence at least the BOS token",
+            )
         if self.decoder and self.model.device.type == "cuda" and sum(map(len, sequences)) >= COMPILE_FROM:
             self.decoder.ops.compile()
         todo = list(range(len(sequences)))
@@ -77,36 +92,38 @@ class Engine:
                     yield index, part
                     scored.update(index)
             except torch.OutOfMemoryError as e:
-                self._smaller(e, sequences)
+                self._halve_budget(e, sequences)
             todo = [i for i in todo if i not in scored]
 
     def _batches(self, sequences) -> Iterator[tuple[list[int], np.ndarray]]:
         if self.decoder:
             for pack in packed(sequences, self.budget, self.batch_size, share=self.share):
-                yield pack.members, self._tried(self.decoder.logits, pack, pack.members)
+                yield pack.members, self._run(self.decoder.logits, pack, pack.members)
         else:
             for index, batch in self.padded.batches(sequences, self.budget, self.batch_size):
-                yield index, self._tried(self.padded.logits, batch, index)
+                yield index, self._run(self.padded.logits, batch, index)
 
-    def _tried(self, score, batch, members: list[int]) -> np.ndarray:
+    def _run(self, score, batch, members: list[int]) -> np.ndarray:
+        """The batch's logits; an error about memory gets the batch's `members`."""
         try:
             return score(batch)
         except torch.OutOfMemoryError as e:
             e.members = members
             raise
 
-    def _smaller(self, error: torch.OutOfMemoryError, sequences) -> None:
+    def _halve_budget(self, error: torch.OutOfMemoryError, sequences) -> None:
+        """Makes the next batches smaller; raises where one sequence alone does not fit."""
         members = getattr(error, "members", None)
         if members is None:
             raise error
         if len(members) == 1:
             raise ScoreError(
-                f"out of memory on one sequence, the longest of which here has {max(map(len, sequences))} tokens",
-                "nothing is left to make smaller",
-                "lower max_length or use a device with more memory",
+                f"out of memory on one sequence; the longest one has {max(map(len, sequences))} tokens",
+                "a batch cannot be smaller than one sequence",
+                "lower max_length, or use a device with more memory",
             ) from None
         self.budget = max(1, self.budget // 2)
-        log.warning("arena_rm: out of memory; batches of at most %d tokens from here", self.budget)
+        log.warning("arena_rm: out of memory; the next batches have at most %d tokens", self.budget)
         torch.cuda.empty_cache()
 
     def _non_finite(self, rows: np.ndarray) -> ScoreError:
@@ -114,7 +131,7 @@ class Engine:
         cause = f"the weights {', '.join(broken[:3])} are not finite" if broken else "the arithmetic overflowed"
         error = ScoreError(
             f"non-finite logits in {len(rows)} sequences",
-            cause,
+            f"{cause}, so no verdict follows from these logits",
             "get the weights again" if broken else "use dtype=bfloat16 or float32",
         )
         error.rows = tuple(int(r) for r in rows)
@@ -122,17 +139,23 @@ class Engine:
 
 
 def _decoder(model) -> PackedDecoder | None:
+    """The decoder for the model, or None where it has to be scored on padded batches."""
     backbone = decoder_of(model.backbone)
     heads = backbone and heads_of(backbone)
     if backbone is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
-        # Gemma 2 caps its attention scores, which PyTorch's variable-length attention cannot
+        # Gemma 2 caps its attention scores with a tanh, which PyTorch's attention for variable lengths cannot do.
         if model.reduced:
-            raise UsageError(f"dtype={model.reduced}", "only a Gemma's linear layers are reduced", "use dtype=auto")
+            raise UsageError(
+                f"dtype={model.reduced} does not work with this model",
+                "the engine has int8 arithmetic only for Gemma models",
+                "use dtype=auto",
+            )
         return None
     return PackedDecoder(backbone, model.head, _ops(model, backbone, heads))
 
 
 def _ops(model, backbone, heads) -> TorchOps:
+    """The arithmetic for the model's device and dtype."""
     dtype, eps = backbone.embed_tokens.weight.dtype, backbone.config.rms_norm_eps
     kind = TorchOps
     if model.device.type == "cpu" and dtype is torch.bfloat16:
@@ -143,8 +166,11 @@ def _ops(model, backbone, heads) -> TorchOps:
 
 
 def _gpu_tokens(model) -> int:
-    """Rows a pack from the memory that is free now: about twice what a row's widest activations take, gate and up in
-    one and their product, of a half of it."""
+    """How many rows a pack may have on a GPU: as many as fit in half of the memory that is free now.
+
+    A row takes the most memory in the MLP, where gate and up (2 I values) and their product (I) are alive with some
+    rows of the hidden width D, at 2 bytes for each value; twice that is counted, to be safe.
+    """
     config = model.network.config.get_text_config()
     row = 2 * (3 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size)
     free = torch.cuda.mem_get_info(model.device)[0]

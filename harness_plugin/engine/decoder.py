@@ -1,7 +1,13 @@
-"""A Gemma decoder (1, 2 or 3) run on packs: no padding, shared prefixes once, the last layer for last tokens alone.
+"""A Gemma decoder (1, 2 or 3) run on packs: no padding, and each shared prefix is computed once.
 
-The arithmetic is transformers' own up to rounding, which here is finer: the residual stream, the embedding's factor and
-the rotary angles stay in float32. `ops` says how each step is computed.
+In the last layer only the last token of each sequence is computed, because the head reads nothing else. The arithmetic
+is that of transformers but for rounding, which is finer here: the residual stream, the factor on the embedding and the
+rotary angles stay in float32. `ops` says how each step is computed.
+
+Letters in the comments on shapes:
+    N rows of a pack            M members (sequences) of a pack         C logits of one sequence (num_labels)
+    D width of the model        I width of the MLP
+    H query heads               G key-value heads               E size of a head
 """
 
 from dataclasses import dataclass
@@ -20,26 +26,32 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 @dataclass(frozen=True)
 class Layer:
-    """One block. Matrices as `ops.weight` made them, q, k, v in one and gate and up in one; norms in float32 with
-    Gemma's one added, None where a Gemma has none; window 0: attention to everything before."""
+    """The weights of one block.
 
-    qkv: object
-    out: object
-    gate_up: object
-    down: object
-    before_attention: torch.Tensor
-    after_attention: torch.Tensor | None
-    before_mlp: torch.Tensor
-    after_mlp: torch.Tensor | None
-    query: torch.Tensor | None
-    key: torch.Tensor | None
-    window: int
-    kind: str
+    The matrices are in the form that `ops.weight` gives them; the shapes here are those before that. The norms are in
+    float32 and have the 1 added that Gemma adds to its norm weights; None where this Gemma has no such norm.
+    """
+
+    qkv: object  # ((H + 2 G) * E, D): the projections to queries, keys and values, joined
+    out: object  # (D, H * E)
+    gate_up: object  # (2 I, D): gate and up, joined
+    down: object  # (D, I)
+    before_attention: torch.Tensor  # (D,)
+    after_attention: torch.Tensor | None  # (D,)
+    before_mlp: torch.Tensor  # (D,)
+    after_mlp: torch.Tensor | None  # (D,)
+    query: torch.Tensor | None  # (E,) the norm of each query head
+    key: torch.Tensor | None  # (E,) the norm of each key head
+    window: int  # how many keys a query sees, itself included; 0: all keys up to its own position
+    kind: str  # "full_attention" or "sliding_attention", which may have other rotary angles
 
 
 def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linear,)) -> nn.Module | None:
-    """The backbone, or its text half, where `PackedDecoder` computes what it computes: a Gemma whose matrices are
-    layers of the types `linears`."""
+    """The part of `backbone` that `PackedDecoder` can stand in for, or None if there is none.
+
+    This is the backbone itself, or its language model where it has one, if it is a Gemma with the tanh form of GELU
+    whose matrices are layers of the types `linears` without bias.
+    """
     backbone = getattr(backbone, "language_model", backbone)
     config = getattr(backbone, "config", None)
     if getattr(config, "model_type", None) not in GEMMAS:
@@ -59,13 +71,14 @@ def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linea
 
 
 def heads_of(backbone: nn.Module) -> Heads:
+    """The shape of the attention of a Gemma."""
     config, attention = backbone.config, backbone.layers[0].self_attn
     softcap = getattr(config, "attn_logit_softcapping", None)
     return Heads(config.num_attention_heads, config.num_key_value_heads, config.head_dim, attention.scaling, softcap)
 
 
 class PackedDecoder:
-    """The backbone with `ops`. `head`: (num_labels, hidden), float32."""
+    """Computes a Gemma `backbone` with the arithmetic of `ops`. `head`: (C, D), float32."""
 
     def __init__(self, backbone: nn.Module, head: torch.Tensor, ops):
         self.backbone, self.head, self.ops = backbone, head, ops
@@ -77,6 +90,7 @@ class PackedDecoder:
         self._angles: dict[str, tuple] = {}
 
     def _norm(self, module: nn.Module | None) -> torch.Tensor | None:
+        """The weights (width,) of an RMS norm; Gemma stores them less 1."""
         return None if module is None else (1 + module.weight.detach().to(self.ops.wide)).contiguous()
 
     def _layer(self, block: nn.Module, index: int) -> Layer:
@@ -85,7 +99,7 @@ class PackedDecoder:
         after = block.post_attention_layernorm
         if hasattr(block, "pre_feedforward_layernorm"):
             norms = (after, block.pre_feedforward_layernorm, block.post_feedforward_layernorm)
-        else:  # Gemma 1 has two norms a block, and calls the one before the MLP by where it stands
+        else:  # Gemma 1 has two norms in a block, and names the one before the MLP "post attention"
             norms = (None, after, None)
         return Layer(
             self.ops.weight(attention.q_proj, attention.k_proj, attention.v_proj),
@@ -100,47 +114,58 @@ class PackedDecoder:
         )
 
     def angles(self, kind: str, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin (positions, size / 2) from the network's own rotary embedding, for at least `most` positions."""
+        """cos and sin, each (positions, E / 2), from the network's own rotary embedding.
+
+        They hold at least the first `most` positions, and are kept for the next pack. `kind` is the kind of the layer.
+        """
         if kind not in self._angles or len(self._angles[kind][0]) < most:
             rotary, size = self.backbone.rotary_emb, 1 << max(9, (most - 1).bit_length())
-            positions = torch.arange(size, device=self.embedding.device)[None]
-            like = torch.zeros(1, dtype=self.ops.wide, device=positions.device)
+            positions = torch.arange(size, device=self.embedding.device)[None]  # (1, positions)
+            like = torch.zeros(1, dtype=self.ops.wide, device=positions.device)  # the tables have its dtype
             typed = hasattr(rotary, f"{kind}_inv_freq")
             tables = rotary(like, positions, kind) if typed else rotary(like, positions)
+            # transformers gives (1, positions, E) with both halves equal; one half is enough
             self._angles[kind] = tuple(t[0, :, : t.shape[2] // 2].contiguous() for t in tables)
         return self._angles[kind]
 
     @torch.inference_mode()
     def logits(self, pack: Pack) -> np.ndarray:
-        """(members, num_labels), float64."""
-        hidden = self.hidden(pack)
-        return (hidden @ self.head.T.to(hidden.dtype)).double().cpu().numpy()
+        """The logits of the pack's members, (M, C) float64, in the order of `pack.members`."""
+        hidden = self.hidden(pack)  # (M, D)
+        return (hidden @ self.head.T.to(hidden.dtype)).double().cpu().numpy()  # (M, D) @ (D, C) -> (M, C)
 
     def hidden(self, pack: Pack) -> torch.Tensor:
-        """The normed hidden states of the members' last tokens, (members, width) in `ops.wide`."""
+        """The normed hidden states of the members' last tokens, (M, D) in `ops.wide`."""
         ops, device = self.ops, self.embedding.device
-        # rows nobody attends to: oneDNN makes and keeps a program for each number of rows that it meets
-        ids, positions, last = (
+        # N and M are padded up to a multiple of `ops.multiple`, with rows that nobody attends to: oneDNN compiles and
+        # keeps a program for each number of rows that it meets, so a few round numbers are faster. N and M are the
+        # padded numbers from here on.
+        ids, positions, last = (  # (N,), (N,), (M,)
             F.pad(torch.from_numpy(x), (0, -len(x) % ops.multiple)).to(device)
             for x in (pack.ids, pack.positions, pack.last)
         )
         most = int(pack.positions.max()) + 1
-        residual = F.embedding(ids, self.embedding).to(ops.wide) * self.scale
-        residual, x = ops.add_norm(None, None, residual, self.layers[0].before_attention)
+        residual = F.embedding(ids, self.embedding).to(ops.wide) * self.scale  # (N, D)
+        residual, x = ops.add_norm(None, None, residual, self.layers[0].before_attention)  # both (N, D)
         for i in range(len(self.layers)):
-            residual, x = self.block(i, residual, x, pack, positions, last, most)
+            residual, x = self.block(i, residual, x, pack, positions, last, most)  # (N, D); after the last (M, D)
+        # The rows that filled M up are cut off again.
         return F.rms_norm(residual, residual.shape[-1:], self.norm, self.eps)[: len(pack.members)]
 
     def block(self, i: int, residual, x, pack: Pack, positions, last, most: int):
-        """One layer: the residual stream and its normed rows to the same after it. `most`: one more than the largest
-        position."""
+        """One layer: from the residual stream (N, D) and its normed rows x (N, D) to the same after the layer.
+
+        The last layer returns (M, D) and no normed rows. `most` is one more than the largest position.
+        """
         ops, layer, final = self.ops, self.layers[i], i + 1 == len(self.layers)
-        q, k, v = ops.split(ops.linear(x, layer.qkv), layer.query, layer.key, self.angles(layer.kind, most), positions)
-        if final:  # only last tokens are read from here on
+        qkv = ops.linear(x, layer.qkv)  # (N, (H + 2 G) * E)
+        # q (N, H, E), k and v (N, G, E)
+        q, k, v = ops.split(qkv, layer.query, layer.key, self.angles(layer.kind, most), positions)
+        if final:  # From here on only the last tokens are read: q (M, H, E), residual (M, D), and N is M below.
             q, residual = q[last], residual[last]
-        mixed = ops.attend(q, k, v, pack.last_layout if final else pack.layout, layer.window)
-        y = ops.linear(mixed, layer.out)
-        residual, x = ops.add_norm(y, layer.after_attention, residual, layer.before_mlp)
-        y = ops.linear(ops.gated(ops.linear(x, layer.gate_up)), layer.down)
+        mixed = ops.attend(q, k, v, pack.last_layout if final else pack.layout, layer.window)  # (N, H * E)
+        y = ops.linear(mixed, layer.out)  # (N, D)
+        residual, x = ops.add_norm(y, layer.after_attention, residual, layer.before_mlp)  # both (N, D)
+        y = ops.linear(ops.gated(ops.linear(x, layer.gate_up)), layer.down)  # (N, 2 I) -> (N, I) -> (N, D)
         following = None if final else self.layers[i + 1].before_attention
         return ops.add_norm(y, layer.after_mlp, residual, following)

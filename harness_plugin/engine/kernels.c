@@ -1,6 +1,11 @@
-/* What lies between a decoder's matrix products, fused: norms with the residual, rotary embedding, gated GELU, the way
- * to whole numbers, and attention over packed sequences. bf16 in and out, fp32 within. native.py compiles it, fused.py
- * calls it, and ops.py says the same in torch. */
+/* The steps between the matrix products of a decoder, each in one pass over its rows: norms with the residual, rotary
+ * embedding, gated GELU, quantization to int8, and attention over packed sequences. Inputs and outputs are bf16, the
+ * arithmetic is fp32. native.py compiles this file, fused.py calls it, and ops.py does the same in torch.
+ *
+ * All arrays are row-major; a row is a token. Letters in the comments on shapes, as in ops.py:
+ *     N rows    D width of the model    I width of the MLP    H query heads    G key-value heads    E size of a head
+ * A pointer to `scale` or `out_scale`, (N,), means int8: the values of row t are to be multiplied by scale[t]; with
+ * NULL the values are plain bf16. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,13 +21,13 @@ static inline float widen(bf16 x) {
     return f;
 }
 
-static inline bf16 narrow(float f) { /* to the nearest, ties to even; no NaN comes here that did not go in */
+static inline bf16 narrow(float f) { /* to the nearest, ties to even; a number never becomes NaN */
     uint32_t u;
     memcpy(&u, &f, 4);
     return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
-static inline float exp_fast(float x) { /* relative error below 2e-7 for x in [-87, 88]; below, 0 */
+static inline float exp_fast(float x) { /* relative error below 2e-7 for x in [-87, 88]; exp(-87) below */
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     float n = nearbyintf(x * 1.44269504f);
     float r = fmaf(n, -0.693359375f, x);
@@ -43,7 +48,7 @@ static inline float exp_fast(float x) { /* relative error below 2e-7 for x in [-
 #ifdef __AVX512F__
 #include <immintrin.h>
 
-/* x -> partner + sign * x: the four stages of a Hadamard transform within 16 lanes */
+/* The four stages of a Hadamard transform within 16 lanes: in each, x becomes its partner lane plus or minus x */
 static inline __m512 within(__m512 x) {
     const __m512 s1 = _mm512_castsi512_ps(_mm512_set1_epi64(0x8000000000000000));
     const __m512 s2 = _mm512_castsi512_ps(_mm512_set_epi64(0x8000000080000000, 0, 0x8000000080000000, 0,
@@ -61,7 +66,8 @@ static inline __m512 within(__m512 x) {
 }
 #endif
 
-/* Each block of a row times the Hadamard matrix of its size, a power of two, without the factor 1 / sqrt(block) */
+/* Multiplies each block of the row x (n,) in place with the Hadamard matrix of size `block`, a power of two. The matrix
+ * has entries 1 and -1: the factor 1 / sqrt(block) that makes it a rotation is left to the caller. */
 static inline void hadamard(float *x, long n, long block) {
 #ifdef __AVX512F__
     if (block == 64) {
@@ -83,8 +89,9 @@ static inline void hadamard(float *x, long n, long block) {
             }
 }
 
-/* A row, rotated in blocks, as u8 around 128 with one scale; a row that is not finite keeps a scale that is not. The
- * rotation spreads an outlier over its block, so that it does not cost its neighbours their digits. */
+/* Rotates the row x (n,) block by block, and rounds it to u8 around 128 with one scale for the row. A row with a value
+ * that is not finite gets the scale NaN. The rotation spreads a large value over its block, so that it does not cost
+ * the other values their precision. */
 static inline void quantize_row(float *restrict x, uint8_t *restrict out, float *scale, long n, long block) {
     float most = 0, sum = 0;
     hadamard(x, n, block);
@@ -110,8 +117,9 @@ static inline float rms(const float *x, long n, float eps) {
     return 1.0f / sqrtf(sum / n + eps);
 }
 
-/* residual += norm(y) (or y, without `after`); out = norm(residual), as whole numbers where `out_scale` is given. y and
- * `before` may be NULL. */
+/* residual += norm(y) with the weights `after` (or += y, if `after` is NULL); out = norm(residual) with the weights
+ * `before`. y (N, D), residual (N, D), out (N, D) as bf16, or as u8 with out_scale (N,). If y is NULL nothing is added;
+ * if `before` is NULL nothing is written to out. Here rows = N, width = D. */
 void add_norm(const bf16 *y, const float *y_scale, const float *after, float *residual, const float *before, void *out,
               float *out_scale, long rows, long width, long block, float eps) {
 #pragma omp parallel for schedule(static)
@@ -137,7 +145,9 @@ void add_norm(const bf16 *y, const float *y_scale, const float *after, float *re
     }
 }
 
-/* In place on rows [queries | keys | values]: norm of each query and key head (where given), rotary embedding. */
+/* On rows qkv (N, (H + 2 G) * E) = [queries | keys | values], in place: the norm of each query head and key head, where
+ * norm_q and norm_k (E,) are given, then the rotary embedding, with tables cos and sin (positions, E / 2) and
+ * position (N,). With `scale` the values, too, are multiplied by it. */
 void rotate(bf16 *qkv, const float *scale, const float *norm_q, const float *norm_k, const float *cos, const float *sin,
             const int32_t *position, long rows, long q_heads, long kv_heads, long dim, float eps) {
     long width = (q_heads + 2 * kv_heads) * dim, half = dim / 2;
@@ -166,7 +176,8 @@ void rotate(bf16 *qkv, const float *scale, const float *norm_q, const float *nor
     }
 }
 
-/* gelu(gate) * up, GELU in its tanh form: x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) */
+/* gate_up (N, 2 I) = [gate | up] to gelu(gate) * up (N, I), with the tanh form of GELU:
+ * x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)). Here width = I. */
 void gated_gelu(const bf16 *gate_up, const float *scale, void *out, float *out_scale, long rows, long width,
                 long block) {
 #pragma omp parallel for schedule(static)
@@ -186,6 +197,7 @@ void gated_gelu(const bf16 *gate_up, const float *scale, void *out, float *out_s
     }
 }
 
+/* x (N, width) to out (N, width) in u8 and scale (N,). */
 void quantize(const bf16 *x, uint8_t *out, float *scale, long rows, long width, long block) {
 #pragma omp parallel for schedule(static)
     for (long t = 0; t < rows; t++) {
@@ -198,7 +210,9 @@ void quantize(const bf16 *x, uint8_t *out, float *scale, long rows, long width, 
 #ifdef __AVX512BF16__
 enum { KEYS = 64, ROWS = 6 };
 
-/* c[ROWS][64] (+)= a[ROWS][2 * pairs] b[pairs][.][2], b's rows `ldb` pairs of bf16 apart */
+/* c (rows, 64) = a (rows, 2 * pairs) times b, or += with `add`. b holds a (2 * pairs, 64) matrix with two neighbours of
+ * a column side by side, as the instruction wants them: b[p][j] = (element 2 p of column j, element 2 p + 1). Its rows
+ * are `ldb` such pairs apart; `lda` and `ldc` are the distances of the rows of a and c. */
 static inline __attribute__((always_inline)) void tile(const bf16 *a, long lda, const bf16 *b, long ldb, long pairs,
                                                        float *c, long ldc, int add, int rows) {
     __m512 s[ROWS][4];
@@ -225,6 +239,7 @@ static inline __attribute__((always_inline)) void tile(const bf16 *a, long lda, 
         for (int j = 0; j < 4; j++) _mm512_storeu_ps(c + r * ldc + 16 * j, s[r][j]);
 }
 
+/* As `tile`, for m rows of a and c */
 static void product(const bf16 *a, long lda, const bf16 *b, long ldb, long pairs, float *c, long ldc, int add, long m) {
     long r = 0;
     for (; r + ROWS <= m; r += ROWS) tile(a + r * lda, lda, b, ldb, pairs, c + r * ldc, ldc, add, ROWS);
@@ -239,7 +254,9 @@ typedef struct {
     long window;
 } Heads;
 
-/* A segment's keys [block][dim / 2][64][2] and values [block][32][dim][2], for one key-value head */
+/* Copies the keys and values of a segment, for one key-value head, into blocks of 64 keys in the order that `tile`
+ * wants: kp (blocks, E / 2, 64, 2), where the sum runs over E, and vp (blocks, 32, E, 2), where it runs over the keys.
+ * The end of the last block is filled with zeros. */
 static void pack(const Heads *h, long head, const int32_t *start, const int32_t *length, long runs, long keys, bf16 *kp,
                  bf16 *vp) {
     long dim = h->dim, blocks = (keys + KEYS - 1) / KEYS, at = 0;
@@ -256,9 +273,14 @@ static void pack(const Heads *h, long head, const int32_t *start, const int32_t 
         }
 }
 
-enum { MOST = 48 }; /* rows (queries times heads of a group) that a task works on */
+enum { MOST = 48 }; /* rows of a task: its queries times the H / G query heads of a group */
 
-/* Queries [first, first + count) of a segment with `queries` queries and `keys` keys, its last query at its last key */
+/* Attention of the queries first to first + count - 1 of a segment, for one key-value head, block by block of keys,
+ * with the running softmax of FlashAttention (Dao et al. 2022). The last of the `queries` queries has the position of
+ * the last of the `keys` keys. Row i of the task is query i / groups and query head i % groups of the group:
+ *     q (m, E) queries        s (m, 64) scores against a block        p (m, 64) exp(scores - top)
+ *     o (m, E) sum of p times the values so far        top (m,) largest score so far        sum (m,) sum of p so far
+ * When a block raises `top`, the sums so far are multiplied by `shrink`. */
 static void attend(const Heads *h, long head, long q_row, long first, long count, long queries, long keys,
                    const bf16 *kp, const bf16 *vp) {
     long dim = h->dim, m = count * h->groups;
@@ -276,7 +298,7 @@ static void attend(const Heads *h, long head, long q_row, long first, long count
         product(q, dim, kp + b * KEYS * dim, KEYS, dim / 2, s, KEYS, 0, m);
         for (long i = 0; i < m; i++) {
             float *row = s + i * KEYS, most = top[i];
-            long at = from + i / h->groups, last = at - b * KEYS; /* the last key that this query sees, in the block */
+            long at = from + i / h->groups, last = at - b * KEYS; /* the last key of the block that this query sees */
             long low = h->window ? at - h->window + 1 - b * KEYS : 0;
             if (last < KEYS - 1 || low > 0)
                 for (long j = 0; j < KEYS; j++) row[j] = j <= last && j >= low ? row[j] : -INFINITY;
@@ -307,8 +329,9 @@ static void attend(const Heads *h, long head, long q_row, long first, long count
     }
 }
 
-/* Segment s: queries rows q_start[s] .. + q_length[s]; keys: the runs [ptr[s], ptr[s + 1]), the last of which ends with
- * the segment itself. Returns 0, or -1 without memory. */
+/* Attention as a `packing.Layout` says: q (T, H, E), k and v (N, G, E), with `q_stride` and `kv_stride` values from one
+ * row to the next, to out (T, H * E). The queries of segment s are the rows q_start[s] to q_start[s] + q_length[s] - 1;
+ * its keys are the runs ptr[s] to ptr[s + 1] - 1. Returns 0, or -1 if there is not enough memory. */
 int attention(const bf16 *q, long q_stride, const bf16 *k, const bf16 *v, long kv_stride, bf16 *out, long segments,
               const int32_t *q_start, const int32_t *q_length, const int32_t *ptr, const int32_t *start,
               const int32_t *length, long q_heads, long kv_heads, long dim, float scale, long window) {
@@ -322,7 +345,8 @@ int attention(const bf16 *q, long q_stride, const bf16 *k, const bf16 *v, long k
         tasks += (q_length[s] + step - 1) / step;
     }
     long size = KEYS * dim, *todo = malloc(sizeof(long) * 2 * (tasks + 1));
-    bf16 *kp = aligned_alloc(64, sizeof(bf16) * size * (blocks + 1) * kv_heads), *vp = aligned_alloc(64, sizeof(bf16) * size * (blocks + 1) * kv_heads);
+    bf16 *kp = aligned_alloc(64, sizeof(bf16) * size * (blocks + 1) * kv_heads);
+    bf16 *vp = aligned_alloc(64, sizeof(bf16) * size * (blocks + 1) * kv_heads);
     int failed = !where || !keys || !todo || !kp || !vp;
     if (!failed) {
         long at = 0;

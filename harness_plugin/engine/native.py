@@ -1,7 +1,7 @@
-"""kernels.c as a library: compiled once for this CPU by the compiler that is here, kept in `home()`, loaded by ctypes.
+"""kernels.c as a library: compiled once for this CPU by the machine's own compiler, kept in `home()`, loaded by ctypes.
 
 Shipping it compiled would need a wheel for every instruction set, and PyTorch's own C++ extensions need ninja and a
-minute; this is one file and one second. Without a compiler `ops` computes the same, more slowly.
+minute to compile; this is one file and takes one second. Without a compiler `ops` computes the same, more slowly.
 """
 
 import ctypes
@@ -20,7 +20,8 @@ from harness_plugin.files.home import home
 log = logging.getLogger("lm_eval.arena_rm")
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# Sums may be taken in any order. Not -ffast-math: linked into a library it switches off denormals in the whole process.
+# The compiler may add up in any order. -ffast-math is not used: in a library it also switches off denormal numbers in
+# the whole process.
 FLAGS = (
     "-O3",
     "-march=native",
@@ -45,13 +46,18 @@ SIGNATURES = {
 
 @functools.cache
 def kernels() -> ctypes.CDLL | None:
-    """The library, compiled on the first use, or None with the reason in the log. `attention` is missing where the CPU
-    has no AVX512-BF16."""
+    """The library, compiled at the first use; None where that fails, with the reason in the log.
+
+    Its function `attention` is missing where the CPU has no AVX512-BF16.
+    """
     try:
         library = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.SubprocessError) as e:
-        told = getattr(e, "stderr", None) or str(e)
-        log.info("arena_rm: no kernels of our own (%s); scoring goes on with torch's, slower", told.strip()[:200])
+        reason = getattr(e, "stderr", None) or str(e)
+        log.info(
+            "arena_rm: could not compile the CPU kernels (%s); scoring goes on with PyTorch's own, which are slower",
+            reason.strip()[:200],
+        )
         return None
     for name, arguments in SIGNATURES.items():
         if hasattr(library, name):
@@ -60,17 +66,18 @@ def kernels() -> ctypes.CDLL | None:
 
 
 def _compiled() -> Path:
+    """The file of the compiled library. Raises OSError or SubprocessError where it cannot be compiled."""
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
-    if compiler is None or platform.system() != "Linux":
-        raise OSError("no C compiler" if compiler is None else f"not tried on {platform.system()}")
+    system = platform.system()
+    if compiler is None or system != "Linux":
+        raise OSError("no C compiler" if compiler is None else f"they are compiled only on Linux, and this is {system}")
     key = hashlib.sha256(SOURCE.read_bytes())
     key.update(repr((FLAGS, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
     file = home() / "kernels" / f"decoder-{key.hexdigest()[:16]}.so"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=file.parent
-        ) as folder:  # moved in whole: two processes may compile at once
+        # Two processes may compile at once: each moves its finished file into place, and no one loads half a file.
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             work = Path(folder) / file.name
             command = [compiler, *FLAGS, str(SOURCE), "-o", str(work), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
@@ -79,7 +86,7 @@ def _compiled() -> Path:
 
 
 def _cpu() -> str:
-    """What -march=native depends on: a home shared by machines must not serve one the other's instructions."""
+    """What -march=native depends on, so that machines which share a home do not load each other's instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

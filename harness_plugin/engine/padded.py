@@ -1,6 +1,10 @@
-"""Sequence classifiers of every other kind: the network's own forward on padded batches of like lengths.
+"""Sequence classifiers that `decoder` cannot run: the network's own forward pass on padded batches of similar lengths.
 
-Sequences are padded on the right and decoders attend causally, so a padded position is never seen by a real one.
+Sequences are padded on the right. A decoder attends causally, so no token of a sequence attends to the padding after
+it; other networks get an attention mask.
+
+Letters in the comments on shapes:
+    B sequences of a batch      L tokens of its longest         D width of the model            C logits (num_labels)
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +14,7 @@ import torch
 
 
 class Padded:
-    """Scores with `model.network` as transformers computes it."""
+    """Scores with the forward pass of transformers, `model.network` or `model.backbone`."""
 
     format = "padded"
 
@@ -20,8 +24,10 @@ class Padded:
     def batches(
         self, sequences: Sequence[Sequence[int]], budget: int, most: int | None
     ) -> Iterator[tuple[list[int], list[Sequence[int]]]]:
-        """(positions, sequences) batch by batch, longest first so that trouble with memory shows at once; at most
-        `budget` ids in each, padding included."""
+        """Batches as (positions in `sequences`, their sequences), of at most `budget` ids, padding included.
+
+        A batch has at most `most` sequences. The longest come first, so that too little memory shows at once.
+        """
         order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
         start = 0
         while start < len(order):
@@ -32,17 +38,18 @@ class Padded:
 
     @torch.inference_mode()
     def logits(self, batch: list[Sequence[int]]) -> np.ndarray:
-        """(n, num_labels), float64."""
-        lengths = torch.tensor([len(ids) for ids in batch], device=self.model.device)
-        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
+        """The logits of the sequences of a batch, (B, C) float64."""
+        lengths = torch.tensor([len(ids) for ids in batch], device=self.model.device)  # (B,)
+        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)  # (B, L), 0 after the end of a sequence
         for row, sequence in zip(ids, batch, strict=True):
             row[: len(sequence)] = torch.tensor(sequence)
         ids = ids.to(self.model.device)
         if self.model.backbone is None:
-            mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-            logits = self.model.network(input_ids=ids, attention_mask=mask.long()).logits
+            mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]  # (B, L)
+            logits = self.model.network(input_ids=ids, attention_mask=mask.long()).logits  # (B, C)
         else:
-            hidden = self.model.backbone(input_ids=ids, use_cache=False).last_hidden_state
-            last = hidden[torch.arange(len(batch), device=ids.device), lengths - 1]
-            logits = last.float() @ self.model.head.T  # in fp32: a bf16 logit has three digits
+            hidden = self.model.backbone(input_ids=ids, use_cache=False).last_hidden_state  # (B, L, D)
+            last = hidden[torch.arange(len(batch), device=ids.device), lengths - 1]  # (B, D), the last token of each
+            # The head is applied in float32: a logit in bfloat16 would have three digits.
+            logits = last.float() @ self.model.head.T  # (B, D) @ (D, C) -> (B, C)
         return logits.double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Several processes under accelerate's launcher: which of them this is, its share of the work, and waiting."""
+"""Several processes started by `accelerate launch`: which one this is, its share of the work, and taking turns."""
 
 import os
 from contextlib import nullcontext
@@ -6,8 +6,11 @@ from datetime import timedelta
 
 
 def accelerator(on_cpu: bool):
-    """Accelerate's view of the processes when there are several, else None. `cpu=True` without CUDA: left out, each
-    process would take itself for the only one. The long timeout lets a slow rank arrive at the gather."""
+    """The `Accelerator` when there are several processes, else None.
+
+    Without CUDA, `cpu=True` is needed: without it each process would believe that it is the only one. The timeout is
+    long because the processes meet only once, when the results are gathered, and a slow one must not be given up.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     import torch
@@ -18,11 +21,11 @@ def accelerator(on_cpu: bool):
 
 
 def first_in_turn(accelerator):
-    """One process of a machine converts or downloads; the others find the result."""
+    """One process of a machine converts or downloads first; the others wait and then use its result."""
     return accelerator.local_main_process_first() if accelerator else nullcontext()
 
 
 def own_share(items: list, accelerator) -> list:
-    """This process's part of a list, in one piece: neighbours may share a beginning that is computed once."""
+    """This process's part of a list. It is one run of neighbours, which may share a prefix that is computed once."""
     count, rank = accelerator.num_processes, accelerator.process_index
     return items[len(items) * rank // count : len(items) * (rank + 1) // count]
