@@ -124,7 +124,7 @@ def test_cells_of_a_table_are_text_in_the_named_columns_and_an_empty_answer_is_a
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"ask": "Hi", "who": "heron"}, "field say is missing (fields found: ask, who); a row without it is no"),
+        ({"ask": "Hi", "who": "heron"}, "field say is missing (fields found: ask, who); its format needs it; add"),
         ({"ask": "Hi", "say": None, "who": "heron", "kind": "k"}, "field say is None; allowed: a string, or a list"),
         ({"ask": [], "say": "a", "who": "heron", "kind": "k"}, "field ask is []; allowed: a string, or a list"),
         ({"ask": "Hi", "say": "a", "kind": "k"}, "field who is missing"),

@@ -92,8 +92,10 @@ def test_bad_rows_name_the_row_the_field_the_value_and_what_was_allowed(format, 
         pairs_from_rows([ROWS[format], bad], format=format, source="file.jsonl")
     text = str(caught.value)
     assert text.startswith("file.jsonl row 2: field ") and expected in text
+    assert text.endswith("correct the row, or leave bad rows out with --skip-bad-rows")
     found = pairs_from_rows([ROWS[format], bad], format=format, skip_bad_rows=True)
     assert len(found.pairs) == 1 and expected in str(found.skipped[0])
+    assert str(found.skipped[0]).endswith("correct the row"), "it was left out already"
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import yaml
 
+from harness_plugin.files.printable import one_line
 from harness_plugin.model.embedded import BASE_NAME
 from harness_plugin.model.manifest import Manifest
 
@@ -223,7 +224,7 @@ def _limits(base: Base, terms: str | None) -> str:
     licence = "the licence of the base applies to what is derived from it."
     if base.gemma:
         licence = f"a model derivative of Gemma under the Gemma Terms of Use ({GEMMA_TERMS}) and its use restrictions."
-    stated = _line(terms or "") or "not stated"
+    stated = one_line(terms or "") or "not stated"
     return f"""## Limits
 
 The validation pairs were held out by prompt from the same data, and the weights that are kept were chosen on them: on
@@ -265,15 +266,10 @@ def _last(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "a folder"
 
 
-def _line(text: str) -> str:
-    """The text on one line, without characters that print nothing."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _code(text: str) -> str:
     """The text as code that is safe in a sentence and in a table: one line, and its pipes and backticks in a form that
     every Markdown reads the same."""
-    text = _line(text)
+    text = one_line(text)
     if not re.search(r"[|`\\]", text):
         return f"`{text}`" if text else UNKNOWN
     return "<code>" + "".join(c if c.isalnum() or c in " .,:/-" else f"&#{ord(c)};" for c in text) + "</code>"

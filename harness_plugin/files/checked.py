@@ -1,50 +1,135 @@
-"""Values of a row, checked: what an error quotes of them and how it is worded. Knows no format."""
+"""The values of a row, checked, and the words of the errors about them. Knows no format.
 
-from collections.abc import Mapping
+Every function takes the row or the value, the name of the field as the file spells it, and `where`: the file and the
+row, for the message. Readers that add the place themselves (`placed`) leave `where` out.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from harness_plugin.errors import DataError
 
-SKIP = "leave bad rows out with --skip-bad-rows"
-"""What to do about a bad row, as the last of several ways."""
+_LONGEST = 80
 
 
-_SHOWN = 80
+class RowError(DataError):
+    """A row, or a value of one, that is not what its format promises. What to do depends on the kind of file, so the
+    reader of the file may say it (`remedy`)."""
 
 
-def shown(value: Any) -> str:
-    """The value as a message quotes it: its repr, cut to a readable length."""
+def excerpt(value: Any) -> str:
+    """The value as a message quotes it: its repr, cut to 80 characters."""
     try:
         text = repr(value)
     except RecursionError:
         return f"a {type(value).__name__} nested too deeply"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def field_error(name: str, value: Any, allowed: str) -> DataError:
-    """The error for a field whose value its format does not allow; the reader adds file and row."""
-    return DataError(
-        f"field {name} is {shown(value)}",
-        f"allowed: {allowed}",
-        f"correct the row, or {SKIP}",
-    )
+def wrong_value(name: str, value: Any, allowed: str, where: str = "") -> RowError:
+    """The error for a field whose value its format does not allow."""
+    return RowError(f"{_prefix(where)}field {name} is {excerpt(value)}", f"allowed: {allowed}", "correct the row")
 
 
-def refuse_surrogates(name: str, text: str) -> None:
-    """Raises DataError for text that has half of a surrogate pair, which UTF-8 and so tokenizers cannot hold."""
+def missing_field(name: str, row: Mapping[str, Any], where: str = "") -> RowError:
+    """The error for a row without a field that its format needs; it lists the fields that the row has."""
+    names = ", ".join(sorted(map(str, row))) or "none"
+    found = f"{_prefix(where)}field {name} is missing (fields found: {names})"
+    return RowError(found, "its format needs it", "add it or name its column")
+
+
+def _prefix(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def placed(error: DataError, where: str) -> DataError:
+    """The same error, of the same type, with the place in front of it."""
+    named = type(error)(f"{where}: {error.found}", error.why, error.do)
+    named.__cause__ = error
+    return named
+
+
+@contextmanager
+def remedy(do: str) -> Iterator[None]:
+    """Errors about rows that leave the block advise `do`, such as "judge again" where a command wrote the file."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(error.found, error.why, do) from error
+
+
+def text_value(name: str, value: Any, where: str = "") -> str:
+    """The value, if it is a string, maybe an empty one, that UTF-8 can encode. Raises RowError."""
+    if not isinstance(value, str):
+        raise wrong_value(name, value, "a string", where)
+    refuse_surrogates(name, value, where)
+    return value
+
+
+def refuse_surrogates(name: str, text: str, where: str = "") -> None:
+    """Raises RowError for text with half of a surrogate pair, which UTF-8 and therefore tokenizers cannot hold."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         near = text[max(0, error.start - 10) : error.end + 10]
         allowed = f"text without lone surrogates (one stands at character {error.start}; tokenizers cannot read it)"
-        raise field_error(name, near, allowed) from error
+        raise wrong_value(name, near, allowed, where) from error
 
 
-def missing_field(name: str, row: Mapping[str, Any]) -> DataError:
-    """The error for a row without a field that its format needs; it lists the fields found."""
-    found = ", ".join(sorted(str(key) for key in row)) or "none"
-    return DataError(
-        f"field {name} is missing (fields found: {found})",
-        "a row without it is no comparison",
-        f"add it, name its column, or {SKIP}",
-    )
+def json_object(value: Any, where: str) -> dict[str, Any]:
+    """The value, if it is a JSON object; `where` names the value too. Raises RowError."""
+    if not isinstance(value, dict):
+        raise RowError(f"{where} is {excerpt(value)}", "allowed: an object", "correct the row")
+    return value
+
+
+def required(row: Mapping[str, Any], *names: str, where: str = "") -> list[Any]:
+    """The values of fields that the row must have, null included. Raises RowError for the first that is missing."""
+    for name in names:
+        if name not in row:
+            raise missing_field(name, row, where)
+    return [row[name] for name in names]
+
+
+def required_texts(row: Mapping[str, Any], *names: str, where: str = "") -> list[str]:
+    """The values of fields that the row must have and that must be strings, maybe empty ones. Raises RowError."""
+    values = required(row, *names, where=where)
+    return [text_value(name, value, where) for name, value in zip(names, values, strict=True)]
+
+
+def text(row: Mapping[str, Any], name: str, where: str = "") -> str:
+    """The value of a field that the row must have: a string that is not empty. Raises RowError."""
+    (value,) = required(row, name, where=where)
+    if value == "":
+        raise wrong_value(name, value, "a string that is not empty", where)
+    return text_value(name, value, where)
+
+
+def optional_text(row: Mapping[str, Any], name: str, where: str = "") -> str | None:
+    """The value of a field that may be missing or null and otherwise is a string. Raises RowError."""
+    return None if row.get(name) is None else text_value(name, row[name], where)
+
+
+def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
+    """The value of an id field: "" where it is missing or null; whole numbers become strings. Raises RowError."""
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return "" if value is None else text_value(name, value, where)
+
+
+def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -math.inf, high: float = math.inf) -> float:
+    """The value of a field that the row must have: a finite number from `low` to `high`. Raises RowError; true and
+    false are no numbers."""
+    (value,) = required(row, name, where=where)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            converted = float(value)
+        except OverflowError:  # a whole number that no float can hold
+            converted = math.inf
+        if math.isfinite(converted) and low <= converted <= high:
+            return converted
+    limits = "" if low == -math.inf and high == math.inf else f" from {low:g} to {high:g}"
+    raise wrong_value(name, value, f"a finite number{limits}", where)

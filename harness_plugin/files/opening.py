@@ -27,8 +27,9 @@ def display(path: str | os.PathLike[str]) -> str:
     return "standard input" if os.fspath(path) == STDIN else os.fspath(path)
 
 
-def need(module: str, package: str, found: str) -> Any:
-    """Imports an optional module; raises DataError naming what to install when it is missing."""
+def optional_module(module: str, package: str, found: str) -> Any:
+    """The imported module of a package that need not be installed. Raises DataError, which begins with `found` and says
+    what to install, where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -57,7 +58,7 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield stream
             elif head == _ZSTD_MAGIC:
-                zstandard = need("zstandard", "zstandard", f"{name} is compressed with zstd")
+                zstandard = optional_module("zstandard", "zstandard", f"{name} is compressed with zstd")
                 with io.BufferedReader(_ZstdReader(raw, zstandard), _CHUNK) as stream:
                     yield stream
             else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.opening import need
+from harness_plugin.files.opening import optional_module
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -65,7 +65,7 @@ def fetched(uri: str, folder: Path) -> str:
 
 
 def arrow_fs():
-    return need("pyarrow.fs", "pyarrow", "a file system was named by a URI, or scores are kept as Parquet")
+    return optional_module("pyarrow.fs", "pyarrow", "a file system was named by a URI, or scores are kept as Parquet")
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import SKIP, shown
-from harness_plugin.files.opening import display, need, open_binary, text_lines
+from harness_plugin.files.checked import RowError, excerpt
+from harness_plugin.files.opening import display, open_binary, optional_module, text_lines
 
 _LARGEST_CELL = 2**31 - 1
-_FIX = f"correct the row, or {SKIP}"
+_FIX = "correct the row"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,18 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     with open_binary(path) as stream:
         container = _container(name, stream)
         yield from _READERS[container](stream, name)
+
+
+def whole_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place for messages, fields) of each row of a file in which every row counts.
+
+    Raises DataError where `read_rows` does and for the first row that cannot be read.
+    """
+    name = display(path)
+    for row in read_rows(path):
+        if isinstance(row.value, DataError):
+            raise row.value
+        yield f"{name} {row.place}", row.value
 
 
 def _container(name: str, stream: Any) -> str:
@@ -84,14 +96,14 @@ def _json_object(line: str, where: str) -> dict[str, Any] | DataError:
     try:
         value = parse_json(line)
     except ValueError as error:
-        return DataError(f"{where}: {shown(line.strip())} is not JSON ({error})", "allowed: one object per line", _FIX)
+        return RowError(f"{where}: {excerpt(line.strip())} is not JSON ({error})", "allowed: one object per line", _FIX)
     return _as_object(value, where)
 
 
 def _as_object(value: Any, where: str) -> dict[str, Any] | DataError:
     if isinstance(value, dict):
         return value
-    return DataError(f"{where}: {shown(value)} is not an object", "allowed: an object with named fields", _FIX)
+    return RowError(f"{where}: {excerpt(value)} is not an object", "allowed: an object with named fields", _FIX)
 
 
 def _json_array(stream: BinaryIO, name: str) -> Iterator[Row]:
@@ -151,15 +163,15 @@ def _header(cells: list[str], name: str) -> list[str]:
 def _csv_object(header: list[str], cells: list[str], where: str) -> dict[str, Any] | DataError:
     if len(cells) == len(header):
         return dict(zip(header, cells, strict=True))
-    return DataError(
-        f"{where}: {len(cells)} cells, starting {shown(cells[0])}",
+    return RowError(
+        f"{where}: {len(cells)} cells, starting {excerpt(cells[0])}",
         f"allowed: {len(header)} cells, as the header has",
         _FIX,
     )
 
 
 def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
-    parquet = need("pyarrow.parquet", "pyarrow", f"{name} is a parquet file")
+    parquet = optional_module("pyarrow.parquet", "pyarrow", f"{name} is a parquet file")
     number = 0
     try:
         file = parquet.ParquetFile(_seekable(stream))

@@ -8,9 +8,10 @@ import json
 from collections.abc import Collection, Iterator
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import json_object, number, optional_text, text, wrong_value
 from harness_plugin.files.opening import open_binary, text_lines
 from harness_plugin.files.rows import parse_json
-from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of, json_object, number, text, wrong
+from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of
 from harness_plugin.pairs.pair import plain
 
 MARK, SCHEMA = "arena_rm_baseline", 1
@@ -94,26 +95,28 @@ def _checked_header(header: dict, path: str) -> tuple:
         json_object(plain(header.get(name)), f"{path}: {name}") for name in ("metrics", "fixed", "subject", "left_out")
     )
     if kind not in KINDS or not metrics or not all(isinstance(up, bool) for up in metrics.values()):
-        raise wrong(path, "kind and metrics", (kind, metrics), f"one of {', '.join(KINDS)}, and name -> true or false")
+        raise wrong_value(
+            "kind and metrics", (kind, metrics), f"one of {', '.join(KINDS)}, and name -> true or false", path
+        )
     if not all(isinstance(n, int) for n in left_out.values()):
-        raise wrong(path, "left_out", left_out, "reason -> number")
+        raise wrong_value("left_out", left_out, "reason -> number", path)
     return kind, metrics, fixed, subject, left_out
 
 
 def _item(row: dict, metrics: dict, where: str) -> Item:
     values = json_object(row.get("values"), f"{where}: values")
     if not values.keys() <= metrics.keys():
-        raise wrong(where, "values", sorted(values), f"metrics of the header ({', '.join(metrics)})")
+        raise wrong_value("values", sorted(values), f"metrics of the header ({', '.join(metrics)})", where)
     id = text(row, "id", where)
     fixed = json_object(row.get("fixed", {}), f"{where}: fixed")
     return Item(
         id,
-        text(row, "cluster", where, optional=True) or id,
+        optional_text(row, "cluster", where) or id,
         {name: number(values, name, where) for name in values},
         {name: text(fixed, name, where) for name in fixed},
-        text(row, "made", where, optional=True),
-        text(row, "category", where, optional=True) or None,
-        text(row, "answer", where, optional=True) or None,
+        optional_text(row, "made", where) or "",
+        optional_text(row, "category", where) or None,
+        optional_text(row, "answer", where) or None,
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Collection
 from functools import partial
 
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import readable
 from harness_plugin.gate.readers.tournament import METRICS
-from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept, readable
+from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.pairs import Text, read_outputs
 from harness_plugin.tournament import Battles, battles, find_files, gather
 

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from harness_plugin.files.checked import field_error, missing_field, refuse_surrogates
+from harness_plugin.files.checked import missing_field, refuse_surrogates, wrong_value
 
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
@@ -52,7 +52,7 @@ def checked_text(name: str, value: Any) -> Text:
     """
     turns = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not turns or not all(isinstance(turn, str) for turn in turns):
-        raise field_error(name, value, "a string, or a list of at least one string (the turns of a conversation)")
+        raise wrong_value(name, value, "a string, or a list of at least one string (the turns of a conversation)")
     for turn in turns:
         refuse_surrogates(name, turn)
     return turns if len(turns) > 1 else turns[0]
@@ -67,7 +67,7 @@ def _checked_name(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise field_error(name, value, "a string or null")
+        raise wrong_value(name, value, "a string or null")
     refuse_surrogates(name, value)
     return value
 
@@ -76,7 +76,7 @@ def _checked_id(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
-        raise field_error("id", value, "a string, a whole number, or null")
+        raise wrong_value("id", value, "a string, a whole number, or null")
     refuse_surrogates("id", value or "")
     return value or ""
 
@@ -88,7 +88,7 @@ def _checked_winner(value: Any) -> Winner | None:
         return Winner(value)
     except ValueError as error:
         allowed = ", ".join(repr(str(winner)) for winner in Winner)
-        raise field_error("winner", value, f"{allowed}, or null where nobody judged") from error
+        raise wrong_value("winner", value, f"{allowed}, or null where nobody judged") from error
 
 
 def _checked_probability(value: Any) -> float | None:
@@ -96,7 +96,7 @@ def _checked_probability(value: Any) -> float | None:
         return None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value <= 1:  # NaN fails the comparison
-        raise field_error("p_b", value, "a number from 0 to 1 (the probability that B is preferred), or null")
+        raise wrong_value("p_b", value, "a number from 0 to 1 (the probability that B is preferred), or null")
     # 15 decimals survive 1 - p and back exactly; all 17 digits of a float do not.
     return round(float(value), 15) + 0.0
 
@@ -107,7 +107,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     Raises DataError for nesting deeper than 100 levels, which JSON libraries differ about.
     """
     if depth > _DEEPEST:
-        raise field_error("meta", value, f"objects and lists nested at most {_DEEPEST} deep")
+        raise wrong_value("meta", value, f"objects and lists nested at most {_DEEPEST} deep")
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -150,7 +150,7 @@ class Pair:
         put(self, "winner", _checked_winner(self.winner))
         put(self, "p_b", _checked_probability(self.p_b))
         if not isinstance(self.meta, Mapping):
-            raise field_error("meta", self.meta, "an object")
+            raise wrong_value("meta", self.meta, "an object")
         put(self, "meta", plain(self.meta))
         put(self, "id", _checked_id(self.id) or self.key)
 
@@ -223,10 +223,10 @@ class Pair:
         meta = row.get("meta")
         meta = {} if meta is None else meta
         if not isinstance(meta, Mapping):
-            raise field_error("meta", meta, "an object")
+            raise wrong_value("meta", meta, "an object")
         extra = {name: value for name, value in row.items() if name not in FIELDS}
         for name in sorted(set(extra) & set(meta)):
-            raise field_error(name, extra[name], "one value, but the row's meta has this field too")
+            raise wrong_value(name, extra[name], "one value, but the row's meta has this field too")
         return cls(**known, meta={**meta, **extra})
 
 

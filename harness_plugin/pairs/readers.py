@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import shown
+from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, read_rows
 from harness_plugin.pairs.formats import Format, detect_format, get_format, refuse_json_cells
@@ -78,7 +78,7 @@ def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tu
     for ours in sorted(fields):
         if ours not in FIELDS:
             raise UsageError(
-                f"field {shown(ours)} is unknown", f"fields of a pair: {', '.join(FIELDS)}", "name one of them"
+                f"field {excerpt(ours)} is unknown", f"fields of a pair: {', '.join(FIELDS)}", "name one of them"
             )
     if format not in (None, "canonical"):
         raise UsageError(
@@ -89,8 +89,12 @@ def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tu
     return "canonical", fields
 
 
+SKIP = "leave bad rows out with --skip-bad-rows"
+
+
 class _Bad:
-    """What happens to bad rows: the first one raises, or all are kept."""
+    """What happens to bad rows: the first one raises and names the option that leaves such rows out, or all are
+    kept."""
 
     def __init__(self, skip: bool):
         self.skip = skip
@@ -98,7 +102,7 @@ class _Bad:
 
     def __call__(self, error: DataError) -> None:
         if not self.skip:
-            raise error
+            raise RowError(error.found, error.why, f"{error.do}, or {SKIP}") if isinstance(error, RowError) else error
         self.errors.append(error)
 
 
@@ -123,12 +127,6 @@ def _nothing(name: str, errors: list[DataError]) -> DataError:
     return error
 
 
-def _at(where: str, error: DataError) -> DataError:
-    placed = DataError(f"{where}: {error.found}", error.why, error.do)
-    placed.__cause__ = error
-    return placed
-
-
 def _readable(rows: Iterator[Row], bad: _Bad) -> Iterator[Row]:
     for row in rows:
         if isinstance(row.value, DataError):
@@ -145,7 +143,7 @@ def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad)
         unseen -= set(row.value)
         missing = [ours for ours in REQUIRED if fields.get(ours, ours) not in row.value] if fields else []
         if missing:
-            bad(_at(f"{name} {row.place}", _no_column(missing[0], fields, row.value)))
+            bad(placed(_no_column(missing[0], fields, row.value), f"{name} {row.place}"))
             continue
         value = {column: cell for column, cell in row.value.items() if column not in fields.values()}
         value |= {ours: row.value[column] for ours, column in fields.items() if column in row.value}
@@ -153,13 +151,13 @@ def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad)
     if row is not None and unseen:
         column = sorted(unseen)[0]
         raise DataError(
-            f"no row of {name} has the column {shown(column)}", "it was named for a field", "check its name"
+            f"no row of {name} has the column {excerpt(column)}", "it was named for a field", "check its name"
         )
 
 
 def _no_column(ours: str, fields: Mapping[str, str], row: Mapping[str, Any]) -> DataError:
     return DataError(
-        f"column {shown(fields.get(ours, ours))} (for field {ours}) is missing",
+        f"column {excerpt(fields.get(ours, ours))} (for field {ours}) is missing",
         f"columns found: {', '.join(sorted(map(str, row))) or 'none'}",
         "name the column that holds it",
     )
@@ -173,7 +171,7 @@ def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[Format, Iterat
             if format == "canonical" and row.container not in ("jsonl", "json"):
                 refuse_json_cells(row.value)
         except DataError as error:
-            bad(_at(f"{name} {row.place}", error))
+            bad(placed(error, f"{name} {row.place}"))
         else:
             return get_format(format), itertools.chain([row], rows)
     raise _nothing(name, bad.errors)
@@ -195,7 +193,7 @@ def _converted(rows: Iterator[Row], name: str, known: Format, bad: _Bad) -> Iter
         try:
             pair = known.convert(row.value)
         except DataError as error:
-            bad(_at(f"{name} {row.place}", error))
+            bad(placed(error, f"{name} {row.place}"))
             continue
         if pair is not None:
             yield row.place, pair
@@ -225,7 +223,7 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, known: Forma
 
 def _clash(name: str, place: str, id: str, earlier: str) -> DataError:
     return DataError(
-        f"{name} {place}: field id is {shown(id)}, the id of {earlier}, whose prompt or responses differ",
+        f"{name} {place}: field id is {excerpt(id)}, the id of {earlier}, whose prompt or responses differ",
         "an id names one pair",
         "give each row its own id, or leave ids out",
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from harness_plugin.errors import UsageError
-from harness_plugin.files.opening import STDIN, need
+from harness_plugin.files.opening import STDIN, optional_module
 from harness_plugin.files.writing import atomic_write
 from harness_plugin.pairs.pair import Pair
 
@@ -38,7 +38,7 @@ def write_pairs(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
                 _write_lines(packed, pairs)
         elif name.endswith(".zst"):
-            zstandard = need("zstandard", "zstandard", f"{name} is to be compressed with zstd")
+            zstandard = optional_module("zstandard", "zstandard", f"{name} is to be compressed with zstd")
             with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as packed:
                 _write_lines(packed, pairs)
         else:

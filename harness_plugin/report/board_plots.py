@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure, one_line
+from harness_plugin.files.printable import one_line
+from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
     "ratings.png",

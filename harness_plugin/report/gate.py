@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from harness_plugin.files.printable import one_line
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
 from harness_plugin.report.markdown import safe
@@ -25,14 +26,14 @@ KEPT_MARKS = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joi
 def headline(result: GateResult) -> str:
     """The decision in a sentence that begins with its name."""
     if result.decision is None:
-        return f"{result.state}: {one_line(result.reason)}"
+        return f"{result.state}: {log_line(result.reason)}"
     deciding = result.decision.deciding
     if result.state == State.REGRESSION:
         fell = [m for m in deciding if m.state == State.REGRESSION]
         return f"{result.state}: " + "; ".join(
-            f"{one_line(m.name)} got worse by {abs(m.difference):.4f} ({m.before:.4f} -> {m.after:.4f})" for m in fell
+            f"{log_line(m.name)} got worse by {abs(m.difference):.4f} ({m.before:.4f} -> {m.after:.4f})" for m in fell
         )
-    names = ", ".join(one_line(m.name) for m in deciding)
+    names = ", ".join(log_line(m.name) for m in deciding)
     if result.state == State.INCONCLUSIVE:
         return f"{result.state}: neither a drop in {names} nor its absence is shown"
     if all(m.test.better == m.test.worse == 0 for m in deciding):
@@ -46,14 +47,14 @@ def terminal(result: GateResult, worst: int = 3) -> str:
     if result.decision:
         lines.append(f"  {'metric':<24} {'baseline':>9}    {'current':>9}  change  {_level(result)} interval")
     for m in _measured(result):
-        name = one_line(m.name) if m.role != CATEGORY else f"- {one_line(m.name)}"
+        name = log_line(m.name) if m.role != CATEGORY else f"- {log_line(m.name)}"
         lines.append(
             f"  {name[:24]:<24} {m.before:9.4f} -> {m.after:9.4f} {m.difference:+8.4f} {_interval(m):<19} "
             f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}"
         )
-    lines += [f"  {one_line(line)}" for line in _beside(result)]
+    lines += [f"  {log_line(line)}" for line in _beside(result)]
     for change in result.worst[:worst]:
-        lines.append(f"  worse: {one_line(change.id)} {change.before:.4f} -> {change.after:.4f}")
+        lines.append(f"  worse: {log_line(change.id)} {change.before:.4f} -> {change.after:.4f}")
     return "\n".join(lines)
 
 
@@ -118,10 +119,9 @@ def markdown(result: GateResult, limit: int = COMMENT_LIMIT) -> str:
     return text
 
 
-def one_line(text: Any) -> str:
+def log_line(text: Any) -> str:
     """Somebody's text as a part of one line of a log: no control characters, and no command to a runner."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line.replace("::", ": :").replace("##[", "## [")
+    return one_line(text).replace("::", ": :").replace("##[", "## [")
 
 
 def safe_line(text: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.printable import readable
 from harness_plugin.gate import GateResult, State
 from harness_plugin.gate.decide import DECIDES
-from harness_plugin.gate.run import readable
-from harness_plugin.report.gate import document, headline, markdown, one_line
+from harness_plugin.report.gate import document, headline, log_line, markdown
 
 MOST = 4  # annotations; GitHub shows ten of a kind per step
 OUTPUTS = ("baseline", "current", "difference", "low", "high", "p_holm", "smallest_drop", "prompts")
@@ -39,7 +39,7 @@ def annotations(result: GateResult) -> list[str]:
     for m in result.decision.measured if result.decision else ():
         if m.state == State.REGRESSION and m.role != DECIDES:
             found.append(
-                _command("warning", f"{one_line(m.name)} ({m.role}): a drop of {abs(m.difference):.4f} is shown")
+                _command("warning", f"{log_line(m.name)} ({m.role}): a drop of {abs(m.difference):.4f} is shown")
             )
     return found[:MOST]
 
@@ -53,9 +53,9 @@ def _outputs(result: GateResult, folder: Path | None) -> dict[str, str]:
     """Numbers are of the first metric that decides."""
     said = document(result)
     metric = said["metrics"][0] if said["metrics"] else {}
-    found = {"verdict": said["verdict"], "metric": one_line(metric.get("name", ""))}
+    found = {"verdict": said["verdict"], "metric": log_line(metric.get("name", ""))}
     found |= {name.replace("_", "-"): "" if metric.get(name) is None else str(metric[name]) for name in OUTPUTS}
-    return found | {"comment": "" if folder is None else one_line(folder / "comment.md")}
+    return found | {"comment": "" if folder is None else log_line(folder / "comment.md")}
 
 
 def _append(file: str | None, text: str) -> None:

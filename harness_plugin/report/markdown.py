@@ -2,6 +2,7 @@
 
 import re
 
+from harness_plugin.files.printable import one_line
 from harness_plugin.report import words
 from harness_plugin.report.words import SHOWN, interval, number
 from harness_plugin.tournament import Battles
@@ -98,7 +99,7 @@ def _left_out(board: dict, battles: Battles) -> str:
 
 def safe(text: str) -> str:
     """Somebody's text in Markdown: one line of readable length, nothing in it that is markup, and no @mention."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
+    line = one_line(text[: 4 * LONGEST])
     if len(line) > LONGEST or len(text) > 4 * LONGEST:
         line = f"{line[: LONGEST - 20]} ... {len(text)} characters"
     line = MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)

@@ -18,6 +18,7 @@ import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
+from harness_plugin.files.printable import one_line
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.scoring.outcome import calibration_loss, davidson
 from harness_plugin.stats import Estimate, reliability_bins
@@ -56,7 +57,7 @@ def attempt(draw: Callable, path: Path, *args, **more) -> bool:
     try:
         draw(path, *args, **more)
     except Exception as e:  # of any kind: what was trained or fitted must not be lost to its picture
-        log.warning("arena_rm: %s was not drawn: %s", Path(path).name, " ".join(str(e).split()) or type(e).__name__)
+        log.warning("arena_rm: %s was not drawn: %s", Path(path).name, one_line(e) or type(e).__name__)
         return False
     return True
 
@@ -212,9 +213,3 @@ def _shares(name: str, values, n: int | None = None) -> np.ndarray:
             "pass probabilities",
         )
     return x.clip(0, 1)
-
-
-def one_line(text: str, most: int) -> str:
-    """The text on one line and no longer than that, without characters that print nothing."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= most else text[: most - 1] + "…"

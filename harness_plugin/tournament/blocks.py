@@ -3,7 +3,7 @@
 import logging
 from contextlib import contextmanager
 
-from harness_plugin.files.opening import need
+from harness_plugin.files.opening import optional_module
 from harness_plugin.files.remote import arrow_fs, reached
 from harness_plugin.pairs import content_id
 
@@ -22,7 +22,7 @@ class Blocks:
 
     def read(self) -> dict[str, dict]:
         """Score rows (`scoring.score_row`) by the keys of their pairs. A damaged file counts as missing."""
-        fs, parquet = arrow_fs(), need("pyarrow.parquet", "pyarrow", "scores are kept as Parquet")
+        fs, parquet = arrow_fs(), optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet")
         rows: dict[str, dict] = {}
         with self._folder() as (system, path):
             for file in sorted(system.get_file_info(fs.FileSelector(path)), key=lambda f: f.path):
@@ -39,8 +39,8 @@ class Blocks:
     def write(self, rows: list[dict]) -> None:
         """One more block. Raises DataError where it cannot be written."""
         arrow, parquet = (
-            need("pyarrow", "pyarrow", "scores are kept as Parquet"),
-            need("pyarrow.parquet", "pyarrow", ""),
+            optional_module("pyarrow", "pyarrow", "scores are kept as Parquet"),
+            optional_module("pyarrow.parquet", "pyarrow", ""),
         )
         table = arrow.Table.from_pylist([row | {"judge": self.judge} for row in rows])
         with self._folder() as (system, path):

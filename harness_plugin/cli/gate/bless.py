@@ -31,8 +31,8 @@ def command(run, output, model, task, texts, yes):
     """Write RUN as a baseline: a line per item, and what it rests on. Where FILE is an earlier baseline, what changes
     is shown first. Nothing else ever writes one."""
     from harness_plugin.files import atomic_write
+    from harness_plugin.files.printable import readable
     from harness_plugin.gate import baseline_text, read_run
-    from harness_plugin.gate.run import readable
 
     found = read_run(run, task, model)
     text = readable(baseline_text(found, texts))
@@ -53,8 +53,8 @@ def command(run, output, model, task, texts, yes):
 
 def _changes(earlier: str, found) -> str:
     """How the run compares with the earlier baseline, or why it does not."""
+    from harness_plugin.files.printable import readable
     from harness_plugin.gate import Reading, Rules, gate_runs, read_run
-    from harness_plugin.gate.run import readable
     from harness_plugin.report.gate import terminal
 
     try:

@@ -72,7 +72,7 @@ def output_options(command):
 
 def say(result, output: Path | None, as_json: bool) -> None:
     """Prints the result, writes its files, tells GitHub where it runs there, and exits with the result's code."""
-    from harness_plugin.gate.run import readable
+    from harness_plugin.files.printable import readable
     from harness_plugin.report.gate import as_json as json_text
     from harness_plugin.report.gate import terminal
     from harness_plugin.report.gate_files import write_gate

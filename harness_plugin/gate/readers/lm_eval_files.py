@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.checked import json_object
 from harness_plugin.files.opening import open_binary
 from harness_plugin.files.rows import parse_json
-from harness_plugin.gate.run import json_object
 
 RESULTS = re.compile(
     r"(?P<name>.+)_(?P<stamp>\d{4}-\d\d-\d\dT[^_]+)\.json"

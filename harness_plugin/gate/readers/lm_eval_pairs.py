@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
+from harness_plugin.files.printable import readable
+from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.scores import pairs_run
-from harness_plugin.gate.run import Run, Texts, json_object, readable, rows_of, text, wrong
+from harness_plugin.gate.run import Run, Texts
 from harness_plugin.pairs import Pair
 from harness_plugin.stats import combine_orders, log_probabilities
 
@@ -40,10 +43,10 @@ def labelled_pairs(results: Results, rows: list) -> Run:
     for where, row in rows:
         doc = json_object(row.get("doc"), f"{where}: doc")
         if not isinstance(doc.get("swapped"), bool):
-            raise wrong(where, "doc.swapped", doc.get("swapped"), "true or false")
+            raise wrong_value("doc.swapped", doc.get("swapped"), "true or false", where)
         shown = orders.setdefault(text(doc, "pair_id", where), {})
         if doc["swapped"] in shown:
-            raise wrong(where, "doc.pair_id", doc["pair_id"], "each order of a pair once")
+            raise wrong_value("doc.pair_id", doc["pair_id"], "each order of a pair once", where)
         shown[doc["swapped"]] = where, row
     whole = [both for both in orders.values() if len(both) == 2]
     if not whole:
@@ -71,9 +74,9 @@ def _log_weights(where: str, row: dict) -> list[float]:
     try:
         found = [float(ll) for ll, _ in choices]
     except (TypeError, ValueError) as e:
-        raise wrong(where, "filtered_resps", choices, "three log-likelihoods") from e
+        raise wrong_value("filtered_resps", choices, "three log-likelihoods", where) from e
     if len(found) != 3 or not all(map(math.isfinite, found)):
-        raise wrong(where, "filtered_resps", choices, "three finite log-likelihoods")
+        raise wrong_value("filtered_resps", choices, "three finite log-likelihoods", where)
     return [*found[:2], found[2] if found[2] > NEVER else -math.inf]
 
 
@@ -84,14 +87,14 @@ def _pair(where: str, row: dict) -> dict:
     except DataError as e:
         raise DataError(f"{where}: {e.found}", e.why, "run lm-eval again") from e
     if pair.winner is None:
-        raise wrong(where, "doc.winner", None, "who won")
-    category = text(doc, "category", where, optional=True) or None
+        raise wrong_value("doc.winner", None, "who won", where)
+    category = optional_text(doc, "category", where) or None
     return {"key": pair.key, "cluster": pair.prompt_key, "winner": str(pair.winner), "category": category}
 
 
 def _pair_texts(samples: Path, ids: Collection[str]) -> Texts:
     wanted, found = set(ids), {}
-    for _, row in rows_of(samples):
+    for _, row in whole_rows(samples):
         doc = row["doc"]
         if doc["swapped"]:
             continue

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import number, text, wrong_value
+from harness_plugin.files.printable import readable
+from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers import lm_eval_pairs
 from harness_plugin.gate.readers.lm_eval_files import Results, check_count, find_results, task_fingerprints
-from harness_plugin.gate.run import LM_EVAL, Item, Run, Texts, items_of, kept, number, readable, rows_of, text, wrong
+from harness_plugin.gate.run import LM_EVAL, Item, Run, Texts, items_of, kept
 from harness_plugin.pairs import content_id
 
 HASH = 16  # digits of lm-eval's hashes that are kept
@@ -24,7 +27,7 @@ def read_lm_eval(path: Path, task: str | None = None) -> Run:
     """The newest results in the folder (or the file) that lm-eval wrote with --log_samples. Raises DataError for
     results that are cut or come without samples, UsageError where `task` is needed or not there."""
     results = find_results(path, task)
-    rows = rows_of(results.samples)
+    rows = whole_rows(results.samples)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{results.samples} is empty", "there is nothing to compare", "run lm-eval again")
@@ -94,7 +97,7 @@ def _document(shown: Iterable[tuple[str, dict]], better: dict[str, bool]) -> Ite
     values = {}
     for place, other in shown:
         if other.get("doc_hash") != row["doc_hash"]:
-            raise wrong(place, "doc_hash", other.get("doc_hash"), f"{row['doc_hash']}, as for the first filter")
+            raise wrong_value("doc_hash", other.get("doc_hash"), f"{row['doc_hash']}, as for the first filter", place)
         for name in better:
             if _is_number(other.get(name)) and math.isfinite(other[name]):
                 values[_named(name, str(other.get("filter")))] = kept(float(other[name]))
@@ -114,7 +117,7 @@ def _document(shown: Iterable[tuple[str, dict]], better: dict[str, bool]) -> Ite
 def _document_texts(samples: Path, ids: Collection[str]) -> Texts:
     wanted = {id.partition("-")[0]: id for id in ids}
     found: Texts = {}
-    for _, row in rows_of(samples):
+    for _, row in whole_rows(samples):
         id = wanted.get(str(row.get("doc_hash"))[:HASH])
         if id and id not in found:
             found[id] = {

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import remedy
+from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate import baseline
 from harness_plugin.gate.readers import lm_eval_files, lm_eval_results, scores, tournament
-from harness_plugin.gate.run import Run, rows_of
+from harness_plugin.gate.run import Run
 from harness_plugin.tournament.verdicts import VERDICTS_FILE
 
 KNOWN = "a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score`, or a baseline"
@@ -19,13 +21,8 @@ def read_run(place: str, task: str | None = None, model: str | None = None, pair
     if not path.exists():
         raise DataError(f"{place} is not there", "there is nothing to compare", f"name {KNOWN}")
     try:
-        if path.is_dir():
-            return _in_folder(path, task, model)
-        if path.name in (VERDICTS_FILE, tournament.BOARD_FILE):
-            return tournament.read_judge_run(path.parent, model)
-        if path.name.startswith("samples_") or lm_eval_files.RESULTS.fullmatch(path.name):
-            return lm_eval_results.read_lm_eval(path, task)
-        return _file(place, pairs)
+        with remedy("make the file again"):
+            return _in_folder(path, task, model) if path.is_dir() else _in_file(path, place, task, model, pairs)
     except OSError as e:
         raise DataError(f"{place} cannot be read ({e.strerror or e})", "there is nothing to compare", "check it") from e
 
@@ -38,8 +35,12 @@ def _in_folder(path: Path, task: str | None, model: str | None) -> Run:
     raise DataError(f"{path} holds no run", "there is nothing to compare", f"name {KNOWN}")
 
 
-def _file(place: str, pairs: str | None) -> Run:
-    where, first = next(rows_of(place), ("", {}))
+def _in_file(path: Path, place: str, task: str | None, model: str | None, pairs: str | None) -> Run:
+    if path.name in (VERDICTS_FILE, tournament.BOARD_FILE):
+        return tournament.read_judge_run(path.parent, model)
+    if path.name.startswith("samples_") or lm_eval_files.RESULTS.fullmatch(path.name):
+        return lm_eval_results.read_lm_eval(path, task)
+    where, first = next(whole_rows(place), ("", {}))
     if baseline.MARK in first:
         return baseline.read_baseline(place)
     if "z_ab" in first and "p_a" in first:

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError
-from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept, number, readable, rows_of, text, wrong
+from harness_plugin.files.checked import number, optional_text, text, wrong_value
+from harness_plugin.files.printable import readable
+from harness_plugin.files.rows import whole_rows
+from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept
 from harness_plugin.stats import TIE, A, B, scores
 from harness_plugin.stats.preference import shared_credit, sign_credit
 
@@ -26,7 +29,7 @@ def read_scores(path: str, pairs: str | None = None) -> Run:
     """`pairs`: the file that was scored, for the texts. Raises DataError for anything but a whole file of scores of
     labelled pairs, all in the same orders and by one judge."""
     rows, unlabelled = [], 0
-    for where, row in rows_of(path):
+    for where, row in whole_rows(path):
         if row.get("winner") is None:
             unlabelled += 1
         else:
@@ -59,10 +62,10 @@ def read_scores(path: str, pairs: str | None = None) -> Run:
 def _checked(row: dict, where: str) -> dict:
     p = [number(row, name, where, 0, 1) for name in ("p_a", "p_b", "p_tie")]
     if abs(sum(p) - 1) > 1e-6:
-        raise wrong(where, "p_a + p_b + p_tie", sum(p), "1")
+        raise wrong_value("p_a + p_b + p_tie", sum(p), "1", where)
     winner = text(row, "winner", where)
     if winner not in WINNERS:
-        raise wrong(where, "winner", winner, ", ".join(WINNERS))
+        raise wrong_value("winner", winner, ", ".join(WINNERS), where)
     return {
         "key": text(row, "key", where),
         "cluster": text(row, "prompt_key", where),
@@ -70,7 +73,7 @@ def _checked(row: dict, where: str) -> dict:
         "p": p,
         "s": number(row, "score", where),
         "judge": text(row, "judge", where),
-        "category": text(row, "category", where, optional=True) or None,
+        "category": optional_text(row, "category", where) or None,
         "orders": "ab" if row.get("z_ba") is None else "both",
     }
 

@@ -9,22 +9,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.checked import json_object, number, optional_text, text, wrong_value
 from harness_plugin.files.opening import open_binary
-from harness_plugin.files.rows import parse_json
-from harness_plugin.gate.run import (
-    JUDGE,
-    Item,
-    Run,
-    Texts,
-    items_of,
-    json_object,
-    kept,
-    number,
-    readable,
-    rows_of,
-    text,
-    wrong,
-)
+from harness_plugin.files.printable import readable
+from harness_plugin.files.rows import parse_json, whole_rows
+from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.tournament.match import ANSWERS_FILE
 from harness_plugin.tournament.verdicts import VERDICTS_FILE
 
@@ -38,7 +27,7 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
     """`model`: the chatbot under test; it may be left out where one chatbot met one baseline. Raises DataError for a
     run that is not whole and UsageError for a model that it does not have."""
     board = _board(folder)
-    rows = [_checked(row, where) for where, row in rows_of(folder / VERDICTS_FILE)]
+    rows = [_checked(row, where) for where, row in whole_rows(folder / VERDICTS_FILE)]
     if board.get("battles") != len(rows):
         raise DataError(
             f"{folder / VERDICTS_FILE} has {len(rows)} verdicts and {BOARD_FILE} says {board.get('battles')!r}",
@@ -97,10 +86,10 @@ def _board(folder: Path) -> dict:
 def _checked(row: dict, where: str) -> dict:
     p = [number(row, name, where, 0, 1) for name in ("p_a", "p_b", "p_tie")]
     if abs(sum(p) - 1) > 1e-6:
-        raise wrong(where, "p_a + p_b + p_tie", sum(p), "1")
+        raise wrong_value("p_a + p_b + p_tie", sum(p), "1", where)
     a, b = text(row, "model_a", where), text(row, "model_b", where)
     if a == b:
-        raise wrong(where, "model_b", b, "another model than model_a")
+        raise wrong_value("model_b", b, "another model than model_a", where)
     prompt = text(row, "prompt_key", where)
     return {
         "a": a,
@@ -109,7 +98,7 @@ def _checked(row: dict, where: str) -> dict:
         "prompt": prompt,
         "key": text(row, "key", where),
         "judge": text(row, "judge", where),
-        "category": text(row, "category", where, optional=True) or None,
+        "category": optional_text(row, "category", where) or None,
         "lengths": (number(row, "length_a", where, 0), number(row, "length_b", where, 0)),
         # "12ab34cd-KEY", where KEY is the prompt's key, with -2 for a prompt that the benchmark repeats
         "place": text(row, "id", where).partition("-")[2] or prompt,
@@ -167,7 +156,7 @@ def _texts(folder: Path, subject: str, ids: Collection[str]) -> Texts:
     found: Texts = {}
     if not (folder / ANSWERS_FILE).is_file():
         return found
-    for where, row in rows_of(folder / ANSWERS_FILE):
+    for where, row in whole_rows(folder / ANSWERS_FILE):
         for id in wanted.get(row.get("prompt_key"), []):
             answers = json_object(row.get("answers"), f"{where}: answers")
             found[id] = {"prompt": readable(row.get("prompt")), "answer": readable(answers.get(subject, ""))}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import shown
+from harness_plugin.files.checked import excerpt
 from harness_plugin.pairs.formats import battles, preferences
 from harness_plugin.pairs.formats.columns import Fields, json_turns
 from harness_plugin.pairs.pair import REQUIRED, Pair
@@ -72,7 +72,9 @@ _SINGLE_ANSWERS = ({"instruction", "output"}, {"choices", "model_id"}, {"message
 def get_format(name: str) -> Format:
     """The format of that name. Raises UsageError for an unknown one."""
     if name not in _TABLE:
-        raise UsageError(f"format {shown(name)} is unknown", f"formats known: {', '.join(FORMATS)}", "name one of them")
+        raise UsageError(
+            f"format {excerpt(name)} is unknown", f"formats known: {', '.join(FORMATS)}", "name one of them"
+        )
     return _TABLE[name]
 
 
@@ -109,7 +111,7 @@ def refuse_json_cells(row: Mapping[str, Any]) -> None:
     """
     if all(json_turns(row.get(name)) is not None for name in REQUIRED):
         raise DataError(
-            f"the columns are a canonical pair's, but the texts are JSON lists, such as {shown(row['prompt'])}",
+            f"the columns are a canonical pair's, but the texts are JSON lists, such as {excerpt(row['prompt'])}",
             "they may be turns (arena_55k) or the very text of one turn (canonical)",
             "name the format (--format)",
         )

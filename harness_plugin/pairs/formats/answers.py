@@ -13,19 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import SKIP, field_error, missing_field, shown
+from harness_plugin.files.checked import (
+    excerpt,
+    missing_field,
+    optional_id,
+    optional_text,
+    placed,
+    required,
+    required_texts,
+    text_value,
+    wrong_value,
+)
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import parse_json, read_rows
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import (
-    Fields,
-    from_text_cells,
-    need,
-    need_text,
-    optional_id,
-    optional_text,
-    text_of,
-)
+from harness_plugin.pairs.formats.columns import Fields, from_text_cells
 from harness_plugin.pairs.pair import Text, checked_text, content_id
 
 
@@ -79,7 +81,7 @@ def read_outputs(
                     continue
             answer = read(row, asked)
         except DataError as error:
-            raise _at(f"{name} {place}", error) from error
+            raise placed(error, f"{name} {place}") from error
         answers.append((place, replace(answer, model=answer.model or model)))
     if not answers:
         raise DataError(f"{name} has no answers", "there is nothing to judge", "check how the file was made")
@@ -90,17 +92,8 @@ def _rows(path: str | os.PathLike[str], fields: Mapping[str, str]) -> Iterator[t
     prose = {fields.get(name, name) for name in COLUMNS[:2]}
     for row in read_rows(path):
         if isinstance(row.value, DataError):
-            raise DataError(row.value.found, row.value.why, _mend(row.value))
+            raise row.value
         yield row.place, from_text_cells(row.value, prose) if row.container == "csv" else row.value
-
-
-def _at(where: str, error: DataError) -> DataError:
-    return DataError(f"{where}: {error.found}", error.why, _mend(error))
-
-
-def _mend(error: DataError) -> str:
-    """What to do, without the option that only files of pairs have: a row left out would be a missing answer."""
-    return error.do.removesuffix(SKIP).rstrip().removesuffix(", or")
 
 
 def _numbered(answers: list[Output]) -> list[Output]:
@@ -120,7 +113,7 @@ def _unrepeated(answers: list[tuple[str, Output]], name: str) -> list[Output]:
         earlier = first.setdefault(answer.id, place)
         if earlier != place:
             raise DataError(
-                f"{name} {place}: question {shown(answer.id)} was answered in {earlier} already",
+                f"{name} {place}: question {excerpt(answer.id)} was answered in {earlier} already",
                 "which answer counts is unknown",
                 "leave one of them out",
             )
@@ -142,7 +135,9 @@ def _reader(row: Fields) -> _Reader:
 
 def _columns_reader(fields: Mapping[str, str]) -> _Reader:
     for name in sorted(set(fields) - set(COLUMNS)):
-        raise UsageError(f"field {shown(name)} is unknown", f"fields of an answer: {', '.join(COLUMNS)}", "name those")
+        raise UsageError(
+            f"field {excerpt(name)} is unknown", f"fields of an answer: {', '.join(COLUMNS)}", "name those"
+        )
     return functools.partial(_own_columns, fields)
 
 
@@ -151,18 +146,18 @@ def _own_columns(fields: Mapping[str, str], row: Fields, asked: _Questions) -> O
     Model and category may be missing unless their columns were named."""
     prompt_column, response_column, model_column, category_column = (fields.get(name, name) for name in COLUMNS)
     named = [fields[name] for name in COLUMNS[2:] if name in fields]
-    prompt, response, *_ = need(row, prompt_column, response_column, *named)
+    prompt, response, *_ = required(row, prompt_column, response_column, *named)
     if isinstance(prompt, list) and prompt and all(map(_is_object, prompt)):
         prompt = chat.history(chat.messages(prompt_column, prompt))
     prompt, response = checked_text(prompt_column, prompt), checked_text(response_column, response)
     model = optional_text(row, model_column)
     if not model and "model" in fields:
-        raise field_error(model_column, model, "the name of the model that answered")
+        raise wrong_value(model_column, model, "the name of the model that answered")
     return Output(prompt, response, model, optional_id(row, category_column) or None, content_id(prompt))
 
 
 def _alpaca_output(row: Fields, asked: _Questions) -> Output:
-    prompt, response = need_text(row, "instruction", "output")
+    prompt, response = required_texts(row, "instruction", "output")
     model, category = optional_text(row, "generator"), optional_text(row, "dataset")
     return Output(prompt, response, model, category, content_id(prompt))
 
@@ -171,10 +166,10 @@ def _arena_hard_choices(row: Fields, asked: _Questions) -> Output:
     """Arena-Hard v0.1 and FastChat: `choices[0].turns`, each a string or {content}; the prompt is in the questions."""
     id = _question_id(row)
     question = _asked(id, asked)
-    (choices,) = need(row, "choices")
+    (choices,) = required(row, "choices")
     turns = choices[0].get("turns") if isinstance(choices, list) and choices and _is_object(choices[0]) else None
     if not isinstance(turns, list):
-        raise field_error("choices", choices, "a list of at least one object with a list of turns")
+        raise wrong_value("choices", choices, "a list of at least one object with a list of turns")
     response = [_turn(f"choices[0].turns[{at}]", turn) for at, turn in enumerate(turns)]
     text = checked_text("choices[0].turns", response)
     return Output(question.prompt, text, optional_text(row, "model_id"), question.category, id)
@@ -183,13 +178,13 @@ def _arena_hard_choices(row: Fields, asked: _Questions) -> Output:
 def _arena_hard_messages(row: Fields, asked: _Questions) -> Output:
     """Arena-Hard v2: `messages`, the last of them the answer, whose content may be {answer}."""
     id = _question_id(row)
-    (value,) = need(row, "messages")
+    (value,) = required(row, "messages")
     if not isinstance(value, list) or not all(_is_object(entry) for entry in value):
-        raise field_error("messages", value, "a list of messages, each with role and content")
+        raise wrong_value("messages", value, "a list of messages, each with role and content")
     opened = [{**entry, "content": _opened(entry.get("content"))} for entry in value]
     turns = chat.messages("messages", opened)
     if len(turns) < 2 or turns[-1].role != "assistant":
-        raise field_error("messages", [turn.role for turn in turns], "a user's message first and the answer last")
+        raise wrong_value("messages", [turn.role for turn in turns], "a user's message first and the answer last")
     category = asked[id].category if id in asked else None
     return Output(chat.history(turns[:-1]), turns[-1].text, optional_text(row, "model"), category, id)
 
@@ -207,16 +202,16 @@ def _lm_eval_sample(row: Fields, asked: _Questions) -> Output:
         answer = answer[0]
     if not isinstance(answer, str):
         shape = row.get("resps")
-        raise field_error("resps", shape, "the answers of a generation task (a list of lists of strings)")
-    return Output(prompt, text_of("resps", answer), None, None, id)
+        raise wrong_value("resps", shape, "the answers of a generation task (a list of lists of strings)")
+    return Output(prompt, text_value("resps", answer), None, None, id)
 
 
 def _lm_eval_prompt(row: Fields) -> Text:
-    (arguments,) = need(row, "arguments")
+    (arguments,) = required(row, "arguments")
     first = arguments.get("gen_args_0") if _is_object(arguments) else None
     given = first.get("arg_0") if _is_object(first) and _is_object(first.get("arg_1")) else None
     if isinstance(given, str):
-        return text_of("arguments.gen_args_0.arg_0", given)
+        return text_value("arguments.gen_args_0.arg_0", given)
     if isinstance(given, list) and len(given) == 1 and isinstance(given[0], str):  # how lm-eval logs chat messages
         try:
             value = parse_json(given[0])
@@ -224,7 +219,7 @@ def _lm_eval_prompt(row: Fields) -> Text:
             value = given
         return chat.history(chat.messages("arguments.gen_args_0.arg_0", value))
     allowed = "gen_args_0 of a generation task: the prompt in arg_0, the settings in arg_1"
-    raise field_error("arguments", arguments, allowed)
+    raise wrong_value("arguments", arguments, allowed)
 
 
 def _question_id(row: Fields) -> str:
@@ -242,7 +237,7 @@ def _asked(id: str, asked: _Questions) -> _Question:
             "read it with the question.jsonl of the same benchmark",
         )
     if id not in asked:
-        raise field_error("question_id", id, f"one of the {len(asked)} ids in the questions file")
+        raise wrong_value("question_id", id, f"one of the {len(asked)} ids in the questions file")
     return asked[id]
 
 
@@ -252,16 +247,16 @@ def _read_questions(path: str | os.PathLike[str]) -> dict[str, _Question]:
         try:
             questions[_question_id(row)] = _Question(_question_text(row), optional_text(row, "category"))
         except DataError as error:
-            raise _at(f"{display(path)} {place}", error) from error
+            raise placed(error, f"{display(path)} {place}") from error
     return questions
 
 
 def _question_text(row: Fields) -> Text:
     if "prompt" in row:
-        return text_of("prompt", row["prompt"])
-    (turns,) = need(row, "turns")
+        return text_value("prompt", row["prompt"])
+    (turns,) = required(row, "turns")
     if not isinstance(turns, list):
-        raise field_error("turns", turns, "a list of turns")
+        raise wrong_value("turns", turns, "a list of turns")
     return checked_text("turns", [_turn(f"turns[{at}]", turn) for at, turn in enumerate(turns)])
 
 
@@ -273,7 +268,7 @@ def _content(name: str, turn: Any) -> Any:
     if isinstance(turn, str):
         return turn
     if not _is_object(turn) or "content" not in turn:
-        raise field_error(name, turn, "a string, or an object with content")
+        raise wrong_value(name, turn, "a string, or an object with content")
     return _opened(turn["content"])
 
 

@@ -7,9 +7,9 @@ columns and labels; it must not know files, or how rows are counted and skipped.
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import field_error, refuse_surrogates
+from harness_plugin.files.checked import optional_id, optional_text, refuse_surrogates, required, wrong_value
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import Fields, json_turns, need, optional_id, optional_text, rest
+from harness_plugin.pairs.formats.columns import Fields, json_turns, rest
 from harness_plugin.pairs.pair import REQUIRED, Pair, Winner
 
 Words = Mapping[str, tuple[Winner, str | None]]
@@ -28,7 +28,7 @@ _MODELS = ("model_a", "model_b")
 def arena_55k(row: Fields) -> Pair:
     """A row of the Kaggle LMSYS files: JSON lists of turns in text cells, a null turn is empty; one-hot winner."""
     prompt, response_a, response_b = (
-        _turns(name, cell) for name, cell in zip(REQUIRED, need(row, *REQUIRED), strict=True)
+        _turns(name, cell) for name, cell in zip(REQUIRED, required(row, *REQUIRED), strict=True)
     )
     return Pair(
         prompt,
@@ -45,7 +45,7 @@ def arena_55k(row: Fields) -> Pair:
 def _turns(name: str, cell: Any) -> tuple[str, ...]:
     turns = json_turns(cell)
     if turns is None:
-        raise field_error(name, cell, "a JSON list of strings or nulls, one for each turn")
+        raise wrong_value(name, cell, "a JSON list of strings or nulls, one for each turn")
     for turn in turns:
         refuse_surrogates(name, turn)
     return turns
@@ -54,13 +54,13 @@ def _turns(name: str, cell: Any) -> tuple[str, ...]:
 def _one_hot(row: Fields) -> Winner | None:
     if all(row.get(name) is None for name in _ONE_HOT):
         return None
-    values = dict(zip(_ONE_HOT, need(row, *_ONE_HOT), strict=True))
+    values = dict(zip(_ONE_HOT, required(row, *_ONE_HOT), strict=True))
     for name, value in values.items():
         if not isinstance(value, (int, float)) or value not in (0, 1):
-            raise field_error(name, value, "0 or 1")
+            raise wrong_value(name, value, "0 or 1")
     won = [name for name, value in values.items() if value == 1]
     if len(won) != 1:
-        raise field_error(", ".join(_ONE_HOT), tuple(values.values()), "exactly one 1")
+        raise wrong_value(", ".join(_ONE_HOT), tuple(values.values()), "exactly one 1")
     return _ONE_HOT[won[0]]
 
 
@@ -74,7 +74,7 @@ def mt_bench(row: Fields) -> Pair:
 
     `question_id` names a question, not a row, so the id is the content's.
     """
-    (turn,) = need(row, "turn")
+    (turn,) = required(row, "turn")
     meta = rest(row, *_TALKS, *_MODELS, "winner")
     if row.get("judge") is not None:
         meta["judge"] = row["judge"]  # GPT-4's rows name it with a list
@@ -82,7 +82,7 @@ def mt_bench(row: Fields) -> Pair:
 
 
 def _battle(row: Fields, words: Words, id: str, meta: dict[str, Any], **cut: Any) -> Pair:
-    talks = zip(_TALKS, need(row, *_TALKS), strict=True)
+    talks = zip(_TALKS, required(row, *_TALKS), strict=True)
     prompt, response_a, response_b = chat.conversation(*talks, **cut)
     winner, flag = _winner_word(row.get("winner"), words)
     return Pair(
@@ -101,7 +101,7 @@ def _winner_word(word: Any, words: Words) -> tuple[Winner | None, str | None]:
     if word is None:
         return None, None
     if not isinstance(word, str) or word not in words:
-        raise field_error("winner", word, ", ".join(map(repr, words)) + ", or null where nobody judged")
+        raise wrong_value("winner", word, ", ".join(map(repr, words)) + ", or null where nobody judged")
     return words[word]
 
 
@@ -110,12 +110,12 @@ def lm_eval_sample(row: Fields) -> Pair | None:
 
     The document is a canonical row with `pair_id` and `swapped`; one without them is taken as it stands.
     """
-    (doc,) = need(row, "doc")
+    (doc,) = required(row, "doc")
     if not is_pair_doc(doc):
-        raise field_error("doc", doc, "an object with prompt, response_a and response_b")
+        raise wrong_value("doc", doc, "an object with prompt, response_a and response_b")
     swapped = doc.get("swapped", False)
     if not isinstance(swapped, bool):
-        raise field_error("doc.swapped", swapped, "true or false")
+        raise wrong_value("doc.swapped", swapped, "true or false")
     if swapped:
         return None
     fields = {name: value for name, value in doc.items() if name not in ("swapped", "pair_id")}

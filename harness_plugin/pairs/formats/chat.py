@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness_plugin.errors import DataError
-from harness_plugin.files.checked import field_error, refuse_surrogates
+from harness_plugin.files.checked import RowError, refuse_surrogates, wrong_value
 from harness_plugin.pairs.pair import Text
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
@@ -40,16 +39,16 @@ def messages(name: str, value: Any) -> list[Message]:
     for images, which no text model can judge.
     """
     if not isinstance(value, (list, tuple)) or not value:
-        raise field_error(name, value, "a list of messages, each with role and content")
+        raise wrong_value(name, value, "a list of messages, each with role and content")
     return [_message(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
 
 
 def _message(name: str, entry: Any) -> Message:
     if not isinstance(entry, Mapping) or "content" not in entry:
-        raise field_error(name, entry, "a message with role and content")
+        raise wrong_value(name, entry, "a message with role and content")
     role = entry.get("role")
     if not isinstance(role, str) or role not in _SPEAKERS:
-        raise field_error(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
+        raise wrong_value(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
     return Message(role, content_text(f"{name}.content", entry["content"]))
 
 
@@ -61,18 +60,18 @@ def content_text(name: str, content: Any) -> str:
         refuse_surrogates(name, content)
         return content
     if not isinstance(content, (list, tuple)):
-        raise field_error(name, content, "a string, null, or a list of text parts")
+        raise wrong_value(name, content, "a string, null, or a list of text parts")
     return "\n".join(_part_text(f"{name}[{index}]", part) for index, part in enumerate(content))
 
 
 def _part_text(name: str, part: Any) -> str:
     if not isinstance(part, Mapping):
-        raise field_error(name, part, "a part with type and text")
+        raise wrong_value(name, part, "a part with type and text")
     if part.get("type") != "text":
-        raise field_error(f"{name}.type", part.get("type"), "'text' (pictures and files cannot be judged)")
+        raise wrong_value(f"{name}.type", part.get("type"), "'text' (pictures and files cannot be judged)")
     text = part.get("text")
     if text is not None and not isinstance(text, str):
-        raise field_error(f"{name}.text", text, "a string or null")
+        raise wrong_value(f"{name}.text", text, "a string or null")
     refuse_surrogates(name, text or "")
     return text or ""
 
@@ -80,7 +79,7 @@ def _part_text(name: str, part: Any) -> str:
 def transcript(name: str, text: str) -> list[Message]:
     """The messages of a transcript whose turns begin with "Human:" and "Assistant:" after an empty line."""
     if not text.startswith(TRANSCRIPT_START):
-        raise field_error(name, text, "a transcript that begins with '\\n\\nHuman:', or any text beside a prompt field")
+        raise wrong_value(name, text, "a transcript that begins with '\\n\\nHuman:', or any text beside a prompt field")
     pieces = _TRANSCRIPT_TURN.split(text)[1:]
     turns = zip(pieces[::2], pieces[1::2], strict=True)
     return [Message(_TRANSCRIPT_ROLES[speaker], words.strip()) for speaker, words in turns]
@@ -105,7 +104,7 @@ def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[M
         rest = side[shared:]
         if len(rest) != 1 or rest[0].role != "assistant":
             roles = ", ".join(turn.role for turn in rest)
-            raise field_error(name, f"{shared} shared messages, then {roles}", "one assistant's message after them")
+            raise wrong_value(name, f"{shared} shared messages, then {roles}", "one assistant's message after them")
     return chosen[:shared], chosen[shared].text, rejected[shared].text
 
 
@@ -120,11 +119,11 @@ def conversation(a: tuple[str, Any], b: tuple[str, Any], turns: Any = None) -> t
     if prompt_a != prompt_b:
         at = next((i for i, (x, y) in enumerate(zip(prompt_a, prompt_b, strict=False)) if x != y), None)
         what = prompt_b[at] if at is not None else f"{len(prompt_b)} turns, where {a[0]} has {len(prompt_a)}"
-        raise field_error(b[0], what, f"the same system and user's turns as {a[0]}")
+        raise wrong_value(b[0], what, f"the same system and user's turns as {a[0]}")
     before = len(prompt_a) - len(answers_a)  # a system message has no answer
     if turns is not None:
         if not isinstance(turns, int) or isinstance(turns, bool) or not 1 <= turns <= len(answers_a):
-            raise field_error("turn", turns, f"a whole number from 1 to the {len(answers_a)} turns of the conversation")
+            raise wrong_value("turn", turns, f"a whole number from 1 to the {len(answers_a)} turns of the conversation")
         prompt_a, answers_a, answers_b = prompt_a[: before + turns], answers_a[:turns], answers_b[:turns]
     return tuple(prompt_a), tuple(answers_a), tuple(answers_b)
 
@@ -145,7 +144,7 @@ def _rounds(name: str, value: Any) -> tuple[list[str], list[str]]:
             answered = True
         else:
             allowed = "one assistant's message after each user's, and a system message only as the first"
-            raise field_error(f"{name}[{index}].role", turn.role, allowed)
+            raise wrong_value(f"{name}[{index}].role", turn.role, allowed)
     if not answers:
-        raise DataError(f"field {name} has no user's turn", "there is no prompt", "leave bad rows out")
+        raise RowError(f"field {name} has no user's turn", "there is no prompt", "correct the row")
     return prompt, answers

@@ -1,12 +1,8 @@
-"""Checked access to the columns of a row, shared by all formats; it knows no format.
-
-Every error names the column as the file spells it.
-"""
+"""What columns hold in all formats: cells of a table as values, JSON lists of turns, and what goes into `meta`."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
-from harness_plugin.files.checked import field_error, missing_field, refuse_surrogates
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.pair import plain
 
@@ -24,41 +20,6 @@ _CSV_TEXT = {
     "output",
 }
 _CSV_NUMBERS = {"p_b", "preference", "winner_model_a", "winner_model_b", "winner_tie"}
-
-
-def need(row: Fields, *names: str) -> list[Any]:
-    """The values of columns that must be there. Raises DataError for the first that is missing."""
-    for name in names:
-        if name not in row:
-            raise missing_field(name, row)
-    return [row[name] for name in names]
-
-
-def need_text(row: Fields, *names: str) -> list[str]:
-    """The values of columns that must be there and be strings."""
-    need(row, *names)
-    return [text_of(name, row[name]) for name in names]
-
-
-def text_of(name: str, value: Any) -> str:
-    """The value, if it is a string that can be encoded."""
-    if not isinstance(value, str):
-        raise field_error(name, value, "a string")
-    refuse_surrogates(name, value)
-    return value
-
-
-def optional_text(row: Fields, name: str) -> str | None:
-    """The value of a column that may be missing or null, and otherwise is a string."""
-    return None if row.get(name) is None else text_of(name, row[name])
-
-
-def optional_id(row: Fields, name: str) -> str:
-    """The value of an id column, "" where it is missing or null; whole numbers become strings."""
-    value = row.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return "" if value is None else text_of(name, value)
 
 
 def rest(row: Fields, *used: str) -> dict[str, Any]:

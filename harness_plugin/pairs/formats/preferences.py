@@ -5,9 +5,16 @@ This file knows columns and labels; it must not know files, or how rows are coun
 
 from typing import Any
 
-from harness_plugin.files.checked import field_error
+from harness_plugin.files.checked import (
+    optional_id,
+    optional_text,
+    required,
+    required_texts,
+    text_value,
+    wrong_value,
+)
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import Fields, need, need_text, optional_id, optional_text, rest, text_of
+from harness_plugin.pairs.formats.columns import Fields, rest
 from harness_plugin.pairs.pair import Pair, Text, Winner, content_id
 
 
@@ -38,11 +45,11 @@ def chosen_rejected(row: Fields) -> Pair:
 
 def _texts(row: Fields) -> tuple[Text, str, str]:
     prompt = row.get("prompt")
-    chosen, rejected = need(row, "chosen", "rejected")
+    chosen, rejected = required(row, "chosen", "rejected")
     if not isinstance(chosen, str):
         return _after_history(prompt, chat.messages("chosen", chosen), chat.messages("rejected", rejected))
-    text_of("chosen", chosen)
-    text_of("rejected", rejected)
+    text_value("chosen", chosen)
+    text_value("rejected", rejected)
     if prompt is None:
         return _after_history(None, chat.transcript("chosen", chosen), chat.transcript("rejected", rejected))
     return _prompt(prompt), chosen, rejected
@@ -53,12 +60,12 @@ def _after_history(prompt: Any, chosen: list[chat.Message], rejected: list[chat.
     if shared:
         return chat.history(shared), best, worst
     if prompt is None:
-        raise field_error("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
+        raise wrong_value("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
     return _prompt(prompt), best, worst
 
 
 def _prompt(value: Any) -> Text:
-    return text_of("prompt", value) if isinstance(value, str) else chat.history(chat.messages("prompt", value))
+    return text_value("prompt", value) if isinstance(value, str) else chat.history(chat.messages("prompt", value))
 
 
 def alpaca_annotation(row: Fields) -> Pair:
@@ -66,7 +73,7 @@ def alpaca_annotation(row: Fields) -> Pair:
 
     1.5 is a tie, and so is 0, the older spelling. null is unknown.
     """
-    texts = need_text(row, "instruction", "output_1", "output_2")
+    texts = required_texts(row, "instruction", "output_1", "output_2")
     p_b, winner = _preference(row.get("preference"))
     used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
     return Pair(
@@ -85,7 +92,7 @@ def _preference(value: Any) -> tuple[float | None, Winner | None]:
         return None, None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (value == 0 or 1 <= value <= 2):  # NaN fails both
-        raise field_error("preference", value, "a number from 1 to 2, 0 (a tie), or null")
+        raise wrong_value("preference", value, "a number from 1 to 2, 0 (a tie), or null")
     p_b = 0.5 if value == 0 else value - 1
     if p_b == 0.5:
         return p_b, Winner.TIE
