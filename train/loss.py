@@ -1,26 +1,34 @@
-"""Batches as tensors, padded or packed, and their loss. Knows ids, labels and logits; nothing of files or models."""
+"""Batches as tensors, padded or packed, and their loss. This module knows ids, labels and logits, no files or models.
+
+Letters in the comments on shapes:
+    n presentations of a batch (a pair in both orders has two)      P pairs that are shown in both orders
+    L width of the padded ids           C logits of a presentation: 1, or 3 (A, B, tie)         K classes: 2, or 3
+"""
 
 import torch
 from torch.nn.functional import log_softmax, logsigmoid
 
 from harness_plugin.engine.packing import pack_of
 
-MULTIPLE = 16  # widths are padded up to it: matrix units work in blocks, and fewer widths meet the compiler
+MULTIPLE = 16  # L is padded up to a multiple of it: matrix units work in blocks, and torch.compile meets fewer widths
 
 
 def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Rows {"input_ids", "labels", "offset"}, each with the exchanged presentation in "turned" if it is shown in both
-    orders, to tensors for n presentations, a pair's two side by side.
+    """Rows {"input_ids", "labels", "offset"} become tensors for n presentations.
 
-    `input_ids`, `attention_mask` (n, width), padded on the right with 0; `labels` (n, 2), or (n, 3) with ties: the
-    probability of A, B (, tie); `offsets` (n,) what length says of the logit; `twins` (pairs in both orders,) the
-    positions of their first presentation; `weights` (n,), half for each of two presentations.
+    A row that is shown in both orders has its second presentation, with the sides exchanged, under "turned"; the two
+    are neighbours in the batch. The tensors:
+        input_ids, attention_mask   (n, L)  int64, padded on the right with 0
+        labels                      (n, K)  the probabilities of A, B and, with K = 3, of a tie
+        offsets                     (n,)    what the lengths of the responses alone add to the logit
+        twins                       (P,)    int64, where the first presentation of a pair in both orders stands
+        weights                     (n,)    1, or 0.5 for each of two presentations of a pair
     """
-    views = _views(rows)
+    views = _views(rows)  # n of them
     width = max(len(v["input_ids"]) for v in views)
-    width += -width % MULTIPLE
-    ids = torch.zeros(len(views), width, dtype=torch.long)
-    mask = torch.zeros(len(views), width, dtype=torch.long)
+    width += -width % MULTIPLE  # L
+    ids = torch.zeros(len(views), width, dtype=torch.long)  # (n, L)
+    mask = torch.zeros(len(views), width, dtype=torch.long)  # (n, L)
     for i, view in enumerate(views):
         n = len(view["input_ids"])
         ids[i, :n] = torch.tensor(view["input_ids"])
@@ -29,13 +37,17 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
 
 
 def collate_packed(rows: list[dict]) -> dict:
-    """As `collate`, with a `pack` in place of the padded ids; `input_ids` are then its rows."""
+    """As `collate`, with a `pack` in place of the padded ids; `input_ids` (N,) are then the ids of the pack's N rows.
+
+    The other tensors are in the order of the presentations, not in that of `pack.members`.
+    """
     views = _views(rows)
     pack = pack_of([v["input_ids"] for v in views])
     return {"input_ids": torch.from_numpy(pack.ids), "pack": pack, **_targets(rows, views)}
 
 
 def _views(rows: list[dict]) -> list[dict]:
+    """The presentations of all rows: each row and, where it has one, its exchanged presentation."""
     return [view for row in rows for view in ([row, row["turned"]] if "turned" in row else [row])]
 
 
@@ -46,40 +58,46 @@ def _targets(rows: list[dict], views: list[dict]) -> dict[str, torch.Tensor]:
             twins.append(len(weights))
         weights += [0.5, 0.5] if "turned" in row else [1.0]
     return {
-        "labels": torch.tensor([v["labels"] for v in views]),
-        "offsets": torch.tensor([v["offset"] for v in views]),
-        "twins": torch.tensor(twins, dtype=torch.long),
-        "weights": torch.tensor(weights),
+        "labels": torch.tensor([v["labels"] for v in views]),  # (n, K)
+        "offsets": torch.tensor([v["offset"] for v in views]),  # (n,)
+        "twins": torch.tensor(twins, dtype=torch.long),  # (P,)
+        "weights": torch.tensor(weights),  # (n,)
     }
 
 
 def log_probabilities(logits: torch.Tensor, offsets: torch.Tensor | float = 0.0) -> torch.Tensor:
-    """Logits (n, 1) to ln P of A, B, shape (n, 2); logits (n, 3) to ln P of A, B, tie. `offsets` are added to a single
-    logit."""
+    """Natural logarithms of probabilities: logits (n, 1) give those of A and B, (n, 2); logits (n, 3) those of A, B and
+    tie, (n, 3). `offsets` (n,) are added to a single logit; three logits take none."""
     logits = logits.float()
     if logits.shape[1] == 1:
-        z = logits[:, 0] + offsets
-        return torch.stack([logsigmoid(-z), logsigmoid(z)], dim=1)
-    return log_softmax(logits, dim=1)
+        z = logits[:, 0] + offsets  # (n,)
+        return torch.stack([logsigmoid(-z), logsigmoid(z)], dim=1)  # (n, 2)
+    return log_softmax(logits, dim=1)  # (n, 3)
 
 
 def preference_loss(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, offsets: torch.Tensor | float = 0.0
 ) -> torch.Tensor:
-    """Mean cross-entropy of logits (n, 1 or 3) against the probabilities `labels` (n, 2 or 3), weighted by row.
+    """The mean cross-entropy, in nats, of logits (n, C) against the probabilities `labels` (n, K).
 
-    `offsets` (n,) stand for a second, fixed expert that knows only the lengths: with them the logit has to explain
-    what length does not (a product of experts: Clark, Yatskar and Zettlemoyer 2019, arXiv:1909.03683).
+    `weights` (n,) weigh the presentations; None: all alike.
+
+    `offsets` (n,) are a second, fixed judge that knows only the lengths of the responses: with them, the logit has to
+    explain what the lengths do not (a product of experts: Clark, Yatskar and Zettlemoyer 2019, arXiv:1909.03683).
     """
-    each = -(labels * log_probabilities(logits, offsets)).sum(dim=1)
+    each = -(labels * log_probabilities(logits, offsets)).sum(dim=1)  # (n,)
     return each.mean() if weights is None else (weights * each).sum() / weights.sum()
 
 
 def inconsistency(logits: torch.Tensor, twins: torch.Tensor) -> torch.Tensor:
-    """Squared position bias, summed over the pairs at `twins` and, with three logits, averaged over the classes: the
-    square of (z(A,B) + z(B,A)) / 2; for three, of half the difference in ln P after the sides are exchanged back."""
-    first, second = logits[twins].float(), logits[twins + 1].float()
+    """The squared position bias, summed over the pairs whose first presentation is at `twins` (P,).
+
+    With one logit z it is the square of (z(A,B) + z(B,A)) / 2. With three it is the square of half the difference
+    between the log-probabilities of the two orders, after the classes A and B of the second order are exchanged,
+    averaged over the classes.
+    """
+    first, second = logits[twins].float(), logits[twins + 1].float()  # (P, C) each
     if logits.shape[1] == 1:
         return ((first + second) / 2).square().sum()
-    difference = log_softmax(first, dim=1) - log_softmax(second, dim=1)[:, [1, 0, 2]]
+    difference = log_softmax(first, dim=1) - log_softmax(second, dim=1)[:, [1, 0, 2]]  # (P, 3)
     return (difference / 2).square().mean(dim=1).sum()
