@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, TrainError, UsageError
-from harness_plugin.files.checked import shown
+from harness_plugin.files.checked import excerpt
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import read_rows
 from harness_plugin.pairs import Pair, content_id
@@ -67,7 +67,7 @@ def read_teacher(path: str | Path) -> dict[str, Verdict]:
             )
         if verdicts.setdefault(id, verdict) != verdict:
             raise DataError(
-                f"{where}: field id is {shown(id)}, which {places[id]} has with other scores or texts",
+                f"{where}: field id is {excerpt(id)}, which {places[id]} has with other scores or texts",
                 "which of them counts is unknown",
                 "score the pairs again",
             )
@@ -92,7 +92,7 @@ def _verdict(row: Mapping[str, Any], where: str) -> tuple[str, Verdict]:
 
 
 def _bad(where: str, row: Mapping[str, Any], name: str, allowed: str) -> DataError:
-    found = f"is {shown(row[name])}" if name in row else "is missing"
+    found = f"is {excerpt(row[name])}" if name in row else "is missing"
     return DataError(
         f"{where}: field {name} {found}", f"allowed: {allowed}", "give a file that `arena-rm score` wrote, unchanged"
     )
