@@ -121,9 +121,10 @@ def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsy
     rows = [{"prompt": f"Say {i}", "response_a": "x " * (i % 7 + 1), "response_b": f"y{i}"} for i in range(40)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     code = (
-        "import harness_plugin.scoring.presentations as s; s.CHUNK = 4; real = s.Journal.add; import time\n"
+        "import harness_plugin.scoring.presentations as s; s.CHUNK = 4; import time\n"
+        "from harness_plugin.files.journal import Journal; real = Journal.add\n"
         "def slow(self, row): real(self, row); time.sleep(0.1)\n"
-        "s.Journal.add = slow\n"
+        "Journal.add = slow\n"
         "from harness_plugin.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "score", str(file), *map(str, judge), "-o", str(tmp_path / "out")]

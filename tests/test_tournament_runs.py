@@ -207,7 +207,7 @@ def test_a_kill_while_verdicts_are_moved_loses_none(judge, three, arena, options
 
     for command in (["--prompts", 2], ["--prompts", 3], []):
         with monkeypatch.context() as patch:
-            patch.setattr("harness_plugin.scoring.presentations.Journal.finish", killed)
+            patch.setattr("harness_plugin.files.journal.Journal.finish", killed)
             assert arena(*args, *command)[0] == 130
         assert arena(*args, *command)[0] == 0
     assert len(asked) == 2 * 18 and len(verdicts_in(tmp_path / "out")) == 18
@@ -272,12 +272,13 @@ def test_equal_answers_are_even_without_the_judge_and_equal_texts_are_judged_onc
 KILLED = """
 import os, signal
 import harness_plugin.scoring.presentations as scoring
-scoring.CHUNK, add = 4, scoring.Journal.add
+from harness_plugin.files.journal import Journal
+scoring.CHUNK, add = 4, Journal.add
 def killing(self, row):
     add(self, row)
     if len(self.rows) == 9:
         os.kill(os.getpid(), signal.SIGKILL)
-scoring.Journal.add = killing
+Journal.add = killing
 from harness_plugin.cli import main
 main()
 """
