@@ -1,27 +1,63 @@
-"""Who a judge is: everything that decides its scores, and short hashes of it."""
+"""Who a judge is: the parts that decide its scores, in which of them two judges differ, and a short hash of them.
+
+An identity is a flat dict that JSON can hold. It stands in leaderboards, in lm-eval's results and at the head of
+journals.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import Any
 
 from harness_plugin import __version__
 
 COMPUTES = ("torch", "transformers", "peft")
-NAMES = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
+_BASE = ("base_sha256", "base_fingerprint")
+NAMES = {"base": _BASE, "revision": _BASE, "adapter": ("adapter_sha256",)}  # each with the hashes that replace it
+BESIDE = {"hash", "judge", "presentations", "cut"}
+UNSTABLE = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
 
 
 def judge_identity(model, order: str) -> dict:
-    """Everything that decides a score: the model's own identity, the order and the calibration in use."""
+    """The identity of a loaded model that scores in this order: its own (`RewardModel.identity`), with the order and
+    the calibration in use."""
     c = model.calibration
     return {**model.identity, "order": order, "temperature": c.temperature, "tie_nu": c.tie_nu}
 
 
-def identity_hash(identity: dict) -> str:
-    """A short hash of what decides a score; names do not count where the weights themselves are identified."""
-    known = {"base": "base_fingerprint", "adapter": "adapter_sha256"}
-    identity = {k: v for k, v in identity.items() if not identity.get(known.get(k, ""))}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+def parts(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What counts of an identity. This is the one definition of "the same judge".
+
+    Everything in an identity decides a score and counts, with two exceptions. Names (`base`, `revision`, `adapter`) do
+    not count where a hash says which weights are behind them: a judge is the same in another folder. And what a file
+    writes beside the parts (BESIDE) is no part. Two judges are the same if no part that both identities have differs;
+    identities that older versions stored have fewer parts.
+    """
+    return {
+        name: value
+        for name, value in identity.items()
+        if name not in BESIDE
+        and not any(identity.get(by) for by in NAMES.get(name, ()))
+        and (name, value) != ("base_fingerprint", None)  # older versions wrote this for a base from the hub
+    }
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The names of the parts in which two identities differ; a part that one of them does not have is not compared."""
+    mine, theirs = parts(one), parts(other)
+    return [name for name in mine if name in theirs and mine[name] != theirs[name]]
+
+
+def same_judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two identities are of the same judge, as `parts` defines it."""
+    return not differences(one, other)
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """A short hash of `parts`: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts(identity), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def logit_identity(model, engine=None) -> dict:
@@ -47,7 +83,7 @@ def logit_identity(model, engine=None) -> dict:
 def _settings(config) -> dict:
     """A transformers or PEFT configuration without its names, JSON-able: unlike weights, settings such as lora_alpha
     or a sliding window stand nowhere else."""
-    known = {k: v for k, v in config.to_dict().items() if k not in NAMES}
+    known = {k: v for k, v in config.to_dict().items() if k not in UNSTABLE}
     return json.loads(json.dumps(known, default=lambda v: sorted(map(str, v)) if isinstance(v, set) else str(v)))
 
 

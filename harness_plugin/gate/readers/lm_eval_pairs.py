@@ -14,6 +14,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
+from harness_plugin.gate.readers.identity import judge_fingerprints
 from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.scores import pairs_run
 from harness_plugin.gate.run import Run, Texts
@@ -22,18 +23,8 @@ from harness_plugin.stats import combine_orders, log_probabilities
 
 DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
 ROW_FIELDS = ("doc", "filter", "filtered_resps")
+IN_FIXED = ("prompt_version", "template", "order")  # these parts of the judge may not differ between two runs
 NEVER = -1e8  # the log-likelihood that arena_rm gives to a choice it never makes is far below
-JUDGE_SETTINGS = (
-    "base",
-    "base_fingerprint",
-    "adapter",
-    "adapter_sha256",
-    "dtype",
-    "max_length",
-    "truncation",
-    "temperature",
-    "tie_nu",
-)
 
 
 def labelled_pairs(results: Results, rows: list) -> Run:
@@ -63,7 +54,9 @@ def labelled_pairs(results: Results, rows: list) -> Run:
     judge = judge if isinstance(judge, dict) else {}
     # The template counts where it is known: other lm-eval models read the task's own text.
     fixed = task_fingerprints(results) | {"prompt version": judge.get("prompt_version"), "orders": "both"}
-    subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in JUDGE_SETTINGS}
+    fixed |= {"template": judge.get("template")}
+    subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in ("base", "adapter")}
+    subject |= {name: value for name, value in judge_fingerprints(judge).items() if name not in IN_FIXED}
     left_out = {"in one order only": len(orders) - len(whole)}
     return pairs_run(results.samples, found, fixed, subject, left_out, partial(_pair_texts, results.samples))
 

@@ -13,14 +13,13 @@ from harness_plugin.files.checked import json_object, number, optional_text, tex
 from harness_plugin.files.opening import open_binary
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import parse_json, whole_rows
+from harness_plugin.gate.readers.identity import judge_fingerprints
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.tournament.match import ANSWERS_FILE
 from harness_plugin.tournament.verdicts import VERDICTS_FILE
 
 BOARD_FILE = "leaderboard.json"
 METRICS = {"win_rate": True, "win_rate_hard": True}  # the first decides: soft preferences need a third fewer prompts
-# Names say nothing where the weights themselves are identified.
-NAMES = {"base": "base_fingerprint", "revision": "base_fingerprint", "adapter": "adapter_sha256"}
 
 
 def read_judge_run(folder: Path, model: str | None = None) -> Run:
@@ -56,15 +55,6 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
     if board.get("baseline") is not None and len(opponents) == 1:
         _check_rate(run, board, folder)
     return run
-
-
-def judge_fingerprints(identity: dict) -> dict:
-    """What decides a judge's scores, without its names and its hash, which follow from the rest."""
-    return {
-        name: value if isinstance(value, (str, int, float, type(None))) else json.dumps(value, sort_keys=True)
-        for name, value in sorted(identity.items())
-        if name != "hash" and not identity.get(NAMES.get(name, ""))
-    }
 
 
 def _board(folder: Path) -> dict:
