@@ -6,7 +6,7 @@ import random
 import pytest
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.pairs import Output, content_id, read_outputs
+from harness_plugin.pairs import Answer, content_id, read_outputs
 
 ALPACA = {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"}
 CHOICES = {"question_id": "q1", "model_id": "heron", "choices": [{"index": 0, "turns": [{"content": "Hello."}]}]}
@@ -43,9 +43,9 @@ def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_p
     path = tmp_path / "model_outputs.json"
     path.write_text(json.dumps([ALPACA, {"instruction": "Bye", "output": ""}, ALPACA]), "utf-8")
     assert read_outputs(path, model="stork") == [
-        Output("Hi", "Hello.", "heron", "koala", HI),
-        Output("Bye", "", "stork", None, content_id("Bye")),
-        Output("Hi", "Hello.", "heron", "koala", f"{HI}-2"),
+        Answer("Hi", "Hello.", "heron", "koala", HI),
+        Answer("Bye", "", "stork", None, content_id("Bye")),
+        Answer("Hi", "Hello.", "heron", "koala", f"{HI}-2"),
     ]
 
 
@@ -53,23 +53,23 @@ def test_arena_hard_answers_of_the_first_kind_take_their_prompts_from_the_questi
     answers = lines(tmp_path / "heron.jsonl", CHOICES)
     assert "row 1: the answer to question q1 comes without its prompt" in refused(answers)
     questions = lines(tmp_path / "question.jsonl", QUESTION)
-    assert read_outputs(answers, questions=questions) == [Output("Hi", "Hello.", "heron", "greetings", "q1")]
+    assert read_outputs(answers, questions=questions) == [Answer("Hi", "Hello.", "heron", "greetings", "q1")]
     turns = lines(tmp_path / "two.jsonl", {**CHOICES, "choices": [{"turns": ["Hello.", "Bye."]}]})
     asked = lines(tmp_path / "asked.jsonl", {"question_id": "q1", "turns": ["Hi", "Bye"]})
-    assert read_outputs(turns, questions=asked) == [Output(("Hi", "Bye"), ("Hello.", "Bye."), "heron", None, "q1")]
+    assert read_outputs(turns, questions=asked) == [Answer(("Hi", "Bye"), ("Hello.", "Bye."), "heron", None, "q1")]
 
 
 def test_arena_hard_answers_of_the_second_kind_carry_their_prompts(tmp_path):
     answers = lines(tmp_path / "heron.jsonl", MESSAGES)
-    assert read_outputs(answers) == [Output("Hi", "Hello.", "heron", None, "q1")]
+    assert read_outputs(answers) == [Answer("Hi", "Hello.", "heron", None, "q1")]
     questions = lines(tmp_path / "question.jsonl", {"uid": "q1", "category": "greetings", "prompt": "Hi"})
     assert read_outputs(answers, questions=questions)[0].category == "greetings"
 
 
 def test_lm_eval_samples_give_the_first_raw_answer_of_the_first_filter(tmp_path):
     path = lines(tmp_path / "samples_hello.jsonl", SAMPLE, {**SAMPLE, "filter": "strict"}, {**SAMPLE, "doc_hash": "d2"})
-    first = Output("Q: Hi\nA:", "Hello.", "heron", None, "d1")
-    assert read_outputs(path, model="heron") == [first, Output("Q: Hi\nA:", "Hello.", "heron", None, "d2")]
+    first = Answer("Q: Hi\nA:", "Hello.", "heron", None, "d1")
+    assert read_outputs(path, model="heron") == [first, Answer("Q: Hi\nA:", "Hello.", "heron", None, "d2")]
     chat = [json.dumps([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])]
     given = {"gen_args_0": {"arg_0": chat, "arg_1": {}}}
     row = {**SAMPLE, "arguments": given}
@@ -81,14 +81,14 @@ OWN = {"prompt": "ask", "response": "say", "model": "who", "category": "kind"}
 
 def test_a_file_that_no_tool_made_is_read_by_its_plain_columns_or_by_named_ones(tmp_path):
     plain = {"prompt": "Hi", "response": "Hello.", "model": "heron", "category": "greetings", "score": 3}
-    assert read_outputs(lines(tmp_path / "a.jsonl", plain)) == [Output("Hi", "Hello.", "heron", "greetings", HI)]
+    assert read_outputs(lines(tmp_path / "a.jsonl", plain)) == [Answer("Hi", "Hello.", "heron", "greetings", HI)]
     bare = lines(tmp_path / "b.jsonl", {"prompt": "Hi", "response": ""})
-    assert read_outputs(bare, model="b") == [Output("Hi", "", "b", None, HI)]
+    assert read_outputs(bare, model="b") == [Answer("Hi", "", "b", None, HI)]
     own = {"ask": "Hi", "say": "Hello.", "who": "heron", "kind": 7, "prompt": "not this", "instruction": 1, "output": 2}
     found = read_outputs(lines(tmp_path / "c.jsonl", own), model="c", fields=OWN)
-    assert found == [Output("Hi", "Hello.", "heron", "7", HI)]
+    assert found == [Answer("Hi", "Hello.", "heron", "7", HI)]
     partly = lines(tmp_path / "d.jsonl", {"prompt": "Hi", "say": "Hello.", "who": "heron"})
-    assert read_outputs(partly, model="d", fields={"response": "say"}) == [Output("Hi", "Hello.", "d", None, HI)]
+    assert read_outputs(partly, model="d", fields={"response": "say"}) == [Answer("Hi", "Hello.", "d", None, HI)]
 
 
 def test_named_columns_hold_turns_and_messages_too(tmp_path):

@@ -99,6 +99,7 @@ def test_lists_in_the_texts_of_a_table_are_not_guessed_about(tmp_path):
         {"question_id": "q", "model_id": "heron", "choices": []},
         {"uid": "q", "model": "heron", "messages": []},
         {"doc": {"text": "Hi"}, "resps": [["Hello."]], "arguments": {}},
+        {"prompt": "Hi", "response": "Hello.", "model": "heron"},
     ],
 )
 def test_files_with_single_answers_are_told_from_pairs(row):

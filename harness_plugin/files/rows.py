@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -52,6 +52,16 @@ def whole_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, An
         if isinstance(row.value, DataError):
             raise row.value
         yield f"{name} {row.place}", row.value
+
+
+def only_like_first(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
+    """The rows that have in `column` what the first one has; all rows where `column` is None."""
+    wanted: list[Any] = []
+    for row in rows:
+        value = row.value.get(column) if column is not None else None
+        wanted = wanted or [value]
+        if value == wanted[0]:
+            yield row
 
 
 def _container(name: str, stream: Any) -> str:

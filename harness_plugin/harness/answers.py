@@ -13,7 +13,7 @@ from typing import Any
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness.documents import bundled_file, refuse_unknown
 from harness_plugin.harness.judge_filter import ready_judge
-from harness_plugin.pairs import Output, Winner, content_id, read_outputs, read_pairs
+from harness_plugin.pairs import Answer, Winner, content_id, read_outputs, read_pairs
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -48,7 +48,7 @@ def load_answers(**options: Any) -> dict[str, Any]:
     return {"test": Dataset.from_list(rows)}
 
 
-def _answers(options: Mapping[str, Any]) -> tuple[list[Output], str]:
+def _answers(options: Mapping[str, Any]) -> tuple[list[Answer], str]:
     if options.get("arena_data") is None:
         source = bundled_file(options.get("arena_bundled"))
         return _better_answers(source), str(source)
@@ -66,17 +66,17 @@ def _answers(options: Mapping[str, Any]) -> tuple[list[Output], str]:
     return found, source
 
 
-def _better_answers(file: Path) -> list[Output]:
+def _better_answers(file: Path) -> list[Answer]:
     """The answer that won each decisive battle of one turn in a file of pairs."""
     decisive = [p for p in read_pairs(file).pairs if p.verdict not in (None, Winner.TIE)]
     return [
-        Output(p.prompt, p.response_a if p.verdict is Winner.MODEL_A else p.response_b, None, p.category, p.id)
+        Answer(p.prompt, p.response_a if p.verdict is Winner.MODEL_A else p.response_b, None, p.category, p.id)
         for p in decisive
         if isinstance(p.prompt, str)
     ]
 
 
-def answer_documents(answers: list[Output], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def answer_documents(answers: list[Answer], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One document per answer: answer_id, prompt, baseline (the stored answer), baseline_model, category, prompt_key,
     judge (the settings as JSON); all of them text or None."""
     judge = json.dumps(settings, sort_keys=True)

@@ -1,6 +1,6 @@
 """Reads pairs from a file or from rows at hand: formats told or named, bad rows named or counted, ids made unique.
 
-This file puts `tables` (rows) and `formats` (what a row means) together; it must not know any one format's columns.
+This file puts rows and formats (what a row means) together; the columns of a format are the format's own business.
 """
 
 import itertools
@@ -12,9 +12,10 @@ from typing import Any
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
-from harness_plugin.files.rows import Row, read_rows
-from harness_plugin.pairs.formats import Format, detect_format, get_format, refuse_json_cells
-from harness_plugin.pairs.formats.columns import from_text_cells
+from harness_plugin.files.rows import Row, only_like_first, read_rows
+from harness_plugin.pairs.formats.canonical import refuse_json_cells
+from harness_plugin.pairs.formats.columns import typed_cells
+from harness_plugin.pairs.formats.table import NUMBER_COLUMNS, TEXT_COLUMNS, PairFormat, detect_format, get_format
 from harness_plugin.pairs.pair import FIELDS, REQUIRED, Pair
 
 
@@ -67,7 +68,7 @@ def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
 
     Raises DataError for a field that is missing or not what the format allows.
     """
-    return get_format(format).convert(row)
+    return get_format(format).pair(row)
 
 
 def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:
@@ -111,12 +112,12 @@ def _read(
 ) -> PairFile:
     bad = _Bad(skip)
     good = _named(_readable(rows, bad), name, fields, bad)
-    known, good = (get_format(format), good) if format else _detected(good, name, bad)
-    placed = _converted(_only_first(good, known), name, known, bad)
-    pairs = _with_unique_ids(placed, name, known, bad)
+    format_of_file, good = (get_format(format), good) if format else _detected(good, name, bad)
+    placed = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
+    pairs = _with_unique_ids(placed, name, format_of_file, bad)
     if not pairs:
         raise _nothing(name, bad.errors)
-    return PairFile(pairs, known.name, bad.errors, path)
+    return PairFile(pairs, format_of_file.name, bad.errors, path)
 
 
 def _nothing(name: str, errors: list[DataError]) -> DataError:
@@ -147,7 +148,7 @@ def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad)
             continue
         value = {column: cell for column, cell in row.value.items() if column not in fields.values()}
         value |= {ours: row.value[column] for ours, column in fields.items() if column in row.value}
-        yield replace(row, value=from_text_cells(value) if row.container == "csv" else value)
+        yield replace(row, value=typed_cells(value, TEXT_COLUMNS, NUMBER_COLUMNS) if row.container == "csv" else value)
     if row is not None and unseen:
         column = sorted(unseen)[0]
         raise DataError(
@@ -163,7 +164,7 @@ def _no_column(ours: str, fields: Mapping[str, str], row: Mapping[str, Any]) -> 
     )
 
 
-def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[Format, Iterator[Row]]:
+def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[PairFormat, Iterator[Row]]:
     """The format of the first row that fits one, and the rows from there on."""
     for row in rows:
         try:
@@ -177,21 +178,10 @@ def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[Format, Iterat
     raise _nothing(name, bad.errors)
 
 
-def _only_first(rows: Iterator[Row], known: Format) -> Iterator[Row]:
-    if known.first_of is None:
-        yield from rows
-        return
-    wanted: list[Any] = []
-    for row in rows:
-        wanted = wanted or [row.value.get(known.first_of)]
-        if row.value.get(known.first_of) == wanted[0]:
-            yield row
-
-
-def _converted(rows: Iterator[Row], name: str, known: Format, bad: _Bad) -> Iterator[tuple[str, Pair]]:
+def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) -> Iterator[tuple[str, Pair]]:
     for row in rows:
         try:
-            pair = known.convert(row.value)
+            pair = format.pair(row.value)
         except DataError as error:
             bad(placed(error, f"{name} {row.place}"))
             continue
@@ -199,7 +189,7 @@ def _converted(rows: Iterator[Row], name: str, known: Format, bad: _Bad) -> Iter
             yield row.place, pair
 
 
-def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, known: Format, bad: _Bad) -> list[Pair]:
+def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:
     """The pairs; one whose id and content an earlier one has gets a numbered id that no other row has."""
     rows = list(placed)
     taken = {pair.id for _, pair in rows}
@@ -210,7 +200,7 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, known: Forma
         earlier, key = first.setdefault(pair.id, (place, pair.key))
         if earlier == place:
             pairs.append(pair)
-        elif key != pair.key and known.unique_ids:
+        elif key != pair.key and format.unique_ids:
             bad(_clash(name, place, pair.id, earlier))
         else:
             number = count.get(pair.id, 1) + 1

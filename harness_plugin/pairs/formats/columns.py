@@ -7,19 +7,7 @@ from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.pair import plain
 
 Fields = Mapping[str, Any]
-
-_CSV_TEXT = {
-    "prompt",
-    "response_a",
-    "response_b",
-    "chosen",
-    "rejected",
-    "instruction",
-    "output_1",
-    "output_2",
-    "output",
-}
-_CSV_NUMBERS = {"p_b", "preference", "winner_model_a", "winner_model_b", "winner_tie"}
+"""A row as formats see it: column -> value."""
 
 
 def rest(row: Fields, *used: str) -> dict[str, Any]:
@@ -41,22 +29,20 @@ def json_turns(cell: Any) -> tuple[str, ...] | None:
     return tuple(turn or "" for turn in value)
 
 
-def from_text_cells(row: Fields, prose: Container[str] = ()) -> dict[str, Any]:
-    """A CSV row with types: an empty cell is null where the column holds no prose; numbers and `meta` are parsed.
+def typed_cells(row: Fields, texts: Container[str], numbers: Container[str]) -> dict[str, Any]:
+    """A row of a CSV file with types: cells of `numbers` become floats, that of `meta` becomes an object.
 
-    `prose` names more columns that hold it. A cell that does not parse stays text, for the format's own check to
-    refuse it by name.
+    An empty cell is null, but in `texts` an empty text. A cell that does not parse stays text, so that the format's own
+    check refuses it by name.
     """
-    return {name: cell if name in prose else _typed_cell(name, cell) for name, cell in row.items()}
+    return {name: cell if name in texts else _typed_cell(name, cell, numbers) for name, cell in row.items()}
 
 
-def _typed_cell(name: str, cell: str) -> Any:
-    if name in _CSV_TEXT:
-        return cell
+def _typed_cell(name: str, cell: str, numbers: Container[str]) -> Any:
     if not cell:
         return None
     try:
-        if name in _CSV_NUMBERS and "_" not in cell:
+        if name in numbers and "_" not in cell:  # float() takes 1_0 for ten
             return float(cell)
         return parse_json(cell) if name == "meta" else cell
     except ValueError:

@@ -1,7 +1,4 @@
-"""Rows that give a better and a worse answer, or two outputs and a preference: chosen/rejected data, AlpacaEval.
-
-This file knows columns and labels; it must not know files, or how rows are counted and skipped.
-"""
+"""Rows that give a better and a worse answer (`chosen` and `rejected`): RewardBench, UltraFeedback, HH-RLHF."""
 
 from typing import Any
 
@@ -9,7 +6,6 @@ from harness_plugin.files.checked import (
     optional_id,
     optional_text,
     required,
-    required_texts,
     text_value,
     wrong_value,
 )
@@ -18,7 +14,7 @@ from harness_plugin.pairs.formats.columns import Fields, rest
 from harness_plugin.pairs.pair import Pair, Text, Winner, content_id
 
 
-def chosen_rejected(row: Fields) -> Pair:
+def pair(row: Fields) -> Pair:
     """A row of RewardBench, UltraFeedback or HH-RLHF: strings, message lists, or transcripts without a prompt column.
 
     Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
@@ -66,34 +62,3 @@ def _after_history(prompt: Any, chosen: list[chat.Message], rejected: list[chat.
 
 def _prompt(value: Any) -> Text:
     return text_value("prompt", value) if isinstance(value, str) else chat.history(chat.messages("prompt", value))
-
-
-def alpaca_annotation(row: Fields) -> Pair:
-    """A row of AlpacaEval's `annotations.json`: `preference` from 1 (output_1) to 2 (output_2) gives p_b = it - 1.
-
-    1.5 is a tie, and so is 0, the older spelling. null is unknown.
-    """
-    texts = required_texts(row, "instruction", "output_1", "output_2")
-    p_b, winner = _preference(row.get("preference"))
-    used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
-    return Pair(
-        *texts,
-        winner=winner,
-        model_a=optional_text(row, "generator_1"),
-        model_b=optional_text(row, "generator_2"),
-        category=optional_text(row, "dataset"),
-        p_b=p_b,
-        meta=rest(row, *used),
-    )
-
-
-def _preference(value: Any) -> tuple[float | None, Winner | None]:
-    if value is None:
-        return None, None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (value == 0 or 1 <= value <= 2):  # NaN fails both
-        raise wrong_value("preference", value, "a number from 1 to 2, 0 (a tie), or null")
-    p_b = 0.5 if value == 0 else value - 1
-    if p_b == 0.5:
-        return p_b, Winner.TIE
-    return p_b, Winner.MODEL_B if p_b > 0.5 else Winner.MODEL_A

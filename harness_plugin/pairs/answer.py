@@ -1,0 +1,32 @@
+"""What one model's answer to one prompt is. Two models' answers to the same prompt make a `Pair`.
+
+This file knows nothing of files or formats.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness_plugin.pairs.pair import Text
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's answer. `id`: the file's own name for the prompt, or the prompt's content id; unique in a file."""
+
+    prompt: Text
+    response: Text
+    model: str | None = None
+    category: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt from a file of its own, for answers that are stored without their prompts."""
+
+    prompt: Text
+    category: str | None
+
+
+Questions = Mapping[str, Question]
+"""Question id -> question; empty where no file of questions was given."""

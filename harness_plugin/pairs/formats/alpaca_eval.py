@@ -1,0 +1,46 @@
+"""AlpacaEval: `annotations.json` (two outputs and a preference) and `model_outputs.json` (one model's outputs)."""
+
+from typing import Any
+
+from harness_plugin.files.checked import optional_text, required_texts, wrong_value
+from harness_plugin.pairs.answer import Answer, Questions
+from harness_plugin.pairs.formats.columns import Fields, rest
+from harness_plugin.pairs.pair import Pair, Winner, content_id
+
+
+def pair(row: Fields) -> Pair:
+    """A row of `annotations.json`: `preference` goes from 1 (output_1) to 2 (output_2), so that p_b = preference - 1.
+
+    1.5 is a tie, and so is 0, the older spelling. null is unknown.
+    """
+    texts = required_texts(row, "instruction", "output_1", "output_2")
+    p_b, winner = _preference(row.get("preference"))
+    used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
+    return Pair(
+        *texts,
+        winner=winner,
+        model_a=optional_text(row, "generator_1"),
+        model_b=optional_text(row, "generator_2"),
+        category=optional_text(row, "dataset"),
+        p_b=p_b,
+        meta=rest(row, *used),
+    )
+
+
+def _preference(value: Any) -> tuple[float | None, Winner | None]:
+    if value is None:
+        return None, None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (value == 0 or 1 <= value <= 2):  # NaN fails both
+        raise wrong_value("preference", value, "a number from 1 to 2, 0 (a tie), or null")
+    p_b = 0.5 if value == 0 else value - 1
+    if p_b == 0.5:
+        return p_b, Winner.TIE
+    return p_b, Winner.MODEL_B if p_b > 0.5 else Winner.MODEL_A
+
+
+def answer(row: Fields, questions: Questions) -> Answer:
+    """A row of `model_outputs.json`."""
+    prompt, response = required_texts(row, "instruction", "output")
+    model, category = optional_text(row, "generator"), optional_text(row, "dataset")
+    return Answer(prompt, response, model, category, content_id(prompt))

@@ -1,0 +1,89 @@
+"""Arena-Hard: `model_answer/*.jsonl` of v0.1 (as FastChat writes them) and of v2, and `question.jsonl`.
+
+Answers of v0.1 come without their prompts, which stand in the questions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import missing_field, optional_id, optional_text, required, text_value, wrong_value
+from harness_plugin.pairs.answer import Answer, Question, Questions
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.pair import Text, checked_text
+
+
+def answer_v01(row: Fields, questions: Questions) -> Answer:
+    """An answer of v0.1: `choices[0].turns`, each a string or {content}; the prompt is that of the question."""
+    id = _question_id(row)
+    question = _question_of(id, questions)
+    (choices,) = required(row, "choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    turns = first.get("turns") if isinstance(first, Mapping) else None
+    if not isinstance(turns, list):
+        raise wrong_value("choices", choices, "a list of at least one object with a list of turns")
+    response = _texts("choices[0].turns", turns)
+    return Answer(question.prompt, response, optional_text(row, "model_id"), question.category, id)
+
+
+def answer_v2(row: Fields, questions: Questions) -> Answer:
+    """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}."""
+    id = _question_id(row)
+    (value,) = required(row, "messages")
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise wrong_value("messages", value, "a list of messages, each with role and content")
+    plain = [{**entry, "content": _plain_content(entry.get("content"))} for entry in value]
+    turns = chat.messages("messages", plain)
+    if len(turns) < 2 or turns[-1].role != "assistant":
+        raise wrong_value("messages", [turn.role for turn in turns], "a user's message first and the answer last")
+    category = questions[id].category if id in questions else None
+    return Answer(chat.history(turns[:-1]), turns[-1].text, optional_text(row, "model"), category, id)
+
+
+def question(row: Fields) -> tuple[str, Question]:
+    """The id and the question of a row of `question.jsonl`: a `prompt` (v2) or a list of `turns` (v0.1)."""
+    id = _question_id(row)
+    if "prompt" in row:
+        prompt: Text = text_value("prompt", row["prompt"])
+    else:
+        (turns,) = required(row, "turns")
+        if not isinstance(turns, list):
+            raise wrong_value("turns", turns, "a list of turns")
+        prompt = _texts("turns", turns)
+    return id, Question(prompt, optional_text(row, "category"))
+
+
+def _question_id(row: Fields) -> str:
+    id = optional_id(row, "question_id") or optional_id(row, "uid")
+    if not id:
+        raise missing_field("question_id", row)
+    return id
+
+
+def _question_of(id: str, questions: Questions) -> Question:
+    if not questions:
+        raise DataError(
+            f"the answer to question {id} comes without its prompt",
+            "a judge must see it",
+            "read it with the question.jsonl of the same benchmark",
+        )
+    if id not in questions:
+        raise wrong_value("question_id", id, f"one of the {len(questions)} ids in the questions file")
+    return questions[id]
+
+
+def _texts(name: str, turns: list[Any]) -> Text:
+    return checked_text(name, [_turn(f"{name}[{at}]", turn) for at, turn in enumerate(turns)])
+
+
+def _turn(name: str, turn: Any) -> str:
+    if isinstance(turn, str):
+        return chat.content_text(name, turn)
+    if not isinstance(turn, Mapping) or "content" not in turn:
+        raise wrong_value(name, turn, "a string, or an object with content")
+    return chat.content_text(name, _plain_content(turn["content"]))
+
+
+def _plain_content(content: Any) -> Any:
+    return content["answer"] if isinstance(content, Mapping) and "answer" in content else content

@@ -1,0 +1,49 @@
+"""What the arena's files and MT-bench share: a list of messages on each side, and a word for who won.
+
+The words of each format are a closed table: a word that is not in it is an error, never a guess.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness_plugin.files.checked import optional_text, required, wrong_value
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.pair import Pair, Winner
+
+Words = Mapping[str, tuple[Winner, str | None]]
+"""Word -> outcome, and the flag that `meta` gets for it."""
+
+SIDES: Words = {"model_a": (Winner.MODEL_A, None), "model_b": (Winner.MODEL_B, None), "tie": (Winner.TIE, None)}
+
+_TALKS = ("conversation_a", "conversation_b")
+COLUMNS = (*_TALKS, "model_a", "model_b", "winner")
+"""The columns that `battle` reads."""
+
+
+def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any = None) -> Pair:
+    """The pair of `conversation_a` and `conversation_b`, cut after `turns` of the user's turns if that is given.
+
+    Raises RowError for a conversation or a word for the winner that is not allowed.
+    """
+    talks = zip(_TALKS, required(row, *_TALKS), strict=True)
+    prompt, response_a, response_b = chat.conversation(*talks, turns=turns)
+    winner, flag = _outcome(row.get("winner"), words)
+    return Pair(
+        prompt,
+        response_a,
+        response_b,
+        id=id,
+        winner=winner,
+        model_a=optional_text(row, "model_a"),
+        model_b=optional_text(row, "model_b"),
+        meta={**meta, flag: True} if flag else meta,
+    )
+
+
+def _outcome(word: Any, words: Words) -> tuple[Winner | None, str | None]:
+    if word is None:
+        return None, None
+    if not isinstance(word, str) or word not in words:
+        raise wrong_value("winner", word, ", ".join(map(repr, words)) + ", or null where nobody judged")
+    return words[word]
