@@ -76,7 +76,7 @@ def test_a_manifest_that_means_something_else_is_refused(adapter_copy, tiny_spec
     tiny.refused(tiny_spec(peft=str(folder)), MANIFEST_FILE, shown)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\udcff", '{"schema": 1, "schema": 1}'])
 def test_a_broken_manifest_is_refused(adapter_copy, tiny_spec, text):
     folder = adapter_copy(manifest=True)
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -76,6 +76,8 @@ def test_overrides_reach_every_field(tmp_path):
     assert (config.lora.r, config.lora.lora_alpha, config.lora.target_modules) == (4, 8, CARD_LORA["target_modules"])
     assert (config.select.sources, config.base, config.revision) == ({"a": 3}, "x=y", None)
     assert recipe(tmp_path, "") == TrainConfig()
+    merged = recipe(tmp_path, "select: {sources: {<<: {a: 1, b: 2}, b: 3}}\n")
+    assert merged.select.sources == {"a": 1, "b": 3}  # `<<` may be overridden: that is no key given twice
     assert recipe(tmp_path, yaml.safe_dump(config.to_dict())) == config
 
 
@@ -98,6 +100,9 @@ def test_overrides_reach_every_field(tmp_path):
         ("base: null", (), "base: None"),
         ("- base", (), "names and values were expected"),
         ("base: [", (), "is not YAML"),
+        ("base: a\nepochs: 2\nbase: b", (), "recipe.yaml: 'base' is given twice (line 1 and line 3); only one"),
+        ("lora: {r: 4, r: 4}", (), "recipe.yaml: 'r' is given twice"),
+        ("", ("select={sources: {a: 1, a: 2}}",), "--set select={sources: {a: 1, a: 2}}: 'a' is given twice"),
         ("truncation: left", (), "truncation: 'left'; it must be one of budget, card"),
         ("precision: fp16", (), "precision: 'fp16'"),
         ("epochs: 0", (), "epochs: 0.0"),

@@ -5,8 +5,10 @@ Knows nothing of torch, so that a recipe can be checked anywhere in an instant.
 
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -130,21 +132,19 @@ class TrainConfig:
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """The recipe in a YAML file, with `name=value` overrides (dots reach into lora and select). Raises UsageError."""
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as e:
         raise UsageError(
             f"recipe {path} cannot be read ({e.strerror})", "", f"give a file, or one of {_shipped()}"
         ) from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UsageError(f"recipe {path} is not YAML ({' '.join(str(e).split())[:120]})", "", "correct it") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"recipe {path} is not YAML ({e})", "", "correct it") from e
+    data = _parse(text, f"recipe {path}") or {}
     for item in overrides:
         name, eq, value = item.partition("=")
         if not eq:
             raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise UsageError(f"--set {item}", "its value is not YAML", "correct it") from e
+        parsed = _parse(value, f"--set {item}")
         place, dot, rest = name.partition(".")
         target = data.setdefault(place, {}) if dot and isinstance(data, dict) else data
         if not isinstance(target, dict):
@@ -163,6 +163,35 @@ def find_config(name: str) -> Path:
 
 def _shipped() -> str:
     return ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.yaml")))
+
+
+class _RepeatedKey(yaml.YAMLError):
+    """A mapping that has one key twice."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader, which on its own takes the last of several values of one key without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        # before the parent's expansion of `<<`: a key of the mapping itself may override one that is merged in
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    raise _RepeatedKey(f"{key.value!r} is given twice (line {lines[name]} and line {line})")
+                lines[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, where: str) -> Any:
+    """The value of a YAML text. Raises UsageError for what is not YAML and for a key that is given twice."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    except _RepeatedKey as e:
+        raise UsageError(f"{where}: {e}", "only one of the values can hold", "remove the other") from e
+    except yaml.YAMLError as e:
+        raise UsageError(f"{where} is not YAML ({' '.join(str(e).split())[:120]})", "", "correct it") from e
 
 
 def _build(kind, data, where: str):

@@ -133,3 +133,14 @@ def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -mat
             return converted
     limits = "" if low == -math.inf and high == math.inf else f" from {low:g} to {high:g}"
     raise wrong_value(name, value, f"a finite number{limits}", where)
+
+
+def unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(object_pairs_hook=...)`, which on its own takes the last of several values of one key without a
+    word. Raises ValueError for a key that is given twice."""
+    unique: dict[str, Any] = {}
+    for key, value in items:
+        if key in unique:
+            raise ValueError(f"{excerpt(key)} is given twice")
+        unique[key] = value
+    return unique
