@@ -13,6 +13,7 @@ from harness_plugin import harness, stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness import categories
 from harness_plugin.pairs import Pair
+from harness_plugin.scoring.outcome import IMPOSSIBLE, combine
 
 AGGREGATIONS = {entry["metric"]: entry["aggregation"] for entry in harness.BUNDLED_METRICS}
 
@@ -66,7 +67,7 @@ def heard(caplog, monkeypatch):
 
 def test_a_record_is_small_strict_json_and_every_document_has_the_same_keys():
     docs = harness.pair_documents(some_pairs(), "x")
-    found = judged(docs, lambda doc: [-0.1, -2.0, harness.IMPOSSIBLE])
+    found = judged(docs, lambda doc: [-0.1, -2.0, IMPOSSIBLE])
     assert {frozenset(entry) for entry in found} == {frozenset(AGGREGATIONS)}
     text = json.dumps(found[0], allow_nan=False)
     assert json.loads(text)["acc"] == ["p000", False, -0.1, -2.0, None, 1, "coding", docs[0]["prompt_key"], 3, 3]
@@ -122,19 +123,19 @@ def test_the_numbers_are_the_array_functions_on_the_pairs_frame():
     docs = harness.pair_documents(pairs, "x")
     found = table(judged(docs, uneven))
     ab, ba = [uneven(doc) for doc in docs[::2]], [uneven(doc) for doc in docs[1::2]]
-    s, bias, tie = stats.combine_orders(ab, ba)
-    winners = [("model_a", "model_b", "tie").index(p.winner) for p in pairs]
+    outcomes = combine(ab, ba)
+    winners = [p.winner.class_index for p in pairs]
     clusters = [p.prompt for p in pairs]
     expected = stats.preference_metrics(
-        s,
+        outcomes.s,
         winners,
-        bias=bias,
-        tie=tie,
+        bias=outcomes.bias,
+        probabilities=outcomes.p,
         lengths_a=[len(p.response_a) for p in pairs],
         lengths_b=[len(p.response_b) for p in pairs],
         clusters=clusters,
     )
-    for name, estimate in stats.category_accuracies(s, winners, [p.category for p in pairs], clusters).items():
+    for name, estimate in stats.category_accuracies(outcomes.s, winners, [p.category for p in pairs], clusters).items():
         expected[f"acc_{name}"] = estimate
         assert found[f"n_{name}"] == estimate.n
     for name, estimate in expected.items():
@@ -179,7 +180,7 @@ def test_one_pair_has_values_but_no_errors():
 
 def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(heard):
     docs = harness.pair_documents(some_pairs(), "x")
-    found = table(judged(docs, lambda doc: [*uneven(doc)[:2], harness.IMPOSSIBLE]))
+    found = table(judged(docs, lambda doc: [*uneven(doc)[:2], IMPOSSIBLE]))
     with_ties = table(judged(docs, uneven))
     for name, value in found.items():
         if name.removesuffix("_stderr") in ("acc_3way", "log_loss", "brier"):

@@ -17,7 +17,8 @@ import tiny
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.report import plots
-from harness_plugin.scoring.outcome import calibration_loss, davidson
+from harness_plugin.scoring.calibration import calibration_loss
+from harness_plugin.scoring.outcome import log_probabilities
 from harness_plugin.stats import wilson
 
 pytest.importorskip("matplotlib")
@@ -149,7 +150,7 @@ def test_a_calibration_is_shown_before_and_after_with_ties_as_halves(tmp_path, d
     before, after = drawn[0].axes[:2]
     assert drawn[0].get_suptitle() == "mine on pairs.jsonl"
     for axis, c, start in ((before, Calibration(1.0, 0.7), "before: temperature 1,"), (after, fitted, "after: temp")):
-        p = np.exp(davidson(s, c))
+        p = np.exp(log_probabilities(s, c))
         x, shares = line(axis, "bin of pairs")
         assert np.mean(x) == pytest.approx((p[:, 1] + p[:, 2] / 2).mean())
         assert np.mean(shares) == pytest.approx((target[:, 1] + target[:, 2] / 2).mean())

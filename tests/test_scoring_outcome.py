@@ -1,22 +1,20 @@
-"""From logits to probabilities: worked examples, exact antisymmetry, and calibrations that find what made the data."""
+"""From logits to probabilities: worked examples, exact antisymmetry, and one model for every form of a judge."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.scoring.outcome import (
+    IMPOSSIBLE,
     NEUTRAL,
-    TEMPERATURE_BOUNDS,
-    TIE_NU_BOUNDS,
-    at_bounds,
     combine,
-    davidson,
-    fit_calibration,
-    fit_temperature,
-    log_softmax,
+    davidson_log_probabilities,
+    is_impossible,
+    log_probabilities,
 )
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
@@ -28,7 +26,7 @@ def logits(count: int, columns: int, seed: int, scale: float = 3.0) -> np.ndarra
 
 def test_a_worked_example_of_davidsons_ties():
     """T = 2 and s = 2 ln 4 give d = ln 4: weights 1/2 for A, 2 for B, and nu = 1.5 for a tie, 4 in all."""
-    p = np.exp(davidson([2 * math.log(4)], Calibration(temperature=2.0, tie_nu=1.5)))
+    p = np.exp(log_probabilities([2 * math.log(4)], Calibration(temperature=2.0, tie_nu=1.5)))
     assert p[0] == pytest.approx([0.5 / 4, 2 / 4, 1.5 / 4], abs=1e-15)
 
 
@@ -57,7 +55,7 @@ def test_probabilities_sum_to_one_and_lie_between_zero_and_one(calibration, colu
 def test_both_orders_are_averaged_and_what_they_share_is_the_position_bias():
     o = combine([3.0, 1.0], [1.0, -1.0])
     assert o.s.tolist() == [1.0, 1.0] and o.bias.tolist() == [2.0, 0.0]
-    assert o.logp == pytest.approx(davidson([1.0, 1.0]), nan_ok=False)
+    assert o.logp == pytest.approx(log_probabilities([1.0, 1.0]), nan_ok=False)
 
 
 @pytest.mark.parametrize("calibration", [NEUTRAL, Calibration(1.7, 0.4)])
@@ -92,14 +90,62 @@ def test_three_logits_are_probabilities_and_the_other_orders_classes_are_put_bac
 
 def test_a_temperature_flattens_three_logits_too():
     z = logits(50, 3, 5)
-    assert combine(z, None, Calibration(temperature=2.0)).logp == pytest.approx(log_softmax(z / 2))
+    assert combine(z, None, Calibration(temperature=2.0)).logp == pytest.approx(log_softmax(z / 2, axis=1))
     assert combine(z + 123.0).p == pytest.approx(combine(z).p)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_temperature_leaves_the_logit_and_the_position_bias_as_they_are(columns):
+    z_ab, z_ba = logits(50, columns, 6), logits(50, columns, 7)
+    plain, flat = combine(z_ab, z_ba), combine(z_ab, z_ba, Calibration(temperature=3.0))
+    assert (plain.s == flat.s).all() and (plain.bias == flat.bias).all()
+    assert flat.logp[:, 1] - flat.logp[:, 0] == pytest.approx(plain.s / 3)
+
+
+@pytest.mark.parametrize("calibration", [NEUTRAL, Calibration(0.05), Calibration(7.0)])
+def test_three_log_weights_average_the_log_probabilities_of_both_orders(calibration):
+    """The long way round: a softmax of each order, sides exchanged back, averaged, and a softmax again."""
+    z_ab, z_ba = logits(2000, 3, 8), logits(2000, 3, 9)
+    first, back = (log_softmax(z / calibration.temperature, axis=1) for z in (z_ab, z_ba))
+    expected = log_softmax((first + back[:, A_FIRST]) / 2, axis=1)
+    found = combine(z_ab, z_ba, calibration)
+    assert found.logp == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert found.s / calibration.temperature == pytest.approx(expected[:, 1] - expected[:, 0], rel=1e-12, abs=1e-12)
+    second = back[:, 1] - back[:, 0]
+    assert found.bias / calibration.temperature == pytest.approx(
+        (first[:, 1] - first[:, 0] + second) / 2, rel=1e-12, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("calibration", [NEUTRAL, Calibration(1.0, 0.6), Calibration(2.5, 0.1)])
+def test_log_likelihoods_made_of_one_logit_give_what_the_logit_gives(calibration):
+    """What lm-eval sees of this judge: ln P of each order on its own. Only the units are those of the calibration."""
+    z_ab, z_ba = logits(2000, 1, 10)[:, 0], logits(2000, 1, 11)[:, 0]
+    expected = combine(z_ab, z_ba, calibration)
+    found = combine(log_probabilities(z_ab, calibration), log_probabilities(z_ba, calibration))
+    assert found.logp == pytest.approx(expected.logp, rel=1e-12, abs=1e-12)
+    assert found.s == pytest.approx(expected.s / calibration.temperature, rel=1e-12, abs=1e-12)
+    assert found.bias == pytest.approx(expected.bias / calibration.temperature, rel=1e-12, abs=1e-12)
+
+
+def test_extreme_logits_stay_finite():
+    found = davidson_log_probabilities([3000.0, -3000.0], [0.0, -np.inf])
+    assert found[0].tolist() == [-3000.0, 0.0, -1500.0]
+    assert found[1].tolist() == [0.0, -3000.0, -np.inf]
+
+
+def test_a_choice_that_is_never_made_is_told_from_an_unlikely_one():
+    assert is_impossible(IMPOSSIBLE) and is_impossible(IMPOSSIBLE * 2) and is_impossible(-math.inf)
+    assert not is_impossible(-1e6)
 
 
 def test_logits_of_another_shape_are_refused():
     for z in (np.zeros((4, 2)), np.zeros((4, 4)), np.zeros((2, 2, 1)), np.float64(1.0)):
         with pytest.raises(DataError, match="shape"):
             combine(z)
+    for z_ba in (np.zeros((4, 3)), np.zeros(3), np.zeros((1, 1))):
+        with pytest.raises(DataError, match="in the other"):
+            combine(np.zeros(4), z_ba)
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
@@ -112,137 +158,3 @@ def test_a_silly_temperature_is_refused(temperature):
 def test_a_silly_tie_mass_is_refused(nu):
     with pytest.raises(UsageError, match="tie_nu"):
         Calibration(tie_nu=nu)
-
-
-def simulated(calibration: Calibration, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and one-hot verdicts drawn from the model itself."""
-    draw = np.random.default_rng(seed)
-    s = draw.normal(scale=2 * calibration.temperature, size=count)
-    p = np.exp(davidson(s, calibration))
-    return s, np.eye(3)[(draw.random(count)[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)]
-
-
-@pytest.mark.parametrize(
-    "truth", [Calibration(1.0, 1.0), Calibration(3.0, 0.4), Calibration(0.3, 2.5), Calibration(2.0)]
-)
-def test_a_calibration_finds_the_temperature_and_the_tie_mass_that_made_the_data(truth):
-    s, verdicts = simulated(truth, 4_000, seed=6)
-    found = fit_calibration(s, verdicts)
-    assert found.temperature == pytest.approx(truth.temperature, rel=0.1)
-    assert found.tie_nu == pytest.approx(truth.tie_nu, rel=0.1)
-
-
-def test_a_calibration_is_the_minimum_of_the_log_loss_and_fits_soft_labels_exactly():
-    truth = Calibration(1.6, 0.7)
-    s = np.linspace(-4, 4, 41)
-    found = fit_calibration(s, np.exp(davidson(s, truth)))
-    assert (found.temperature, found.tie_nu) == (pytest.approx(1.6, abs=1e-4), pytest.approx(0.7, abs=1e-4))
-    s, verdicts = simulated(truth, 300, seed=7)
-    best = fit_calibration(s, verdicts)
-
-    def loss(temperature, nu):
-        return -(davidson(s, Calibration(temperature, nu)) * verdicts).sum() / len(s)
-
-    around = [(best.temperature * x, best.tie_nu * y) for x in (0.9, 0.99, 1.01, 1.1) for y in (0.9, 0.99, 1.01, 1.1)]
-    assert all(loss(best.temperature, best.tie_nu) < loss(*other) for other in around)
-
-
-def test_without_ties_there_is_no_tie_mass_and_a_single_pair_is_no_data():
-    s, verdicts = simulated(Calibration(2.0), 500, seed=8)
-    assert fit_calibration(s, verdicts).tie_nu == 0.0
-    with pytest.raises(DataError, match="1 labelled pairs"):
-        fit_calibration(s[:1], verdicts[:1])
-    with pytest.raises(DataError):
-        fit_calibration(s, verdicts[:, :2])
-
-
-def test_data_that_a_judge_gets_all_right_gives_a_finite_calibration():
-    s = np.array([-1.0, 1.0, -2.0, 2.0])
-    found = fit_calibration(s, np.eye(3)[[0, 1, 0, 1]])
-    assert 0 < found.temperature < 0.1 and found.tie_nu == 0
-
-
-@pytest.mark.parametrize(
-    ("codes", "name", "end"),
-    [
-        ([0, 1, 0, 1], "temperature", TEMPERATURE_BOUNDS[0]),
-        ([1, 0, 1, 0], "temperature", TEMPERATURE_BOUNDS[1]),
-        ([2, 2, 2, 2], "tie_nu", TIE_NU_BOUNDS[1]),
-    ],
-    ids=["always right", "always wrong", "only ties"],
-)
-@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
-def test_what_the_pairs_do_not_fix_ends_at_a_bound_and_is_said_to(codes, name, end, scale):
-    found = fit_calibration(scale * np.array([-1.0, 1.0, -2.0, 2.0]), np.eye(3)[codes])
-    assert getattr(found, name) == pytest.approx(end, rel=1e-3) and name in at_bounds(found)
-
-
-def test_what_the_pairs_fix_is_at_no_bound():
-    assert at_bounds(fit_calibration(*simulated(Calibration(2.0, 0.5), 500, seed=12))) == []
-    assert at_bounds(Calibration(2.0, 0.0)) == [], "no ties is no bound"
-    low, high = TEMPERATURE_BOUNDS
-    assert [at_bounds(Calibration(t)) for t in (low, low * 1.02, high / 1.02, high)] == [
-        ["temperature"],
-        [],
-        [],
-        ["temperature"],
-    ]
-
-
-# Three logits
-
-
-def three_ways(temperature: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits of both orders, with noise between them, and verdicts drawn from what they say at this temperature."""
-    draw = np.random.default_rng(seed)
-    z = draw.normal(scale=2 * temperature, size=(count, 3))
-    z_ab, back = (z + draw.normal(scale=temperature / 2, size=z.shape) for _ in range(2))
-    p = combine(z_ab, back[:, A_FIRST], Calibration(temperature)).p
-    return z_ab, back[:, A_FIRST], np.eye(3)[(draw.random(count)[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)]
-
-
-@pytest.mark.parametrize("truth", [0.3, 1.0, 4.0])
-def test_three_logits_find_the_temperature_that_made_the_data(truth):
-    z_ab, z_ba, verdicts = three_ways(truth, 4_000, seed=9)
-    found = fit_temperature(z_ab, z_ba, verdicts)
-    assert found.temperature == pytest.approx(truth, rel=0.1) and found.tie_nu == 0.0
-    said = combine(z_ab, z_ba, Calibration(truth)).p
-    assert fit_temperature(z_ab, z_ba, said).temperature == pytest.approx(truth, abs=1e-4), "soft labels, exactly"
-
-
-def test_the_temperature_of_three_logits_is_the_minimum_of_the_log_loss_from_either_side():
-    z_ab, z_ba, verdicts = three_ways(1.7, 200, seed=10)
-    best = fit_temperature(z_ab, z_ba, verdicts)
-
-    def loss(temperature):
-        first, second = (z / temperature - np.log(np.exp(z / temperature).sum(1, keepdims=True)) for z in (z_ab, z_ba))
-        mean = np.exp((first + second[:, A_FIRST]) / 2)
-        return -np.log((mean / mean.sum(1, keepdims=True) * verdicts).sum(1)).mean()
-
-    around = [best.temperature * x for x in (0.9, 0.99, 0.999, 1.001, 1.01, 1.1)]
-    assert all(loss(best.temperature) < loss(other) for other in around)
-    assert fit_temperature(z_ba, z_ab, verdicts[:, A_FIRST]) == best
-
-
-def test_a_temperature_of_bad_numbers_is_refused():
-    z_ab, z_ba, verdicts = three_ways(1.0, 6, seed=11)
-    broken = np.where(np.arange(6)[:, None] == 3, np.nan, z_ab)
-    for given in ((broken, z_ba, verdicts), (z_ab, broken * math.inf, verdicts), (z_ab, z_ba, broken)):
-        with pytest.raises(DataError, match="not finite"):
-            fit_temperature(*given)
-    for given in (
-        (z_ab[:1], z_ba[:1], verdicts[:1]),
-        (z_ab[:, :1], z_ba[:, :1], verdicts),
-        (z_ab, z_ba[:5], verdicts),
-        (z_ab, z_ba, verdicts[:5]),
-        (z_ab, z_ba, verdicts[:, :2]),
-    ):
-        with pytest.raises(DataError, match="labelled pairs"):
-            fit_temperature(*given)
-
-
-@pytest.mark.parametrize(("shift", "end"), [(0, TEMPERATURE_BOUNDS[0]), (1, TEMPERATURE_BOUNDS[1])])
-def test_three_logits_that_are_always_right_or_wrong_end_at_a_bound_too(shift, end):
-    z = 3 * np.eye(3)
-    found = fit_temperature(z, z[:, A_FIRST], np.roll(np.eye(3), shift, axis=0))
-    assert found.temperature == pytest.approx(end, rel=1e-3) and at_bounds(found) == ["temperature"]

@@ -1,4 +1,4 @@
-"""Combining both orders, and every metric of a judge at once, against hand-made examples and symmetries."""
+"""Every metric of a judge at once, against hand-made examples and symmetries."""
 
 import math
 
@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from harness_plugin import stats
-from harness_plugin.scoring import outcome
+from harness_plugin.scoring.outcome import davidson_log_probabilities
 from harness_plugin.stats import TIE, A, B
 
 NO_TIES = ("acc_3way", "log_loss", "brier")
@@ -31,45 +31,16 @@ def judged(n=400, seed=3, prompts=120):
     }
 
 
-def metrics(**columns):
-    return stats.preference_metrics(columns.pop("s"), columns.pop("winners"), **columns)
+def metrics(tie=None, **columns):
+    """`tie`: log weights of a tie, for the probabilities of Davidson's model."""
+    s, winners = columns.pop("s"), columns.pop("winners")
+    if tie is not None:
+        columns["probabilities"] = np.exp(davidson_log_probabilities(s, tie))
+    return stats.preference_metrics(s, winners, **columns)
 
 
 def close(x, y, tolerance=1e-12):
     return x == pytest.approx(y, rel=tolerance, abs=tolerance, nan_ok=True)
-
-
-# Both orders
-
-
-@pytest.mark.parametrize(("temperature", "nu"), [(1.0, 0.6), (2.5, 0.1), (1.0, 0.0)])
-def test_combining_davidsons_weights_is_davidson_on_the_averaged_logit(temperature, nu):
-    rng = np.random.default_rng(15)
-    z_ab, z_ba = rng.normal(size=30), rng.normal(size=30)
-    calibration = outcome.Calibration(temperature, nu)
-    lls = [outcome.davidson(z, calibration) for z in (z_ab, z_ba)]
-    s, bias, tie = stats.combine_orders(*lls)
-    expected = outcome.combine(z_ab, z_ba, calibration)
-    assert close(s, expected.s / temperature, 1e-9)
-    assert close(bias, expected.bias / temperature, 1e-9)
-    assert close(np.exp(stats.log_probabilities(s, tie)), expected.p, 1e-9)
-    assert np.isfinite(tie).all() == (nu > 0)
-
-
-def test_combining_three_logits_is_the_average_of_the_orders_log_probabilities():
-    rng = np.random.default_rng(16)
-    ab, ba = rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
-    s, bias, tie = stats.combine_orders(ab, ba)
-    expected = outcome.combine(ab, ba)
-    assert close(s, expected.s, 1e-9)
-    assert close(bias, expected.bias, 1e-9)
-    assert close(np.exp(stats.log_probabilities(s, tie)), expected.p, 1e-9)
-
-
-def test_log_probabilities_of_extreme_logits_stay_finite():
-    found = stats.log_probabilities([3000.0, -3000.0], [0.0, -np.inf])
-    assert found[0].tolist() == [-3000.0, 0.0, -1500.0]
-    assert found[1].tolist() == [0.0, -3000.0, -np.inf]
 
 
 # All metrics at once
@@ -186,15 +157,6 @@ def test_without_a_probability_of_ties_three_way_metrics_are_nan_and_the_others_
         assert all(math.isnan(found[name].value) and math.isnan(found[name].stderr) for name in NO_TIES)
         for name in set(found) - {*NO_TIES, *(["ece"] if "probabilities" in tie else [])}:
             assert close((found[name].value, found[name].stderr), (with_ties[name].value, with_ties[name].stderr)), name
-
-
-def test_probabilities_may_be_given_in_place_of_the_tie_weight():
-    columns = judged()
-    p = np.exp(stats.log_probabilities(columns["s"], columns["tie"]))
-    from_weights, from_p = metrics(**columns), metrics(**columns | {"tie": None, "probabilities": p})
-    for name, estimate in from_weights.items():
-        assert close(estimate.value, from_p[name].value, 1e-9), name
-        assert close(estimate.stderr, from_p[name].stderr, 1e-9), name
 
 
 def test_exchanging_the_sides_of_every_pair_changes_nothing_but_the_frame():

@@ -16,6 +16,7 @@ from lm_eval.tasks import TaskManager
 from harness_plugin import harness
 from harness_plugin.errors import HarnessError
 from harness_plugin.pairs import Pair, Winner
+from harness_plugin.scoring.outcome import IMPOSSIBLE
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 BATTLES = TASKS / "arena_pairs" / "battles.jsonl"
@@ -316,7 +317,7 @@ def test_predict_only_runs(battles):
 
 def test_a_judge_without_ties_warns_once_in_a_whole_run(battles, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
-    found, values = evaluate(lambda doc: [*right(doc)[:2], harness.IMPOSSIBLE], battles, log_samples=True)
+    found, values = evaluate(lambda doc: [*right(doc)[:2], IMPOSSIBLE], battles, log_samples=True)
     heard = [record.getMessage() for record in caplog.records if record.name == "lm_eval.arena_rm"]
     assert values["acc"] == 1.0
     assert all(math.isnan(values[name]) for name in ("acc_3way", "log_loss", "brier"))

@@ -179,7 +179,7 @@ def test_three_way_learns_ties_and_its_own_p_tie_reaches_every_way_of_scoring(ti
     temperature = manifest["calibration"]["temperature"]
     held = split(pairs, 0.25, 0)[1]
     assert manifest["calibration"] == {"temperature": temperature, "tie_nu": 0.0, "n": len(held)}
-    z, verdicts = three_logits(base, out, held), [list(Winner).index(p.winner) for p in held]
+    z, verdicts = three_logits(base, out, held), [p.winner.class_index for p in held]
     around = [-np.log(probabilities(*z, temperature * x)[range(len(held)), verdicts]).mean() for x in (0.9, 1, 1.1)]
     assert min(around) == around[1] and 0.1 < temperature < 10
     assert manifest["metrics"]["validation"]["log_loss"]["value"] == pytest.approx(around[1], abs=1e-3)
@@ -207,7 +207,7 @@ def test_three_way_learns_ties_and_its_own_p_tie_reaches_every_way_of_scoring(ti
         wanted = p[int(name[1:])][A_FIRST] if swapped else p[int(name[1:])]
         assert np.exp(row) == pytest.approx(wanted, abs=1e-5)
     assert values["n_pairs"] == 90 and math.isfinite(values["log_loss"])
-    assert values["acc_3way"] == pytest.approx((p.argmax(1) == [list(Winner).index(q.winner) for q in pairs]).mean())
+    assert values["acc_3way"] == pytest.approx((p.argmax(1) == [q.winner.class_index for q in pairs]).mean())
 
 
 # Distilling

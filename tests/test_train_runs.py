@@ -194,7 +194,7 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
         total = 0.0
         for x, p in zip(s, valid, strict=True):
             weights = [math.exp(-x / temperature / 2), math.exp(x / temperature / 2), nu]
-            total -= math.log(weights[list(Winner).index(p.winner)] / sum(weights))
+            total -= math.log(weights[p.winner.class_index] / sum(weights))
         return total / len(valid)
 
     fitted = stored["calibration"]

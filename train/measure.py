@@ -9,8 +9,9 @@ import numpy as np
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, ModelSpec, load_model
-from harness_plugin.pairs import Pair, Winner, text_length
-from harness_plugin.scoring.outcome import at_bounds, combine, fit_calibration, fit_temperature
+from harness_plugin.pairs import Pair, text_length
+from harness_plugin.scoring.calibration import at_bounds, fit_calibration, fit_temperature
+from harness_plugin.scoring.outcome import combine
 from harness_plugin.stats import preference_metrics
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -38,9 +39,9 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
         )
     outcomes = combine(z[:, 0], z[:, 1], calibration)
     found = preference_metrics(
-        raw.s / calibration.temperature,
-        [list(Winner).index(p.verdict) for p in validation],
-        bias=raw.bias / calibration.temperature,
+        raw.s,
+        [p.verdict.class_index for p in validation],
+        bias=raw.bias,
         probabilities=outcomes.p,
         lengths_a=[text_length(p.response_a) for p in validation],
         lengths_b=[text_length(p.response_b) for p in validation],

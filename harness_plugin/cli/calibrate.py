@@ -44,7 +44,7 @@ def command(adapter, file, spec, read, out, plot):
     from harness_plugin.engine import Engine
     from harness_plugin.model import load_model
     from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.outcome import at_bounds, calibration_loss, fit_calibration
+    from harness_plugin.scoring.calibration import at_bounds, calibration_loss, fit_calibration
     from harness_plugin.scoring.presentations import outcomes_of, score_pairs
 
     model = load_model(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))

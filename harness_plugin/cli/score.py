@@ -136,27 +136,26 @@ def summarize(pairs, rows, model) -> None:
     known = [i for i, p in enumerate(pairs) if p.verdict is not None]
     if not known:
         return
-    click.echo(table(*metrics(pairs, rows, known, model.calibration.temperature)), err=True)
+    click.echo(table(*metrics(pairs, rows, known)), err=True)
     whole = [i for i in known if not rows[i]["truncated"]]
     if cut and whole:
         click.echo(f"without the pairs that were cut ({len(whole)} left):", err=True)
-        click.echo(table(*metrics(pairs, rows, whole, model.calibration.temperature), brief=True), err=True)
+        click.echo(table(*metrics(pairs, rows, whole), brief=True), err=True)
 
 
-def metrics(pairs, rows, where, temperature):
-    """(`stats.preference_metrics`, accuracies by category) of the rows at `where`; biases in calibrated logits."""
+def metrics(pairs, rows, where):
+    """(`stats.preference_metrics`, accuracies by category) of the rows at `where`."""
     import numpy as np
 
-    from harness_plugin.pairs import Winner, text_length
+    from harness_plugin.pairs import text_length
     from harness_plugin.stats import category_accuracies, preference_metrics
 
     chosen, scored = [pairs[i] for i in where], [rows[i] for i in where]
-    scale = temperature if isinstance(scored[0]["z_ab"], float) else 1.0  # three logits are calibrated already
-    s = np.array([r["score"] for r in scored]) / scale
-    winners = [list(Winner).index(p.verdict) for p in chosen]
+    s = np.array([r["score"] for r in scored])
+    winners = [p.verdict.class_index for p in chosen]
     clusters = [p.prompt_key for p in chosen]
     both = scored[0]["position_bias"] is not None
-    bias = np.array([r["position_bias"] for r in scored]) / scale if both else None
+    bias = np.array([r["position_bias"] for r in scored]) if both else None
     found = preference_metrics(
         s,
         winners,

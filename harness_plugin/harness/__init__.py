@@ -13,7 +13,6 @@ from harness_plugin.harness.documents import document_pair, load, pair_documents
 from harness_plugin.harness.judge_filter import JUDGE
 from harness_plugin.harness.metrics import (
     BUNDLED_METRICS,
-    IMPOSSIBLE,
     METRICS,
     REWARDBENCH_METRICS,
     process_results,
@@ -27,7 +26,6 @@ from harness_plugin.harness.zero_shot import judge_text, target
 __all__ = [
     "BUNDLED_METRICS",
     "CATEGORIES",
-    "IMPOSSIBLE",
     "JUDGE",
     "METRICS",
     "REWARDBENCH_METRICS",

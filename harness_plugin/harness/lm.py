@@ -16,9 +16,10 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine import Engine
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
-from harness_plugin.harness import IMPOSSIBLE, document_pair
+from harness_plugin.harness import document_pair
 from harness_plugin.model import EMBEDDED, ModelSpec, load_model
 from harness_plugin.scoring.identity import identity_hash, judge_identity
+from harness_plugin.scoring.outcome import IMPOSSIBLE
 from harness_plugin.scoring.presentations import ORDERS, Scored, outcomes_of, score_pairs
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler

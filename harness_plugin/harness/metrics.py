@@ -23,12 +23,11 @@ from harness_plugin.harness.categories import (
     REWARDBENCH_SUBSETS,
     Sections,
 )
+from harness_plugin.pairs import Winner
+from harness_plugin.scoring.outcome import combine, is_impossible
 from harness_plugin.stats import Estimate
 
 log = logging.getLogger("lm_eval.arena_rm")
-
-IMPOSSIBLE = -1e9
-"""The log-likelihood of a choice that a judge never makes; finite, so that logged samples stay strict JSON."""
 
 # Name and which way is better; None where neither is, as for a baseline or a bias.
 _SCORES: dict[str, bool | None] = {
@@ -77,8 +76,8 @@ def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Rec
             "metrics of numbers that are not finite would be made up",
             "check the model's weights and dtype (float16 overflows in some models; try bfloat16 or float32)",
         )
-    winner = ("model_a", "model_b", "tie").index(doc["winner"])
-    tie = None if lls[2] <= IMPOSSIBLE / 2 else lls[2]
+    winner = Winner(doc["winner"]).class_index
+    tie = None if is_impossible(lls[2]) else lls[2]
     lengths = int(doc["length_a"]), int(doc["length_b"])
     return Record(
         doc["pair_id"], bool(doc["swapped"]), lls[0], lls[1], tie, winner, doc["category"], doc["prompt_key"], *lengths
@@ -101,26 +100,26 @@ def summarize(records: tuple[Record, ...], sections: Sections = ()) -> Summary:
         both.setdefault(entry.pair_id, {})[entry.swapped] = entry
     pairs = [both[name] for name in sorted(both) if len(both[name]) == 2]
     one, other = [pair[False] for pair in pairs], [pair[True] for pair in pairs]
-    s, bias, tie = stats.combine_orders(_weights(one), _weights(other))
-    has_ties = bool(np.isfinite(tie).all())
+    has_ties = all(entry.ll_tie is not None for entry in (*one, *other))
+    outcomes = combine(_log_weights(one, has_ties), _log_weights(other, has_ties))
     winners, clusters = [entry.winner for entry in one], [entry.prompt_key for entry in one]
     metrics = stats.preference_metrics(
-        s,
+        outcomes.s,
         winners,
-        bias=bias,
-        tie=tie if has_ties else None,
+        bias=outcomes.bias,
+        probabilities=outcomes.p,
         lengths_a=[entry.length_a for entry in one],
         lengths_b=[entry.length_b for entry in one],
         clusters=clusters,
     )
     categories = [entry.category for entry in one]
     for name, weights in sections:
-        metrics[name] = stats.section_accuracy(s, winners, categories, dict(weights), clusters)
+        metrics[name] = stats.section_accuracy(outcomes.s, winners, categories, dict(weights), clusters)
     return Summary(metrics, len(both) - len(pairs), has_ties)
 
 
-def _weights(records: list[Record]) -> np.ndarray:
-    rows = [(r.ll_a, r.ll_b, -math.inf if r.ll_tie is None else r.ll_tie) for r in records]
+def _log_weights(records: list[Record], has_ties: bool) -> np.ndarray:
+    rows = [(r.ll_a, r.ll_b, r.ll_tie if has_ties else -math.inf) for r in records]
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 

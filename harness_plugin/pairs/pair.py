@@ -33,6 +33,11 @@ class Winner(str, Enum):
         return self.value
 
     @property
+    def class_index(self) -> int:
+        """0 for A, 1 for B, 2 for a tie: the column of this outcome wherever probabilities stand in an array."""
+        return list(Winner).index(self)
+
+    @property
     def swapped(self) -> "Winner":
         """The same outcome with the sides exchanged."""
         return {Winner.MODEL_A: Winner.MODEL_B, Winner.MODEL_B: Winner.MODEL_A}.get(self, self)

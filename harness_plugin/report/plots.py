@@ -20,7 +20,8 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.scoring.outcome import calibration_loss, davidson
+from harness_plugin.scoring.calibration import calibration_loss
+from harness_plugin.scoring.outcome import log_probabilities
 from harness_plugin.stats import Estimate, reliability_bins
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -96,7 +97,7 @@ def calibration(path: Path, s, target, fitted: Calibration, title: str, clusters
     half, panels = np.array([0.0, 1.0, 0.5]), {}
     for when, c in (("before", replace(fitted, temperature=1.0)), ("after", fitted)):
         name = f"{when}: temperature {c.temperature:.4g}, log loss {calibration_loss(s, target, c):.4f}"
-        panels[name] = np.exp(davidson(s, c)) @ half
+        panels[name] = np.exp(log_probabilities(s, c)) @ half
     reliability(path, panels, np.asarray(target, dtype=np.float64) @ half, title, clusters)
 
 

@@ -1,31 +1,38 @@
-"""From logits to P(A), P(B), P(tie): order averaging, Davidson ties, calibration.
+"""From a judge's logits to P(A), P(B), P(tie): both orders averaged, ties as in Davidson's model.
 
-Numbers in, numbers out (numpy only); knows no model, file or harness. The sign convention of the whole project:
-a positive logit means that response B is preferred. `z_ab` is the logit with A shown first, `z_ba` the logit of the
-same pair with the sides exchanged.
+Numbers in, numbers out (numpy only); knows no model, file or harness. A positive logit means that response B is
+preferred. A judge gives one of two things for a presentation: one logit, or three log weights of A, B and tie (a head
+of three logits, or the log-likelihoods of three choices). Both are the same model. Three log weights (a, b, t) have the
+log odds z = b - a of B against A and the log weight t - (a + b) / 2 of a tie, and their softmax is Davidson's model of
+these two numbers. One logit is z itself, and the log weight of its ties is ln nu of the calibration. Averaging the
+orders' log-probabilities, with the sides exchanged back, averages these two numbers.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.stats import log_probabilities
+from harness_plugin.stats import TIE, A, B
 
 NEUTRAL = Calibration()
 
-# Between these a calibration is looked for.
-TEMPERATURE_BOUNDS = math.exp(-6), math.exp(6)
-TIE_NU_BOUNDS = math.exp(-8), math.exp(4)
-NEAR = 1.01  # a factor: a number so near to an end of its range has run into it
+IMPOSSIBLE = -1e9
+"""The log-likelihood that stands for a choice that a judge never makes: finite, so that files stay strict JSON."""
+
+
+def is_impossible(log_likelihood: float) -> bool:
+    """Whether a log-likelihood stands for a choice that the judge never makes. Half of IMPOSSIBLE is the limit, so that
+    adding or rounding does not hide it; no text has a likelihood that small."""
+    return log_likelihood <= IMPOSSIBLE / 2
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Verdicts of n pairs. `s` is the debiased logit and `bias` the position bias (NaN with one order), both of shape
-    (n,); `logp` holds ln P of A, B, tie in shape (n, 3), -inf where a judge has no ties."""
+    """What a judge says of n pairs. `s`: the debiased logit and `bias`: the position bias (NaN with one order), both of
+    shape (n,) and in the units of the logits, not divided by the temperature; `logp`: ln P of A, B, tie in shape
+    (n, 3), -inf where the judge has no ties."""
 
     s: np.ndarray
     bias: np.ndarray
@@ -37,136 +44,65 @@ class Outcomes:
         return np.exp(self.logp)
 
 
-def davidson(s, calibration: Calibration = NEUTRAL) -> np.ndarray:
-    """Logits of shape (n,) to ln P of shape (n, 3) in the order A, B, tie.
-
-    Davidson (1970), "On extending the Bradley-Terry model to accommodate ties": with d = s / T the three weights are
-    e^(-d/2), e^(d/2) and nu, so that P(B) / P(A) = e^d whatever nu is.
-    """
-    d = np.asarray(s, dtype=np.float64) / calibration.temperature
-    tie = np.log(calibration.tie_nu) if calibration.tie_nu else -np.inf
-    return log_probabilities(d, np.full_like(d, tie))
-
-
-def log_softmax(logits) -> np.ndarray:
-    """ln of the softmax over the last axis."""
-    z = np.asarray(logits, dtype=np.float64)
-    z = z - z.max(axis=-1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-
-
 def combine(z_ab, z_ba=None, calibration: Calibration = NEUTRAL) -> Outcomes:
     """Logits of one or both orders to outcomes.
 
-    `z_ab`, `z_ba`: shape (n, 1) for a one-logit head or (n, 3) for a head that names A, B, tie. One logit:
-    s = (z_ab - z_ba) / 2 and bias = (z_ab + z_ba) / 2, then Davidson. Three logits: the classes of the exchanged
-    order are permuted back and the two orders' log-probabilities averaged; s is the log odds of B against A.
+    `z_ab`, `z_ba`: shape (n, 1) or (n,) of one logit, or (n, 3) of log weights of A, B, tie, each as presented: in
+    `z_ba` the sides are exchanged, so that its A is the pair's B. Three log weights have their own probability of a
+    tie: of the calibration only the temperature counts. Raises DataError for other shapes.
     """
-    first = _columns(z_ab)
-    second = None if z_ba is None else _columns(z_ba)
-    if first.shape[1] == 1:
-        one = first[:, 0]
-        if second is None:
-            return Outcomes(one, np.full_like(one, np.nan), davidson(one, calibration))
-        s, bias = (one - second[:, 0]) / 2, (one + second[:, 0]) / 2
-        return Outcomes(s, bias, davidson(s, calibration))
-    logp = log_softmax(first / calibration.temperature)
-    bias = np.full(len(logp), np.nan)
-    if second is not None:
-        back = log_softmax(second / calibration.temperature)[:, [1, 0, 2]]
-        bias = ((logp[:, 1] - logp[:, 0]) - (back[:, 1] - back[:, 0])) / 2
-        logp = log_softmax((logp + back) / 2)
-    return Outcomes(logp[:, 1] - logp[:, 0], bias, logp)
+    s, bias, log_tie = average_orders(z_ab, z_ba)
+    if log_tie is None:
+        return Outcomes(s, bias, log_probabilities(s, calibration))
+    t = calibration.temperature
+    return Outcomes(s, bias, davidson_log_probabilities(s / t, log_tie / t))
 
 
-def _columns(z) -> np.ndarray:
-    z = np.asarray(z, dtype=np.float64)
+def average_orders(z_ab, z_ba=None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(s, bias, log weight of a tie) of logits as in `combine`, each of shape (n,).
+
+    s = (z_ab - z_ba) / 2 is the debiased log odds of B against A and bias = (z_ab + z_ba) / 2 the log odds of whichever
+    response stands second; with one order s = z_ab and bias is NaN. The log weight of a tie is the mean over the
+    orders, relative to the geometric mean of the two sides; None for one logit, where the calibration gives it.
+    """
+    z, log_tie = _log_odds(z_ab)
+    if z_ba is None:
+        return z, np.full_like(z, np.nan), log_tie
+    other, other_tie = _log_odds(z_ba)
+    if len(z) != len(other) or (log_tie is None) != (other_tie is None):
+        raise DataError(
+            f"logits of shape {np.shape(z_ab)} in one order and {np.shape(z_ba)} in the other",
+            "both orders are of the same pairs",
+            "score both with one judge",
+        )
+    return (z - other) / 2, (z + other) / 2, None if log_tie is None else (log_tie + other_tie) / 2
+
+
+def _log_odds(logits) -> tuple[np.ndarray, np.ndarray | None]:
+    """The log odds of B against A, shape (n,), and the log weight of a tie, None for one logit."""
+    z = np.asarray(logits, dtype=np.float64)
     z = z[:, None] if z.ndim == 1 else z
     if z.ndim != 2 or z.shape[1] not in (1, 3):
         raise DataError(f"logits of shape {z.shape}", "a head has one logit or three (A, B, tie)", "use such a head")
-    return z
+    if z.shape[1] == 1:
+        return z[:, 0], None
+    return z[:, B] - z[:, A], z[:, TIE] - (z[:, A] + z[:, B]) / 2
 
 
-def fit_calibration(s, target) -> Calibration:
-    """Temperature and tie mass by maximum likelihood on held-out pairs.
+def log_probabilities(s, calibration: Calibration = NEUTRAL) -> np.ndarray:
+    """Logits of shape (n,) to ln P of A, B, tie in shape (n, 3), under a calibration: d = s / T and ties of mass nu."""
+    d = np.asarray(s, dtype=np.float64) / calibration.temperature
+    log_tie = np.log(calibration.tie_nu) if calibration.tie_nu else -np.inf
+    return davidson_log_probabilities(d, np.full_like(d, log_tie))
 
-    `s`: debiased logits, shape (n,). `target`: shape (n, 3), the probability (or one-hot) of A, B, tie for each pair.
-    Minimises the three-way log loss over log T and log nu by golden sections, one coordinate at a time: the loss is
-    smooth and has a single minimum in each. With no tie mass in `target`, nu is 0.
+
+def davidson_log_probabilities(d, log_tie) -> np.ndarray:
+    """Log odds d of B against A and log weights of a tie, both of shape (n,), to ln P of A, B, tie in shape (n, 3).
+
+    Davidson (1970), "On extending the Bradley-Terry model to accommodate ties": the three weights are e^(-d/2), e^(d/2)
+    and e^log_tie, so that P(B) / P(A) = e^d whatever the third is; -inf means no ties.
     """
-    s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
-    if not np.isfinite(s).all():
-        raise DataError("logits that are not finite", "a calibration of them would be made up", "score them again")
-    if len(s) < 2 or target.shape != (len(s), 3):
-        raise DataError(
-            f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"
-        )
-    has_ties = bool(target[:, 2].sum() > 0)
-
-    def loss(log_t: float, log_nu: float) -> float:
-        nu = float(np.exp(log_nu)) if has_ties else 0.0
-        return calibration_loss(s, target, Calibration(float(np.exp(log_t)), nu))
-
-    log_t = log_nu = 0.0
-    for _ in range(40):
-        before = (log_t, log_nu)
-        nu_now = log_nu
-        log_t = _golden(lambda x, nu=nu_now: loss(x, nu), *np.log(TEMPERATURE_BOUNDS))
-        if has_ties:
-            t_now = log_t
-            log_nu = _golden(lambda x, t=t_now: loss(t, x), *np.log(TIE_NU_BOUNDS))
-        if abs(log_t - before[0]) + abs(log_nu - before[1]) < 1e-7:
-            break
-    return Calibration(round(float(np.exp(log_t)), 6), round(float(np.exp(log_nu)), 6) if has_ties else 0.0)
-
-
-def fit_temperature(z_ab, z_ba, target) -> Calibration:
-    """The temperature of a head of three logits by maximum likelihood: logits of both orders, shape (n, 3) each, and
-    the probabilities of A, B, tie, shape (n, 3). The head says P(tie) itself, so there is no tie mass. The loss is
-    convex in 1 / T. Raises DataError for fewer than 2 pairs, other shapes, and numbers that are not finite."""
-    first, second, target = (np.asarray(x, dtype=np.float64) for x in (z_ab, z_ba, target))
-    if len(target) < 2 or not first.shape == second.shape == target.shape == (len(target), 3):
-        raise DataError(
-            f"{len(target)} labelled pairs with logits of shape {first.shape} and {second.shape}",
-            "a temperature is fitted on three logits in both orders",
-            "give at least 2 such pairs",
-        )
-    if not all(np.isfinite(x).all() for x in (first, second, target)):
-        raise DataError("logits or labels that are not finite", "a temperature of them would be made up", "check them")
-
-    def loss(log_t: float) -> float:
-        logp = combine(first, second, Calibration(float(np.exp(log_t)))).logp
-        return -float((target * np.maximum(logp, -1e9)).sum(axis=1).mean())
-
-    return Calibration(round(float(np.exp(_golden(loss, *np.log(TEMPERATURE_BOUNDS)))), 6))
-
-
-def at_bounds(fitted: Calibration) -> list[str]:
-    """Names of the numbers that ended at an end of their range, where the likelihood has no maximum: the pairs do not
-    fix them."""
-    ranges = {"temperature": TEMPERATURE_BOUNDS, "tie_nu": TIE_NU_BOUNDS}
-    found = {name: getattr(fitted, name) for name in ranges}
-    return [n for n, (low, high) in ranges.items() if found[n] and not low * NEAR < found[n] < high / NEAR]
-
-
-def calibration_loss(s, target, calibration: Calibration) -> float:
-    """Three-way log loss in nats of debiased logits (n,) against target probabilities (n, 3) under a calibration."""
-    target = np.asarray(target, dtype=np.float64)
-    logp = davidson(s, calibration)
-    return -float(np.where(target > 0, target * np.maximum(logp, -1e9), 0.0).sum(axis=1).mean())
-
-
-def _golden(f, low: float, high: float) -> float:
-    ratio = (5**0.5 - 1) / 2
-    a, b = high - ratio * (high - low), low + ratio * (high - low)
-    fa, fb = f(a), f(b)
-    while high - low > 1e-8:
-        if fa <= fb:  # equal where the loss has become 0: then the end of the range says so
-            high, b, fb = b, a, fa
-            a = high - ratio * (high - low)
-            fa = f(a)
-        else:
-            low, a, fa = a, b, fb
-            b = low + ratio * (high - low)
-            fb = f(b)
-    return (low + high) / 2
+    d, log_tie = np.asarray(d, dtype=np.float64), np.asarray(log_tie, dtype=np.float64)
+    weights = np.stack([-d / 2, d / 2, log_tie], axis=1)
+    weights = weights - weights.max(axis=1, keepdims=True)
+    return weights - np.log(np.exp(weights).sum(axis=1, keepdims=True))

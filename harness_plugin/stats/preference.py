@@ -23,34 +23,11 @@ from harness_plugin.stats.estimates import (
 A, B, TIE = 0, 1, 2
 
 
-def combine_orders(ll_ab, ll_ba) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log weights of (A, B, tie) in both orders, shape (n, 3) each and as presented, to s, b and t of shape (n,).
-
-    With z the log odds of the second response in each order: s = (z_ab - z_ba) / 2 is the debiased logit (positive:
-    B), b = (z_ab + z_ba) / 2 the position bias (positive: whatever stands second), and t the mean log weight of a
-    tie over the geometric mean of the two sides. Then P(A), P(B), P(tie) are as e^(-s/2), e^(s/2), e^t: Davidson's
-    model (1970), which for weights that come from one logit and a tie mass is that model on the averaged logit.
-    """
-    ab, ba = (np.asarray(ll, dtype=np.float64).reshape(-1, 3) for ll in (ll_ab, ll_ba))
-    z_ab, z_ba = ab[:, B] - ab[:, A], ba[:, B] - ba[:, A]
-    t = (ab[:, TIE] - (ab[:, A] + ab[:, B]) / 2 + ba[:, TIE] - (ba[:, A] + ba[:, B]) / 2) / 2
-    return (z_ab - z_ba) / 2, (z_ab + z_ba) / 2, t
-
-
-def log_probabilities(s, t) -> np.ndarray:
-    """ln of P(A), P(B), P(tie), shape (n, 3), for the s and t of `combine_orders`; t = -inf means no ties."""
-    s, t = np.asarray(s, dtype=np.float64), np.asarray(t, dtype=np.float64)
-    weights = np.stack([-s / 2, s / 2, t], axis=1)
-    top = weights.max(axis=1, keepdims=True)
-    return weights - top - np.log(np.exp(weights - top).sum(axis=1, keepdims=True))
-
-
 def preference_metrics(
     s,
     winners,
     *,
     bias=None,
-    tie=None,
     probabilities=None,
     lengths_a=None,
     lengths_b=None,
@@ -58,11 +35,12 @@ def preference_metrics(
 ) -> dict[str, Estimate]:
     """All metrics of n judged pairs, by name; each has its own n, and is NaN where there is too little data.
 
-    s: debiased logits (n,). winners: A, B or TIE (n,). bias: position bias (n,), in the units of s; None or NaN
-    throughout with one order. Probabilities come from `probabilities` (n, 3), else from s and `tie` (n,) as in
-    `log_probabilities`; None for both, a `tie` that is not finite or a P(tie) of zero throughout leave the three-way
-    metrics NaN. lengths_a, lengths_b: characters (n,). clusters: the prompts' names (n,). Raises ValueError for numbers
-    that are not finite or lengths that do not match. Accuracies by category: `category_accuracies`.
+    s: debiased logits (n,), of which most metrics use the order alone. winners: A, B or TIE (n,). bias: position bias
+    (n,), in the units of s; None or NaN throughout with one order. The metric `position_bias` is its mean, so callers
+    give both as the judge's logits are, not divided by a temperature. probabilities: of A, B, tie (n, 3); None or a
+    P(tie) of zero throughout leaves the three-way metrics NaN, and with None `ece` takes s for a log odds. lengths_a,
+    lengths_b: characters (n,). clusters: the prompts' names (n,). Raises ValueError for numbers that are not finite or
+    lengths that do not match. Accuracies by category: `category_accuracies`.
     """
     s, winners = np.asarray(s, dtype=np.float64).reshape(-1), np.asarray(winners, dtype=int).reshape(-1)
     n = len(s)
@@ -71,7 +49,7 @@ def preference_metrics(
     codes, _ = cluster_codes(clusters, n)
     decisive = winners != TIE
     credit = sign_credit(s, winners)
-    p = _probabilities(s, tie, probabilities)
+    p = _probabilities(n, probabilities)
     found = {"acc": clustered_share(credit[decisive], codes[decisive])}
     found |= _three_way(p, winners, codes)
     found |= _decisive_scores(s, winners, credit, decisive, probabilities, codes)
@@ -122,16 +100,14 @@ def sign_credit(s: np.ndarray, winners: np.ndarray) -> np.ndarray:
     return (1 + np.sign(s) * np.where(winners == B, 1, -1)) / 2
 
 
-def _probabilities(s, tie, probabilities) -> np.ndarray | None:
+def _probabilities(n: int, probabilities) -> np.ndarray | None:
     """P of A, B, tie in shape (n, 3), or None where nothing is known about ties."""
-    if probabilities is not None:
-        p = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)
-        if len(p) != len(s) or not np.isfinite(p).all():
-            raise ValueError(f"probabilities must be {len(s)} rows of 3 finite numbers")
-        return None if len(p) and not p[:, TIE].any() else p
-    if tie is None or not np.isfinite(np.asarray(tie, dtype=np.float64)).all():
+    if probabilities is None:
         return None
-    return np.exp(log_probabilities(s, tie))
+    p = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)
+    if len(p) != n or not np.isfinite(p).all():
+        raise ValueError(f"probabilities must be {n} rows of 3 finite numbers")
+    return None if n and not p[:, TIE].any() else p
 
 
 def _three_way(p, winners, codes) -> dict[str, Estimate]:

@@ -17,7 +17,7 @@ from harness_plugin.files.journal import Journal
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.scoring.identity import identity_hash, judge_identity
-from harness_plugin.scoring.outcome import davidson
+from harness_plugin.scoring.outcome import log_probabilities
 from harness_plugin.scoring.presentations import SCORE_FIELDS, output_row, score_pairs, score_row
 from harness_plugin.tournament.match import Battles
 
@@ -167,7 +167,7 @@ def even_verdict(pair: Pair, calibration: Calibration, judge: str) -> dict:
 
 
 def _even(pair: Pair, calibration: Calibration) -> dict:
-    a, b, tie = np.exp(davidson([0.0], calibration)[0]).tolist()
+    a, b, tie = np.exp(log_probabilities([0.0], calibration)[0]).tolist()
     return {
         "key": pair.key,
         "z_ab": None,

@@ -8,8 +8,6 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
 from harness_plugin.files.printable import readable
@@ -19,12 +17,11 @@ from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.scores import pairs_run
 from harness_plugin.gate.run import Run, Texts
 from harness_plugin.pairs import Pair
-from harness_plugin.stats import combine_orders, log_probabilities
+from harness_plugin.scoring.outcome import combine, is_impossible
 
 DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
 ROW_FIELDS = ("doc", "filter", "filtered_resps")
 IN_FIXED = ("prompt_version", "template", "order")  # these parts of the judge may not differ between two runs
-NEVER = -1e8  # the log-likelihood that arena_rm gives to a choice it never makes is far below
 
 
 def labelled_pairs(results: Results, rows: list) -> Run:
@@ -46,9 +43,9 @@ def labelled_pairs(results: Results, rows: list) -> Run:
             "there is nothing to compare",
             "run lm-eval without --limit",
         )
-    s, _, tie = combine_orders(*([_log_weights(*both[swapped]) for both in whole] for swapped in (False, True)))
-    p = np.exp(log_probabilities(s, np.where(np.isfinite(tie), tie, -np.inf)))
-    found = [_pair(*both[False]) | {"s": a, "p": b} for both, a, b in zip(whole, s.tolist(), p, strict=True)]
+    outcomes = combine(*([_log_weights(*both[swapped]) for both in whole] for swapped in (False, True)))
+    said = zip(whole, outcomes.s.tolist(), outcomes.p, strict=True)
+    found = [_pair(*both[False]) | {"s": s, "p": p} for both, s, p in said]
     found.sort(key=lambda row: (row["key"], row["winner"]))
     judge = results.content.get("config", {}).get("arena_rm")
     judge = judge if isinstance(judge, dict) else {}
@@ -70,7 +67,7 @@ def _log_weights(where: str, row: dict) -> list[float]:
         raise wrong_value("filtered_resps", choices, "three log-likelihoods", where) from e
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise wrong_value("filtered_resps", choices, "three finite log-likelihoods", where)
-    return [*found[:2], found[2] if found[2] > NEVER else -math.inf]
+    return [*found[:2], -math.inf if is_impossible(found[2]) else found[2]]
 
 
 def _pair(where: str, row: dict) -> dict:

@@ -15,10 +15,11 @@ from harness_plugin.files.checked import number, optional_text, text, wrong_valu
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept
-from harness_plugin.stats import TIE, A, B, scores
+from harness_plugin.pairs import Winner
+from harness_plugin.stats import TIE, B, scores
 from harness_plugin.stats.preference import shared_credit, sign_credit
 
-WINNERS = {"model_a": A, "model_b": B, "tie": TIE}
+WINNERS = [str(winner) for winner in Winner]
 # The first decides. A proper score, so that a judge does not pass by being more certain of the same verdicts; soft, so
 # that fewer pairs will do; bounded, so that one pair cannot decide; and it needs no calibration for ties.
 METRICS = {"brier_2way": False, "acc": True, "p_right": True, "brier": False, "log_loss": False, "acc_3way": True}
@@ -81,7 +82,7 @@ def _checked(row: dict, where: str) -> dict:
 def pairs_run(place, rows: list[dict], fixed: dict, subject: dict, left_out: dict, texts) -> Run:
     """The run of judged pairs with labels. Rows: key, cluster, winner, category, s (debiased logit, positive: B), p (of
     A, B, tie)."""
-    winners = [WINNERS[r["winner"]] for r in rows]
+    winners = [Winner(r["winner"]).class_index for r in rows]
     values, metrics = pair_values([r["s"] for r in rows], [r["p"] for r in rows], winners)
     items = (
         Item(r["key"], r["cluster"], v, {"label": r["winner"]}, category=r["category"])
