@@ -11,6 +11,7 @@ from pair_rows import GOOD, message, random_pairs
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
+from harness_plugin.files.writing import moved_into_place
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
 
 # --- containers
@@ -209,6 +210,27 @@ def test_places_that_cannot_be_written_are_data_errors(tmp_path):
     if sys.platform == "linux":
         with pytest.raises(DataError, match="No space left"), atomic_write("/dev/full", binary=True) as file:
             file.write(b"x")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_others_write_is_moved_into_place_when_it_is_whole(tmp_path, kind):
+    target = tmp_path / "target"
+
+    def write(place):
+        if kind == "folder":
+            place.mkdir()
+        (place / "part" if kind == "folder" else place).write_text("whole", "utf-8")
+
+    with pytest.raises(KeyboardInterrupt), moved_into_place(target) as place:
+        write(place)
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with moved_into_place(target) as place:
+        write(place)
+        assert not target.exists()
+        assert len(list(tmp_path.glob("target.*.tmp"))) == 1, "what a killed run leaves can be told and removed"
+    assert (target / "part" if kind == "folder" else target).read_text("utf-8") == "whole"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_pairs_are_not_written_under_a_name_that_promises_another_format(tmp_path):

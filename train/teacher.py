@@ -12,7 +12,7 @@ from typing import Any
 from harness_plugin.errors import DataError, TrainError, UsageError
 from harness_plugin.files.checked import excerpt
 from harness_plugin.files.opening import display
-from harness_plugin.files.rows import read_rows
+from harness_plugin.files.rows import whole_rows
 from harness_plugin.pairs import Pair, content_id
 from harness_plugin.train.split import MixedPair, mixed, tie_of
 
@@ -53,11 +53,8 @@ def read_teacher(path: str | Path) -> dict[str, Verdict]:
     name = display(path)
     verdicts: dict[str, Verdict] = {}
     places: dict[str, str] = {}
-    for row in read_rows(path):
-        if isinstance(row.value, DataError):
-            raise row.value
-        where = f"{name} {row.place}"
-        id, verdict = _verdict(row.value, where)
+    for where, row in whole_rows(path):
+        id, verdict = _verdict(row, where)
         one = next(iter(verdicts.values()), verdict)
         if verdict.judge != one.judge:
             raise DataError(
@@ -71,7 +68,7 @@ def read_teacher(path: str | Path) -> dict[str, Verdict]:
                 "which of them counts is unknown",
                 "score the pairs again",
             )
-        places.setdefault(id, row.place)
+        places.setdefault(id, where.removeprefix(f"{name} "))
     if not verdicts:
         raise DataError(f"{name} has no scores", "there is no teacher in it", "check how the file was made")
     return verdicts

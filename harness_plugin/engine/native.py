@@ -12,10 +12,10 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from harness_plugin.files.home import home
+from harness_plugin.files.writing import moved_into_place
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -77,11 +77,9 @@ def _compiled() -> Path:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         # Two processes may compile at once: each moves its finished file into place, and no one loads half a file.
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            work = Path(folder) / file.name
+        with moved_into_place(file) as work:
             command = [compiler, *FLAGS, str(SOURCE), "-o", str(work), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-            os.replace(work, file)
     return file
 
 

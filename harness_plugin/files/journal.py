@@ -1,5 +1,6 @@
 """The file that a long run appends to, so that a killed run continues where it stopped. Knows rows with a key."""
 
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ class Journal:
     def __init__(self, out: Path, header: dict):
         self.out, self.part, self.header = out, out.with_name(out.name + ".part"), header
         self.rows: dict[str, dict] = {}
-        self._file = None
+        self._file: io.BufferedRandom
 
     def __enter__(self) -> "Journal":
         self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +39,17 @@ class Journal:
             import fcntl
 
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: two runs into one file are on their own
+        except ImportError:  # Windows has no such lock
             return
         except OSError as e:
             raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o") from e
 
     def _load(self) -> None:
-        """Reads what an earlier run left. Only an unterminated last line, which was being written when that run was
-        killed, is cut off; anything else that is not ours is refused."""
+        """Reads what an earlier run left.
+
+        A last line without its end, which was being written when that run was killed, is cut off. Raises DataError for
+        anything else that no run wrote.
+        """
         self._file.seek(0)
         good = 0
         for number, line in enumerate(self._file, start=1):
@@ -82,11 +86,12 @@ class Journal:
         self._file.flush()
 
     def add(self, row: dict) -> None:
+        """Appends a record, which has its own "key"."""
         self.rows[row["key"]] = row
         self._write(row)
 
     def finish(self, rows: Iterable[dict]) -> None:
-        """OUT with one line per finished row, moved into place whole, and no part any more."""
+        """Writes OUT, one line for each of the finished rows, and removes the part."""
         with atomic_write(self.out) as out:
             for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,6 +1,6 @@
-"""Opens files: plain, .gz, .zst or standard input, without a traceback for a bad file.
+"""Opens files to be read: plain, .gz, .zst or standard input, with one typed error for a bad file.
 
-This file knows bytes and lines; it must not know what a row means.
+This file knows bytes and lines and not what a row means.
 """
 
 import gzip
@@ -9,13 +9,15 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from harness_plugin.errors import DataError
 
 STDIN = "-"
+Stream: TypeAlias = "io.BufferedReader[Any] | gzip.GzipFile"
+"""Decompressed bytes; both kinds have `peek`."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -41,7 +43,7 @@ def optional_module(module: str, package: str, found: str) -> Any:
 
 
 @contextmanager
-def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
     """The decompressed bytes of a file ("-" is standard input) as a buffered stream.
 
     Compression is told by the first bytes, not by the name. Raises DataError for a file that cannot be opened, is
@@ -75,12 +77,12 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _raw(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+def _raw(path: str | os.PathLike[str]) -> Iterator["io.BufferedReader[Any]"]:
     if os.fspath(path) == STDIN:
-        # a test's or a notebook's replacement of sys.stdin may have no peek
+        # What a test or a notebook puts in the place of sys.stdin may have no `peek`.
         yield io.BufferedReader(_Unclosed(sys.stdin.buffer), _CHUNK)
     else:
-        with open(path, "rb", buffering=_CHUNK) as raw:
+        with io.BufferedReader(io.FileIO(path), _CHUNK) as raw:
             yield raw
 
 
@@ -148,7 +150,7 @@ class _ZstdReader(io.RawIOBase):
         return True
 
 
-def text_lines(stream: BinaryIO, name: str, unit: str = "line") -> Iterator[tuple[int, str | DataError]]:
+def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterator[tuple[int, str | DataError]]:
     """Line number from 1, and the line with its end; a DataError in its place where the bytes are not UTF-8.
 
     Lines end at a line feed only: other separators that Unicode knows are part of somebody's text.

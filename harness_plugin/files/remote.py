@@ -1,7 +1,7 @@
-"""Files of a run that are not on this machine, or not only: any file system that Arrow names by a URI.
+"""Files of a run on other file systems: whatever Arrow reaches by a URI.
 
-s3://, gs://, abfs://, hdfs://, file:// and fsspec+PROTOCOL://, as Ray reads them; a plain path is a folder here. Knows
-bytes, names and rows, no model.
+s3://, gs://, abfs://, hdfs://, file:// and fsspec+PROTOCOL://, as Ray reads them; a plain path is a folder on this
+machine. This file knows bytes and names.
 """
 
 import logging
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.opening import optional_module
@@ -19,8 +20,8 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run reads and writes. `files`: local ones; `folder`: a local one for the report; `output`: what the user
-    called it, where scores are kept."""
+    """Where a run reads and writes. `files`: local files; `folder`: a local folder for the report; `output`: the name
+    that the user gave, where scores are kept."""
 
     files: list[str]
     folder: Path
@@ -28,6 +29,7 @@ class Place:
 
 
 def is_remote(name: str) -> bool:
+    """Whether the name is a URI."""
     return "://" in name
 
 
@@ -49,8 +51,11 @@ def local(files: Sequence[str], output: str) -> Iterator[Place]:
 
 
 def fetched(uri: str, folder: Path) -> str:
-    """A local copy of the file, or of the folder with the files right in it, under the name and in a folder of the name
-    that it has there, since names of models may be read from those."""
+    """The path of a local copy of the file, or of the folder with the files that lie directly in it.
+
+    The copy has the name of the original and lies in a folder named as the original's, since names of models may be
+    read from both. Raises DataError where there is nothing.
+    """
     with reached(uri, "read") as (system, path):
         fs = arrow_fs()
         info = system.get_file_info(path)
@@ -64,13 +69,17 @@ def fetched(uri: str, folder: Path) -> str:
         return str(copy)
 
 
-def arrow_fs():
+def arrow_fs() -> Any:
+    """The module pyarrow.fs. Raises DataError where pyarrow is not installed."""
     return optional_module("pyarrow.fs", "pyarrow", "a file system was named by a URI, or scores are kept as Parquet")
 
 
 @contextmanager
-def reached(place: str, how: str):
-    """(file system, path in it) of a URI or a local path; its troubles as one line."""
+def reached(place: str, how: str) -> Iterator[tuple[Any, str]]:
+    """(Arrow's file system, path in it) of a URI or a local path.
+
+    Errors of the file system in the block become a DataError which says that `place` cannot be `how`, such as "read".
+    """
     fs = arrow_fs()
     try:
         if is_remote(place):

@@ -1,7 +1,7 @@
 """Rows of a file as dictionaries, each with its place: JSON lines, a JSON array, CSV or parquet.
 
-This file knows containers, not formats: which columns mean what is `formats`' business. A row that cannot be read
-is handed on as the DataError that names it, so that the caller can stop or count it.
+This file knows containers and not what their columns mean. Where a row cannot be read, the error that names it stands
+in its place, so that the caller can stop or count it.
 """
 
 import csv
@@ -10,11 +10,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt
-from harness_plugin.files.opening import display, open_binary, optional_module, text_lines
+from harness_plugin.files.opening import Stream, display, open_binary, optional_module, text_lines
 
 _LARGEST_CELL = 2**31 - 1
 _FIX = "correct the row"
@@ -22,19 +22,19 @@ _FIX = "correct the row"
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its place for messages ("row 3"), and its fields or the reason that it has none."""
+    """One row: its place for messages ("row 3") and its fields."""
 
     place: str
-    value: dict[str, Any] | DataError
+    value: dict[str, Any]
     container: str = "rows"
     """`jsonl`, `json`, `csv` (where numbers, lists and nothing at all are written as text), `parquet`, or `rows`."""
 
 
-def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
+def read_rows(path: str | os.PathLike[str]) -> Iterator[Row | DataError]:
     """The rows of a file, numbered from 1: in JSON lines the line number, elsewhere the record (a header not counted).
 
-    The container is told by the name (.csv, .parquet, before .gz or .zst) and else by the first bytes. Raises DataError
-    where the file as a whole cannot be read.
+    The container is told by the name (.csv, .parquet, before .gz or .zst) and else by the first bytes. A row that
+    cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole cannot be read.
     """
     name = display(path)
     with open_binary(path) as stream:
@@ -49,8 +49,8 @@ def whole_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, An
     """
     name = display(path)
     for row in read_rows(path):
-        if isinstance(row.value, DataError):
-            raise row.value
+        if isinstance(row, DataError):
+            raise row
         yield f"{name} {row.place}", row.value
 
 
@@ -64,7 +64,7 @@ def only_like_first(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
             yield row
 
 
-def _container(name: str, stream: Any) -> str:
+def _container(name: str, stream: Stream) -> str:
     stem = name.lower()
     for packed in (".gz", ".zst"):
         stem = stem.removesuffix(packed)
@@ -78,8 +78,8 @@ def _container(name: str, stream: Any) -> str:
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first == b"[":
         return "json"
-    known = stem.endswith((".json", ".jsonl", ".ndjson"))
-    return "jsonl" if known or first in (b"{", b"") else "csv"
+    named_json = stem.endswith((".json", ".jsonl", ".ndjson"))
+    return "jsonl" if named_json or first in (b"{", b"") else "csv"
 
 
 def parse_json(text: str) -> Any:
@@ -93,45 +93,40 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _json_lines(stream: BinaryIO, name: str) -> Iterator[Row]:
+def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:
     for number, line in text_lines(stream, name, "row"):
-        place = f"row {number}"
         if isinstance(line, DataError):
-            yield Row(place, line, "jsonl")
+            yield line
         elif line.strip():
-            yield Row(place, _json_object(line, f"{name} {place}"), "jsonl")
+            yield _row_of_line(line, f"row {number}", name)
 
 
-def _json_object(line: str, where: str) -> dict[str, Any] | DataError:
+def _row_of_line(line: str, place: str, name: str) -> Row | DataError:
     try:
         value = parse_json(line)
     except ValueError as error:
-        return RowError(f"{where}: {excerpt(line.strip())} is not JSON ({error})", "allowed: one object per line", _FIX)
-    return _as_object(value, where)
+        found = f"{name} {place}: {excerpt(line.strip())} is not JSON ({error})"
+        return RowError(found, "allowed: one object per line", _FIX)
+    return _row_of_value(value, place, name, "jsonl")
 
 
-def _as_object(value: Any, where: str) -> dict[str, Any] | DataError:
+def _row_of_value(value: Any, place: str, name: str, container: str) -> Row | DataError:
     if isinstance(value, dict):
-        return value
-    return RowError(f"{where}: {excerpt(value)} is not an object", "allowed: an object with named fields", _FIX)
+        return Row(place, value, container)
+    found = f"{name} {place}: {excerpt(value)} is not an object"
+    return RowError(found, "allowed: an object with named fields", _FIX)
 
 
-def _json_array(stream: BinaryIO, name: str) -> Iterator[Row]:
-    lines = []
-    for _, line in text_lines(stream, name):
-        if isinstance(line, DataError):
-            raise line
-        lines.append(line)
+def _json_array(stream: Stream, name: str) -> Iterator[Row | DataError]:
     try:
-        values = parse_json("".join(lines))
+        values = parse_json("".join(_decoded(stream, name)))
     except ValueError as error:
         raise DataError(f"{name} is not JSON ({error})", "it begins as a JSON array", "make the file again") from error
     for number, value in enumerate(values, start=1):
-        place = f"row {number}"
-        yield Row(place, _as_object(value, f"{name} {place}"), "json")
+        yield _row_of_value(value, f"row {number}", name, "json")
 
 
-def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     # The csv module's limit is one for the whole process; 128 KiB, its default, is less than a long answer.
     csv.field_size_limit(max(_LARGEST_CELL, csv.field_size_limit()))
     reader = csv.reader(_decoded(stream, name), strict=True)
@@ -143,8 +138,7 @@ def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
                 header = _header(cells, name)
             elif cells:
                 number += 1
-                place = f"row {number} (line {reader.line_num})"
-                yield Row(place, _csv_object(header, cells, f"{name} {place}"), "csv")
+                yield _row_of_cells(header, cells, f"row {number} (line {reader.line_num})", name)
     except csv.Error as error:
         raise DataError(
             f"{name} row {number + 1} (line {reader.line_num}): not CSV ({error})",
@@ -153,7 +147,7 @@ def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         ) from error
 
 
-def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
+def _decoded(stream: Stream, name: str) -> Iterator[str]:
     for _, line in text_lines(stream, name):
         if isinstance(line, DataError):
             raise line
@@ -170,17 +164,17 @@ def _header(cells: list[str], name: str) -> list[str]:
     return names
 
 
-def _csv_object(header: list[str], cells: list[str], where: str) -> dict[str, Any] | DataError:
+def _row_of_cells(header: list[str], cells: list[str], place: str, name: str) -> Row | DataError:
     if len(cells) == len(header):
-        return dict(zip(header, cells, strict=True))
+        return Row(place, dict(zip(header, cells, strict=True)), "csv")
     return RowError(
-        f"{where}: {len(cells)} cells, starting {excerpt(cells[0])}",
+        f"{name} {place}: {len(cells)} cells, starting {excerpt(cells[0])}",
         f"allowed: {len(header)} cells, as the header has",
         _FIX,
     )
 
 
-def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+def _parquet_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     parquet = optional_module("pyarrow.parquet", "pyarrow", f"{name} is a parquet file")
     number = 0
     try:
@@ -197,8 +191,8 @@ def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         ) from error
 
 
-def _seekable(stream: BinaryIO) -> BinaryIO:
-    # a gzip stream calls itself seekable, but cannot seek from its end
+def _seekable(stream: Stream) -> io.BufferedIOBase:
+    # A gzip stream says that it can seek, but it cannot seek from its end.
     return stream if isinstance(stream, io.BufferedReader) and stream.seekable() else io.BytesIO(stream.read())
 
 

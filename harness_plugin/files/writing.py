@@ -1,17 +1,20 @@
-"""Writes files: beside their place and moved in, so that nobody ever finds half a file.
+"""Writes files and folders beside their place and moves them in, so that nobody ever reads half of one.
 
-This file knows bytes and places on disk; it must not know what a row means.
+This file knows bytes and places on disk and not what a row means.
 """
 
 import errno
+import gzip
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import IO, Any, cast
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.opening import optional_module
 
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -51,8 +54,42 @@ def atomic_write(path: str | os.PathLike[str], binary: bool = False) -> Iterator
 
 
 @contextmanager
+def compressed_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """As `atomic_write` in binary, but compressed where the name ends in .gz or .zst.
+
+    The same content gives the same bytes. Raises DataError also where the package for .zst is not installed.
+    """
+    name = os.fspath(path)
+    with atomic_write(path, binary=True) as file:
+        if name.endswith(".gz"):
+            # The header holds no name and no time, so that the bytes depend on the content only.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                yield cast(IO[bytes], packed)
+        elif name.endswith(".zst"):
+            zstandard = optional_module("zstandard", "zstandard", f"{name} is to be compressed with zstd")
+            with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as packed:
+                yield packed
+        else:
+            yield file
+
+
+@contextmanager
+def moved_into_place(target: Path) -> Iterator[Path]:
+    """A path beside `target` where a program or a library writes a file or a folder, which is moved to `target` when
+    the block ends well; otherwise it is removed.
+
+    Whoever opens the file itself uses `atomic_write`. A run that is killed leaves a folder `target`.*.tmp. Raises
+    OSError where the path cannot be made or moved, such as to a folder that is not empty.
+    """
+    with TemporaryDirectory(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent) as scratch:
+        place = Path(scratch) / target.name
+        yield place
+        os.replace(place, target)
+
+
+@contextmanager
 def _full_disk(target: Path) -> Iterator[None]:
-    """Names the file when the disk gives up; other errors of the block are its own."""
+    """Turns errors of the disk into one that names the file; other errors of the block pass."""
     try:
         yield
     except OSError as error:

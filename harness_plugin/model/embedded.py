@@ -8,11 +8,11 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
 from harness_plugin.files.home import home
+from harness_plugin.files.writing import moved_into_place
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -72,8 +72,8 @@ def _chunks() -> list[Path]:
 
 def _convert(chunks: list[Path], folder: Path) -> None:
     log.info("arena_rm: converting the embedded Gemma 3 270M once into %s (about a minute)", folder)
-    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".tmp", dir=folder.parent))
-    try:
+    with moved_into_place(folder) as work:
+        work.mkdir()
         gguf, digest = work / "base.gguf", hashlib.sha256()
         with open(gguf, "wb") as out:
             for chunk in chunks:
@@ -93,9 +93,6 @@ def _convert(chunks: list[Path], folder: Path) -> None:
         os.chmod(work, 0o755)
         if folder.exists():  # an incomplete one: only the holder of the lock comes here
             shutil.rmtree(folder)
-        os.replace(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _dequantize(work: Path, name: str) -> None:

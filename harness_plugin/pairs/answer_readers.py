@@ -56,8 +56,8 @@ def _rows(path: str | os.PathLike[str], fields: Mapping[str, str]) -> Iterator[R
     """The rows of a file in which every row counts: one that is left out would be a missing answer."""
     texts = TEXT_COLUMNS | {fields[name] for name in ("prompt", "response") if name in fields}
     for row in read_rows(path):
-        if isinstance(row.value, DataError):
-            raise row.value
+        if isinstance(row, DataError):
+            raise row
         yield replace(row, value=typed_cells(row.value, texts, NUMBER_COLUMNS)) if row.container == "csv" else row
 
 

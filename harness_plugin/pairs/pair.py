@@ -181,7 +181,8 @@ class Pair:
         """Probabilities of A, B and tie that the label stands for: the winner where known, else `p_b` shared between
         the sides; None without a label."""
         if self.winner is not None:
-            return tuple(float(self.winner is w) for w in Winner)
+            a, b, tie = (float(self.winner is winner) for winner in Winner)
+            return a, b, tie
         return None if self.p_b is None else (1.0 - self.p_b, self.p_b, 0.0)
 
     @property
@@ -189,8 +190,7 @@ class Pair:
         """Probability that B is preferred: `p_b` where known, else the winner, a tie being one half; None without."""
         if self.p_b is not None or self.winner is None:
             return self.p_b
-        _, b, tie = self.target
-        return b + tie / 2
+        return 0.5 if self.winner is Winner.TIE else float(self.winner is Winner.MODEL_B)
 
     def swap(self) -> "Pair":
         """The same battle with the sides exchanged: responses, models, winner and `p_b`. Its own inverse."""

@@ -108,7 +108,7 @@ class _Bad:
 
 
 def _read(
-    rows: Iterator[Row], name: str, path: str, format: str | None, skip: bool, fields: Mapping[str, str]
+    rows: Iterator[Row | DataError], name: str, path: str, format: str | None, skip: bool, fields: Mapping[str, str]
 ) -> PairFile:
     bad = _Bad(skip)
     good = _named(_readable(rows, bad), name, fields, bad)
@@ -128,10 +128,10 @@ def _nothing(name: str, errors: list[DataError]) -> DataError:
     return error
 
 
-def _readable(rows: Iterator[Row], bad: _Bad) -> Iterator[Row]:
+def _readable(rows: Iterator[Row | DataError], bad: _Bad) -> Iterator[Row]:
     for row in rows:
-        if isinstance(row.value, DataError):
-            bad(row.value)
+        if isinstance(row, DataError):
+            bad(row)
         else:
             yield row
 

@@ -13,11 +13,13 @@ def pair(row: Fields) -> Pair:
 
     1.5 is a tie, and so is 0, the older spelling. null is unknown.
     """
-    texts = required_texts(row, "instruction", "output_1", "output_2")
+    prompt, response_a, response_b = required_texts(row, "instruction", "output_1", "output_2")
     p_b, winner = _preference(row.get("preference"))
     used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
     return Pair(
-        *texts,
+        prompt,
+        response_a,
+        response_b,
         winner=winner,
         model_a=optional_text(row, "generator_1"),
         model_b=optional_text(row, "generator_2"),

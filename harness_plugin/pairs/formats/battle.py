@@ -26,8 +26,8 @@ def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any 
 
     Raises RowError for a conversation or a word for the winner that is not allowed.
     """
-    talks = zip(_TALKS, required(row, *_TALKS), strict=True)
-    prompt, response_a, response_b = chat.conversation(*talks, turns=turns)
+    a, b = zip(_TALKS, required(row, *_TALKS), strict=True)
+    prompt, response_a, response_b = chat.conversation(a, b, turns)
     winner, flag = _outcome(row.get("winner"), words)
     return Pair(
         prompt,

@@ -53,8 +53,7 @@ def answer(row: Fields, questions: Questions) -> Answer:
 def _prompt(row: Fields) -> Text:
     (arguments,) = required(row, "arguments")
     first = arguments.get("gen_args_0") if isinstance(arguments, Mapping) else None
-    generation = isinstance(first, Mapping) and isinstance(first.get("arg_1"), Mapping)  # arg_1: its settings
-    given = first.get("arg_0") if generation else None
+    given = first.get("arg_0") if isinstance(first, Mapping) and isinstance(first.get("arg_1"), Mapping) else None
     if isinstance(given, str):
         return text_value("arguments.gen_args_0.arg_0", given)
     if isinstance(given, list) and len(given) == 1 and isinstance(given[0], str):  # how lm-eval logs chat messages
