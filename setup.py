@@ -1,10 +1,13 @@
-"""What setup.cfg cannot say: the list of packages, and the two start-up files at the top of site-packages.
+"""What setup.cfg cannot say: the description with whole links, the list of packages, and the two start-up files at the
+top of site-packages.
 
 `tasks/` and `train/` are installed inside `harness_plugin`, so that no folder of a generic name lands in site-packages.
 """
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
@@ -14,6 +17,16 @@ PACKAGES = [
     *find_packages(include=["harness_plugin", "harness_plugin.*"]),
     *(f"harness_plugin.{name}" for name in find_packages(include=["tasks", "tasks.*", "train", "train.*"])),
 ]
+REPOSITORY = "https://github.com/OldKingMeister/lm-eval-arena-rm"
+RAW = "https://raw.githubusercontent.com/OldKingMeister/lm-eval-arena-rm/main"
+
+
+def description() -> str:
+    """README.md with whole links: the package index shows the text where no file of the repository lies beside it."""
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    other = r"(?!https?:|mailto:|#)"  # the link is none of these
+    text = re.sub(rf"(!\[[^\]]*\]\(){other}", rf"\1{RAW}/", text)
+    return re.sub(rf"((?<!!)\[[^\]]*\]\(|(?<=\))\]\(){other}", rf"\1{REPOSITORY}/blob/main/", text)
 
 
 class BuildPy(build_py):
@@ -41,6 +54,8 @@ class BuildPy(build_py):
 
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     packages=PACKAGES,
     package_dir={"harness_plugin.tasks": "tasks", "harness_plugin.train": "train"},
     cmdclass={"build_py": BuildPy},

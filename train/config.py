@@ -139,12 +139,12 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
         ) from e
     except UnicodeDecodeError as e:
         raise UsageError(f"recipe {path} is not YAML ({e})", "", "correct it") from e
-    data = _parse(text, f"recipe {path}") or {}
+    data = parse_yaml(text, f"recipe {path}") or {}
     for item in overrides:
         name, eq, value = item.partition("=")
         if not eq:
             raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
-        parsed = _parse(value, f"--set {item}")
+        parsed = parse_yaml(value, f"--set {item}")
         place, dot, rest = name.partition(".")
         target = data.setdefault(place, {}) if dot and isinstance(data, dict) else data
         if not isinstance(target, dict):
@@ -184,7 +184,7 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. Raises UsageError for what is not YAML and for a key that is given twice."""
     try:
         return yaml.load(text, Loader=_UniqueKeys)
