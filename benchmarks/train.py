@@ -26,9 +26,9 @@ from shape import SHAPES, random_model, sequences
 from torch.nn.functional import logsigmoid
 from transformers import Trainer, TrainingArguments
 
+from harness_plugin.model.base import load_tokenizer
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.embedded import embedded_base
-from harness_plugin.model.load import load_tokenizer
 from harness_plugin.pairs import read_pairs
 from harness_plugin.prompt import Renderer, flat
 from harness_plugin.train.config import TrainConfig, find_config, read_config

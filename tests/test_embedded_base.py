@@ -6,6 +6,8 @@ hash of the real package is checked as it is.
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ import tiny
 
 import harness_plugin
 from harness_plugin.errors import ModelError
-from harness_plugin.model import ModelSpec, embedded
+from harness_plugin.model import ModelSpec, embedded, hashes
 from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
 from harness_plugin.model.fingerprint import fingerprint
 
@@ -44,9 +46,10 @@ def stand_in(monkeypatch, tmp_path):
 
 
 def left_over() -> list[str]:
-    """What lies in the home beside the finished folder and its lock."""
+    """What lies in the home beside the finished folder, its lock and the remembered hashes."""
     folder = base_folder()
-    return sorted(f.name for f in folder.parent.iterdir() if f.name not in (folder.name, folder.name + ".lock"))
+    expected = (folder.name, folder.name + ".lock", hashes.FOLDER)
+    return sorted(f.name for f in folder.parent.iterdir() if f.name not in expected)
 
 
 def test_the_package_that_is_installed_is_the_one_that_was_checked():
@@ -75,21 +78,50 @@ def test_other_weights_are_refused_and_nothing_is_left(stand_in, monkeypatch):
     assert not base_folder().exists() and left_over() == [] and not stand_in
 
 
-@pytest.mark.parametrize("state", ["empty", "no marker", "broken marker", "short weights", "other weights' marker"])
+@pytest.mark.parametrize(
+    "state", ["empty", "no marker", "broken marker", "no files", "short weights", "other weights' marker"]
+)
 def test_a_half_made_folder_is_made_anew(stand_in, state):
     folder = base_folder()
     folder.mkdir(parents=True)
-    marker = {"gguf_sha256": embedded.GGUF_SHA256, "bytes": 7}
+    made = {"model.safetensors": {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}}
+    marker = {"gguf_sha256": embedded.GGUF_SHA256, "files": made}
     if state != "empty":
         (folder / "stale").touch()
         (folder / "model.safetensors").write_bytes(b"wei" if state == "short weights" else b"weights")
     if state == "other weights' marker":
         marker["gguf_sha256"] = "0" * 64
+    if state == "no files":
+        marker = {"gguf_sha256": embedded.GGUF_SHA256, "bytes": 7}
     if state not in ("empty", "no marker"):
         (folder / MARKER).write_text("{" if state == "broken marker" else json.dumps(marker), encoding="utf-8")
     assert not is_ready(folder)
     assert embedded_base() == folder and is_ready(folder) and len(stand_in) == 1
     assert not (folder / "stale").exists() and left_over() == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_one_changed_bit_is_noticed_and_the_way_out_works(stand_in, name):
+    folder = embedded_base()
+    file = folder / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert is_ready(folder), "its length says nothing"
+    said = tiny.refusal(ModelError, embedded_base, str(file), "has changed", f"delete the folder {folder}")
+    assert len(said) < 400
+    shutil.rmtree(folder)
+    assert embedded_base() == folder and len(stand_in) == 2
+
+
+def test_files_that_did_not_change_are_not_read_again(stand_in, monkeypatch):
+    folder = embedded_base()
+    for file in folder.iterdir():
+        os.utime(file, (1e9, 1e9))
+    monkeypatch.setattr(hashes, "SETTLED", 0)
+    assert embedded_base() == folder
+    monkeypatch.setattr(hashes, "read_sha256", lambda place: pytest.fail(f"{place} was read again"))
+    assert embedded_base() == folder
 
 
 def test_a_conversion_that_is_broken_off_leaves_nothing_and_the_next_one_succeeds(stand_in, monkeypatch):
@@ -154,7 +186,8 @@ def test_two_processes_at_once_convert_once_and_both_find_it_whole(tmp_path, mon
     said = [process.communicate(timeout=120)[0].strip() for process in started]
     assert said == [b"True", b"True"]
     assert (tmp_path / "log").read_text(encoding="utf-8") == "converting\n"
-    assert sorted(f.suffix == ".lock" for f in (tmp_path / "home").iterdir()) == [False, True]
+    home = [f for f in (tmp_path / "home").iterdir() if f.name != hashes.FOLDER]
+    assert sorted(f.suffix == ".lock" for f in home) == [False, True]
 
 
 def test_without_the_extra_one_sentence_names_the_two_ways_out(monkeypatch, tmp_path, tiny_adapter):

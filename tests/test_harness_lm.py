@@ -185,7 +185,7 @@ def test_the_results_say_what_decides_a_score(judge, battles):
         "tie_nu": 0.5,
     }
     assert {name: said[name] for name in expected} == expected
-    assert len(said["adapter_sha256"]) == 64 and said["base_fingerprint"]
+    assert len(said["adapter_sha256"]) == 64 and len(said["base_sha256"]) == 64
     json.dumps(found["config"], allow_nan=False, default=str)
 
 

@@ -12,7 +12,8 @@ import torch
 from harness_plugin.engine import Engine
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import ModelSpec, load_model
-from harness_plugin.model.fingerprint import file_sha256, fingerprint
+from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.hashes import file_sha256
 from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.train import loop, trainer
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config

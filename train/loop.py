@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 
 from harness_plugin.errors import TrainError, UsageError
-from harness_plugin.model import EMBEDDED, Manifest
+from harness_plugin.model import Manifest
+from harness_plugin.model.base import find_base, load_tokenizer
 from harness_plugin.model.device import choose_device
-from harness_plugin.model.embedded import BASE_NAME, embedded_base
-from harness_plugin.model.fingerprint import file_sha256, fingerprint
-from harness_plugin.model.load import is_decoder_classifier, load_tokenizer
+from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.hashes import file_sha256
+from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.augment import degrade, mismatch
@@ -212,11 +213,11 @@ def _device_name(place: torch.device) -> str:
 
 
 def _base(config: TrainConfig) -> tuple[str, str]:
-    """(the base's name for the adapter's config, what transformers loads); a folder's name is its absolute path."""
-    if config.base == EMBEDDED:
-        return BASE_NAME, str(embedded_base())
-    base = str(Path(config.base).resolve()) if Path(config.base).is_dir() else config.base
-    return base, base
+    """`find_base`, with a folder by its whole path: the adapter's config names it, and is read from other places."""
+    name, base = find_base(config.base)
+    if name != base or not Path(base).is_dir():
+        return name, base
+    return (str(Path(base).resolve()),) * 2
 
 
 def _report(examples: Examples) -> dict:

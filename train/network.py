@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from harness_plugin.errors import TrainError, UsageError
-from harness_plugin.model.load import load_base, quiet_transformers
+from harness_plugin.model.base import load_base
+from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.train.config import TrainConfig
 
 PREFIX = "base_model.model."  # PEFT's, before the base's own names

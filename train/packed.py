@@ -22,7 +22,7 @@ from harness_plugin.engine.attention import flash_runs_on
 from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
 from harness_plugin.engine.ops import Rows, TorchOps, joined
 from harness_plugin.engine.packing import Pack
-from harness_plugin.model.load import is_decoder_classifier
+from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.train.attention import TrainedAttention
 
 

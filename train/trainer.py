@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from harness_plugin.errors import TrainError
-from harness_plugin.model.load import is_decoder_classifier
+from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.train.checkpoints import KeepWhole
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.loss import collate, collate_packed, inconsistency, preference_loss

@@ -7,11 +7,20 @@ Knows nothing of pairs' files, batching or lm-eval. Heavy imports (torch, transf
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest
 from harness_plugin.model.spec import EMBEDDED, ModelSpec
 
-__all__ = ["EMBEDDED", "MANIFEST_FILE", "Manifest", "ModelSpec", "RewardModel", "load_model", "load_renderer"]
+__all__ = [
+    "EMBEDDED",
+    "MANIFEST_FILE",
+    "Manifest",
+    "ModelSpec",
+    "RewardModel",
+    "load_model",
+    "load_renderer",
+    "plan_model",
+]
 
 
 def __getattr__(name: str):
-    if name in ("RewardModel", "load_model", "load_renderer"):
+    if name in ("RewardModel", "load_model", "load_renderer", "plan_model"):
         from harness_plugin.model import load
 
         return getattr(load, name)

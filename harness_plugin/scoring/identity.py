@@ -7,7 +7,6 @@ journals.
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +16,7 @@ COMPUTES = ("torch", "transformers", "peft")
 _BASE = ("base_sha256", "base_fingerprint")
 NAMES = {"base": _BASE, "revision": _BASE, "adapter": ("adapter_sha256",)}  # each with the hashes that replace it
 BESIDE = {"hash", "judge", "presentations", "cut"}
-UNSTABLE = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
+LOGIT_PARTS = ("kind", "num_labels", "base_sha256", "base_config", "adapter_sha256", "adapter_config", "dtype", "merge")
 
 
 def judge_identity(model, order: str) -> dict:
@@ -60,45 +59,15 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts(identity), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def logit_identity(model, engine=None) -> dict:
-    """Everything that decides a logit of given token ids, JSON-able, for a cache: the weights and settings as they are
-    in memory, so that no name, path or revision has to be trusted; what computes with them, since an upgrade may move
-    logits; and `engine.identity`, where an engine has arithmetic of its own (a reduced format). Order, calibration and
-    truncation are not here: they do not change what given ids score. 500 MB of weights take 0.5 s of CPU."""
-    network = model.network
-    adapters = getattr(network, "peft_config", None) or {}
-    return {
-        "weights": _weights_digest(model),
-        "config": _settings(network.config),
-        "adapters": {name: _settings(config) for name, config in adapters.items()},
-        **{k: model.identity.get(k) for k in ("merge", "prompt_version", "base_fingerprint", "adapter_sha256")},
-        "dtype": str(model.dtype),
+def logit_identity(model, engine=None) -> dict[str, Any]:
+    """Everything that decides a logit of given token ids, for the store of scores: the parts of the judge's identity
+    that do (LOGIT_PARTS), and what computes with them, since an upgrade may move logits: device, versions of libraries
+    and `engine.identity`, the engine's own arithmetic. Names, order, calibration, tokenizer and truncation are left
+    out: they do not change what given ids score.
+
+    It identifies a model as `load_model` made it. Whoever changes a network in memory must not use a store with it."""
+    return {name: model.identity[name] for name in LOGIT_PARTS} | {
         "device": model.device.type,
-        "num_labels": model.num_labels,
         "engine": getattr(engine, "identity", None),
         "versions": {"arena-rm": __version__, **{name: version(name) for name in COMPUTES}},
     }
-
-
-def _settings(config) -> dict:
-    """A transformers or PEFT configuration without its names, JSON-able: unlike weights, settings such as lora_alpha
-    or a sliding window stand nowhere else."""
-    known = {k: v for k, v in config.to_dict().items() if k not in UNSTABLE}
-    return json.loads(json.dumps(known, default=lambda v: sorted(map(str, v)) if isinstance(v, set) else str(v)))
-
-
-def _weights_digest(model) -> str:
-    """SHA-256 over every stored tensor's name, dtype, shape and bytes, the fp32 head included; PEFT's unused copy of
-    the head, drawn at random on each load, is not."""
-    unused = ".original_module." if hasattr(model.network, "peft_config") else "\0"
-    tensors = {k: v for k, v in model.network.state_dict().items() if unused not in k}
-    tensors |= {} if model.head is None else {"head": model.head}
-    with ThreadPoolExecutor(4) as pool:
-        digests = pool.map(_tensor_digest, tensors.values())
-    named = [[name, str(t.dtype), list(t.shape), d] for (name, t), d in zip(tensors.items(), digests, strict=True)]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-def _tensor_digest(tensor) -> str:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return hashlib.sha256(flat.view(flat[:0].byte().dtype).numpy()).hexdigest()  # as bytes: numpy knows no bfloat16

@@ -1,0 +1,42 @@
+"""Folds an adapter into its base, and compares both on the way."""
+
+import torch
+from torch import nn
+
+from harness_plugin.errors import ModelError
+
+MERGE_TOLERANCE = 1e-3  # of the largest output, fp32: rounding moves them by some 1e-6, a wrong merge by far more
+
+
+@torch.no_grad()
+def merge(wrapped, dtype: torch.dtype) -> None:
+    """The adapter folded into the base's weights, layer by layer in fp32, each compared with itself before; then cast.
+    Afterwards the network is a plain one, without PEFT's layers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in wrapped.named_modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        layer.float()
+        probe = _probe(layer.get_base_layer())
+        before = layer(probe)
+        layer.merge()
+        moved = float((layer(probe) - before).abs().max() / before.abs().max().clamp_min(1e-9))
+        if not moved <= MERGE_TOLERANCE:
+            raise ModelError(
+                f"merging moved {name} by {moved:.2g} of its output",
+                "the merged model is another judge",
+                "use merge=false",
+            )
+        layer.to(dtype)
+    wrapped.unload()
+
+
+def _probe(layer: nn.Module) -> torch.Tensor:
+    """A few fixed inputs for a layer."""
+    draw = torch.Generator().manual_seed(0)
+    if isinstance(layer, nn.Embedding):
+        return torch.randint(layer.num_embeddings, (1, 16), generator=draw)
+    if isinstance(layer, nn.Linear):
+        return torch.randn(4, layer.in_features, generator=draw)
+    raise ModelError(f"the adapter changes a {type(layer).__name__}", "merging it was never tried", "use merge=false")
