@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import stat
 import sys
 
@@ -11,6 +12,8 @@ from pair_rows import GOOD, message, random_pairs
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
+from harness_plugin.files.checked import RowError
+from harness_plugin.files.rows import read_object
 from harness_plugin.files.writing import moved_into_place
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
 
@@ -109,6 +112,19 @@ def test_a_json_array_is_read_row_by_row(tmp_path):
     assert message(path).startswith(f"{path} row 2: 3 is not an object")
     path.write_text('[{"prompt": "cut', "utf-8")
     assert f"{path} is not JSON" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"[1]", "is [1]; allowed: an object"), (b'{"a"', "is not JSON"), (b"\xff", "is not JSON")]
+)
+def test_the_object_of_a_json_file_is_read_plain_or_compressed(tmp_path, data, message):
+    path = tmp_path / "x.json"
+    for pack in (bytes, gzip.compress):
+        path.write_bytes(pack(b'{"a": 1}'))
+        assert read_object(path) == {"a": 1}
+        path.write_bytes(pack(data))
+        with pytest.raises(RowError, match=re.escape(message)):
+            read_object(path)
 
 
 # --- files that are not what they seem

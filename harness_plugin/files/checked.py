@@ -15,8 +15,8 @@ _LONGEST = 80
 
 
 class RowError(DataError):
-    """A row, or a value of one, that is not what its format promises. What to do depends on the kind of file, so the
-    reader of the file may say it (`remedy`)."""
+    """A row (or the object of a JSON file), or a value of it, that is not what its format promises. What to do depends
+    on the kind of file, so that the reader of the file may say it (`remedy`)."""
 
 
 def excerpt(value: Any) -> str:
@@ -53,11 +53,12 @@ def placed(error: DataError, where: str) -> DataError:
 
 @contextmanager
 def remedy(do: str) -> Iterator[None]:
-    """Errors about rows that leave the block advise `do`, such as "judge again" where a command wrote the file."""
+    """Errors about rows that leave the block (or the function that this decorates) advise `do`, such as "judge again"
+    where a command wrote the file. Where several blocks surround an error, the innermost decides."""
     try:
         yield
     except RowError as error:
-        raise RowError(error.found, error.why, do) from error
+        raise DataError(error.found, error.why, do) from error
 
 
 def text_value(name: str, value: Any, where: str = "") -> str:
@@ -101,7 +102,9 @@ def required_texts(row: Mapping[str, Any], *names: str, where: str = "") -> list
 
 def text(row: Mapping[str, Any], name: str, where: str = "") -> str:
     """The value of a field that the row must have: a string that is not empty. Raises RowError."""
-    (value,) = required(row, name, where=where)
+    value = row.get(name)
+    if not value and name not in row:
+        raise missing_field(name, row, where)
     if value == "":
         raise wrong_value(name, value, "a string that is not empty", where)
     return text_value(name, value, where)
@@ -109,7 +112,8 @@ def text(row: Mapping[str, Any], name: str, where: str = "") -> str:
 
 def optional_text(row: Mapping[str, Any], name: str, where: str = "") -> str | None:
     """The value of a field that may be missing or null and otherwise is a string. Raises RowError."""
-    return None if row.get(name) is None else text_value(name, row[name], where)
+    value = row.get(name)
+    return None if value is None else text_value(name, value, where)
 
 
 def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
@@ -123,7 +127,7 @@ def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
 def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -math.inf, high: float = math.inf) -> float:
     """The value of a field that the row must have: a finite number from `low` to `high`. Raises RowError; true and
     false are no numbers."""
-    (value,) = required(row, name, where=where)
+    value = row.get(name)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             converted = float(value)
@@ -131,6 +135,8 @@ def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -mat
             converted = math.inf
         if math.isfinite(converted) and low <= converted <= high:
             return converted
+    if name not in row:
+        raise missing_field(name, row, where)
     limits = "" if low == -math.inf and high == math.inf else f" from {low:g} to {high:g}"
     raise wrong_value(name, value, f"a finite number{limits}", where)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import RowError, excerpt
+from harness_plugin.files.checked import RowError, excerpt, json_object
 from harness_plugin.files.opening import Stream, display, open_binary, optional_module, text_lines
 
 _LARGEST_CELL = 2**31 - 1
@@ -91,6 +91,18 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object of a JSON file, plain or compressed. Raises DataError where the file cannot be read, RowError where
+    it is not JSON or not an object."""
+    name = display(path)
+    with open_binary(path) as stream:
+        content = stream.read()
+    try:
+        return json_object(parse_json(content.decode("utf-8")), name)
+    except ValueError as error:  # a UnicodeDecodeError is one
+        raise RowError(f"{name} is not JSON ({error})", "nothing of it can be read", "make the file again") from error
 
 
 def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:

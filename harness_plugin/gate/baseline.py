@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterator
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import json_object, number, optional_text, text, wrong_value
+from harness_plugin.files.checked import json_object, number, optional_text, remedy, text, wrong_value
 from harness_plugin.files.opening import open_binary, text_lines
 from harness_plugin.files.rows import parse_json
 from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of
@@ -52,6 +52,7 @@ def _digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
+@remedy("restore it, or bless it again")
 def read_baseline(path: str) -> Run:
     """The run that was blessed. Raises DataError for a file that is not as it was written (line ends aside)."""
     lines = list(_lines(path))

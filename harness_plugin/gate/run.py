@@ -56,19 +56,19 @@ def items_of(items: Iterable[Item], place: str) -> dict[str, Item]:
     """The items by id, sorted. An id that occurs again gets -2, -3 ... in the order of the items. Raises DataError
     without an item."""
     count: Counter[str] = Counter()
-    found = {}
+    by_id: dict[str, Item] = {}
     for item in items:
         count[item.id] += 1
         again = count[item.id]
         name = item.id if again == 1 else f"{item.id}-{again}"
-        found[name] = (
+        by_id[name] = (
             item
             if again == 1
             else Item(name, item.cluster, item.values, item.fixed, item.made, item.category, item.answer)
         )
-    if not found:
+    if not by_id:
         raise DataError(f"{place} has no item to compare", "there is nothing to decide on", "check how it was made")
-    return dict(sorted(found.items()))
+    return dict(sorted(by_id.items()))
 
 
 def kept(value: float) -> float:
