@@ -43,7 +43,7 @@ def points(scores, models):
 def test_bradley_terry_agrees(models, rows, seed):
     i, j, p, tie = games(models, rows, seed)
     theirs = evalica.bradley_terry(**as_wins(i, j, p, tie), tolerance=1e-12, limit=100_000).scores
-    ours = stats.bradley_terry(i, j, p, models=models)
+    ours = stats.bradley_terry_ratings(i, j, p, models=models)
     assert not ours.concerns or {c.kind for c in ours.concerns} == {"few_clusters"}
     assert ours.rating == pytest.approx(points(theirs, models), abs=1e-3)
 
@@ -52,6 +52,6 @@ def test_bradley_terry_agrees(models, rows, seed):
 def test_davidson_agrees_and_so_does_the_weight_of_a_tie(models, rows, seed):
     i, j, p, tie = games(models, rows, seed, ties=0.5)
     found = evalica.newman(**as_wins(i, j, p, tie), tolerance=1e-12, limit=100_000)
-    ours = stats.davidson(i, j, p, tie, models=models)
+    ours = stats.davidson_ratings(i, j, p, tie, models=models)
     assert ours.rating == pytest.approx(points(found.scores, models), abs=1e-3)
     assert ours.tie.value == pytest.approx(2 * found.v, rel=1e-4)

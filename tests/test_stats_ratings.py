@@ -67,16 +67,16 @@ FITS = pytest.mark.parametrize("ties", [False, True], ids=["bradley-terry", "dav
 
 def fit(games, ties, **options):
     if not ties:
-        return stats.bradley_terry(**games, **options)
+        return stats.bradley_terry_ratings(**games, **options)
     games = games if "tie" in games else with_ties(games)
-    return stats.davidson(**games, **options)
+    return stats.davidson_ratings(**games, **options)
 
 
 # Values
 
 
 def test_ten_to_one_odds_are_four_hundred_points():
-    found = stats.bradley_terry([0, 1], [1, 0], [10 / 11, 1 / 11], clusters=["p", "q"])
+    found = stats.bradley_terry_ratings([0, 1], [1, 0], [10 / 11, 1 / 11], clusters=["p", "q"])
     assert close(found.rating, [800, 1200])
     assert found.estimate(1).value == found.rating[1]
     assert found.estimate(1).n == 2
@@ -95,7 +95,7 @@ def test_ratings_come_back_from_sampled_outcomes_within_their_errors():
     rng = np.random.default_rng(1)
     theta, games = np.linspace(-1, 1, 6), round_robin(6, 400, rng, np.linspace(-1, 1, 6), spread=0)
     games["p"] = (rng.random(len(games["p"])) < games["p"]).astype(float)
-    found = stats.bradley_terry(**games)
+    found = stats.bradley_terry_ratings(**games)
     assert (np.abs(found.rating - 1000 - POINTS * theta) < 4 * found.stderr).all()
     assert (found.stderr < 10).all()
 
@@ -103,14 +103,16 @@ def test_ratings_come_back_from_sampled_outcomes_within_their_errors():
 def test_ties_as_half_wins_squeeze_the_scale_and_davidson_does_not():
     theta = np.linspace(-1, 1, 5)
     games = with_ties(round_robin(5, 40, None, theta, spread=0), nu=1.0)
-    halves = stats.bradley_terry(games["i"], games["j"], games["p"] + games["tie"] / 2, clusters=games["clusters"])
-    assert np.ptp(stats.davidson(**games).rating) == pytest.approx(POINTS * 2)
+    halves = stats.bradley_terry_ratings(
+        games["i"], games["j"], games["p"] + games["tie"] / 2, clusters=games["clusters"]
+    )
+    assert np.ptp(stats.davidson_ratings(**games).rating) == pytest.approx(POINTS * 2)
     assert np.ptp(halves.rating) < 0.85 * POINTS * 2
 
 
 def test_the_gradient_is_zero_at_the_ratings():
     games = sparse(np.random.default_rng(2))
-    theta = stats.bradley_terry(**games).rating / POINTS
+    theta = stats.bradley_terry_ratings(**games).rating / POINTS
     residual = games["weight"] * (games["p"] - sigma(theta[games["j"]] - theta[games["i"]]))
     slope = np.bincount(games["j"], residual, 5) - np.bincount(games["i"], residual, 5)
     assert np.abs(slope).max() < 1e-9
@@ -174,10 +176,10 @@ def test_hard_outcomes_agree_with_evalica():
     names = [[str(x) for x in side] for side in (i, j)]
     theirs = evalica.bradley_terry(*names, winners, tolerance=1e-12, limit=10_000).scores
     expected = np.log([theirs[str(m)] for m in range(5)]) * POINTS
-    assert close(stats.bradley_terry(i, j, outcome).rating, 1000 + expected - expected.mean(), 1e-5)
+    assert close(stats.bradley_terry_ratings(i, j, outcome).rating, 1000 + expected - expected.mean(), 1e-5)
     theirs = evalica.newman(*names, winners, tolerance=1e-12, limit=10_000)
     expected = np.log([theirs.scores[str(m)] for m in range(5)]) * POINTS
-    found = stats.davidson(i, j, outcome == 1, outcome == 0.5)
+    found = stats.davidson_ratings(i, j, outcome == 1, outcome == 0.5)
     assert close(found.rating, 1000 + expected - expected.mean(), 1e-5)
     assert found.tie.value == pytest.approx(2 * theirs.v, rel=1e-5)
 
@@ -227,19 +229,20 @@ def test_a_weight_is_a_number_of_repeated_rows_and_zero_is_none(ties):
 def test_repeating_a_comparison_within_its_prompt_adds_no_information():
     games = round_robin(4, 30, np.random.default_rng(9))
     thrice = {name: np.repeat(column, 3) for name, column in games.items()}
-    assert close(stats.bradley_terry(**games).stderr, stats.bradley_terry(**thrice).stderr)
+    assert close(stats.bradley_terry_ratings(**games).stderr, stats.bradley_terry_ratings(**thrice).stderr)
     assert (
-        stats.bradley_terry(**thrice | {"clusters": None}).stderr < 0.7 * stats.bradley_terry(**thrice).stderr
+        stats.bradley_terry_ratings(**thrice | {"clusters": None}).stderr
+        < 0.7 * stats.bradley_terry_ratings(**thrice).stderr
     ).all()
 
 
 def test_a_prompt_that_says_what_is_known_moves_no_rating():
     games = round_robin(4, 30, np.random.default_rng(10))
-    before = stats.bradley_terry(**games)
+    before = stats.bradley_terry_ratings(**games)
     a, b = np.triu_indices(4, 1)
     expected = sigma((before.rating[b] - before.rating[a]) / POINTS)
     more = {"i": a, "j": b, "p": expected, "clusters": np.full(len(a), 999)}
-    after = stats.bradley_terry(**{name: np.concatenate([games[name], more[name]]) for name in games})
+    after = stats.bradley_terry_ratings(**{name: np.concatenate([games[name], more[name]]) for name in games})
     assert close(after.rating, before.rating)
     # 30 prompts became 31 in the information, and in G / (G - 1).
     assert close(after.stderr / before.stderr, 30 / 31 * math.sqrt(31 / 30 * 29 / 30))
@@ -247,7 +250,7 @@ def test_a_prompt_that_says_what_is_known_moves_no_rating():
 
 def test_an_anchor_fixes_one_rating_and_leaves_all_differences():
     games = sparse(np.random.default_rng(11))
-    free, anchored = stats.bradley_terry(**games), stats.bradley_terry(**games, anchor=3, mean=1114)
+    free, anchored = stats.bradley_terry_ratings(**games), stats.bradley_terry_ratings(**games, anchor=3, mean=1114)
     assert (anchored.rating[3], anchored.stderr[3], anchored.low[3]) == (1114, 0, 1114)
     for name in ("difference", "stderr", "p", "p_holm"):
         assert close(getattr(free.tests(), name), getattr(anchored.tests(), name))
@@ -288,12 +291,12 @@ def test_a_group_that_beats_all_others_is_separated():
     games = round_robin(6, 40, np.random.default_rng(13))
     across = (games["i"] < 4) & (games["j"] >= 4)
     games["p"][across] = 1.0
-    found = stats.bradley_terry(**games)
+    found = stats.bradley_terry_ratings(**games)
     assert concerns(found) == {"separated": (4, 5)}
     assert np.isfinite(found.stderr).tolist() == [True] * 4 + [False] * 2
     assert found.rating[4:].min() > found.rating[:4].max()
     # The anchor says whose ratings are wanted.
-    assert concerns(stats.bradley_terry(**games, anchor=5)) == {"separated": (0, 1, 2, 3)}
+    assert concerns(stats.bradley_terry_ratings(**games, anchor=5)) == {"separated": (0, 1, 2, 3)}
 
 
 def test_models_without_a_chain_of_comparisons_have_no_rating():
@@ -302,44 +305,44 @@ def test_models_without_a_chain_of_comparisons_have_no_rating():
     right = {name: column[:80] for name, column in (left | right).items()}
     right = {name: column[(right["i"] < 5) & (right["j"] < 5)] for name, column in right.items()}
     both = {name: np.concatenate([left[name], right[name]]) for name in left}
-    found = stats.bradley_terry(**both, models=6)
+    found = stats.bradley_terry_ratings(**both, models=6)
     assert concerns(found) == {"uncompared": (5,), "disconnected": (3, 4), "few_clusters": (3, 4)}
-    assert close(found.rating[:3], stats.bradley_terry(**left).rating)
+    assert close(found.rating[:3], stats.bradley_terry_ratings(**left).rating)
     assert np.isnan(found.rating[3:]).all()
     assert found.tests().rank_ranges()[4].tolist() == [1, 6]
 
 
 def test_too_few_prompts_have_ratings_without_errors_or_a_warning():
-    one = stats.bradley_terry(**round_robin(3, 1, np.random.default_rng(15)))
+    one = stats.bradley_terry_ratings(**round_robin(3, 1, np.random.default_rng(15)))
     assert np.isfinite(one.rating).all()
     assert np.isnan([one.stderr, one.low, one.high]).all()
     assert np.isnan(one.tests().p).all()
-    few = stats.bradley_terry(**round_robin(3, 29, np.random.default_rng(15)))
+    few = stats.bradley_terry_ratings(**round_robin(3, 29, np.random.default_rng(15)))
     assert concerns(few) == {"few_clusters": (0, 1, 2)}
     assert np.isfinite(few.low).all()
-    assert concerns(stats.bradley_terry(**round_robin(3, 30, np.random.default_rng(15)))) == {}
+    assert concerns(stats.bradley_terry_ratings(**round_robin(3, 30, np.random.default_rng(15)))) == {}
 
 
 def test_a_model_seen_at_one_prompt_has_no_interval_and_the_others_do():
     games = round_robin(4, 40, np.random.default_rng(16))
     games = {name: column[(games["j"] < 3) | (games["clusters"] == 7)] for name, column in games.items()}
-    found = stats.bradley_terry(**games)
+    found = stats.bradley_terry_ratings(**games)
     assert found.n_clusters.tolist() == [40, 40, 40, 1]
     assert np.isfinite(found.stderr).tolist() == [True, True, True, False]
 
 
 def test_nothing_and_no_ties_and_only_ties():
-    assert stats.bradley_terry([], [], []).rating.shape == (0,)
-    empty = stats.davidson([], [], [], [], models=2)
+    assert stats.bradley_terry_ratings([], [], []).rating.shape == (0,)
+    empty = stats.davidson_ratings([], [], [], [], models=2)
     assert concerns(empty) == {"uncompared": (0, 1)}
     assert np.isnan(empty.rating).all()
     assert math.isnan(empty.tie.value)
     games = round_robin(3, 40, np.random.default_rng(17))
-    none = stats.davidson(**games, tie=np.zeros(120))
+    none = stats.davidson_ratings(**games, tie=np.zeros(120))
     assert concerns(none) == {"no_ties": ()}
     assert none.tie.value == 0
-    assert close(none.rating, stats.bradley_terry(**games).rating)
-    only = stats.davidson(**games | {"p": np.zeros(120)}, tie=np.ones(120))
+    assert close(none.rating, stats.bradley_terry_ratings(**games).rating)
+    only = stats.davidson_ratings(**games | {"p": np.zeros(120)}, tie=np.ones(120))
     assert concerns(only) == {"unbounded": (0, 1, 2)}
     assert np.isnan([only.rating, only.stderr]).all()
     assert math.isnan(only.tie.value)
@@ -347,14 +350,14 @@ def test_nothing_and_no_ties_and_only_ties():
 
 def test_a_likelihood_that_grows_for_ever_gives_no_numbers():
     # Ties between neighbours and wins across: nu and the ratings would grow together.
-    found = stats.davidson([0, 1, 0, 0], [1, 2, 2, 2], [0, 0, 1, 0], [1, 1, 0, 1], clusters=list("abcd"))
+    found = stats.davidson_ratings([0, 1, 0, 0], [1, 2, 2, 2], [0, 0, 1, 0], [1, 1, 0, 1], clusters=list("abcd"))
     assert "unbounded" in concerns(found)
     assert np.isnan(found.rating).all()
 
 
 @pytest.mark.parametrize("share", [1e-4, 1e-7])
 def test_very_uneven_outcomes_still_have_the_rating_that_belongs_to_them(share):
-    found = stats.bradley_terry([0, 0, 1], [1, 1, 2], [share, share, 0.5], clusters=["a", "b", "c"])
+    found = stats.bradley_terry_ratings([0, 0, 1], [1, 1, 2], [share, share, 0.5], clusters=["a", "b", "c"])
     assert found.rating[1] - found.rating[0] == pytest.approx(400 * math.log10(share / (1 - share)), rel=1e-6)
 
 
@@ -375,15 +378,15 @@ def test_very_uneven_outcomes_still_have_the_rating_that_belongs_to_them(share):
 )
 def test_what_is_no_comparison_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        stats.bradley_terry(**{"i": [0, 1], "j": [1, 2], "p": [0.4, 0.5]} | change)
+        stats.bradley_terry_ratings(**{"i": [0, 1], "j": [1, 2], "p": [0.4, 0.5]} | change)
     if "p" not in change or len(change["p"]) == 2:
         with pytest.raises(ValueError, match=message):
-            stats.davidson(**{"i": [0, 1], "j": [1, 2], "p": [0.4, 0.5], "tie": [0, 0]} | change)
+            stats.davidson_ratings(**{"i": [0, 1], "j": [1, 2], "p": [0.4, 0.5], "tie": [0, 0]} | change)
 
 
 def test_ties_beyond_what_is_left_are_refused():
     with pytest.raises(ValueError, match="add up to at most 1"):
-        stats.davidson([0], [1], [0.6], [0.5])
+        stats.davidson_ratings([0], [1], [0.6], [0.5])
 
 
 # Length
@@ -438,7 +441,7 @@ def test_the_fit_at_equal_length_agrees_with_a_slow_implementation():
 def test_the_true_ratings_come_back_whatever_the_judge_gives_for_length():
     theta = np.array([0.6, 0.2, -0.1, -0.7])
     games, _ = wordy(4, 200, np.random.default_rng(31), 1.5, theta, longer=0.4, spread=0)
-    found, plain = at_equal_length(games), stats.bradley_terry(**without(games, "lengths_i", "lengths_j"))
+    found, plain = at_equal_length(games), stats.bradley_terry_ratings(**without(games, "lengths_i", "lengths_j"))
     assert close(found.rating, 1000 + POINTS * (theta - theta.mean()), 1e-3)
     assert found.slope.value == pytest.approx(1.5, abs=0.01)
     assert np.ptp(plain.rating) < np.ptp(found.rating) / 5, "worse models write longer, and the judge likes that"
@@ -447,7 +450,7 @@ def test_the_true_ratings_come_back_whatever_the_judge_gives_for_length():
 def test_without_differences_of_length_it_is_bradley_terry_and_exchanged_sides_change_nothing():
     games, _ = wordy(5, 40, np.random.default_rng(32))
     level = games | {"lengths_j": games["lengths_i"]}
-    plain = stats.bradley_terry(**without(games, "lengths_i", "lengths_j"), anchor=2)
+    plain = stats.bradley_terry_ratings(**without(games, "lengths_i", "lengths_j"), anchor=2)
     assert same(plain, at_equal_length(level, anchor=2)) and math.isnan(at_equal_length(level).slope.value)
     turn = np.random.default_rng(33).random(len(games["p"])) < 0.5
     sides = ("i", "j"), ("j", "i"), ("lengths_i", "lengths_j"), ("lengths_j", "lengths_i")
@@ -507,11 +510,11 @@ def test_holm_of_a_worked_example():
     assert stats.holm([]).shape == (0,)
 
 
-def test_paired_tests_are_students_paired_test_on_the_shared_items():
+def test_column_tests_are_students_paired_test_on_the_shared_items():
     rng = np.random.default_rng(18)
     values = rng.normal(size=(30, 1)) + rng.normal([0, 0.3, 0.6], 0.5, (30, 3))
     values[:5, 2] = np.nan
-    found = stats.paired_tests(values)
+    found = stats.column_tests(values)
     for a, b, start in ((0, 1, 0), (0, 2, 5), (2, 1, 5)):
         expected = reference.ttest_rel(values[start:, a], values[start:, b])
         interval = expected.confidence_interval()
@@ -520,7 +523,7 @@ def test_paired_tests_are_students_paired_test_on_the_shared_items():
     upper = np.triu_indices(3, 1)
     assert close(found.p_holm[upper], stats.holm(found.p[upper]))
     assert close(found.difference, -found.difference.T)
-    clustered = stats.paired_tests(np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2))
+    clustered = stats.column_tests(np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2))
     assert close(clustered.p, found.p)
 
 
@@ -537,10 +540,10 @@ def test_rank_ranges_count_the_models_that_are_surely_better_or_worse():
 
 def test_outcomes_that_never_vary_decide_nothing():
     games = round_robin(3, 40, None, spread=0)
-    tests = stats.bradley_terry(**games).tests()
+    tests = stats.bradley_terry_ratings(**games).tests()
     assert np.isnan(tests.p).all()
     assert not tests.better().any()
-    assert np.isnan(stats.paired_tests(np.tile([0.2, 0.9], (50, 1))).p).all()
+    assert np.isnan(stats.column_tests(np.tile([0.2, 0.9], (50, 1))).p).all()
 
 
 @pytest.mark.parametrize("n", [6, 20, 300])
@@ -555,10 +558,10 @@ def test_the_smallest_difference_is_seen_with_the_power_it_claims(n):
 
 
 def test_the_smallest_difference_of_a_table_is_the_median_of_its_pairs():
-    found = stats.bradley_terry(**round_robin(4, 60, np.random.default_rng(19))).tests()
+    found = stats.bradley_terry_ratings(**round_robin(4, 60, np.random.default_rng(19))).tests()
     each = stats.smallest_difference(found.stderr, found.n_clusters)[np.triu_indices(4, 1)]
     assert found.smallest_difference() == pytest.approx(np.median(each))
-    assert math.isnan(stats.bradley_terry([0], [1], [0.5]).tests().smallest_difference())
+    assert math.isnan(stats.bradley_terry_ratings([0], [1], [0.5]).tests().smallest_difference())
 
 
 # Coverage
@@ -570,7 +573,7 @@ def true_ratings(theta, hard):
     a, b = np.triu_indices(len(theta), 1)
     d, deviation = theta[b] - theta[a], SPREAD * math.sqrt(2)
     soft = sigma(d[:, None] + deviation * nodes) @ weights / weights.sum()
-    return stats.bradley_terry(a, b, reference.norm.cdf(d / deviation) if hard else soft).rating
+    return stats.bradley_terry_ratings(a, b, reference.norm.cdf(d / deviation) if hard else soft).rating
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
@@ -582,7 +585,7 @@ def test_intervals_clustered_by_prompt_cover_the_truth_95_times_in_100(hard):
     inside, naive, apart, ranks = [], [], [], []
     for replicate in range(replicates):
         games = round_robin(models, prompts, rng, theta, hard)
-        found = stats.bradley_terry(**games)
+        found = stats.bradley_terry_ratings(**games)
         inside.append((found.low <= truth) & (truth <= found.high))
         tests = found.tests()
         difference = np.subtract.outer(truth, truth)
@@ -590,7 +593,7 @@ def test_intervals_clustered_by_prompt_cover_the_truth_95_times_in_100(hard):
         best, worst = tests.rank_ranges().T
         ranks.append(((best <= rank) & (rank <= worst)).all())
         if replicate < 30:
-            independent = stats.bradley_terry(**games | {"clusters": None})
+            independent = stats.bradley_terry_ratings(**games | {"clusters": None})
             naive.append((independent.low <= truth) & (truth <= independent.high))
     assert 0.93 <= np.mean(inside) <= 0.97
     assert 0.93 <= np.mean(apart) <= 0.97
@@ -603,11 +606,11 @@ def test_intervals_hold_with_ten_prompts_and_with_few_comparisons_each():
     truth = true_ratings(theta, hard=False)
     few, thin = [], []
     for _ in range(300):
-        found = stats.bradley_terry(**round_robin(8, 10, rng, theta))
+        found = stats.bradley_terry_ratings(**round_robin(8, 10, rng, theta))
         few.append((found.low <= truth) & (truth <= found.high))
         games = round_robin(8, 40, rng, theta)
         kept = (rng.random((40, 28)).argsort(axis=1) < 4).ravel()
-        found = stats.bradley_terry(**{name: column[kept] for name, column in games.items()}, models=8)
+        found = stats.bradley_terry_ratings(**{name: column[kept] for name, column in games.items()}, models=8)
         thin.append((found.low <= truth) & (truth <= found.high))
     assert 0.92 <= np.mean(few) <= 0.98
     assert 0.92 <= np.mean(thin) <= 0.98
@@ -616,7 +619,7 @@ def test_intervals_hold_with_ten_prompts_and_with_few_comparisons_each():
 def test_among_equal_models_a_false_difference_is_as_rare_as_alpha_says():
     rng, false, single = np.random.default_rng(22), 0, []
     for _ in range(300):
-        tests = stats.bradley_terry(**round_robin(8, 40, rng, np.zeros(8))).tests()
+        tests = stats.bradley_terry_ratings(**round_robin(8, 40, rng, np.zeros(8))).tests()
         false += tests.better().any()
         single.append((tests.p[np.triu_indices(8, 1)] <= 0.05).mean())
     assert false / 300 <= 0.09  # 0.05 and three errors
@@ -629,6 +632,6 @@ def test_the_interval_of_the_tie_parameter_covers_it():
     for _ in range(300):
         u = rng.random(len(games["p"]))
         sampled = {"p": u < games["p"], "tie": (u >= games["p"]) & (u < games["p"] + games["tie"])}
-        nu = stats.davidson(**games | sampled).tie
+        nu = stats.davidson_ratings(**games | sampled).tie
         inside += nu.low <= 0.6 <= nu.high
     assert 0.915 <= inside / 300 <= 0.985

@@ -3,7 +3,6 @@
 Uses the same renderer as scoring; knows no model.
 """
 
-import math
 from collections.abc import Collection
 
 import numpy as np
@@ -11,8 +10,13 @@ import numpy as np
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.prompt import Renderer
+from harness_plugin.stats import length_feature
+from harness_plugin.stats.scores import logistic
+from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.train.config import Selection, TrainConfig
 from harness_plugin.train.split import draw
+
+SLOPE_PRECISION = 1e-3  # of the prior on the length slope: weak, and finite where length alone explains the labels
 
 
 def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
@@ -83,28 +87,34 @@ def mix(
 
 
 def length_offsets(pairs: list[Pair]) -> list[float]:
-    """What the lengths alone say of each pair's logit: source by source, w tanh(gap / sd) with w fitted by maximum
-    likelihood on the soft labels (the length term of Dubois et al. 2024, arXiv:2404.04475). Changes sign with the
-    sides."""
+    """What the lengths alone say of each pair's logit, shape (n,): source by source, w times the `length_feature`, with
+    w fitted by maximum likelihood on the soft labels. Changes sign with the sides."""
     out = np.zeros(len(pairs))
     sources = np.array([source_of(p) for p in pairs])
     for source in sorted(set(sources)):
         index = np.flatnonzero(sources == source)
         gap = np.array([length_gap(pairs[i]) for i in index], dtype=np.float64)
-        x = np.tanh(gap / max(1.0, math.sqrt(float((gap**2).mean()))))
+        x = length_feature(gap)
         y = np.array([pairs[i].soft_label for i in index])
         out[index] = _slope(x, y) * x
     return out.tolist()
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Maximum-likelihood w of P(B) = 1 / (1 + e^(-w x)) with a weak pull to 0, by Newton's steps."""
-    w = 0.0
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-w * x))
-        step = ((y - p) @ x - 1e-3 * w) / (((p * (1 - p)) * x) @ x + 1e-3)
-        w += float(np.clip(step, -1, 1))
-    return w
+    """The w of P(B) = 1 / (1 + e^(-w x)) that maximises the likelihood of the soft labels y, with a weak prior at 0."""
+
+    def value(w: np.ndarray) -> float:
+        return float((y * w * x - np.logaddexp(0, w * x)).sum() - SLOPE_PRECISION * w[0] ** 2 / 2)
+
+    def derivatives(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        p = logistic(w * x)
+        gradient = np.array([(y - p) @ x - SLOPE_PRECISION * w[0]])
+        return gradient, np.array([[(p * (1 - p) * x) @ x + SLOPE_PRECISION]])
+
+    w = newton(value, solved_step(derivatives), np.zeros(1), 1e-16 * len(x))
+    if w is None:
+        raise TrainError("no length slope fits the labels", "the search did not end", "set length_debias to false")
+    return float(w[0])
 
 
 class Examples:

@@ -15,7 +15,7 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.gate.compare import Comparison
 from harness_plugin.stats import holm
 from harness_plugin.stats.multiple import POWER
-from harness_plugin.stats.paired import PairedTest, paired_test, prompts_needed
+from harness_plugin.stats.paired import DropTest, drop_test, prompts_needed
 
 ALPHA, MARGIN = 0.05, 0.02
 ON_INCONCLUSIVE = ("pass", "warn", "fail")
@@ -68,7 +68,7 @@ class Measured:
     name: str
     role: str
     higher_is_better: bool
-    test: PairedTest
+    test: DropTest
     margin: float | None
     p_holm: float
     state: State
@@ -157,7 +157,7 @@ def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str
     if not (np.isfinite(new) & np.isfinite(old)).all():
         raise DataError(f"{name} has values that are not finite", "no mean can be formed", "check the runs")
     sign = 1 if up else -1
-    test = paired_test(sign * new, sign * old, [item.cluster for item, _ in known], rules.alpha, rules.power)
+    test = drop_test(sign * new, sign * old, [item.cluster for item, _ in known], rules.alpha, rules.power)
     margin = _margin(name, rules, new, old) if role == DECIDES else None
     state = _state(test, margin, test.n > 1 and bool((new == old).all()))
     return Measured(label or name, role, up, test, margin, test.p, state)
@@ -171,7 +171,7 @@ def _margin(name: str, rules: Rules, new: np.ndarray, old: np.ndarray) -> float:
     return MARGIN
 
 
-def _state(test: PairedTest, margin: float | None, unchanged: bool) -> State:
+def _state(test: DropTest, margin: float | None, unchanged: bool) -> State:
     """What a metric says before Holm. One that does not decide has no margin: it is no pass, at most no drop."""
     if margin is not None and (unchanged or test.low >= -margin):
         return State.PASS

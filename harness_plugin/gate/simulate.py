@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from harness_plugin.gate.decide import ALPHA, MARGIN
-from harness_plugin.stats.paired import mcnemar, paired_test
+from harness_plugin.stats.paired import drop_test, mcnemar
+from harness_plugin.stats.search import bisect
 
 SIZES, DROPS = (100, 200, 400, 805), (0.0, 0.02, 0.04)
 # Two builds of one chatbot: vicuna-13b's two versions on AlpacaEval correlate by 0.65 with a deviation of 0.2 in their
@@ -61,7 +62,7 @@ def simulate(
 
 def _decided(base: np.ndarray, new: np.ndarray, alpha: float, margin: float) -> tuple[list[bool], bool]:
     """(which of RULES fail the build, whether the gate passes it)."""
-    test = paired_test(new, base, alpha=alpha)
+    test = drop_test(new, base, alpha=alpha)
     passes = test.low >= -margin
     hard = (new > 0.5).astype(int) - (base > 0.5).astype(int)
     p_hard, _ = mcnemar(int((hard > 0).sum()), int((hard < 0).sum()))
@@ -83,13 +84,9 @@ def _preference(latent: np.ndarray, offset: float) -> np.ndarray:
 
 @lru_cache
 def _offset(mean: float) -> float:
-    """The offset with which preferences have this mean, by bisection over a fixed population."""
+    """The offset with which preferences have this mean, over a fixed population."""
     latent = _population()[0]
-    low, high = -30.0, 30.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _preference(latent, middle).mean() < mean else (low, middle)
-    return (low + high) / 2
+    return bisect(lambda offset: mean - _preference(latent, offset).mean(), -30.0, 30.0)
 
 
 @lru_cache
@@ -97,12 +94,12 @@ def _shared_variance(correlation: float) -> float:
     """The share of latent variance that both builds have in common, so that their preferences correlate as asked."""
     u, one, other = _population()
     offset = _offset(MEAN)
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        r = (low + high) / 2
+
+    def missing(r: float) -> float:
         a, b = (_preference(math.sqrt(r) * u + math.sqrt(1 - r) * e, offset) for e in (one, other))
-        low, high = (r, high) if np.corrcoef(a, b)[0, 1] < correlation else (low, r)
-    return (low + high) / 2
+        return correlation - np.corrcoef(a, b)[0, 1]
+
+    return bisect(missing, 0.0, 1.0)
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,8 @@ from harness_plugin.stats.estimates import (
     stratified_mean,
     wilson,
 )
-from harness_plugin.stats.multiple import Pairwise, holm, paired_tests, pairwise, smallest_difference
+from harness_plugin.stats.length import length_feature
+from harness_plugin.stats.multiple import Pairwise, column_tests, holm, pairwise, smallest_difference
 from harness_plugin.stats.preference import (
     TIE,
     A,
@@ -27,8 +28,8 @@ from harness_plugin.stats.preference import (
 from harness_plugin.stats.ratings import (
     Concern,
     Ratings,
-    bradley_terry,
-    davidson,
+    bradley_terry_ratings,
+    davidson_ratings,
     length_controlled_ratings,
 )
 from harness_plugin.stats.scores import (
@@ -63,21 +64,22 @@ __all__ = [
     "WinRate",
     "acc_length_balanced",
     "auc",
-    "bradley_terry",
+    "bradley_terry_ratings",
     "brier",
     "category_accuracies",
     "clustered_mean",
     "clustered_share",
-    "davidson",
+    "column_tests",
+    "davidson_ratings",
     "ece",
     "holm",
     "jackknife",
     "length_controlled_ratings",
     "length_controlled_win_rates",
+    "length_feature",
     "log_loss",
     "midranks",
     "paired_difference",
-    "paired_tests",
     "pairwise",
     "preference_metrics",
     "rank_codes",

@@ -11,7 +11,10 @@ from statistics import NormalDist
 
 import numpy as np
 
+from harness_plugin.stats.student import t_quantiles
+
 LEVEL = 0.95
+UPPER = (1 + LEVEL) / 2  # the probability below the upper end of a two-sided interval
 GROUPS = 100
 
 
@@ -101,7 +104,7 @@ def clustered_share(values, clusters=None) -> Estimate:
     p, size = mean.value, float(mean.n_clusters)
     if mean.stderr > 0:
         size = min(p * (1 - p) / mean.stderr**2, float(mean.n))
-    size *= (_normal_quantile() / _t_quantile(mean.n_clusters - 1)) ** 2
+    size *= (_normal_quantile() / float(t_quantiles(UPPER, mean.n_clusters - 1))) ** 2
     low, high = wilson(p * size, size)
     return Estimate(p, mean.stderr, mean.n, mean.n_clusters, low, high)
 
@@ -164,16 +167,10 @@ def _finite(values) -> np.ndarray:
 
 
 def _interval(value: float, stderr: float, degrees: int, bounds) -> tuple[float, float]:
-    half = _t_quantile(degrees) * stderr
+    half = float(t_quantiles(UPPER, degrees)) * stderr
     low, high = bounds or (-math.inf, math.inf)
     return max(low, value - half), min(high, value + half)
 
 
 def _normal_quantile() -> float:
-    return NormalDist().inv_cdf((1 + LEVEL) / 2)
-
-
-def _t_quantile(degrees: int) -> float:
-    from scipy.special import stdtrit  # here, so that `arena-rm --help` does not pay for scipy
-
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return NormalDist().inv_cdf(UPPER)

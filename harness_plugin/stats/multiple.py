@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_plugin.stats.estimates import LEVEL, cluster_codes, paired_difference
+from harness_plugin.stats.estimates import LEVEL, UPPER, cluster_codes, paired_difference
+from harness_plugin.stats.student import t_quantiles
 
 ALPHA = 1 - LEVEL
 POWER = 0.8
@@ -65,7 +66,7 @@ def pairwise(difference, stderr, n_clusters) -> Pairwise:
     known &= (n_clusters >= MIN_CLUSTERS) & ~np.eye(len(difference), dtype=bool)
     np.fill_diagonal(difference, np.nan)
     stderr[~known] = np.nan
-    half = t_quantile(n_clusters - 1) * stderr
+    half = t_quantiles(UPPER, n_clusters - 1) * stderr
     varies = stderr > 1e-10 * np.maximum(np.abs(difference), 1e-3)
     p = np.full(difference.shape, np.nan)
     p[varies] = 2 * stdtr(n_clusters[varies] - 1, -np.abs(difference[varies] / stderr[varies]))
@@ -74,7 +75,7 @@ def pairwise(difference, stderr, n_clusters) -> Pairwise:
     return Pairwise(difference, stderr, n_clusters, difference - half, difference + half, p, adjusted)
 
 
-def paired_tests(values, clusters=None) -> Pairwise:
+def column_tests(values, clusters=None) -> Pairwise:
     """Tests of the mean paired differences between the columns of `values`, shape (items, M), NaN where missing.
 
     Each pair uses the items that both have, clustered by the items' names (n items; None: items are independent).
@@ -112,12 +113,4 @@ def smallest_difference(stderr, n_clusters, power: float = POWER, alpha: float =
     if not 0 < alpha < 1 or not alpha < power < 1:
         raise ValueError(f"power {power} at alpha {alpha}: needs 0 < alpha < power < 1")
     degrees = np.asarray(n_clusters) - 1
-    return (t_quantile(degrees, 1 - alpha / 2) + t_quantile(degrees, power)) * np.asarray(stderr, dtype=np.float64)
-
-
-def t_quantile(degrees, probability: float = (1 + LEVEL) / 2) -> np.ndarray:
-    """Student's quantile for each number of degrees of freedom; NaN for fewer than one."""
-    from scipy.special import stdtrit  # here, so that `arena-rm --help` does not pay for scipy
-
-    degrees = np.asarray(degrees, dtype=np.float64)
-    return np.where(degrees >= MIN_CLUSTERS - 1, stdtrit(np.maximum(degrees, 1.0), probability), np.nan)
+    return (t_quantiles(1 - alpha / 2, degrees) + t_quantiles(power, degrees)) * np.asarray(stderr, dtype=np.float64)

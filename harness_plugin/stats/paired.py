@@ -14,6 +14,7 @@ import numpy as np
 
 from harness_plugin.stats.estimates import cluster_codes
 from harness_plugin.stats.multiple import POWER
+from harness_plugin.stats.search import bisect
 from harness_plugin.stats.student import t_quantile, t_tail
 
 FEW = 20  # clusters up to which all 2^n sign flips are looked at
@@ -21,7 +22,7 @@ T, FLIPS, MCNEMAR = "paired t", "sign flips", "McNemar, Tango"
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class DropTest:
     """new - base over the same items; `before`, `after` and `difference` are means over clusters, `n` clusters in all.
 
     low, high: one-sided bounds at 1 - alpha; infinite where so few clusters cannot give one. p: of no drop, one-sided,
@@ -50,7 +51,7 @@ class PairedTest:
         return math.sqrt((self.better + self.worse) / self.n if self.method == MCNEMAR else self.stderr**2 * self.n)
 
 
-def paired_test(new, base, clusters=None, alpha: float = 0.05, power: float = POWER) -> PairedTest:
+def drop_test(new, base, clusters=None, alpha: float = 0.05, power: float = POWER) -> DropTest:
     """Tests whether `new` fell below `base`, shape (n,) each and for the same items; items of one cluster are averaged.
 
     Raises ValueError for values that are not finite, different lengths, no values, and unless 0 < alpha < 1/2 and
@@ -77,7 +78,7 @@ def paired_test(new, base, clusters=None, alpha: float = 0.05, power: float = PO
         method = FLIPS if n <= FEW else T
         p, low, high = sign_flips(d, alpha) if n <= FEW else _student(difference, stderr, n, alpha)
         drop = smallest_drop(stderr * math.sqrt(n), n, alpha, power, n - 1)
-    return PairedTest(
+    return DropTest(
         float(before.mean()),
         float(after.mean()),
         difference,
@@ -161,8 +162,8 @@ def tango(better: int, worse: int, n: int, alpha: float) -> tuple[float, float]:
     Tango 1998: the values whose score is the normal quantile. Unlike Wald's it says something where nothing changed.
     """
     z = NormalDist().inv_cdf(1 - alpha)
-    low = _bisect(lambda gain: _tango_score(better, worse, n, gain) - z, -1.0, (better - worse) / n)
-    high = _bisect(lambda gain: _tango_score(better, worse, n, gain) + z, (better - worse) / n, 1.0)
+    low = bisect(lambda gain: _tango_score(better, worse, n, gain) - z, -1.0, (better - worse) / n)
+    high = bisect(lambda gain: _tango_score(better, worse, n, gain) + z, (better - worse) / n, 1.0)
     return low, high
 
 
@@ -173,14 +174,6 @@ def _tango_score(better: int, worse: int, n: int, gain: float) -> float:
     variance = n * ((root - b) / (2 * n) + gain * (1 - gain))
     distance = better - worse - n * gain
     return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance) if distance else 0.0
-
-
-def _bisect(falling, low: float, high: float) -> float:
-    """Where a falling function crosses zero."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
 
 
 def smallest_drop(deviation: float, n: int, alpha: float, power: float = POWER, degrees: int | None = None) -> float:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import Estimate, cluster_codes, undefined
-from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise, t_quantile
+from harness_plugin.stats.estimates import UPPER, Estimate, cluster_codes, undefined
+from harness_plugin.stats.length import SLOPE_PRECISION, length_difference, length_feature
+from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
 from harness_plugin.stats.scores import logistic
+from harness_plugin.stats.search import newton, solved_step
+from harness_plugin.stats.student import t_quantiles
 
 POINTS = 400 / math.log(10)  # of a rating, for one natural logit
 MEAN = 1000.0
@@ -21,12 +24,9 @@ FEW_CLUSTERS = 30
 # a deviation of 1 / sqrt(0.1) logits or 550 points; the others are fitted without it.
 PRIOR = 0.1
 NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the rating that belongs to it
-LEAST_INFORMATION = (
-    1.0  # on the length slope beside the ratings; with less, lengths and models are told apart by nothing
-)
-SLOPE_PRECISION = 0.01  # of the normal prior on the length slope, which a judge of length alone would drive to infinity
+LEAST_INFORMATION = 1.0  # on the length slope beside the ratings; with less, length and quality look the same
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
-ITERATIONS = 100
+TOLERANCE = 1e-20  # of Newton's search, for each comparison
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ratings:
 
     stderr, low, high: of the rating relative to the mean of the rated models, or to the anchor (whose own error is 0).
     covariance: (M, M), points squared. n, n_clusters: comparisons and prompts of each model. tie: Davidson's nu.
-    slope: what length is worth, in logits, where it was taken out.
+    slope: logits for `length_feature`, where length was taken out.
     """
 
     rating: np.ndarray
@@ -78,7 +78,7 @@ class Ratings:
         return pairwise(difference, np.sqrt(np.maximum(squared, 0.0)), clusters)
 
 
-def bradley_terry(i, j, p, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:
+def bradley_terry_ratings(i, j, p, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:
     """Bradley-Terry ratings by maximum likelihood (Bradley and Terry 1952), for soft outcomes too.
 
     i, j: model indices (n,). p: P(j beats i), or a soft outcome in [0, 1], a tie 0.5 (n,). weight: comparisons that a
@@ -89,11 +89,11 @@ def bradley_terry(i, j, p, *, weight=None, clusters=None, models=None, anchor=No
     return _fit(_rows(i, j, p, None, weight, clusters, models), anchor, mean)
 
 
-def davidson(i, j, p, tie, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:
+def davidson_ratings(i, j, p, tie, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:
     """Ratings with ties (Davidson 1970): P(j beats i), P(i beats j), P(tie) are as e^(d/2), e^(-d/2), nu.
 
-    As `bradley_terry`, with p: P(j beats i) and tie: P(tie), both (n,), p + tie at most 1. `tie` of the result is nu,
-    its interval that of ln nu. Differences of ratings are log odds of the decisive comparisons.
+    As `bradley_terry_ratings`, with p: P(j beats i) and tie: P(tie), both (n,), p + tie at most 1. `tie` of the result
+    is nu, its interval that of ln nu. Differences of ratings are log odds of the decisive comparisons.
     """
     return _fit(_rows(i, j, p, tie, weight, clusters, models), anchor, mean, with_ties=True)
 
@@ -103,23 +103,18 @@ def length_controlled_ratings(
 ) -> Ratings:
     """Bradley-Terry ratings had all answers been of one length, and in `slope` what length is worth to the judge.
 
-    logit P(j beats i) = theta_j - theta_i + beta tanh((length_j - length_i) / their root mean square): the length term
-    of Dubois et al. (2024, arXiv:2404.04475) where all meet all. Nothing is centred, so exchanging the sides of a
-    comparison changes nothing; beta ~ N(0, 100). Positive beta: longer answers are preferred. Where each model is
-    always about as much longer than each other, length and quality cannot be told apart and everything is NaN; where no
-    two answers differ in length, the slope alone. As `bradley_terry`, with lengths_i, lengths_j: characters (n,);
-    models without a finite rating there have NaN. Raises ValueError as it, and for lengths that are negative or not
-    finite.
+    logit P(j beats i) = theta_j - theta_i + beta f, where f is the `length_feature` of j's length less i's (Dubois et
+    al. 2024, arXiv:2404.04475, where all meet one baseline) and beta ~ N(0, 100). Exchanging the sides of a comparison
+    changes nothing. A positive beta means that longer answers are preferred. Where each model is always about as much
+    longer than each other, length and quality cannot be told apart and everything is NaN; where no two answers differ
+    in length, only the slope is. As `bradley_terry_ratings`, with lengths_i, lengths_j: characters (n,); models without
+    a finite rating there have NaN. Raises ValueError as it does, and for lengths that are negative or not finite.
     """
-    lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
     rows = _rows(i, j, p, None, None, clusters, models)
-    if any(len(x) != len(rows.p) or not np.isfinite(x).all() or (x < 0).any() for x in lengths):
-        raise ValueError(f"lengths must be {len(rows.p)} finite numbers that are not negative")
+    feature = length_feature(length_difference(lengths_i, lengths_j, len(rows.p)))
     wins, ties = rows.tables()
     core, _, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
-    gap = lengths[1] - lengths[0]
-    feature = np.tanh(gap / max(math.sqrt(float((gap**2).mean())), 1e-300)) if len(gap) else gap
     weight = rows.weight * among[rows.i, rows.j]
     theta, beta, information = _maximum_at_length(rows, weight, feature, core)
     with np.errstate(invalid="ignore"):  # all NaN where there is no maximum
@@ -219,7 +214,7 @@ def _ratings(rows: _Rows, theta, covariance, n_clusters, core, linked, anchor, m
     known = core & (n_clusters >= MIN_CLUSTERS) & (core.sum() > 1 or anchor is not None)
     points[~known, :], points[:, ~known] = np.nan, np.nan
     stderr = np.sqrt(np.maximum(np.diag(points), 0.0))
-    half = t_quantile(n_clusters - 1) * stderr
+    half = t_quantiles(UPPER, n_clusters - 1) * stderr
     counts = np.bincount(np.concatenate([rows.i, rows.j]), minlength=rows.models)
     nothing = undefined(len(rows.p), rows.n_clusters)
     bounds = rating - half, rating + half
@@ -232,7 +227,7 @@ def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
     if not math.isfinite(eta) or empty.n_clusters < MIN_CLUSTERS:
         return replace(empty, value=nu)
     stderr = math.sqrt(max(float(variance), 0.0))
-    half = float(t_quantile(empty.n_clusters - 1)) * stderr
+    half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
     return replace(empty, value=nu, stderr=nu * stderr, low=nu * math.exp(-half), high=nu * math.exp(half))
 
 
@@ -240,7 +235,7 @@ def _slope(empty: Estimate, beta: float, variance: float) -> Estimate:
     if not math.isfinite(beta) or empty.n_clusters < MIN_CLUSTERS:
         return replace(empty, value=beta)
     stderr = math.sqrt(max(float(variance), 0.0))
-    half = float(t_quantile(empty.n_clusters - 1)) * stderr
+    half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
     return replace(empty, value=beta, stderr=stderr, low=beta - half, high=beta + half)
 
 
@@ -280,35 +275,46 @@ def _closure(edges: np.ndarray) -> np.ndarray:
     return reach
 
 
+def _log_normaliser(d, eta: float) -> np.ndarray:
+    """ln(e^(d/2) + e^(-d/2) + e^eta) at log odds d."""
+    return np.logaddexp(np.logaddexp(d / 2, -d / 2), eta)
+
+
 def _moments(d, eta: float) -> tuple[np.ndarray, ...]:
-    """At log odds d: the mean of (win - loss) / 2, P(tie), their variances and covariance, and the log normaliser."""
-    log_z = np.logaddexp(np.logaddexp(d / 2, -d / 2), eta)
+    """At log odds d: the mean of (win - loss) / 2, P(tie), their variances, and their covariance."""
+    log_z = _log_normaliser(d, eta)
     win, loss, tie = np.exp(d / 2 - log_z), np.exp(-d / 2 - log_z), np.exp(eta - log_z)
     lean = (win - loss) / 2
-    return lean, tie, win * loss + tie * (win + loss) / 4, tie * (win + loss), -lean * tie, log_z
+    return lean, tie, win * loss + tie * (win + loss) / 4, tie * (win + loss), -lean * tie
 
 
-def _derivatives(x, wins, ties) -> tuple[float, np.ndarray, np.ndarray]:
-    """The log-likelihood at x = (theta, and eta if there are ties), its gradient and the negative Hessian."""
+def _log_likelihood(x, wins, ties) -> float:
+    """At x = (theta, and eta if there are ties). Each comparison stands in the symmetric tables twice, hence the
+    halves, here and in the derivatives."""
+    m, games = len(wins), wins + wins.T + ties
+    d, eta = x[:m, None] - x[None, :m], float(x[m]) if len(x) > m else -math.inf
+    value = float((wins * d).sum() - (games * _log_normaliser(d, eta)).sum()) / 2
+    return value + eta * float(ties.sum()) / 2 if len(x) > m else value
+
+
+def _derivatives(x, wins, ties) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of the log-likelihood at x, and its negative Hessian."""
     m, games = len(wins), wins + wins.T + ties
     with_ties = len(x) > m
     d, eta = x[:m, None] - x[None, :m], float(x[m]) if with_ties else -math.inf
-    lean, tie, lean_var, tie_var, cov, log_z = _moments(d, eta)
-    value = float((wins * d).sum() - (games * log_z).sum()) / 2
-    slope = ((wins - wins.T) / 2 - games * lean).sum(axis=1)
+    lean, tie, lean_var, tie_var, cov = _moments(d, eta)
+    gradient = ((wins - wins.T) / 2 - games * lean).sum(axis=1)
     information = np.diag((games * lean_var).sum(axis=1)) - games * lean_var
     if not with_ties:
-        return value, slope, information
-    # Each comparison stands in the symmetric tables twice, hence the halves.
-    value += eta * float(ties.sum()) / 2
-    slope = np.append(slope, (ties - games * tie).sum() / 2)
+        return gradient, information
+    gradient = np.append(gradient, (ties - games * tie).sum() / 2)
     edge = (games * cov).sum(axis=1)
     corner = np.array([[(games * tie_var).sum() / 2]])
-    return value, slope, np.block([[information, edge[:, None]], [edge[None, :], corner]])
+    return gradient, np.block([[information, edge[:, None]], [edge[None, :], corner]])
 
 
 def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
-    """theta (M,), ln nu and the information at the maximum, by Newton's method with halved steps; NaN without one.
+    """theta (M,), ln nu and the information at the maximum of the likelihood; NaN without one.
 
     The information is regular: a prior holds the models outside the core, and a constant that no score can feel
     holds the sum of theta at zero.
@@ -321,57 +327,45 @@ def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
     outside = np.eye(m)[~core] - core / max(core.sum(), 1)
     hold, pin = np.zeros((size, size)), np.zeros((size, size))
     hold[:m, :m], pin[:m, :m] = PRIOR * outside.T @ outside, max(total, 1.0) / max(m, 1)
-    x = np.append(np.zeros(m), [math.log(ties.sum() / wins.sum())] if with_ties else [])
 
-    def at(x):
-        value, slope, information = _derivatives(x, wins, ties)
-        return value - x @ hold @ x / 2, slope - hold @ x, information + hold + pin
+    def derivatives(x):
+        gradient, information = _derivatives(x, wins, ties)
+        return gradient - hold @ x, information + hold + pin
 
-    x, information = _newton(at, x, total)
-    eta = float(x[m]) if with_ties else -math.inf
-    found = np.isfinite(x).all() and not (with_ties and abs(eta) > LARGEST_TIE)
-    return (x[:m], eta, information) if found else nothing
-
-
-def _newton(at, x, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """The maximum of a concave function, from x, and the information there; NaN where the search finds none. `at(x)`
-    gives value, gradient and negative Hessian; total: what one unit of the value is small against."""
-    value, slope, information = at(x)
-    for _ in range(ITERATIONS):
-        step = np.linalg.solve(information, slope)
-        last = float(slope @ step) <= 1e-20 * total
-        found = at(x + step)
-        while not last and found[0] < value - 1e-12 * abs(value):
-            step /= 2
-            found = at(x + step)
-        x, (value, slope, information) = x + step, found
-        if last:
-            return x, information
-    return np.full_like(x, np.nan), np.full_like(information, np.nan)
+    start = np.append(np.zeros(m), [math.log(ties.sum() / wins.sum())] if with_ties else [])
+    x = newton(
+        lambda x: _log_likelihood(x, wins, ties) - x @ hold @ x / 2, solved_step(derivatives), start, TOLERANCE * total
+    )
+    if x is None or not np.isfinite(x).all() or (with_ties and abs(x[m]) > LARGEST_TIE):
+        return nothing
+    return x[:m], float(x[m]) if with_ties else -math.inf, derivatives(x)[1]
 
 
 def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, float, np.ndarray]:
-    """theta (M,), beta and the information at the maximum, by Newton's method with halved steps; NaN without one."""
+    """theta (M,), beta and the information at the maximum of the penalised likelihood; NaN without one."""
     m, i, j, total = rows.models, rows.i, rows.j, float(weight.sum())
     hold = np.diag(np.append(~core, 0.0)) + np.pad(np.full((m, m), max(total, 1.0) / max(m, 1)), (0, 1))
-    x = np.zeros(m + 1)
 
-    def at(x):
+    def value(x):
         z = x[j] - x[i] + x[m] * feature
-        p = logistic(z)
+        return float((weight * (rows.p * z - np.logaddexp(0, z))).sum()) - SLOPE_PRECISION * x[m] ** 2 / 2
+
+    def derivatives(x):
+        p = logistic(x[j] - x[i] + x[m] * feature)
         residual, v = weight * (rows.p - p), weight * p * (1 - p)
-        value = float((weight * (rows.p * z - np.logaddexp(0, z))).sum()) - SLOPE_PRECISION * x[m] ** 2 / 2
-        slope = np.append(_signed(rows, residual), residual @ feature - SLOPE_PRECISION * x[m])
+        gradient = np.append(_signed(rows, residual), residual @ feature - SLOPE_PRECISION * x[m])
         games = np.bincount(i * m + j, v, m * m).reshape(m, m)
         games = games + games.T
         edge = _signed(rows, v * feature)[:, None]
         corner = np.array([[v @ feature**2 + SLOPE_PRECISION]])
-        return value, slope, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
+        return gradient, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
 
-    if core.sum() < 2 or (feature.any() and _information_on_slope(at(x)[2]) < LEAST_INFORMATION):
+    x, start = None, np.zeros(m + 1)
+    if core.sum() >= 2 and not (feature.any() and _information_on_slope(derivatives(start)[1]) < LEAST_INFORMATION):
+        x = newton(value, solved_step(derivatives), start, TOLERANCE * total)
+    if x is None:
         return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan)
-    x, information = _newton(at, x, total)
-    return x[:m], float(x[m]), information
+    return x[:m], float(x[m]), derivatives(x)[1]
 
 
 def _information_on_slope(information) -> float:

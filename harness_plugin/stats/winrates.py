@@ -11,6 +11,7 @@ import numpy as np
 
 from harness_plugin.stats.estimates import (
     GROUPS,
+    UPPER,
     Estimate,
     cluster_codes,
     clustered_mean,
@@ -18,13 +19,13 @@ from harness_plugin.stats.estimates import (
     jackknife,
     undefined,
 )
-from harness_plugin.stats.multiple import t_quantile
+from harness_plugin.stats.length import SLOPE_PRECISION, length_difference, length_feature
 from harness_plugin.stats.scores import logistic
+from harness_plugin.stats.search import newton
+from harness_plugin.stats.student import t_quantiles
 
 PROMPT_PRECISION = 1.0  # of the normal prior on each prompt's difficulty, in logits
-SLOPE_PRECISION = 0.1  # of that on the length slope, which a judge of length alone would drive to infinity
 CERTAIN = 1e-9
-ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class WinRate:
 class LengthControlled:
     """Win rates against the baseline at equal length, one per model, and what length is worth to the judge.
 
-    slope: logits for tanh(length difference / its deviation); positive means that longer answers are preferred. The
-    prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models). NaN where no two
-    answers differ in length.
+    slope: logits for `length_feature`, as in `length_controlled_ratings`; positive means that longer answers are
+    preferred. The prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models). NaN
+    where no two answers differ in length.
     """
 
     win_rates: tuple[Estimate, ...]
@@ -96,7 +97,7 @@ def round_robin_win_rates(i, j, p, clusters=None, models: int | None = None) -> 
 
 
 def win_table(i, j, p, clusters, baseline: int | None = None, models: int | None = None) -> np.ndarray:
-    """Each model's mean win probability at each prompt (G, models), NaN where it has none: for `paired_tests`.
+    """Each model's mean win probability at each prompt (G, models), NaN where it has none: for `column_tests`.
 
     Against the baseline, whose own column is 0.5, or without one over all opponents. Rows in the order of the
     sorted names of the clusters. Raises ValueError as `win_rates`.
@@ -121,20 +122,18 @@ def length_controlled_win_rates(
 ) -> LengthControlled:
     """Win rates against the baseline, had all answers been as long as the baseline's (after Dubois et al. 2024).
 
-    q ~ Bernoulli(sigma(theta_m + beta tanh((length - baseline's) / its deviation for m) + g_x)) with one slope beta
-    for all models and an effect g_x per prompt, g ~ N(0, 1); the result is the mean over the prompts of
-    sigma(theta_m + g_x). The length is scaled, not centred, so that exchanging the two sides gives 1 minus the win
-    rate. Intervals by jackknife over prompts, all but the deviation fitted anew. lengths_i, lengths_j: characters (n,).
-    A model that wins (loses) everything has 1 (0) without an error. Raises ValueError as `win_rates`, and for lengths
-    that are negative or not finite.
+    q ~ Bernoulli(sigma(theta_m + beta f + g_x)), where f is the `length_feature` of the model's length less the
+    baseline's, beta one slope for all models, and g_x ~ N(0, 1) an effect of each prompt; the result is the mean over
+    the prompts of sigma(theta_m + g_x). Exchanging the two sides gives 1 minus the win rate. Intervals by jackknife
+    over prompts, in which all but the scale of f is fitted again. lengths_i, lengths_j: characters (n,). A model that
+    wins (loses) everything has 1 (0) without an error. Raises ValueError as `win_rates`, and for lengths that are
+    negative or not finite.
     """
-    lengths = [np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j)]
     i, j, p, codes, models = _checked(i, j, p, clusters, models)
-    if any(len(x) != len(p) or not np.isfinite(x).all() or (x < 0).any() for x in lengths):
-        raise ValueError(f"lengths must be {len(p)} finite numbers that are not negative")
+    difference = length_difference(lengths_i, lengths_j, len(p))
     model, q, sign, here = _against(i, j, p, baseline)
     codes, _ = cluster_codes(codes[here], len(q))
-    fit = _LengthFit(model, q, _length_feature(model, sign * (lengths[1] - lengths[0])[here]), codes, models)
+    fit = _LengthFit(model, q, length_feature(sign * difference[here]), codes, models)
     cache: dict[bytes, np.ndarray] = {}
 
     def statistic(index):
@@ -182,35 +181,21 @@ class _LengthFit:
         # As a certain model's rating goes to infinity, the likelihood of the others is what is left.
         used = free[model]
         rows = (model[used], self.q[keep][used], self.feature[keep][used], codes[used])
-        found = self._newton(rows, free)
-        if found is None:
+        m = self.models
+        start = np.zeros(m + 1 + self.prompts) if self.start is None else self.start.copy()
+        start[:m][~free] = 0.0
+        x = newton(lambda x: self._value(x, rows), lambda x: self._step(x, rows, free), start, 1e-16 * len(rows[0]))
+        if x is None:
             return result
-        theta, slope, effect = found
-        effect = effect[np.unique(codes)]
-        result[:-1][free] = logistic(theta[free, None] + effect[None, :]).mean(axis=1)
-        result[-1] = slope
+        self.start = x if self.start is None else self.start
+        effect = x[m + 1 :][np.unique(codes)]
+        result[:-1][free] = logistic(x[:m][free, None] + effect[None, :]).mean(axis=1)
+        result[-1] = x[m]
         return result
 
     def _certain(self, model, q) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n, won = np.bincount(model, minlength=self.models), np.bincount(model, q, self.models)
         return n, (n > 0) & (won <= CERTAIN * n), (n > 0) & (n - won <= CERTAIN * n)
-
-    def _newton(self, rows, free) -> tuple[np.ndarray, float, np.ndarray] | None:
-        m, k = self.models, self.prompts
-        x = np.zeros(m + 1 + k) if self.start is None else self.start.copy()
-        x[:m][~free] = 0.0
-        value = self._value(x, rows)
-        for _ in range(ITERATIONS):
-            step, decrement = self._step(x, rows, free)
-            found = self._value(x + step, rows)
-            while decrement > 1e-16 * len(rows[0]) and found < value - 1e-12 * abs(value):
-                step /= 2
-                found = self._value(x + step, rows)
-            x, value = x + step, found
-            if decrement <= 1e-16 * len(rows[0]):
-                self.start = x if self.start is None else self.start
-                return x[:m], float(x[m]), x[m + 1 :]
-        return None
 
     def _value(self, x, rows) -> float:
         model, q, feature, codes = rows
@@ -291,17 +276,6 @@ def _logit_interval(found: Estimate, degrees: int | None = None) -> Estimate:
     p, degrees = found.value, found.n_clusters - 1 if degrees is None else degrees
     if not found.stderr > 0 or not 0 < p < 1:
         return found
-    half = float(t_quantile(degrees)) * found.stderr / (p * (1 - p))
+    half = float(t_quantiles(UPPER, degrees)) * found.stderr / (p * (1 - p))
     low, high = logistic(np.log(p / (1 - p)) + np.array([-half, half])).tolist()
     return replace(found, low=low, high=high)
-
-
-def _length_feature(model, difference) -> np.ndarray:
-    """tanh(difference / its deviation over the model's rows), and its sign where it never varies."""
-    if not len(model):
-        return np.zeros(0)
-    n = np.maximum(np.bincount(model), 1)
-    mean = np.bincount(model, difference) / n
-    deviation = np.sqrt(np.bincount(model, (difference - mean[model]) ** 2) / n)[model]
-    varies = deviation > 0
-    return np.where(varies, np.tanh(difference / np.where(varies, deviation, 1.0)), np.sign(difference))

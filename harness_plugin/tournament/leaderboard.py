@@ -17,14 +17,14 @@ from harness_plugin.stats import (
     Pairwise,
     Ratings,
     WinRate,
-    bradley_terry,
+    bradley_terry_ratings,
     clustered_mean,
     clustered_share,
-    davidson,
+    column_tests,
+    davidson_ratings,
     jackknife,
     length_controlled_ratings,
     length_controlled_win_rates,
-    paired_tests,
     rank_codes,
     round_robin_win_rates,
     spearman,
@@ -105,9 +105,9 @@ def leaderboard(
     """
     c = columns(verdicts, models)
     base = None if baseline is None else c.models.index(baseline)
-    ratings = bradley_terry(c.i, c.j, c.p, clusters=c.clusters, models=len(c.models), anchor=base)
+    ratings = bradley_terry_ratings(c.i, c.j, c.p, clusters=c.clusters, models=len(c.models), anchor=base)
     rates = _rates(c, base)
-    tests = ratings.tests() if base is None else paired_tests(win_table(c.i, c.j, c.p, c.clusters, base, len(c.models)))
+    tests = ratings.tests() if base is None else column_tests(win_table(c.i, c.j, c.p, c.clusters, base, len(c.models)))
     controlled = _at_equal_length(c, base)
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
@@ -160,7 +160,7 @@ def _with_ties(c: Columns, base: int | None) -> Ratings | None:
     if not c.tie.any():
         return None
     p = np.clip(c.p - c.tie / 2, 0.0, 1.0)
-    return davidson(c.i, c.j, p, c.tie, clusters=c.clusters, models=len(c.models), anchor=base)
+    return davidson_ratings(c.i, c.j, p, c.tie, clusters=c.clusters, models=len(c.models), anchor=base)
 
 
 def _at_equal_length(c: Columns, base: int | None) -> LengthControlled | Ratings:

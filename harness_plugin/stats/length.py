@@ -1,0 +1,30 @@
+"""The length term that length-controlled statistics and training share, so that a slope means the same everywhere."""
+
+import numpy as np
+
+SLOPE_PRECISION = 0.01  # of the normal prior on a slope, which a judge of length alone would drive to infinity
+
+
+def length_feature(difference) -> np.ndarray:
+    """tanh(difference / its root mean square), shape (n,): how much longer one answer of each pair is, from -1 to 1.
+
+    The length term of AlpacaEval 2 (Dubois et al. 2024, arXiv:2404.04475). There each model has its own slope, and its
+    differences are divided by their own standard deviation. Here all comparisons share one slope, so they share one
+    scale; and it is taken around zero, not around the mean, so that exchanging the sides of a comparison changes the
+    sign alone. A slope on this feature is in logits: what a judge adds for the much longer of two answers that are
+    otherwise equal, of which a difference of one root mean square gets tanh(1) = 0.76. Zero where no lengths differ.
+    """
+    difference = np.asarray(difference, dtype=np.float64)
+    scale = np.sqrt(np.mean(difference**2)) if len(difference) else 0.0
+    return np.tanh(difference / scale) if scale > 0 else np.zeros(len(difference))
+
+
+def length_difference(lengths_i, lengths_j, n: int) -> np.ndarray:
+    """lengths_j - lengths_i, shape (n,), for characters of the answers of i and j.
+
+    Raises ValueError for other shapes and for lengths that are negative or not finite.
+    """
+    first, second = (np.asarray(x, dtype=np.float64).reshape(-1) for x in (lengths_i, lengths_j))
+    if any(len(x) != n or not np.isfinite(x).all() or (x < 0).any() for x in (first, second)):
+        raise ValueError(f"lengths must be {n} finite numbers that are not negative")
+    return second - first
