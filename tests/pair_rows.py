@@ -1,4 +1,4 @@
-"""Rows of every format that `pairs` reads, in the publishers' own columns; all text is made up for the tests."""
+"""Rows of every format that `pairs` reads, of pairs and of answers, in the publishers' own columns; all text is made up."""
 
 import json
 import random
@@ -97,6 +97,30 @@ ROWS = {
         "filter": "none",
         "arguments": {},
     },
+}
+
+ANSWER_ROWS = {
+    "alpaca_eval": {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"},
+    "arena_hard_v0.1": {
+        "question_id": "q1",
+        "model_id": "heron",
+        "choices": [{"index": 0, "turns": [{"content": "Hello."}]}],
+    },
+    "arena_hard_v2": {
+        "uid": "q1",
+        "model": "heron",
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
+    },
+    "lm_eval": {
+        "doc_id": 0,
+        "doc_hash": "d1",
+        "doc": {"question": "Hi"},
+        "arguments": {"gen_args_0": {"arg_0": "Q: Hi\nA:", "arg_1": {"until": ["\n"]}}},
+        "resps": [["Hello.", "Hey."]],
+        "filtered_resps": ["Hello"],
+        "filter": "none",
+    },
+    "canonical": {"prompt": "Hi", "response": "Hello.", "model": "heron"},
 }
 
 

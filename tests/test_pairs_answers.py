@@ -4,26 +4,15 @@ import json
 import random
 
 import pytest
+from pair_rows import ANSWER_ROWS
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.pairs import Answer, content_id, read_outputs
+from harness_plugin.pairs import Answer, content_id, detect_format, read_outputs
+from harness_plugin.pairs.formats.table import ANSWER_FORMATS, detect_answer_format
 
-ALPACA = {"instruction": "Hi", "output": "Hello.", "generator": "heron", "dataset": "koala"}
-CHOICES = {"question_id": "q1", "model_id": "heron", "choices": [{"index": 0, "turns": [{"content": "Hello."}]}]}
-MESSAGES = {
-    "uid": "q1",
-    "model": "heron",
-    "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
-}
-SAMPLE = {
-    "doc_id": 0,
-    "doc_hash": "d1",
-    "doc": {"question": "Hi"},
-    "arguments": {"gen_args_0": {"arg_0": "Q: Hi\nA:", "arg_1": {"until": ["\n"]}}},
-    "resps": [["Hello.", "Hey."]],
-    "filtered_resps": ["Hello"],
-    "filter": "none",
-}
+ALPACA, CHOICES, MESSAGES, SAMPLE = (
+    ANSWER_ROWS[name] for name in ("alpaca_eval", "arena_hard_v0.1", "arena_hard_v2", "lm_eval")
+)
 HI = content_id("Hi")
 QUESTION = {"question_id": "q1", "category": "greetings", "turns": [{"content": "Hi"}]}
 
@@ -37,6 +26,16 @@ def refused(path, **options):
     with pytest.raises(DataError) as caught:
         read_outputs(path, **options)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("format", ANSWER_FORMATS, ids=lambda format: format.name)
+def test_each_format_is_told_by_its_columns_and_read(tmp_path, format):
+    row = ANSWER_ROWS[format.name]
+    assert detect_answer_format(row) is format
+    (answer,) = read_outputs(lines(tmp_path / "x.jsonl", row), lines(tmp_path / "question.jsonl", QUESTION), "heron")
+    assert (answer.response, answer.model) == ("Hello.", "heron")
+    with pytest.raises(DataError, match=r"holds single answers of one model, not pairs; .* side by side"):
+        detect_format(row)
 
 
 def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_path):
@@ -185,12 +184,13 @@ def test_bad_questions_and_bad_files_are_data_errors(tmp_path):
     assert "has no answers" in refused(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("good", [ALPACA, CHOICES, MESSAGES, SAMPLE, {"prompt": "Hi", "response": "a", "model": "m"}])
-def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_path, good):
+@pytest.mark.parametrize("format", ANSWER_ROWS)
+def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_path, format):
     odd = [None, True, 0, 1.5, "", "\ud800", "[", [], {}, [None], [[]], {"x": {}}, [{"role": "user", "content": []}]]
     questions = lines(tmp_path / "question.jsonl", QUESTION)
     rng = random.Random(6)
     for _ in range(150):
+        good = ANSWER_ROWS[format]
         row = {**good, **{name: rng.choice(odd) for name in rng.sample(sorted(good), k=2)}}
         path = lines(tmp_path / "x.jsonl", row)
         try:

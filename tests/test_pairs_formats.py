@@ -92,21 +92,6 @@ def test_lists_in_the_texts_of_a_table_are_not_guessed_about(tmp_path):
     assert read_pairs(tmp_path / "own.jsonl").pairs == [pair]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"instruction": "Hi", "output": "Hello.", "generator": "heron"},
-        {"question_id": "q", "model_id": "heron", "choices": []},
-        {"uid": "q", "model": "heron", "messages": []},
-        {"doc": {"text": "Hi"}, "resps": [["Hello."]], "arguments": {}},
-        {"prompt": "Hi", "response": "Hello.", "model": "heron"},
-    ],
-)
-def test_files_with_single_answers_are_told_from_pairs(row):
-    text = refused(row)
-    assert "holds single answers of one model, not pairs" in text and "side by side" in text
-
-
 # --- battles
 
 

@@ -2,7 +2,7 @@
 
 To add a format: write a function in the file of its family (or in a new file) that turns a row into a `Pair` or an
 `Answer` and raises `wrong_value` or `missing_field` for what the format does not allow; then add one entry to
-PAIR_FORMATS or ANSWER_FORMATS. For the tests, add a row of it to ROWS in tests/pair_rows.py.
+PAIR_FORMATS or ANSWER_FORMATS. For the tests, add a row of it to ROWS or ANSWER_ROWS in tests/pair_rows.py.
 """
 
 from collections.abc import Callable, Mapping
