@@ -1,4 +1,4 @@
-"""Rows of every format that `pairs` reads, of pairs and of answers, in the publishers' own columns; all text is made up."""
+"""Rows of every format of pairs and of answers that `pairs` reads, in the publishers' columns; the text is made up."""
 
 import json
 import random
