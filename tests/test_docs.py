@@ -1,0 +1,260 @@
+"""The README, docs/ and the other pages: every example runs as it stands, and what they name exists.
+
+A fenced block of shell or Python runs unless a comment `<!-- not run: REASON -->` stands right before it. A block of
+text right after one that ran is a part of its output; numbers may differ, since they depend on the machine.
+"""
+
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from conftest import REAL_HOME
+
+ROOT = Path(__file__).resolve().parents[1]
+REPOSITORY = "https://github.com/OldKingMeister/lm-eval-arena-rm/blob/main/"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "train" / "README.md", *ROOT.glob("tasks/**/*.md")]
+PAGES = [*READMES, *DOCS]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "train" / "LOG.md", ROOT / "harness_plugin" / "embedded" / "README.md"]
+RUN = ("sh", "python")
+LANGUAGES = (*RUN, "text", "yaml", "json")
+WITHOUT_A_MODEL = {"CONTRIBUTING.md", "docs/install.md"}  # their examples are quick
+FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    flags=re.MULTILINE | re.DOTALL,
+)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block. `reason`: why it is not run, if it says so; `follows`: no prose stands between it and the block
+    before."""
+
+    language: str
+    text: str
+    reason: str | None
+    follows: bool
+
+    @property
+    def runs(self) -> bool:
+        return self.language in RUN and self.reason is None
+
+
+def blocks(page: Path) -> list[Block]:
+    text, end, result = page.read_text("utf-8"), 0, []
+    for match in FENCE.finditer(text):
+        between = re.sub(r"<!--.*?-->", "", text[end : match.start()], flags=re.DOTALL)
+        result.append(Block(match["language"], match["text"], match["reason"], bool(result) and not between.strip()))
+        end = match.end()
+    return result
+
+
+def pages_that_run() -> list:
+    pages = [page for page in PAGES if any(block.runs for block in blocks(page))]
+    return [
+        pytest.param(page, id=name_of(page), marks=[] if name_of(page) in WITHOUT_A_MODEL else pytest.mark.slow)
+        for page in pages
+    ]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """What the examples run with: the commands of this interpreter, no network, the user's converted weights and
+    compiled kernels but not the scores that the user keeps."""
+    commands = tmp_path_factory.mktemp("commands")
+    for name, module in (("arena-rm", "harness_plugin.cli"), ("lm_eval", "lm_eval")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', "utf-8")
+        (commands / name).chmod(0o755)
+    home = tmp_path_factory.mktemp("home_of_the_examples")
+    users = Path(REAL_HOME or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arena-rm")
+    for folder in users.iterdir() if users.is_dir() else ():
+        if folder.is_dir():
+            (home / folder.name).symlink_to(folder)
+    path = f"{Path(sys.executable).parent}:{commands}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "ARENA_RM_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+
+
+def command_of(block: Block, folder: Path) -> list[str]:
+    """The command that runs a block; a Python block with tests in it runs under pytest."""
+    if block.language == "sh":
+        return ["bash", "-c", f"set -eo pipefail\n{block.text}"]
+    file = folder / "test_example.py"
+    file.write_text(block.text, "utf-8")
+    pytest_options = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "def test_" in block.text else []
+    return [sys.executable, *pytest_options, file.name]
+
+
+def shape(line: str) -> str:
+    """A line of output without its numbers, which depend on the machine, and with single spaces."""
+    return " ".join(re.sub(r"[-+]?\d[\d,.]*", "N", line).split())
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", pages_that_run())
+def test_the_examples_of_a_page_run_in_their_order_and_print_what_it_says(page, environment, tmp_path):
+    output = None
+    for block in blocks(page):
+        if block.runs:
+            done = subprocess.run(
+                command_of(block, tmp_path),
+                cwd=tmp_path,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=1200,
+            )
+            assert done.returncode == 0, f"{block.text}\n{done.stdout}"
+            output = done.stdout
+        elif block.language == "text" and block.follows and output is not None:
+            printed = {shape(line) for line in output.splitlines()}
+            missing = [line for line in block.text.splitlines() if shape(line) not in printed]
+            assert not missing, f"the page says {missing}, the command printed\n{output}"
+        else:
+            output = None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_its_language_and_is_well_formed(page):
+    assert page.read_text("utf-8").count("\n```") == 2 * len(blocks(page)), "a fence that is not closed or is indented"
+    for block in blocks(page):
+        assert block.language in LANGUAGES, block.text
+        if block.language == "python":
+            compile(block.text, name_of(page), "exec")
+        if block.language == "yaml":
+            yaml.safe_load(block.text)
+        if block.language == "json":
+            assert [json.loads(line) for line in block.text.splitlines()]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    titles = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> list[str]:
+    """The targets of a page's links and pictures."""
+    return re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_links_to_files_and_headings_lead_somewhere(page):
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        if target.startswith(REPOSITORY):
+            file = ROOT / target.removeprefix(REPOSITORY)
+        elif target.startswith(("http://", "https://")):
+            continue
+        else:
+            file = page.parent / target if target else page
+        assert file.exists(), link
+        assert not anchor or anchor in anchors(file), link
+
+
+def test_pages_of_the_documentation_link_to_files_outside_it_by_address():
+    for page in DOCS:
+        relative = [link for link in links(page) if not link.startswith(("https://", "#"))]
+        assert [link for link in relative if (page.parent / link.partition("#")[0]).parent != page.parent] == []
+
+
+def test_the_navigation_has_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    assert {file for entry in nav for file in entry.values()} == {page.name for page in DOCS}
+
+
+def test_the_overview_and_the_readme_name_every_page():
+    overview, readme = ((ROOT / name).read_text("utf-8") for name in ("docs/index.md", "README.md"))
+    for page in DOCS:
+        assert page.name == "index.md" or (f"({page.name})" in overview and f"(docs/{page.name})" in readme), page.name
+
+
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without the header."""
+    section = re.split(rf"^#+ {re.escape(heading)}$", (ROOT / page).read_text("utf-8"), flags=re.MULTILINE)[1]
+    table = re.search(r"^\|.*?(?=\n\n|\Z)", section, flags=re.MULTILINE | re.DOTALL)[0]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.strip().splitlines()[2:]]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_room_of_the_tree_exists_and_none_is_missing():
+    (tree,) = [block.text for block in blocks(ROOT / "docs" / "how-it-works.md") if "_bridge.py" in block.text]
+    inside = set()
+    for line in tree.splitlines():
+        name = line.split()[0]
+        path = ROOT / "harness_plugin" / name if line.startswith(" ") else ROOT / name
+        inside |= {name.rstrip("/")} if line.startswith(" ") else set()
+        assert path.is_dir() if name.endswith("/") else path.is_file(), line
+    package = [p for p in (ROOT / "harness_plugin").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()]
+    assert {p.name for p in package} - {"__init__.py", "__main__.py"} <= inside
+
+
+def test_the_table_of_settings_names_every_argument_and_no_other():
+    from harness_plugin.model import ModelSpec
+
+    arguments = {name for row in rows_of("docs/judges.md", "Settings") for name in named(row[0])}
+    assert arguments == {f.name for f in fields(ModelSpec)} | {"batch_size", "order", "trust_remote_code"}
+
+
+def test_the_table_of_metrics_names_every_metric():
+    from harness_plugin.harness import METRICS
+
+    names = {name for row in rows_of("docs/measure-a-judge.md", "Metrics") for name in named(row[0])}
+    assert {entry["metric"] for entry in METRICS if not entry["metric"].endswith("_stderr")} <= names
+
+
+def test_the_table_of_formats_names_every_format_and_no_other():
+    from harness_plugin.pairs import FORMATS
+
+    page = (ROOT / "docs" / "files.md").read_text("utf-8")
+    formats = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", page, flags=re.MULTILINE)
+    assert sorted(formats) == sorted(FORMATS)
+
+
+def test_the_tables_of_recipes_and_extras_name_all_of_them():
+    recipes = {name for row in rows_of("docs/train.md", "Recipes") for name in named(row[0])}
+    assert recipes == {file.stem for file in (ROOT / "train" / "configs").glob("*.yaml")}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = {name for row in rows_of("docs/install.md", "Extras") for name in named(row[0])}
+    assert extras == set(setup["options.extras_require"])
+
+
+def test_the_example_for_github_gives_the_action_inputs_that_it_has():
+    action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+    examples = [yaml.safe_load(b.text) for b in blocks(ROOT / "docs" / "gate.md") if b.language == "yaml"]
+    (step,) = next(example["steps"] for example in examples if "steps" in example)
+    assert set(step["with"]) <= set(action["inputs"])
+    assert {name for name, entry in action["inputs"].items() if entry.get("required")} <= set(step["with"])
+
+
+def test_every_option_that_a_page_gives_to_arena_rm_exists():
+    from harness_plugin.cli import COMMANDS, group
+
+    for page in LINKED:
+        for name, rest in re.findall(r"arena-rm (\S+)([^`\n]*)", page.read_text("utf-8")):
+            if name not in COMMANDS or name == "lm-eval":
+                continue
+            command = group.get_command(None, name)
+            if isinstance(command, click.Group):
+                first = rest.split()[0] if rest.split() else ""
+                command = command.get_command(None, first if first in command.list_commands(None) else "check")
+            options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+            assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= options, (page.name, name, rest)
