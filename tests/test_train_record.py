@@ -20,8 +20,8 @@ from harness_plugin.model import Manifest, ModelSpec, load_model
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME
 from harness_plugin.model.manifest import read_manifest
 from harness_plugin.pairs import Pair
-from harness_plugin.train.card import model_card
 from harness_plugin.train.config import TrainConfig
+from harness_plugin.train.model_card import model_card
 from harness_plugin.train.record import write_record
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -258,13 +258,17 @@ def test_validation_rows_with_equal_texts_come_in_one_order():
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.999, math.nan])
 def test_a_side_without_pairs_stops_the_run(share):
     rows = [pair(f"q{n}", f"a{n}", "b", f"r{n}") for n in range(3)]
-    tiny.refusal(TrainError, lambda: split(rows, share, 0), "3 prompts in 3 connected groups", "both sides need some")
+    tiny.refusal(
+        TrainError, lambda: split(rows, share, 0), "3 prompts in 3 connected groups", "each need at least one pair"
+    )
 
 
 def test_data_that_hang_together_cannot_be_split():
     rows = [pair(f"q{n}", "yes", "no", f"r{n}") for n in range(50)]
-    tiny.refusal(TrainError, lambda: split(rows, 0.5, 0), "50 prompts in 1 connected groups", "both sides need some")
-    tiny.refusal(TrainError, lambda: split([], 0.5, 0), "0 prompts", "both sides need some")
+    tiny.refusal(
+        TrainError, lambda: split(rows, 0.5, 0), "50 prompts in 1 connected groups", "each need at least one pair"
+    )
+    tiny.refusal(TrainError, lambda: split([], 0.5, 0), "0 prompts", "each need at least one pair")
 
 
 def test_pairs_without_a_label_stop_the_run():
@@ -436,11 +440,11 @@ def test_the_report_of_what_a_renderer_keeps(pairs):
     ("full", "kept", "word"),
     [
         ([], [], "no pairs"),
-        ([(1, 1, 1)], [(1, 2, 1)], "do not fit"),
-        ([(1, 1, 1)], [(1, -1, 1)], "do not fit"),
-        ([(1, 1, 1)], [], "do not fit"),
-        ([(1, 1, 1)], [(1, 1, 1)] * 2, "do not fit"),
-        ([(1, 1)] * 3, [(1, 1)] * 3, "do not fit"),
+        ([(1, 1, 1)], [(1, 2, 1)], "contradict"),
+        ([(1, 1, 1)], [(1, -1, 1)], "contradict"),
+        ([(1, 1, 1)], [], "contradict"),
+        ([(1, 1, 1)], [(1, 1, 1)] * 2, "contradict"),
+        ([(1, 1)] * 3, [(1, 1)] * 3, "contradict"),
     ],
 )
 def test_counts_that_cannot_be_make_no_report(full, kept, word):

@@ -229,7 +229,7 @@ def test_a_run_stopped_after_its_last_step_trains_no_further_and_keeps_the_best(
     assert weights(tmp_path / "moved") == weights(tmp_path / f"whole at {rate}")
 
 
-CUT_SHORT = r"^\S*mine\.part could not be written; its disk is full .*: it goes on from checkpoint-6$"
+CUT_SHORT = r"^\S*mine\.part could not be written; its disk is full, .*: it goes on from checkpoint-6$"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -377,7 +377,7 @@ def test_batches_hold_similar_lengths_and_follow_each_other_in_any_order(n):
 
 def test_the_words_of_a_failure_are_told_apart(tmp_path):
     def said(error):
-        with pytest.raises((TrainError, RuntimeError, OSError)) as caught, loop._clear_trouble(tmp_path):
+        with pytest.raises((TrainError, RuntimeError, OSError)) as caught, loop._resource_errors(tmp_path):
             raise error
         return caught.value
 

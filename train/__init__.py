@@ -1,1 +1,1 @@
-"""Training of preference judges: config, data, loss, loop and manifest. Run as `arena-rm train CONFIG`."""
+"""Training of preference judges: config, data, loss, loop and record. The command is `arena-rm train RECIPE`."""

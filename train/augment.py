@@ -1,4 +1,7 @@
-"""Pairs made from others, in which one side is worse for a known reason. Knows no tokens and no model."""
+"""New pairs made from others, in which one response is worse for a known reason.
+
+This module knows no tokens and no model.
+"""
 
 import bisect
 import math
@@ -8,16 +11,18 @@ from harness_plugin.pairs import Pair, text_length
 from harness_plugin.train.split import draw
 
 MISMATCHED, DEGRADED = "mismatched", "degraded"  # the sources of the pairs made here
-SURE = 0.95  # that the better side is preferred
-REPEATS = 4  # times that a degraded answer says its last sentence again
-LEAST_BEGINNING = 20  # characters: less is a heading or the number of a list
-LEAST_WORDS = 12  # of an answer that is degraded: of fewer, too little is left when half is cut
+SURE = 0.95  # the probability, as a label, that the better response is preferred
+REPEATS = 4  # how often a degraded response repeats its last sentence at most
+LEAST_BEGINNING = 20  # characters; a shorter beginning is a heading or the number of a list
+LEAST_WORDS = 12  # of a response that is degraded; of a shorter one, too little is left when it is cut
 
 
 def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
-    """New pairs, `share` as many: the preferred answer to a prompt against the answer to another prompt whose length is
-    nearest, in half of them only its beginning. Nothing but the prompt tells the two apart, so they teach a judge to
-    read it."""
+    """New pairs, `share` times as many as `pairs`: the preferred response against a response to another prompt.
+
+    The other response is the one with the most similar length. In half of the pairs, only the beginning of the
+    preferred response is used. Only the prompt says which response is better, so a judge learns to read the prompt.
+    """
     pool = _answers(pairs, seed)
     out = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
@@ -34,7 +39,7 @@ def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
 
 
 def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | None:
-    """The text of another prompt whose length is nearest."""
+    """The response to another prompt that has the most similar length, or None. `pool`: as from `_answers`."""
     length = text_length(text)
     right = bisect.bisect_left(pool, (length,))
     left = right - 1
@@ -48,10 +53,13 @@ def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | N
 
 
 def degrade(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
-    """New pairs, `share` as many: the preferred answer to a prompt, in half of them only its beginning, against that
-    made worse: in half of them cut off in the middle, in a quarter with its last sentence over and over, in a quarter
-    going on with the answer to another prompt. The worse side is the longer one as often as not, so they teach a judge
-    to read to the end and not to count."""
+    """New pairs, `share` times as many as `pairs`: the preferred response against a degraded copy of itself.
+
+    In half of the pairs the copy is cut off in the middle, in a quarter it repeats its last sentence, and in a quarter
+    it goes on with the response to another prompt. In half of the pairs, only the beginning of the preferred response
+    is used. The worse response is the longer one about as often as the shorter one, so a judge learns to read to the
+    end instead of preferring a length.
+    """
     pool = _answers(pairs, seed)
     out = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(DEGRADED, seed, p.key)):
@@ -69,7 +77,8 @@ def degrade(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
 
 
 def _worse(good: str, how: float, where: float, other: str | None) -> str | None:
-    """`how`, `where`: uniform draws from 0 to 1."""
+    """The response made worse. `how` (which change) and `where` (how far) are random numbers from 0 to 1; `other` is a
+    response to another prompt. None if `other` is needed and missing."""
     if how < 0.5:
         return good[: max(1, int(len(good) * (0.2 + 0.5 * where)))].rstrip()
     if how < 0.75:
@@ -79,8 +88,8 @@ def _worse(good: str, how: float, where: float, other: str | None) -> str | None
 
 
 def _beginning(text, where: float):
-    """The text itself where the draw `where` is below a half, else its first sentences, a few likelier than many:
-    without them a judge trained on long answers is lost on short ones."""
+    """The text itself if the random number `where` is below one half, else its first sentences, few more often than
+    many. Without such beginnings, a judge trained on long responses fails on short ones."""
     if where < 0.5 or not isinstance(text, str):
         return text
     ends = [m.end() for m in re.finditer(r"[.!?](?=\s)|\n(?=\n)|$", text.rstrip())]
@@ -91,10 +100,10 @@ def _beginning(text, where: float):
 
 
 def _answers(pairs: list[Pair], seed: int) -> list[tuple[int, str, str]]:
-    """(length, text, key of its prompt) of every answer of one turn and of their beginnings, in order of length."""
-    known = {(t, p.prompt_key) for p in pairs for t in (p.response_a, p.response_b) if isinstance(t, str)}
-    known |= {(_beginning(t, draw("beginning of any", seed, t)), key) for t, key in known}
-    return sorted((text_length(t), t, key) for t, key in known if t.strip())
+    """(length, text, key of its prompt) of every response of one turn and of their beginnings, sorted by length."""
+    texts = {(t, p.prompt_key) for p in pairs for t in (p.response_a, p.response_b) if isinstance(t, str)}
+    texts |= {(_beginning(t, draw("beginning of any", seed, t)), key) for t, key in texts}
+    return sorted((text_length(t), t, key) for t, key in texts if t.strip())
 
 
 def _preferred(pair: Pair):
@@ -102,7 +111,7 @@ def _preferred(pair: Pair):
 
 
 def _made(source: str, seed: int, pair: Pair, good, worse) -> Pair:
-    """A pair of the two, in an order drawn from its content."""
+    """The new pair, with its sides in a random order that depends on its content."""
     first = draw("side", seed, source, pair.key) < 0.5
     return Pair(
         prompt=pair.prompt,

@@ -1,4 +1,7 @@
-"""The working folder of a run: whose it is, which checkpoints in it are whole. Knows no model and no data."""
+"""The working folder of a run: which run it belongs to, and which of its checkpoints are complete.
+
+This module knows no model and no data.
+"""
 
 import json
 import logging
@@ -16,15 +19,17 @@ from harness_plugin.files import atomic_write
 log = logging.getLogger("lm_eval.arena_rm")
 
 RUN_FILE = "run.json"
-COMPLETE = "complete"  # a file in a checkpoint's folder, written last
+COMPLETE = "complete"  # a file in a checkpoint's folder that is written last
 
 
 class KeepWhole(TrainerCallback):
-    """Marks a checkpoint that is wholly written, so that one cut short by a kill or a full disk is never resumed; only
-    then drops the earlier ones, all but the best."""
+    """Marks each checkpoint that is completely written, and then deletes the earlier ones except the best.
+
+    A checkpoint that a kill or a full disk cut short has no mark, so no run resumes from it.
+    """
 
     def on_train_begin(self, args, state, control, **kwargs):
-        # a resumed state names the best one by the path it had then
+        # A resumed state names the best checkpoint by its old path, and the folder may have been moved.
         best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
         state.best_model_checkpoint = str(best) if best.is_dir() else None
 
@@ -43,19 +48,22 @@ def _step(folder: Path) -> int:
 
 
 def _drop(folder: Path) -> None:
-    (folder / COMPLETE).unlink(missing_ok=True)  # before the rest, so that half of it cannot pass for the whole
+    # The mark goes first: if the deletion is cut short, the rest does not count as a complete checkpoint.
+    (folder / COMPLETE).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 
 @contextmanager
 def only_one(work: Path):
-    """Refuses a second run into the same folder while the first is alive."""
+    """Holds a lock on the working folder. Raises UsageError while another run holds it."""
     lock = FileLock(f"{work}.lock")
     work.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout as e:
-        raise UsageError(f"{work} is in use", "another run is writing it", "wait, or choose another -o") from e
+        raise UsageError(
+            f"{work} is in use", "another run is writing to it", "wait until it ends, or give another folder with -o"
+        ) from e
     try:
         yield
     finally:
@@ -64,40 +72,47 @@ def only_one(work: Path):
 
 
 def begin(work: Path, facts: dict) -> None:
-    """Makes the working folder for the run that `facts` describe, or finds the same run's, stopped there; what a kill
-    left half-written is removed. Raises UsageError when the folder is another run's."""
+    """Makes the working folder for the run that `facts` describe, or continues with the folder of the same run.
+
+    Checkpoints that were not completely written are deleted. Raises UsageError if the folder belongs to another run.
+    """
     note = work / RUN_FILE
     if note.exists():
         if json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(facts)):
             raise UsageError(
                 f"{work} holds another run, unfinished",
                 "its checkpoints do not belong to this recipe and data",
-                "repeat that run's command, or delete the folder",
+                "repeat the command of that run, or delete the folder",
             )
         for folder in work.glob("checkpoint-*"):
             if not (folder / COMPLETE).exists():
-                log.warning("arena_rm: %s was cut short and is not used", folder.name)
+                log.warning("arena_rm: %s was not completely written and is deleted", folder.name)
                 _drop(folder)
         log.info("arena_rm: continuing from %s", last_checkpoint(work) or "the start")
         return
-    if work.exists() and any(p.suffix != ".tmp" for p in work.iterdir()):  # which a kill leaves of the note below
-        raise UsageError(f"{work} is not empty", "the run would work and clean up there", "move it away")
+    # A kill while the note below was written leaves a .tmp file, which is no reason to refuse the folder.
+    if work.exists() and any(p.suffix != ".tmp" for p in work.iterdir()):
+        raise UsageError(
+            f"{work} is not empty",
+            "the run keeps its checkpoints there and deletes the folder at its end",
+            "move the folder away, or give another one with -o",
+        )
     work.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as f:
         f.write(json.dumps(facts))
 
 
 def refuse_private(work: Path) -> None:
-    """Raises UsageError on a machine that does not see the folder which the first process has made by `begin`."""
+    """Raises UsageError on a machine that does not see the folder which the first process made in `begin`."""
     if not (work / RUN_FILE).exists():
         raise UsageError(
             f"{work} is not on this machine",
-            "every process writes to it and resumes from it",
-            "choose an -o on a disk that all machines share",
+            "every process writes checkpoints to it and resumes from it",
+            "give a folder with -o that is on a disk that all machines share",
         )
 
 
 def last_checkpoint(work: Path) -> str | None:
-    """The newest whole checkpoint."""
+    """The newest complete checkpoint, or None."""
     whole = [p for p in work.glob("checkpoint-*") if (p / COMPLETE).exists()]
     return str(max(whole, key=_step)) if whole else None

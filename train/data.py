@@ -1,6 +1,6 @@
-"""Pairs for training: selection, mixing, presentations with their labels.
+"""Pairs for training: which are selected, how files are mixed, and the presentations of each pair with their labels.
 
-Uses the same renderer as scoring; knows no model.
+The renderer is the one that scoring uses. This module knows no model.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,10 @@ SLOPE_PRECISION = 1e-3  # of the prior on the length slope: weak, and finite whe
 
 
 def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
-    """The pairs that the rule lets through, in an order drawn from content. `tokens(pair)` is a pair's full length."""
+    """The pairs that fit the rule, in a random order that depends only on their content and the seed.
+
+    `tokens(pair)` is the length of a pair before anything is cut. Raises TrainError if no pair is left.
+    """
     kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
     kept = [p for p in kept if abs(p.soft_label - 0.5) >= rule.min_margin]
     if rule.max_tokens:
@@ -30,16 +33,21 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
     if rule.sources is not None:
         kept = _limit(kept, rule.sources)
     if not kept:
-        raise TrainError("no pair passes the recipe's `select`", "there is nothing to train on", "loosen it")
+        raise TrainError(
+            "no pair passes the recipe's `select`",
+            "there is nothing to train on",
+            "lower select.min_margin, raise select.max_tokens, or name other select.sources",
+        )
     return kept
 
 
 def source_of(pair: Pair) -> str:
+    """The data set that a pair comes from, as its `meta` says; "" if it does not."""
     return str(pair.meta.get("source", ""))
 
 
 def _limit(pairs: list[Pair], most: dict[str, int]) -> list[Pair]:
-    """The first `most[source]` pairs of each source."""
+    """The first `most[source]` pairs of each source; none of a source that is not named."""
     count: dict[str, int] = {}
     out = []
     for p in pairs:
@@ -51,8 +59,11 @@ def _limit(pairs: list[Pair], most: dict[str, int]) -> list[Pair]:
 
 
 def _balance(pairs: list[Pair], share: float) -> list[Pair]:
-    """Drops pairs, source by source, until the shorter response is preferred in `share` of the decisive ones: a judge
-    trained on them cannot win by length alone. Pairs without a preference or a length difference are left out."""
+    """Leaves out pairs of each source until the shorter response is preferred in `share` of them.
+
+    With a share of one half, a judge cannot learn to prefer the longer response. Pairs without a preference, and pairs
+    of equally long responses, are left out.
+    """
     by: dict[tuple[str, bool], list[Pair]] = {}
     for p in pairs:
         gap = length_gap(p) * (p.soft_label - 0.5)
@@ -67,18 +78,25 @@ def _balance(pairs: list[Pair], share: float) -> list[Pair]:
 
 
 def length_gap(pair: Pair) -> int:
-    """Characters by which response B is longer."""
+    """By how many characters response B is longer than response A."""
     return text_length(pair.response_b) - text_length(pair.response_a)
 
 
 def mix(
     pairs: list[tuple[str, Pair]], weights: dict[str, float] | None, seed: int, names: Collection[str]
 ) -> list[Pair]:
-    """(file name, pair) to the pairs of one epoch: a weight of 2 shows a file's pairs twice, 0.5 shows half of them,
-    drawn by content. Raises UsageError for a name that is none of the files' `names`."""
+    """The pairs of one epoch, from (file name, pair).
+
+    A weight of 2 shows the pairs of a file twice; 0.5 shows half of them, drawn by content; the default is 1. Raises
+    UsageError for a weight whose name is not in `names`, the names of the files.
+    """
     unknown = sorted(set(weights or {}) - set(names))
     if unknown:
-        raise UsageError(f"weights: {unknown[0]!r} names no file of --data", "", "use the files' bare names")
+        raise UsageError(
+            f"weights: {unknown[0]!r} names no file of --data",
+            "a weight for a file that is not read would have no effect",
+            f"use the names without folders: {', '.join(sorted(names))}",
+        )
     out = []
     for name, pair in pairs:
         whole, part = divmod((weights or {}).get(name, 1.0), 1)
@@ -87,8 +105,11 @@ def mix(
 
 
 def length_offsets(pairs: list[Pair]) -> list[float]:
-    """What the lengths alone say of each pair's logit, shape (n,): source by source, w times the `length_feature`, with
-    w fitted by maximum likelihood on the soft labels. Changes sign with the sides."""
+    """What the lengths of the responses alone predict for each pair's logit, shape (n,); positive for response B.
+
+    This is w times the `length_feature` of the pair, with w fitted for each source by maximum likelihood on the soft
+    labels. Exchanging the sides changes the sign.
+    """
     out = np.zeros(len(pairs))
     sources = np.array([source_of(p) for p in pairs])
     for source in sorted(set(sources)):
@@ -101,7 +122,10 @@ def length_offsets(pairs: list[Pair]) -> list[float]:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """The w of P(B) = 1 / (1 + e^(-w x)) that maximises the likelihood of the soft labels y, with a weak prior at 0."""
+    """The w of P(B) = 1 / (1 + e^(-w x)) that maximises the likelihood of the soft labels y, with a weak prior at 0.
+
+    x, y: shape (n,); y is the probability that B is preferred.
+    """
 
     def value(w: np.ndarray) -> float:
         return float((y * w * x - np.logaddexp(0, w * x)).sum() - SLOPE_PRECISION * w[0] ** 2 / 2)
@@ -113,14 +137,19 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 
     w = newton(value, solved_step(derivatives), np.zeros(1), 1e-16 * len(x))
     if w is None:
-        raise TrainError("no length slope fits the labels", "the search did not end", "set length_debias to false")
+        raise TrainError(
+            "no effect of length can be fitted to the labels",
+            "the search for the maximum of the likelihood did not end",
+            "use --set length_debias=0",
+        )
     return float(w[0])
 
 
 class Examples:
-    """A torch-style dataset: the pair's order is drawn anew in each epoch (`epoch` is set by the trainer).
+    """The presentations of the pairs, as a data set of torch.
 
-    `plain`: for validation, each pair once as it stands, with nothing explained away.
+    Which order of a pair is shown is drawn again in each epoch; the trainer sets `epoch`. With `plain`, for validation,
+    each pair is shown once, in the order of the file and without length offsets.
     """
 
     def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig, plain: bool = False):
@@ -132,21 +161,21 @@ class Examples:
         return len(self.pairs)
 
     def length(self, i: int) -> int:
-        """Tokens of the longer presentation."""
+        """The number of tokens of pair i, of its longer presentation."""
         return max(len(view.ids) for view in self.rendered[i])
 
     def tokens(self) -> int:
-        """Tokens seen in one epoch, padding left out."""
+        """The number of tokens in one epoch, without padding."""
         return sum(len(self.rendered[i][side].ids) for i in range(len(self)) for side in self._sides(i))
 
     def __getitem__(self, i: int) -> dict:
-        """One pair: `input_ids`, `labels` and `offset` of its presentation, and in `turned` those of the exchanged one
-        where it is shown in both orders."""
+        """Pair i: `input_ids`, `labels` and `offset` of its presentation. If it is shown in both orders, the second
+        presentation, with the sides exchanged, is under `turned`."""
         first, *rest = (self._view(i, side) for side in self._sides(i))
         return {**first, "turned": rest[0]} if rest else first
 
     def _sides(self, i: int) -> list[int]:
-        """Which presentations of a pair are shown in this epoch: 0 as it stands, 1 with the sides exchanged."""
+        """The presentations of pair i in this epoch: 0 is the order of the file, 1 has the sides exchanged."""
         pair, config = self.pairs[i], self.config
         if self.plain:
             return [0]
@@ -155,6 +184,7 @@ class Examples:
         return [int(config.orders == "random" and draw("order", config.seed, self.epoch, pair.key) < 0.5)]
 
     def _view(self, i: int, turned: int) -> dict:
+        """One presentation of pair i; `turned` is 1 for exchanged sides."""
         y, offset = self.pairs[i].soft_label, self.offsets[i]
         labels = list(self.pairs[i].target) if self.config.num_labels == 3 else [1 - y, y]
         if turned:

@@ -1,4 +1,4 @@
-"""A finished adapter folder to the hub; only ever when asked."""
+"""Uploads a finished adapter folder to the hub. This happens only with --push-to-hub."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ from harness_plugin.errors import TrainError
 
 
 def push(folder: Path, repository: str) -> str:
-    """Uploads the folder to `repository`, made private if it is new; returns its address. Raises TrainError; the
-    folder stays."""
+    """Uploads the folder to `repository`, which is made private if it is new, and returns its address.
+
+    Raises TrainError if that fails; the folder stays as it is.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -18,7 +20,7 @@ def push(folder: Path, repository: str) -> str:
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as e:
         raise TrainError(
             f"{repository} could not be written ({str(e).strip().splitlines()[0][:160]})",
-            f"the adapter is in {folder}",
+            f"the upload failed, and the adapter is complete in {folder}",
             "log in with `hf auth login` and upload the folder with `hf upload`",
         ) from e
     return f"https://huggingface.co/{repository}"

@@ -1,4 +1,7 @@
-"""The network that is trained: base, fresh head, LoRA; and its way into an adapter folder. Knows no pairs."""
+"""The network that is trained: the base with a new head and LoRA, and how it is saved as an adapter folder.
+
+This module knows no pairs.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +14,7 @@ from harness_plugin.model.base import load_base
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.train.config import TrainConfig
 
-PREFIX = "base_model.model."  # PEFT's, before the base's own names
+PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -20,10 +23,10 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def build(config: TrainConfig, base: str):
-    """Base with a fresh head and LoRA; every trainable tensor in float32, the frozen ones in the run's precision.
+    """The base with a new head and LoRA. Trainable tensors are in float32, frozen ones in the recipe's precision.
 
-    Raises UsageError for a base whose scores could not be saved in an adapter, and for a library that is missing.
-    (A head left in half precision stops GradScaler with fp16, and with bf16 does not move at small learning rates.)
+    Raises UsageError for a base whose trained parts an adapter could not hold, and for a library that is missing.
+    (A head in float16 stops the GradScaler; in bfloat16, small updates would be rounded away.)
     """
     from peft import LoraConfig, get_peft_model
 
@@ -35,7 +38,7 @@ def build(config: TrainConfig, base: str):
     head = _head(model)
     if config.head_std is not None:
         nn.init.normal_(head.weight, std=config.head_std)
-    lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # copies: PEFT adds to the lists
+    lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # asdict copies the lists, to which PEFT adds
     with quiet_transformers():
         network = get_peft_model(model, lora)
     _refuse_untrained(network, fresh)
@@ -49,45 +52,49 @@ def build(config: TrainConfig, base: str):
 
 
 def _head(model: nn.Module) -> nn.Linear:
+    """The head of a sequence classifier. Raises UsageError if it is not one linear layer."""
     head = getattr(model, "score", None) or getattr(model, "classifier", None)
     if not isinstance(head, nn.Linear):
         raise UsageError(
             f"{type(model).__name__}: its head is not one linear layer",
-            "an adapter for it could not be scored",
-            "use another base",
+            "arena-rm could not score with an adapter for it",
+            "use another base model, such as a Gemma",
         )
     return head
 
 
 def _refuse_untrained(network, fresh: set[str]) -> None:
-    """Raises UsageError for weights that the base lacks and that are not trained: they would not be saved either."""
+    """Raises UsageError for weights that the base lacks and that are not trained, since an adapter would not hold
+    them."""
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     lost = sorted(fresh & {name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in frozen})
     if lost:
         raise UsageError(
             f"the base has no {', '.join(lost[:3])}",
-            "drawn at random and not trained, they make the scores noise",
-            "name their module in lora.modules_to_save",
+            "these weights would be random and not trained, so the scores would mean nothing",
+            "add the name of their module to lora.modules_to_save in the recipe",
         )
 
 
 def _keep_packing(model: nn.Module) -> None:
-    """Keeps bitsandbytes on a CPU from repacking 4-bit weights at the first evaluation, where the CPU has AVX512-BF16:
-    the repacked form has no backward pass, and undoing it changes the weights."""
+    """Stops bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU with AVX512-BF16.
+
+    The repacked form has no backward pass, and undoing it changes the weights.
+    """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
 def _quantization(config: TrainConfig, dtype: torch.dtype):
-    """transformers' settings for a base in NF4 (QLoRA: Dettmers et al. 2023, arXiv:2305.14314), or None."""
+    """The settings of transformers for a base in NF4 (QLoRA: Dettmers et al. 2023, arXiv:2305.14314), or None."""
     if config.quantization is None:
         return None
     try:
-        import bitsandbytes  # noqa: F401  transformers would fail later, in several lines
+        import bitsandbytes  # noqa: F401  transformers would fail later, with an error of several lines
     except ImportError as e:
         raise UsageError(
-            "quantization: 4bit", "bitsandbytes is not installed", "pip install 'lm-eval-arena-rm[qlora]'"
+            "quantization: 4bit", "bitsandbytes is not installed", "run: pip install 'lm-eval-arena-rm[qlora]'"
         ) from e
     from transformers import BitsAndBytesConfig
 
@@ -101,18 +108,25 @@ def _quantization(config: TrainConfig, dtype: torch.dtype):
 
 
 def refuse_broken(network) -> None:
+    """Raises TrainError for trained weights that are not finite."""
     broken = [n for n, p in network.named_parameters() if p.requires_grad and not p.isfinite().all()]
     if broken:
-        raise TrainError(f"{broken[0]} is not finite after training", "no score could come of it", "lower the rate")
+        raise TrainError(
+            f"{broken[0]} is not finite after training",
+            "every score would be NaN",
+            "lower the learning rate with --set learning_rate=...",
+        )
 
 
 def save(network, base_name: str, config: TrainConfig, folder: Path, state: dict | None = None) -> None:
-    """Writes PEFT's adapter files. `state`: the gathered tensors where the network is spread over devices."""
+    """Writes the adapter files of PEFT. `state`: the gathered tensors, if the network is spread over devices."""
     for peft_config in network.peft_config.values():
         peft_config.base_model_name_or_path = base_name
         peft_config.revision = config.revision
-        peft_config.modules_to_save = list(dict.fromkeys(peft_config.modules_to_save))  # PEFT adds the head's twice
-        if not isinstance(peft_config.target_modules, str):  # a set, which PEFT writes in another order in each process
+        peft_config.modules_to_save = list(
+            dict.fromkeys(peft_config.modules_to_save)
+        )  # PEFT adds the head's name twice
+        if not isinstance(peft_config.target_modules, str):  # a set, whose order would differ from process to process
             peft_config.target_modules = sorted(peft_config.target_modules)
     dtype = dtype_of(config.save_precision)
     tensors = network.state_dict() if state is None else state
@@ -122,15 +136,21 @@ def save(network, base_name: str, config: TrainConfig, folder: Path, state: dict
 
 
 def compile_layers(network) -> None:
-    """Fuses each layer with torch.compile, shapes left open. Attention is spelled out for the compiler: on a CPU that
-    trains faster than torch's fused kernel, whose backward pass is slow. Raises UsageError where no layers are found.
+    """Compiles each layer with torch.compile, for inputs of any length.
+
+    On a CPU, attention is computed with plain tensor operations, which train faster when compiled than PyTorch's fused
+    kernel, whose backward pass is slow. Raises UsageError for a network without a list of layers.
     """
     inner = network.get_base_model()
     backbone = getattr(inner, inner.base_model_prefix, inner)
     stacks = (module for module in backbone.modules() if isinstance(module, nn.ModuleList))
     layers = getattr(backbone, "layers", None) or next(stacks, None)
     if not layers:
-        raise UsageError(f"compile: true on {type(inner).__name__}", "it has no list of layers", "leave compile out")
+        raise UsageError(
+            f"compile: true on {type(inner).__name__}",
+            "layers are compiled one by one, and this network has no list of layers",
+            "leave compile out of the recipe",
+        )
     if next(network.parameters()).device.type == "cpu":
         inner.set_attn_implementation("eager")
     for layer in layers:

@@ -1,6 +1,6 @@
-"""What a run leaves beside the weights for people and programs: training.json, its curves, and the model card.
+"""The record of a training run beside the weights: training.json, its curves as a picture, and the model card.
 
-Knows the manifest and what the loop counted; nothing of torch.
+This module knows the manifest and the numbers that the loop counted; it does not know torch.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from harness_plugin.files import atomic_write
 from harness_plugin.model.manifest import Manifest
 from harness_plugin.report.plots import attempt, curves
-from harness_plugin.train.card import model_card
+from harness_plugin.train.model_card import model_card
 
 RECORD_FILE, CURVES_FILE, CARD_FILE = "training.json", "training.png", "README.md"
 SCHEMA = 1
@@ -22,10 +22,10 @@ def write_record(
 ) -> None:
     """Writes training.json, training.png and README.md into `folder`.
 
-    history: the loop's rows, `step` with any of `epoch`, `loss`, `eval_loss`, `eval_accuracy`, `learning_rate` ... run:
-    `device` (its name), `devices`, `seconds`, `tokens` and `pairs` trained on, `truncation` (a dict of counts); what is
-    missing is null. terms: what the trainer says of the data's terms, for the card. Without matplotlib the picture is
-    left out with a warning. Raises DataError where a file cannot be written.
+    history: rows with `step` and any of `epoch`, `loss`, `eval_loss`, `eval_accuracy`, `learning_rate`, `grad_norm`.
+    run: `device` (its name), `devices`, `seconds`, `tokens` and `pairs` trained on, `truncation` (a dict of counts);
+    what is missing becomes null. terms: one sentence on the terms of the data, for the model card. Without matplotlib
+    the picture is left out with a warning. Raises DataError if a file cannot be written.
     """
     folder = Path(folder)
     with atomic_write(folder / RECORD_FILE) as out:
@@ -37,7 +37,7 @@ def write_record(
 
 
 def record(manifest: Manifest, history: Sequence[Mapping], run: Mapping) -> dict:
-    """The content of training.json: JSON types only, numbers that are not finite as null, rows in order of steps."""
+    """The content of training.json: only types that JSON has, null for numbers that are not finite, rows by step."""
     training = dict(manifest.training)
     recipe = training.pop("recipe", None)
     training.pop("log", None)
@@ -61,14 +61,14 @@ def record(manifest: Manifest, history: Sequence[Mapping], run: Mapping) -> dict
 
 
 def _plain(value):
-    """The value in JSON's types; numpy's numbers become Python's. Raises TypeError for what has no such form."""
+    """The value in types that JSON has; numbers of numpy become Python's. Raises TypeError for other types."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    value = value.item() if hasattr(value, "item") else value  # a number of numpy's or a tensor's
+    value = value.item() if hasattr(value, "item") else value  # a number of numpy or a tensor
     if isinstance(value, int):
         return value
     if isinstance(value, Real):

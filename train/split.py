@@ -1,7 +1,7 @@
-"""What of the data is trained on: no pair twice, no text on both sides of the split, none of an evaluation's prompts.
+"""Which pairs are trained on: each pair once, no text on both sides of the split, no prompt of an evaluation.
 
-Everything is drawn from content, so that neither the machine nor the order of rows decides. Knows pairs and counts of
-tokens; no recipe, renderer or model.
+All random choices depend only on the content of the pairs and the seed, not on the machine or the order of the rows.
+This module knows pairs and numbers of tokens; it does not know the recipe, the renderer or the model.
 """
 
 import hashlib
@@ -16,39 +16,42 @@ from harness_plugin.files import atomic_write
 from harness_plugin.pairs import Pair, Text, read_outputs, read_pairs
 
 QUANTILES = (50, 90, 99)
-_NAMED = 5  # ids in a message
+_NAMED = 5  # so many ids are named in a message
 
 
 def draw(*parts) -> float:
-    """A number in [0, 1) that depends only on the parts: the same on every machine and in every order of rows."""
+    """A number from 0 to below 1, as if at random, that depends only on the parts."""
     text = "\x1f".join(str(p) for p in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 @dataclass(frozen=True)
 class MixedPair(Pair):
-    """A pair whose label is a mixture of several: `p_b` is the soft label, and `target`, unlike a plain pair's, says
-    the same whatever `winner` is. `p_tie` is the tie's part of it; it takes no side, so that `swap` may leave it."""
+    """A pair whose label is the mean of several labels.
+
+    `p_b` is the soft label, and `p_tie` the probability of a tie in it, which `swap` need not change. `target` follows
+    from these two alone; for other pairs it follows from `winner`.
+    """
 
     p_tie: float = 0.0
 
     @property
     def target(self) -> tuple[float, float, float]:
-        """Probabilities of A, B and tie that the mixture stands for."""
+        """The probabilities of A, B and a tie."""
         p_a, p_b = (max(0.0, p - self.p_tie / 2) for p in (1.0 - self.p_b, self.p_b))
         return p_a, p_b, self.p_tie
 
 
 def tie_of(pair: Pair) -> float:
-    """How much of a pair's label is a tie: what its `target` says, as far as its soft label leaves room for it."""
+    """The probability of a tie in a pair's label, at most what its soft label allows."""
     return min(pair.target[2], 2 * pair.soft_label, 2 * (1 - pair.soft_label))
 
 
 def mixed(pair: Pair, p_b: float, p_tie: float) -> MixedPair:
-    """The pair with the label `p_b`, of which `p_tie` is a tie; `winner` stays what it was."""
-    known = {entry.name: getattr(pair, entry.name) for entry in fields(Pair)}
-    p_b = min(1.0, max(0.0, p_b))  # sums of shares may be off by a last digit
-    made = MixedPair(**{**known, "p_b": p_b})
+    """The pair with the soft label `p_b` and the probability `p_tie` of a tie; `winner` stays the same."""
+    values = {entry.name: getattr(pair, entry.name) for entry in fields(Pair)}
+    p_b = min(1.0, max(0.0, p_b))  # a sum of floats may be beyond the end by a rounding
+    made = MixedPair(**{**values, "p_b": p_b})
     return replace(made, p_tie=max(0.0, min(p_tie, 2 * made.p_b, 2 * (1 - made.p_b))))
 
 
@@ -58,20 +61,22 @@ def _sides(pair: Pair) -> frozenset[Text]:
 
 
 def remove_identical(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
-    """(the pairs left, how many went): those whose two responses are the same text, unless their label is a tie.
+    """(the pairs that are kept, the number of pairs removed). Pairs with two identical responses are removed, unless
+    their label is a tie.
 
-    Any other label of theirs prefers a text to itself, as labels that were made from the models' ratings do.
+    Any other label would prefer a text to itself; such labels come from data sets that compare ratings of models.
     """
     kept = [p for p in pairs if p.response_a != p.response_b or p.soft_label == 0.5]
     return kept, len(pairs) - len(kept)
 
 
 def remove_duplicates(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
-    """(the pairs left, how many went): each prompt with the same two responses once, whichever way round they stood.
+    """(the pairs that are kept, the number of pairs removed). A prompt with the same two responses is kept once, in
+    whichever order the responses are.
 
-    The first stays, in its place and orientation, with the label of them all: where they differ it is the mean, a
-    `MixedPair`, whose `winner` is what all say or None. Rows without a label have no say where others have one. The
-    pairs of `remove_identical` go too.
+    The first one is kept, in its place and its order of the sides. If the labels differ, it becomes a `MixedPair` with
+    the mean of the labels, whose `winner` is the common one or None. Pairs without a label do not count for the mean.
+    The pairs of `remove_identical` are removed too.
     """
     pairs, count = list(pairs), len(pairs)
     groups: dict[tuple[Text, frozenset[Text]], list[Pair]] = {}
@@ -82,12 +87,13 @@ def remove_duplicates(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
 
 
 def _merged(group: list[Pair]) -> Pair:
-    """The first of the group with the label of all."""
+    """The first pair of a group of duplicates, with the label of the group."""
     first = group[0]
     labelled = [p for p in group if p.soft_label is not None]
     if not labelled:
         return first
-    base = min(p.key for p in labelled)  # one orientation for the sums, so that the order of rows moves no last digit
+    # One order of the sides for all sums, so that the order of the rows changes no digit.
+    base = min(p.key for p in labelled)
     labels = [_oriented(p, base) for p in labelled]
     if len({(p.winner, p.p_b, p.target[2]) for p in labels}) > 1:
         soft, tie = (
@@ -100,15 +106,15 @@ def _merged(group: list[Pair]) -> Pair:
 
 
 def _oriented(pair: Pair, key: str) -> Pair:
-    """The pair the way round that has this key."""
+    """The pair, with its sides exchanged if it has another key."""
     return pair if pair.key == key else pair.swap()
 
 
 def components(pairs: Sequence[Pair]) -> list[str]:
-    """For each pair the name of its connected component, which is the smallest `prompt_key` in it.
+    """For each pair, the name of its connected component: the smallest `prompt_key` in it.
 
-    Two pairs are connected where they share the prompt or both responses, in either order: the same answers under a
-    reworded prompt would else stand on both sides of a split.
+    Two pairs are connected if they share the prompt, or both responses in either order. Otherwise the same responses
+    under a reworded prompt could be on both sides of a split.
     """
     parent: dict[str, str] = {}
 
@@ -127,17 +133,19 @@ def components(pairs: Sequence[Pair]) -> list[str]:
 
 
 def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = None) -> tuple[list[Pair], list[Pair]]:
-    """(training, validation): every component is on one side, `share` of the components are for validation.
+    """(training pairs, validation pairs). All pairs of a component are on one side; about `share` of the components
+    are for validation.
 
-    The side is drawn from the component's name and the seed. Training pairs stay in their order, validation pairs come
-    in one drawn from content, at most `most` of them. Raises TrainError when a label is missing or a side is empty.
+    The side depends on the name of the component and the seed. Training pairs stay in their order; at most `most`
+    validation pairs are kept, in a random order that depends on their content. Raises TrainError if a pair has no label
+    or one side is empty.
     """
     unlabelled = [p.id for p in pairs if p.soft_label is None]
     if unlabelled:
         raise TrainError(
             f"{len(unlabelled)} of {len(pairs)} pairs have neither winner nor p_b (such as {min(unlabelled)})",
-            "there is nothing to learn from them",
-            "label or remove them",
+            "training learns from labels",
+            "fill in winner or p_b, remove these pairs, or label them with --teacher",
         )
     names = components(pairs)
     held = {name: draw("validation", seed, name) < share for name in set(names)}
@@ -147,8 +155,8 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
         raise TrainError(
             f"{len({p.prompt_key for p in pairs})} prompts in {len(held)} connected groups give "
             f"{len(training)} training and {len(validation)} validation pairs",
-            "both sides need some",
-            "give more data or another validation_share",
+            "training and validation each need at least one pair",
+            "give more data, or change validation_share in the recipe",
         )
     return training, sorted(validation, key=lambda p: (draw("order", seed, p.key), p.id))[:most]
 
@@ -156,7 +164,7 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
 def evaluation_prompts(file: str | Path) -> set[str]:
     """The prompt keys of a file of pairs or of one model's answers, in any format that `arena-rm` reads.
 
-    Raises DataError where it is neither, or a row is bad: its prompt would go unnoticed.
+    Raises DataError for a file that is neither, and for a bad row, whose prompt would otherwise be missed.
     """
     try:
         return {pair.prompt_key for pair in read_pairs(file).pairs}
@@ -169,19 +177,20 @@ def evaluation_prompts(file: str | Path) -> set[str]:
             raise
         pairs, answers = (e.found.removeprefix(f"{file} ") for e in (as_pairs, error))
         raise DataError(
-            f"{file} is read neither as pairs ({pairs}) nor as a model's answers ({answers})",
-            "its prompts are unknown",
-            "correct the file, or leave it out of the check",
+            f"{file} can be read neither as pairs ({pairs}) nor as a model's answers ({answers})",
+            "its prompts cannot be kept out of the training",
+            "correct the file, or leave out --keep-out for it",
         ) from error
 
 
 def refuse_overlap(
     pairs: Sequence[Pair], evaluation: dict[str, Iterable[str]], listing: str | Path | None = None
 ) -> None:
-    """Raises TrainError where a pair's prompt stands in an evaluation file: `evaluation` maps a file's name to its
-    prompt keys. All overlaps are written to `listing` first, one JSON line {file, prompt_key, pairs} each.
+    """Raises TrainError if the prompt of a pair is also in an evaluation file.
 
-    Prompts are compared exactly: a rewording is another prompt.
+    `evaluation` maps the name of a file to its prompt keys. Before that, all such prompts are written to the file
+    `listing`, each as a JSON line {file, prompt_key, pairs}. Prompts are compared exactly: a reworded prompt is another
+    prompt.
     """
     ids: dict[str, list[str]] = {}
     for pair in pairs:
@@ -195,7 +204,7 @@ def refuse_overlap(
     more = f" and {len(touched) - _NAMED} more" if touched[_NAMED:] else ""
     files = ", ".join(f"{name} ({len(keys)})" for name, keys in shared.items() if keys)
     raise TrainError(
-        f"{len(prompts)} of the prompts to train on stand in evaluation files: {files}; "
+        f"{len(prompts)} of the prompts to train on are in evaluation files: {files}; "
         f"pairs {', '.join(touched[:_NAMED])}{more}",
         "a judge must not be tested on what it has learned from",
         f"remove these pairs{_listed(rows, listing)}",
@@ -203,24 +212,25 @@ def refuse_overlap(
 
 
 def _listed(rows: list[dict], listing: str | Path | None) -> str:
-    """Writes the rows; what the message says of it."""
+    """Writes the rows, and returns what the error message says about the list."""
     if listing is None:
         return ""
     try:
         with atomic_write(listing) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    except DataError as error:  # the overlap is the news; it must not be lost to a full disk
+    except DataError as error:  # the error about the overlap is more important than the one about the list
         return f" ({error.found}, so there is no list)"
     return f", all listed in {listing}"
 
 
 def token_report(full: Sequence[tuple[int, int, int]], kept: Sequence[tuple[int, int, int]]) -> dict:
-    """What cutting to the model's length costs: tokens of (prompt, A, B) of each pair before and after it.
+    """How many tokens are lost when pairs are cut to the model's length.
 
-    `pairs`; `full` and `kept`, each with the tokens of all `prompts` and `responses` and the quantiles 50, 90 and 99
-    of a pair's `total` (an observed number; the template is not counted); `cut`, `response_halved` (shares of the
-    pairs that lost something, and more than half of a response) and `lost` (share of all tokens). JSON-able. Raises
-    TrainError for no pairs, and for counts that cannot be.
+    `full` and `kept`: the tokens of (prompt, A, B) of each pair before and after the cut. The report, which JSON can
+    hold, has: `pairs`, their number; `full` and `kept`, each with the tokens of all `prompts` and `responses` and with
+    `total`, the quantiles 50, 90 and 99 of the tokens of a pair (without the template); `cut`, the share of the pairs
+    that lost something; `response_halved`, the share that lost more than half of a response; `lost`, the share of all
+    tokens that is lost. Raises TrainError if there are no pairs or the counts contradict each other.
     """
     import numpy as np
 
@@ -228,7 +238,11 @@ def token_report(full: Sequence[tuple[int, int, int]], kept: Sequence[tuple[int,
         raise TrainError("no pairs to count the tokens of", "there is nothing to train on", "give more data")
     before, after = np.array(full), np.array(kept)
     if before.shape != (len(full), 3) or after.shape != before.shape or (after < 0).any() or (after > before).any():
-        raise TrainError("token counts that do not fit each other", "a pair cannot grow by being cut", "report it")
+        raise TrainError(
+            "token counts that contradict each other",
+            "a pair cannot become longer when it is cut",
+            "report this as a bug of arena-rm",
+        )
 
     def counts(tokens) -> dict:
         totals = tokens.sum(axis=1)
@@ -248,7 +262,7 @@ def token_report(full: Sequence[tuple[int, int, int]], kept: Sequence[tuple[int,
 
 
 def describe_report(report: dict) -> str:
-    """Two lines for the log."""
+    """The report of `token_report` as two lines for the log."""
     full, kept = report["full"]["total"], report["kept"]["total"]
     sizes = ", ".join(f"{q}% at most {full[f'p{q}']} (kept {kept[f'p{q}']})" for q in QUANTILES)
     return (

@@ -1,6 +1,6 @@
-"""transformers' Trainer with our loss, a rate of its own for the head, and batches of similar length.
+"""The Trainer of transformers with our loss, a separate learning rate for the head, and batches of similar length.
 
-Knows the recipe and tensors; nothing of files, pairs or manifests.
+This module knows the recipe and tensors; it does not know files, pairs or manifests.
 """
 
 import logging
@@ -21,12 +21,15 @@ from harness_plugin.train.packed import pack
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-SORTED_TOGETHER = 32  # batches whose examples are sorted by length before they are cut into batches
+SORTED_TOGETHER = 32  # so many batches' worth of examples are sorted by length, and then cut into batches
 
 
 class LengthBatches(Sampler):
-    """Examples in an order whose runs of `batch` have similar lengths: shuffled, sorted within groups of batches, and
-    the batches shuffled again, so that an update sees several lengths. `examples.epoch` is the epoch."""
+    """An order of the examples in which each batch has examples of similar length, to save padding.
+
+    The examples are shuffled, sorted by length within groups of SORTED_TOGETHER batches and cut into batches; then the
+    batches are shuffled, so that one update has several lengths. The order depends on the seed and `examples.epoch`.
+    """
 
     def __init__(self, examples, batch: int, grouped: bool, seed: int):
         self.examples, self.batch, self.grouped, self.seed = examples, batch, grouped, seed
@@ -45,33 +48,36 @@ class LengthBatches(Sampler):
         for start in range(0, len(order), group):
             part = sorted(order[start : start + group], key=self.examples.length)
             batches += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
-        short = [b for b in batches if len(b) < self.batch]  # only the last group can have one; it must stay last
+        short = [b for b in batches if len(b) < self.batch]  # at most one, from the last group; it must stay last
         batches = [b for b in batches if len(b) == self.batch]
         rng.shuffle(batches)
         return iter([i for b in batches + short for i in b])
 
 
 class PreferenceTrainer(Trainer):
-    """Trainer whose loss is `preference_loss` with the recipe's terms; evaluation is the plain loss."""
+    """A Trainer with the loss `preference_loss` and the recipe's additional terms; evaluation uses the plain loss."""
 
     def __init__(self, config: TrainConfig, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.config = config
-        # Our loss is a mean over the batch: it must be divided by the accumulation steps, which the Trainer leaves to
-        # models whose forward takes **kwargs, as PEFT's wrapper does.
+        # Our loss is a mean over the batch, so the Trainer must divide it by the accumulation steps. It would not do so
+        # by itself, because the forward of PEFT's wrapper takes **kwargs.
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The loss of a batch from `collate` (n presentations) or `collate_packed`, and with `return_outputs` the
+        logits (n, num_labels) in the order of the labels. Raises TrainError if the loss is not finite."""
         inputs = dict(inputs)
         labels, offsets, twins, weights = (inputs.pop(name) for name in ("labels", "offsets", "twins", "weights"))
         if "pack" in inputs:
             pack = inputs["pack"]
-            places = torch.tensor(pack.members, device=labels.device)
-            logits = model(**inputs).logits[places.argsort()]
+            places = torch.tensor(pack.members, device=labels.device)  # (n,) where the members are in the batch
+            logits = model(**inputs).logits[places.argsort()]  # (n, num_labels) in the order of the labels
         else:
             if is_decoder_classifier(self.accelerator.unwrap_model(model)):
-                inputs.pop("attention_mask")  # padding is on the right and never attended to: faster kernels without it
-            logits = model(**inputs).logits
+                # No token attends to the padding on its right, and without a mask faster kernels can be used.
+                inputs.pop("attention_mask")
+            logits = model(**inputs).logits  # (n, num_labels)
         config = self.config
         if model.training:
             loss = preference_loss(logits, labels, weights, config.length_debias * offsets)
@@ -80,7 +86,11 @@ class PreferenceTrainer(Trainer):
         else:
             loss = preference_loss(logits, labels, weights)
         if not torch.isfinite(loss):
-            raise TrainError("the loss is not a number", "the arithmetic overflowed", "lower the rate or use bfloat16")
+            raise TrainError(
+                "the loss is not a number",
+                "the arithmetic overflowed, so the weights cannot be updated",
+                "lower learning_rate, or use --set precision=bfloat16",
+            )
         return (loss, {"logits": logits.detach()}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -106,17 +116,19 @@ class PreferenceTrainer(Trainer):
 
 
 def accuracy(prediction) -> dict[str, float]:
-    """Share of the decisive presentations whose preferred side has the larger probability; a tie is half a point."""
+    """The share of the decisive presentations in which the preferred side has the larger probability; equal
+    probabilities count one half. A decisive presentation has a label that prefers one side."""
     logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
-    margin = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-    wanted = labels[:, 1] - labels[:, 0]
+    margin = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]  # (n,), positive for B
+    wanted = labels[:, 1] - labels[:, 0]  # (n,), positive where B is preferred
     right = (np.sign(margin) * np.sign(wanted) + 1) / 2
     decisive = wanted != 0
     return {"accuracy": float(right[decisive].mean()) if decisive.any() else float("nan")}
 
 
 class TellEpoch(TrainerCallback):
-    """Sets the examples' epoch. (On several devices accelerate's own `set_epoch` reaches no sampler after a resume.)"""
+    """Sets the epoch of the examples. (After a resume on several devices, accelerate's `set_epoch` does not reach the
+    sampler.)"""
 
     def __init__(self, examples):
         self.examples = examples
@@ -126,7 +138,7 @@ class TellEpoch(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The bar alone: transformers' own also prints each measurement on stdout."""
+    """The progress bar. The one of transformers also prints each measurement on stdout; here it goes to the log."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
@@ -136,10 +148,10 @@ class Progress(ProgressCallback):
 def make_trainer(
     config: TrainConfig, network, training, validation, work: Path, device: torch.device, report_to: str = "none"
 ) -> PreferenceTrainer:
-    """The recipe as a Trainer that checkpoints into `work` and keeps the weights of the lowest validation loss."""
+    """A Trainer for the recipe. It saves checkpoints in `work` and keeps the weights of the lowest validation loss."""
     args = _arguments(config, len(training), work, device, report_to)
     if args.parallel_mode.value == "not_distributed":
-        args._n_gpu = min(1, args.n_gpu)  # else the Trainer spreads batches over all GPUs: another recipe
+        args._n_gpu = min(1, args.n_gpu)  # else it spreads each batch over all GPUs, which makes larger batches
     trainer = PreferenceTrainer(
         config,
         model=network,
@@ -156,7 +168,7 @@ def make_trainer(
 
 
 def use_packs(trainer: PreferenceTrainer, compiled: bool) -> None:
-    """From here on the trainer's batches are packs; the network must be one that `can_pack` lets through."""
+    """From here on the batches of the trainer are packs. `can_pack` must be true of its network."""
     trainer.data_collator = collate_packed
     pack(trainer.model, compiled, trainer.config.gradient_checkpointing)
 
@@ -165,17 +177,18 @@ def train_from(last: str | None, trainer: Trainer) -> None:
     """Trains to the end, from the checkpoint `last` if there is one, and leaves the best weights in the network."""
     if last is not None:
         state = TrainerState.load_from_json(str(Path(last) / "trainer_state.json"))
-        if state.global_step >= state.max_steps:  # nothing is left to do, but the Trainer would go on in a broken epoch
+        if state.global_step >= state.max_steps:  # all is done, but with part of an epoch the Trainer would go on
             trainer.args.num_train_epochs = int(trainer.args.num_train_epochs)
     trainer.train(resume_from_checkpoint=last)
 
 
 def updates(config: TrainConfig, pairs: int, devices: int = 1) -> int:
-    """Optimizer steps of a run over so many pairs."""
+    """The number of optimizer steps of a run over `pairs` pairs."""
     return max(1, int(pairs / (config.batch_size * config.accumulation * devices) * config.epochs))
 
 
 def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device, report_to: str) -> TrainingArguments:
+    """The settings of the Trainer that the recipe means."""
     from accelerate import PartialState
 
     steps = updates(config, pairs, PartialState(cpu=device.type == "cpu").num_processes)
