@@ -1,7 +1,8 @@
-"""`arena-rm`: options in, results on stdout or in files, notes on stderr, exit codes that mean one thing each.
+"""The command `arena-rm`: results go to stdout or to files, notes and progress to stderr.
 
-Thin: every command lives in a file of its own here, imports its rooms when it runs, and decides nothing about scores.
-Exit codes: 0 done, 1 regression, 2 usage, 3 could not be done, 4 inconclusive, 130 interrupted.
+Each command is a file of its own here. It reads its options and prints results; it decides nothing about scores, and it
+imports the rest of the package only when it runs. Exit codes: 0 done, 1 regression, 2 wrong usage, 3 could not be done,
+4 inconclusive, 130 interrupted, 141 stdout was closed.
 """
 
 import os
@@ -14,19 +15,19 @@ from harness_plugin import __version__
 from harness_plugin.errors import ArenaError
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
-    "score": ("score", "Score every pair of a file: one JSON line each."),
-    "judge": ("judge", "Judge chatbots' answers and rank them."),
-    "gate": ("gate", "Say whether a chatbot or a judge got worse since a stored run."),
-    "show": ("show", "Show one pair as the judge reads it: text, what was cut, token ids."),
-    "train": ("train", "Train an adapter from a recipe."),
-    "calibrate": ("calibrate", "Fit an adapter's temperature and tie mass on labelled pairs."),
-    "doctor": ("doctor", "Say what is installed, which weights and devices are found, what is missing."),
-    "lm-eval": ("lm_eval", "lm-eval's own command line, for places where the start-up hook cannot run."),
+    "score": ("score", "Score every pair of a file, one JSON line for each pair."),
+    "judge": ("judge", "Judge the answers of several chatbots, and rank the chatbots."),
+    "gate": ("gate", "Check whether a chatbot or a judge got worse since a stored run."),
+    "show": ("show", "Show one pair as the judge reads it: its text, what was cut, its token ids."),
+    "train": ("train", "Train an adapter on labelled pairs."),
+    "calibrate": ("calibrate", "Fit an adapter's temperature and tie mass to labelled pairs."),
+    "doctor": ("doctor", "List what is installed, which weights and devices there are, and what is missing."),
+    "lm-eval": ("lm_eval", "Run lm-eval with arena-rm's model and tasks."),
 }
 
 
 class LazyGroup(click.Group):
-    """Commands named in a `catalogue` such as COMMANDS; their modules are in `package`."""
+    """A group whose commands are listed in a `catalogue` such as COMMANDS; their modules are in `package`."""
 
     def __init__(self, *args, package: str, catalogue: dict[str, tuple[str, str]], **settings):
         super().__init__(*args, **settings)
@@ -54,14 +55,26 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="arena-rm")
 def group():
-    """Which of two answers would people prefer? A reward model's verdicts, from a shell."""
+    """Tell which of two answers people would prefer, with a reward model.
+
+    `arena-rm COMMAND --help` explains a command and gives an example.
+
+    \b
+    Exit codes:
+      0    done, or the gate passes
+      1    the gate found a regression
+      2    the command was used wrongly
+      3    the work could not be done (bad data, missing weights, runs that cannot be compared)
+      4    the gate is inconclusive, with --on-inconclusive fail
+      130  interrupted with Ctrl-C
+    """
 
 
 def main(args: list[str] | None = None) -> None:
-    """The console script. A user's mistake is one line on stderr and an exit code, never a traceback."""
+    """The console script. A mistake of the user gives one line on stderr and an exit code, never a traceback."""
     code = 0
     try:
-        # not group.main: it turns a closed pipe into exit code 1, which means a regression here
+        # group.main is not used: it turns a closed pipe into exit code 1, which means a regression here.
         with group.make_context("arena-rm", sys.argv[1:] if args is None else list(args)) as context:
             group.invoke(context)
         sys.stdout.flush()
@@ -80,7 +93,7 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"arena-rm: {e}", err=True)
         code = e.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read stdout has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the program that read stdout has ended
         code = 141
     except (OSError, MemoryError) as e:
         click.echo(f"arena-rm: {e or 'out of memory'}", err=True)

@@ -1,4 +1,4 @@
-"""`arena-rm lm-eval ...`: the host's command line with the plug-in in place, whatever the start-up hook does."""
+"""`arena-rm lm-eval ...`: lm-eval's command line with our model and tasks, also where the start-up hook cannot run."""
 
 import sys
 
@@ -8,7 +8,11 @@ import click
 @click.command("lm-eval", context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(args):
-    """Everything after `lm-eval` goes to lm-eval as it is."""
+    """Run lm-eval with the model arena_rm and the tasks arena_pairs*. All arguments are passed on to lm-eval.
+
+    \b
+    Example: arena-rm lm-eval --model arena_rm --tasks arena_pairs
+    """
     from harness_plugin import _bridge
 
     _bridge.install(asked=True)

@@ -1,4 +1,4 @@
-"""Options that several commands share, said once."""
+"""Options that several commands share."""
 
 import functools
 from collections.abc import Iterator
@@ -10,32 +10,67 @@ import click
 from harness_plugin.errors import UsageError
 
 MODEL_OPTIONS = [
-    click.option("--pretrained", metavar="ID|DIR", help="Base model [default: the embedded Gemma 3 270M]."),
-    click.option("--peft", metavar="ID|DIR", help="Adapter; alone, its config names the base [default: embedded]."),
-    click.option("--revision", help="Revision of the base on the hub."),
-    click.option("--truncation", type=click.Choice(["budget", "card"]), help="[default: as the adapter was trained]"),
-    click.option("--max-length", type=int, metavar="N", help="Tokens per presentation [default: as trained]."),
+    click.option(
+        "--pretrained",
+        metavar="ID|DIR",
+        help="The base model: a folder, or its id on the hub. [default: the base of the adapter]",
+    ),
+    click.option(
+        "--peft",
+        metavar="ID|DIR",
+        help="The adapter: a folder, or its id on the hub. [default: the adapter in the package]",
+    ),
+    click.option("--revision", metavar="NAME", help="The revision of the base model on the hub."),
+    click.option(
+        "--truncation",
+        type=click.Choice(["budget", "card"]),
+        help="How a long text is cut. budget: prompt and answers share the length; card: the end is cut off, as on the "
+        "reference model card. [default: as the adapter was trained]",
+    ),
+    click.option(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="The largest number of tokens of a presentation. [default: as the adapter was trained]",
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
         default="auto",
         show_default=True,
-        help="int8: faster on CPUs, logits off by some 0.02.",
+        help="The number format. auto: bfloat16 where the hardware has it, else float32; int8: faster on CPUs, changes "
+        "logits by about 0.02.",
     ),
-    click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 ... [default: the best there is]"),
-    click.option("--temperature", type=float, help="Divide logits by this [default: the adapter's calibration]."),
     click.option(
-        "--tie-nu", type=float, help="Davidson's tie mass, 0 for no ties [default: the adapter's calibration]."
+        "--device", metavar="NAME", help="The device: cpu, cuda, cuda:1, ... [default: a GPU if there is one]"
+    ),
+    click.option(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="Divide logits by this number. [default: from the adapter's calibration]",
+    ),
+    click.option(
+        "--tie-nu",
+        type=float,
+        metavar="NU",
+        help="Davidson's tie mass; 0 means that there are no ties. [default: from the adapter's calibration]",
     ),
     click.option(
         "--merge/--no-merge",
         default=True,
         show_default=True,
-        help="Fold the adapter into the base, in float32; apart, scoring is transformers' own, and slower.",
+        help="Add the adapter's weights to the base's before scoring, or keep them apart, which is slower.",
     ),
-    click.option("--deterministic", is_flag=True, help="Score each presentation alone: the same bits in any company."),
     click.option(
-        "--allow-pickle", is_flag=True, help="Read adapter_model.bin (with weights_only) if there is no other."
+        "--deterministic",
+        is_flag=True,
+        help="Score each presentation alone, so that its logit does not depend on other pairs in the last digits.",
+    ),
+    click.option(
+        "--allow-pickle",
+        is_flag=True,
+        help="Read adapter_model.bin if there is no safetensors file. It is loaded with weights_only=True.",
     ),
 ]
 SPEC_FIELDS = (
@@ -55,7 +90,7 @@ SPEC_FIELDS = (
 
 
 def model_options(command):
-    """Adds the options that name a judge; the command receives them as one `spec`."""
+    """Adds the options that choose a judge; the command receives them as one `ModelSpec`, the argument `spec`."""
 
     @functools.wraps(command)
     def run(**given):
@@ -70,16 +105,25 @@ def model_options(command):
 
 
 PAIR_OPTIONS = [
-    click.option("--format", "format_", metavar="NAME", help="The file's format [default: told from its columns]."),
     click.option(
-        "--field", "fields", multiple=True, metavar="NAME=COLUMN", help="Read NAME from a column of your own."
+        "--format",
+        "format_",
+        metavar="NAME",
+        help="The format of the file. [default: recognised by its columns]",
+    ),
+    click.option(
+        "--field",
+        "fields",
+        multiple=True,
+        metavar="NAME=COLUMN",
+        help="Read the field NAME, such as prompt, from another column. Can be given several times.",
     ),
     click.option("--skip-bad-rows", is_flag=True, help="Leave out bad rows and list them, instead of stopping."),
 ]
 
 
 def pair_options(command):
-    """Adds the options of reading pairs; the command receives `read`, a function from a path to pairs."""
+    """Adds the options for reading pairs; the command receives `read`, a function from a path to pairs."""
 
     @functools.wraps(command)
     def run(format_, fields, skip_bad_rows, **given):
@@ -96,33 +140,47 @@ def _read(format_, fields, skip_bad_rows, path):
     columns = dict(item.partition("=")[::2] for item in fields)
     if not all(columns.values()):
         raise UsageError(
-            f"--field {' '.join(fields)}", "a name and a column are needed", "write --field prompt=question"
+            f"--field {' '.join(fields)}",
+            "a field and its column are needed, with = between them",
+            "write for example --field prompt=question",
         )
-    found = read_pairs(path, format=format_, skip_bad_rows=skip_bad_rows, fields=columns or None)
-    for error in found.skipped[:20]:
+    table = read_pairs(path, format=format_, skip_bad_rows=skip_bad_rows, fields=columns or None)
+    for error in table.skipped[:20]:
         click.echo(f"left out: {error}", err=True)
-    if found.skipped:
-        click.echo(f"{len(found.skipped)} bad rows left out of {len(found.skipped) + len(found.pairs)}", err=True)
-    return found.pairs
+    if table.skipped:
+        rows = len(table.skipped) + len(table.pairs)
+        click.echo(f"{len(table.skipped)} of {rows} rows are bad and were left out", err=True)
+    return table.pairs
 
 
 def cache_options(default: bool):
-    """Adds the options of the score cache, on or off by `default`; the command receives `cache_file`, a path, or None
-    for no cache. Naming a file asks for it."""
+    """Adds the options of the score cache; the command receives `cache_file`, a path, or None for no cache.
+
+    `default` says whether the cache is used if no option is given; --cache-file turns it on.
+    """
     options = [
         click.option(
             "--cache/--no-cache",
             default=None,
-            help=f"Keep scores by content, and use them again. [default: {'on' if default else 'off'}]",
+            help="Store the scores, and use stored scores of the same texts by the same judge. "
+            f"[default: {'--cache' if default else '--no-cache'}]",
         ),
-        click.option("--cache-file", metavar="PATH", help="Where [default: scores.sqlite in arena-rm's home folder]."),
+        click.option(
+            "--cache-file",
+            metavar="PATH",
+            help="The file of the cache. [default: scores.sqlite in the home folder of arena-rm]",
+        ),
     ]
 
     def added(command):
         @functools.wraps(command)
         def run(cache, cache_file, **given):
             if cache is False and cache_file:
-                raise UsageError("--no-cache with --cache-file", "one of them is not meant", "leave one out")
+                raise UsageError(
+                    "--no-cache with --cache-file",
+                    "the first turns the cache off and the second turns it on",
+                    "leave one of them out",
+                )
             on = bool(cache_file) or (default if cache is None else cache)
             return command(cache_file=Path(cache_file or default_cache()) if on else None, **given)
 
@@ -135,8 +193,10 @@ def cache_options(default: bool):
 
 @contextmanager
 def opened_cache(cache_file: Path | None) -> Iterator:
-    """The cache in the file, or None; what it gave is said at the end. To be opened before the model is loaded, so that
-    a file that is no cache is refused early."""
+    """The score cache in the file, or None; at the end, a line on stderr says how many scores came from it.
+
+    Open it before the model is loaded, so that a file that is not a cache is refused early.
+    """
     if cache_file is None:
         yield None
         return
@@ -148,7 +208,7 @@ def opened_cache(cache_file: Path | None) -> Iterator:
 
 
 def default_cache() -> Path:
-    """Where scores are kept if nobody says otherwise."""
+    """The file of the score cache without --cache-file."""
     from harness_plugin.files.home import home
     from harness_plugin.scoring.store import FILE_NAME
 
@@ -156,12 +216,12 @@ def default_cache() -> Path:
 
 
 def log_to_stderr() -> None:
-    """Notes of the rooms (device, dtype, settings) as plain lines on stderr."""
+    """Prints the log of the package (device, dtype, settings) as plain lines on stderr."""
     import logging
 
     class Echo(logging.Handler):
         def emit(self, record):
-            click.echo(self.format(record), err=True)  # to the stderr of now, whatever it was when this was made
+            click.echo(self.format(record), err=True)  # to the stderr of this moment, which tests replace
 
     log = logging.getLogger("lm_eval.arena_rm")
     if not log.handlers:

@@ -1,4 +1,4 @@
-"""`arena-rm show`: what the judge reads of one pair."""
+"""`arena-rm show`: one pair as the judge reads it."""
 
 import json
 
@@ -12,11 +12,16 @@ from harness_plugin.errors import UsageError
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
 @pair_options
-@click.option("--id", "wanted", metavar="ID", help="Which pair [default: the first].")
-@click.option("--swap", is_flag=True, help="Present B first.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON: text, kept tokens, ids.")
+@click.option("--id", "wanted", metavar="ID", help="The id of the pair to show. [default: the first pair]")
+@click.option("--swap", is_flag=True, help="Show response B first.")
+@click.option("--json", "as_json", is_flag=True, help="Print text, numbers of tokens and token ids as JSON.")
 def command(file, spec, read, wanted, swap, as_json):
-    """Show one pair of FILE as the judge reads it: the text of its token ids, what was cut of each field, the ids."""
+    """Show one pair of FILE (- for stdin) as the judge reads it: its text, how many tokens of each field were kept, and
+    its token ids. No weights are loaded.
+
+    \b
+    Example: arena-rm show pairs.jsonl --id 17 --swap
+    """
     pair = _find(read(file), wanted, file)
     from harness_plugin.model import load_renderer
 
@@ -39,11 +44,16 @@ def command(file, spec, read, wanted, swap, as_json):
 
 
 def _find(pairs, wanted, file):
+    """The pair with the id `wanted`, or the first one. Raises UsageError if there is none."""
     if not pairs:
-        raise UsageError(f"{file} holds no pairs", "there is nothing to show", "give another file")
+        raise UsageError(f"{file} holds no pairs", "there is no pair to show", "give a file with at least one pair")
     if wanted is None:
         return pairs[0]
-    found = [p for p in pairs if p.id == wanted]
-    if not found:
-        raise UsageError(f"no pair {wanted!r} in {file}", f"ids look like {pairs[0].id!r}", "give one of them")
-    return found[0]
+    pair = next((p for p in pairs if p.id == wanted), None)
+    if pair is None:
+        raise UsageError(
+            f"no pair in {file} has the id {wanted!r}",
+            f"the ids there look like {pairs[0].id!r}",
+            "give the id of a pair in the file with --id",
+        )
+    return pair

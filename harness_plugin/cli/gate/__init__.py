@@ -1,21 +1,21 @@
-"""`arena-rm gate`: two stored runs to a decision, and what goes with it, a file per command."""
+"""`arena-rm gate`: compares two stored runs and decides; each of its commands is a file here."""
 
 import click
 
 from harness_plugin.cli import LazyGroup
 
 COMMANDS = {
-    "check": ("check", "Compare two runs; what `arena-rm gate BASELINE CURRENT` does."),
-    "bless": ("bless", "Write a run as the baseline that later ones are compared with."),
-    "duel": ("duel", "Judge new answers against old ones directly."),
-    "power": ("power", "Say how many prompts a margin needs."),
-    "simulate": ("simulate", "Show how often a gate is wrong, beside simpler rules."),
+    "check": ("check", "Compare two runs. `arena-rm gate BASELINE CURRENT` is short for it."),
+    "bless": ("bless", "Save a run as the baseline for later comparisons."),
+    "duel": ("duel", "Judge new answers directly against old answers."),
+    "power": ("power", "Compute how many prompts are needed to detect a drop."),
+    "simulate": ("simulate", "Simulate how often the gate and simpler rules decide wrongly."),
 }
 DEFAULT = "check"
 
 
 class DefaultGroup(LazyGroup):
-    """Whatever is the name of no command goes to the default one."""
+    """Arguments that do not begin with the name of a command go to the default command."""
 
     def parse_args(self, ctx, args):
         if args and args[0] not in (*self.catalogue, *ctx.help_option_names):
@@ -33,7 +33,10 @@ class DefaultGroup(LazyGroup):
     subcommand_metavar="BASELINE CURRENT [OPTIONS] | COMMAND ...",
 )
 def command():
-    """Say whether a chatbot or a judge got worse since a stored run, and only then fail.
+    """Check whether a chatbot or a judge got worse since a stored run, and fail only if it did.
 
-    `arena-rm gate BASELINE CURRENT` compares two runs; its options are listed by `arena-rm gate check --help`.
+    `arena-rm gate BASELINE CURRENT` compares two runs. Its options are listed by `arena-rm gate check --help`.
+
+    \b
+    Example: arena-rm gate tests/baseline.jsonl results/judged
     """

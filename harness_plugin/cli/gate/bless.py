@@ -1,4 +1,4 @@
-"""`arena-rm gate bless`: a run becomes the baseline; only ever when somebody says so."""
+"""`arena-rm gate bless`: saves a run as a baseline, and asks before it replaces one."""
 
 import sys
 from pathlib import Path
@@ -16,43 +16,51 @@ from harness_plugin.errors import UsageError
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The baseline to write, such as tests/baselines/chatbot.jsonl.",
+    help="The baseline file to write, such as tests/baselines/chatbot.jsonl.",
 )
-@click.option("--model", metavar="NAME", help="The chatbot under test, where a judging has several.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, where the results have several.")
+@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
 @click.option(
     "--texts/--no-texts",
     default=True,
     show_default=True,
-    help="Keep the first 1,000 characters of each answer, to be read beside later ones.",
+    help="Keep the first 1,000 characters of each answer, to show them beside later answers.",
 )
-@click.option("--yes", is_flag=True, help="Replace an earlier baseline without asking.")
+@click.option("--yes", is_flag=True, help="Replace an existing baseline without asking.")
 def command(run, output, model, task, texts, yes):
-    """Write RUN as a baseline: a line per item, and what it rests on. Where FILE is an earlier baseline, what changes
-    is shown first. Nothing else ever writes one."""
+    """Save RUN as the baseline FILE, which later runs are compared with. RUN is what `arena-rm gate` can compare: a
+    folder of `arena-rm judge`, lm-eval results, or a file of `arena-rm score`.
+
+    The file is small enough for git: one line for each item, and the settings that must stay the same. If FILE exists,
+    the changes are shown before it is replaced.
+
+    \b
+    Example: arena-rm gate bless results/judged -o tests/baseline.jsonl
+    """
     from harness_plugin.files import atomic_write
     from harness_plugin.files.printable import readable
     from harness_plugin.gate import baseline_text, read_run
 
-    found = read_run(run, task, model)
-    text = readable(baseline_text(found, texts))
+    measured = read_run(run, task, model)
+    text = readable(baseline_text(measured, texts))
     if output.is_dir():
-        raise UsageError(f"-o {output} is a folder", "a baseline is one file", "name a file in it")
+        raise UsageError(f"-o {output} is a folder", "a baseline is one file", "name a file in that folder")
     if output.exists():
         if output.read_bytes() == text.encode("utf-8"):
-            click.echo(f"{output} stays as it is: nothing changes")
+            click.echo(f"{output} is not changed: the run is the same")
             return
-        click.echo(_changes(str(output), found))
+        click.echo(_changes(str(output), measured))
         if not yes and not _asked(output):
             return
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as out:
         out.write(text)
-    click.echo(f"blessed {len(found.items)} items into {output} ({len(text.encode('utf-8')) / 1024:.0f} KiB)")
+    size = len(text.encode("utf-8")) / 1024
+    click.echo(f"wrote a baseline of {len(measured.items)} items to {output} ({size:.0f} KiB)")
 
 
-def _changes(earlier: str, found) -> str:
-    """How the run compares with the earlier baseline, or why it does not."""
+def _changes(earlier: str, measured) -> str:
+    """How the run compares with the earlier baseline, or why the two cannot be compared."""
     from harness_plugin.files.printable import readable
     from harness_plugin.gate import Reading, Rules, gate_runs, read_run
     from harness_plugin.report.gate import terminal
@@ -60,17 +68,22 @@ def _changes(earlier: str, found) -> str:
     try:
         result = gate_runs(
             lambda: read_run(earlier),
-            lambda: found,
+            lambda: measured,
             Rules(margin=0.02),
             Reading(max_missing=1.0),
-            (earlier, found.place),
+            (earlier, measured.place),
         )
     except UsageError as e:
         return str(e)
-    return f"against the baseline that stands there: {readable(terminal(result, worst=10))}"
+    return f"compared with the existing baseline: {readable(terminal(result, worst=10))}"
 
 
 def _asked(output: Path) -> bool:
+    """Asks whether to replace the file. Raises UsageError where nobody can answer."""
     if not sys.stdin.isatty():
-        raise UsageError(f"{output} is a baseline already", "it is replaced only when somebody says so", "say --yes")
+        raise UsageError(
+            f"{output} exists",
+            "a baseline is replaced only after a confirmation, and there is no terminal to ask on",
+            "add --yes to replace it",
+        )
     return click.confirm(f"replace {output}?")

@@ -1,4 +1,4 @@
-"""`arena-rm gate BASELINE CURRENT`: two stored runs to a decision."""
+"""`arena-rm gate check`, or `arena-rm gate BASELINE CURRENT`: compares two stored runs and decides."""
 
 import click
 
@@ -9,26 +9,37 @@ from harness_plugin.cli.gate.options import output_options, rule_options
 @click.argument("baseline", type=click.Path())
 @click.argument("current", type=click.Path())
 @rule_options
-@click.option("--model", metavar="NAME", help="The chatbot under test, where a judging has several.")
-@click.option("--baseline-model", metavar="NAME", help="Its name in BASELINE, if it was another.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, where the results have several.")
-@click.option("--ignore", multiple=True, metavar="NAME", help="Compare although this fingerprint differs; repeatable.")
+@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+@click.option("--baseline-model", metavar="NAME", help="The chatbot's name in BASELINE, if it was different.")
+@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="NAME",
+    help="Compare the runs although this fingerprint differs. Can be given several times.",
+)
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Of the items, how many may be in one run only.",
+    help="The largest share of the items that may be in only one of the runs.",
 )
-@click.option("--pairs", type=click.Path(), metavar="FILE", help="The file that was scored, to show its texts.")
+@click.option(
+    "--pairs", type=click.Path(), metavar="FILE", help="The file of pairs that was scored, to show texts from it."
+)
 @output_options
 def command(baseline, current, rules, model, baseline_model, task, ignore, max_missing, pairs, output):
-    """Say whether CURRENT is worse than BASELINE: pass, regression, inconclusive or not comparable.
+    """Decide whether CURRENT is worse than BASELINE: pass, regression, inconclusive or not comparable.
 
-    Each is a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score` with winners,
-    or a baseline that `arena-rm gate bless` wrote. Exit codes: 0 pass, 1 regression, 2 usage, 3 not comparable, 4
-    inconclusive with --on-inconclusive fail.
+    Each of the two is a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score` with
+    winners, or a baseline that `arena-rm gate bless` wrote.
+
+    \b
+    Example: arena-rm gate tests/baseline.jsonl results/judged --margin 0.03
+
+    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail.
     """
     from harness_plugin.gate import Reading, run_gate
 

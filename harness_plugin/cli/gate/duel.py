@@ -1,4 +1,4 @@
-"""`arena-rm gate duel`: one chatbot's new answers against its old ones."""
+"""`arena-rm gate duel`: judges the new answers of a chatbot directly against its old answers."""
 
 from pathlib import Path
 
@@ -13,24 +13,45 @@ from harness_plugin.cli.options import cache_options, log_to_stderr, model_optio
 @click.argument("new", type=click.Path())
 @model_options
 @rule_options
-@click.option("--prompts", type=click.IntRange(min=1), metavar="N", help="Only N prompts, drawn by their content.")
-@click.option("--questions", type=click.Path(), help="Arena-Hard's question.jsonl, where answers come without prompts.")
+@click.option(
+    "--prompts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use only N prompts, chosen by a hash of their text. [default: all]",
+)
+@click.option(
+    "--questions",
+    type=click.Path(),
+    metavar="FILE",
+    help="The question.jsonl of Arena-Hard, for answer files without prompts.",
+)
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Of the prompts, how many may be answered by one side only.",
+    help="The largest share of the prompts that may be answered by only one side.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The largest number of sequences in a batch. [default: as many as fit a number of tokens]",
+)
 @cache_options(default=True)
 @output_options
 def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, cache_file, output):
-    """Judge the answers in NEW against those in OLD, both of one chatbot, and say whether they are worse.
+    """Judge the answers in NEW against the answers in OLD, both of one chatbot, and decide whether they are worse.
 
-    OLD and NEW: files of answers as for `arena-rm judge`, or folders of them. Half the battles of two judgings against
-    a third chatbot, and usually more power. With -o the verdicts are there too, and a killed run continues.
+    OLD and NEW are files of answers as for `arena-rm judge`, or folders of such files. A duel needs half the battles of
+    two runs against a third chatbot, and usually detects smaller drops. With -o, the folder holds the verdicts too, and
+    the same command continues a run that was stopped.
+
+    \b
+    Example: arena-rm gate duel answers/v1.jsonl answers/v2.jsonl
+
+    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail.
     """
     log_to_stderr()
     import tempfile
@@ -39,12 +60,15 @@ def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, 
     from harness_plugin.gate import Reading, gate_runs
     from harness_plugin.gate.duel import duel_battles, duel_runs
 
-    found = duel_battles(old, new, questions, prompts)
-    click.echo(f"{len(found.pairs)} battles to judge, {len(found.identical)} of identical answers", err=True)
+    battles = duel_battles(old, new, questions, prompts)
+    click.echo(
+        f"{len(battles.pairs)} battles to judge; {len(battles.identical)} with identical answers count as ties",
+        err=True,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         with judging(spec, batch_size, cache_file, folder) as judge:
-            verdicts = judge(found, "Judging battles")
-    before, after = duel_runs(found, verdicts)
+            verdicts = judge(battles, "Judging battles")
+    before, after = duel_runs(battles, verdicts)
     return gate_runs(lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new))

@@ -1,9 +1,11 @@
-"""Options that several of the gate's commands share, and how each says its result."""
+"""Options that several commands of the gate share, and the printing of a result."""
 
 import functools
 from pathlib import Path
 
 import click
+
+from harness_plugin.errors import UsageError
 
 RULES = [
     click.option(
@@ -11,23 +13,37 @@ RULES = [
         "metrics",
         multiple=True,
         metavar="NAME",
-        help="Metric that decides; repeatable, with Holm's adjustment. [default: the run's first]",
+        help="A metric that decides. Can be given several times; the p values are then adjusted by Holm's method. "
+        "[default: the first metric of the run]",
     ),
-    click.option("--margin", type=float, metavar="X", help="The smallest drop that matters. [default: 0.02]"),
-    click.option("--alpha", type=float, default=0.05, show_default=True, help="How often an unchanged build may fail."),
+    click.option(
+        "--margin",
+        type=float,
+        metavar="X",
+        help="The smallest drop that matters. [default: 0.02 for metrics from 0 to 1]",
+    ),
+    click.option(
+        "--alpha",
+        type=float,
+        default=0.05,
+        show_default=True,
+        metavar="P",
+        help="The probability that a build without a change fails.",
+    ),
     click.option(
         "--power",
         type=float,
         default=0.8,
         show_default=True,
-        help="With which probability the smallest detectable drop is seen.",
+        metavar="P",
+        help="The probability with which the smallest detectable drop, which is printed, is detected.",
     ),
     click.option(
         "--on-inconclusive",
         type=click.Choice(["pass", "warn", "fail"]),
         default="warn",
         show_default=True,
-        help="fail: exit with 4; warn: a warning and 0; pass: 0.",
+        help="What an inconclusive result does. fail: exit code 4; warn: a warning and exit code 0; pass: exit code 0.",
     ),
 ]
 OUTPUT = [
@@ -36,14 +52,14 @@ OUTPUT = [
         "--output",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Folder for gate.json, comment.md and junit.xml.",
+        help="Write gate.json, comment.md and junit.xml into this folder.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON."),
 ]
 
 
 def rule_options(command):
-    """Adds the options of deciding; the command receives them as `rules`."""
+    """Adds the options for the decision; the command receives them as one argument `rules`."""
 
     @functools.wraps(command)
     def run(metrics, margin, alpha, power, on_inconclusive, **given):
@@ -57,12 +73,13 @@ def rule_options(command):
 
 
 def output_options(command):
-    """Adds the options of saying a result. The command returns a GateResult: it is said, and becomes the exit code."""
+    """Adds the options for printing a result. The command returns a GateResult, which is printed and gives the exit
+    code."""
 
     @functools.wraps(command)
     def run(output, as_json, **given):
         if output is not None and output.exists() and not output.is_dir():
-            raise click.UsageError(f"-o {output} is a file; a gate leaves several; name a folder")
+            raise UsageError(f"-o {output} is a file", "the gate writes several files", "name a folder with -o")
         say(command(output=output, **given), output, as_json)
 
     for option in reversed(OUTPUT):
@@ -71,7 +88,7 @@ def output_options(command):
 
 
 def say(result, output: Path | None, as_json: bool) -> None:
-    """Prints the result, writes its files, tells GitHub where it runs there, and exits with the result's code."""
+    """Prints the result, writes its files, reports to GitHub Actions if it runs there, and exits with its exit code."""
     from harness_plugin.files.printable import readable
     from harness_plugin.report.gate import as_json as json_text
     from harness_plugin.report.gate import terminal

@@ -1,4 +1,4 @@
-"""`arena-rm gate power`: how many prompts a margin needs."""
+"""`arena-rm gate power`: how many prompts are needed to detect a drop."""
 
 import click
 
@@ -7,17 +7,40 @@ from harness_plugin.errors import UsageError
 
 @click.command("power")
 @click.argument("runs", nargs=-1, type=click.Path())
-@click.option("--margin", type=float, default=0.02, show_default=True, help="The drop that is to be seen.")
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="How often an unchanged build may fail.")
-@click.option("--power", type=float, default=0.8, show_default=True, help="With which probability it is to be seen.")
-@click.option("--sd", type=float, help="The standard deviation of the difference per prompt, if it is known.")
-@click.option("--model", metavar="NAME", help="The chatbot under test, where a judging has several.")
-@click.option("--baseline-model", metavar="NAME", help="Its name in the first run, if it was another.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, where the results have several.")
+@click.option("--margin", type=float, default=0.02, show_default=True, metavar="X", help="The drop to detect.")
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.05,
+    show_default=True,
+    metavar="P",
+    help="The probability that a build without a change fails.",
+)
+@click.option(
+    "--power",
+    type=float,
+    default=0.8,
+    show_default=True,
+    metavar="P",
+    help="The probability with which the drop is detected.",
+)
+@click.option(
+    "--sd",
+    type=float,
+    metavar="X",
+    help="The standard deviation of the differences between two runs, prompt by prompt.",
+)
+@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+@click.option("--baseline-model", metavar="NAME", help="The chatbot's name in the first run, if it was different.")
+@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
 def command(runs, margin, alpha, power, sd, model, baseline_model, task):
-    """Say how many prompts a gate needs to see a drop of the margin, and which drop it sees with a given number.
+    """Compute how many prompts a gate needs to detect a drop, and which drop it detects with a given number of prompts.
 
-    RUNS: two runs that exist, whose differences vary as those of later ones will; without them, typical deviations.
+    RUNS are two stored runs: the standard deviation of their differences is used. Without RUNS and --sd, the table has
+    typical standard deviations.
+
+    \b
+    Example: arena-rm gate power --margin 0.03
     """
     from harness_plugin.gate import Rules
     from harness_plugin.gate.power import SIZES, TYPICAL, power_table
@@ -25,16 +48,18 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     if len(runs) not in (0, 2) or (runs and sd is not None):
         raise UsageError(
             f"{len(runs)} runs{' and --sd' * (sd is not None)}",
-            "differences are between two runs",
+            "the standard deviation comes from two runs or from --sd",
             "name two runs, or give --sd, or neither",
         )
     if not margin > 0 or (sd is not None and not sd > 0):
-        raise UsageError(f"--margin {margin} --sd {sd}", "both are sizes", "give numbers above 0")
+        raise UsageError(
+            f"--margin {margin} --sd {sd}", "a drop and a standard deviation are positive", "give numbers above 0"
+        )
     rules = Rules(margin=margin, alpha=alpha, power=power)
     deviations = _of_runs(runs, rules, task, model, baseline_model) if runs else TYPICAL if sd is None else {"--sd": sd}
     click.echo(
-        f"One-sided {alpha:g}, power {power:g}. `prompts`: to see a drop of {margin:g}; then the smallest drop "
-        "that so many prompts see."
+        f"One-sided alpha {alpha:g}, power {power:g}. `prompts`: how many are needed to detect a drop of {margin:g}. "
+        "The other columns: the smallest drop that so many prompts detect."
     )
     click.echo(f"{'':<42} {'sd':>6} {'prompts':>8} " + " ".join(f"{n:>7}" for n in SIZES))
     for row in power_table(deviations, margin, alpha, power):
@@ -44,6 +69,7 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
 
 
 def _of_runs(runs, rules, task, model, baseline_model) -> dict[str, float]:
+    """The standard deviation of the difference of each metric of two runs."""
     from harness_plugin.gate import compare, decide, read_run
     from harness_plugin.gate.power import deviations_of
 

@@ -1,37 +1,56 @@
-"""`arena-rm gate simulate`: how often a gate is wrong."""
+"""`arena-rm gate simulate`: how often the gate and simpler rules decide wrongly."""
 
 import click
 
-from harness_plugin.errors import UsageError
-
 
 @click.command("simulate")
-@click.option("--builds", type=click.IntRange(min=1), default=2000, show_default=True, help="Builds per row.")
-@click.option("--alpha", type=float, default=0.05, show_default=True)
-@click.option("--margin", type=float, default=0.02, show_default=True)
+@click.option(
+    "--builds",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Simulate N builds for each row.",
+)
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.05,
+    show_default=True,
+    metavar="P",
+    help="The gate's probability that a build without a change fails.",
+)
+@click.option(
+    "--margin", type=float, default=0.02, show_default=True, metavar="X", help="The gate's smallest drop that matters."
+)
 @click.option(
     "--correlation",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.65,
     show_default=True,
-    help="Between two builds' preferences; 0.65 for one chatbot's, 0.4 for different ones.",
+    metavar="R",
+    help="The correlation between the preferences of two builds: about 0.65 for builds of one chatbot, 0.4 for "
+    "different chatbots.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="The seed of the simulation."
+)
 def command(builds, alpha, margin, correlation, seed):
-    """Simulate builds of a chatbot whose true quality is known, and print the share that each rule fails.
+    """Simulate builds of a chatbot with a known change of quality, and print the share of builds that each rule fails.
 
-    A drop of 0 is a build without a change: whatever fails there is a false alarm. The preferences are soft, as a
-    judge's are, and paired by prompt.
+    Rows with a drop of 0 are builds without a change: there, each failure is a false alarm. The simulated preferences
+    are probabilities, as those of a judge, and both builds answer the same prompts.
+
+    \b
+    Example: arena-rm gate simulate --builds 500
     """
     from harness_plugin.gate import Rules
     from harness_plugin.gate.simulate import RULES, simulate
 
     rules = Rules(margin=margin, alpha=alpha)
-    if builds < 1:
-        raise UsageError(f"--builds {builds}", "a share needs some", "give 1 or more")
     click.echo(
         f"{builds} builds per row, alpha {rules.alpha:g}, margin {rules.margin:g}, correlation {correlation:g}, "
-        f"seed {seed}; share of builds failed by each rule, and passed by the gate"
+        f"seed {seed}. The columns give the share of builds that each rule fails, and that the gate passes."
     )
     click.echo(f"{'prompts':>7} {'drop':>5} {'sd':>6}  " + "  ".join(RULES) + "  gate passes")
     for row in simulate(builds, rules.alpha, rules.margin, correlation, seed):
