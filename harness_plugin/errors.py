@@ -1,12 +1,16 @@
-"""Typed errors that a user can act on: what was found, why it matters, what to do.
+"""Errors that a user can act on. Each says what was found, why it matters, and what to do.
 
-`arena-rm` turns each into one line on stderr and its exit code (design: 0 done, 1 regression, 2 usage,
-3 could not be done or compared, 4 inconclusive). This room knows no other.
+`arena-rm` prints an error as one line on stderr and exits with its code: 2 for wrong usage, 3 for work that could not
+be done. (The other codes are 0 done, 1 regression, 4 inconclusive.) This module imports nothing of the package.
 """
 
 
 class ArenaError(Exception):
-    """Base of every error meant for the user. `str(error)` is one line: ``found; why; do``."""
+    """The base of all errors that are meant for the user.
+
+    found: what is wrong, with names and values. why: why it matters, or why it cannot work. do: what the user can do
+    about it. `str(error)` is one line, ``found; why; do``.
+    """
 
     exit_code = 3
 
@@ -17,29 +21,31 @@ class ArenaError(Exception):
 
 
 class UsageError(ArenaError):
-    """An option or argument that cannot mean anything."""
+    """An option or argument that is wrong, or that contradicts another one."""
 
     exit_code = 2
 
 
 class DataError(ArenaError):
-    """A file or row that is not what its format promises; names file, row number, field and value."""
+    """A file or a row that does not follow its format; the error names the file, the row, the field and the value."""
 
 
 class ModelError(ArenaError):
-    """Weights, adapters or tokenizers that are missing, mismatched, unsafe or broken."""
+    """Weights, adapters or tokenizers that are missing, unsafe or damaged, or that do not fit together."""
 
 
 class ScoreError(ArenaError):
-    """Sequences that cannot be scored: the run stops, no verdict is made up. `rows`: the positions of non-finite
-    logits among the sequences."""
+    """Sequences that cannot be scored. The run stops and gives no verdict for them.
+
+    `rows`: the positions of the sequences whose logits are not finite.
+    """
 
     rows: tuple[int, ...] = ()
 
 
 class TrainError(ArenaError):
-    """Training that cannot start or must not go on."""
+    """Training that cannot start or cannot go on."""
 
 
 class HarnessError(ArenaError, ValueError):
-    """A request from lm-eval that a preference judge cannot answer. A ValueError, as lm-eval's users expect."""
+    """A request of lm-eval that a preference judge cannot answer. It is a ValueError too, as lm-eval expects."""

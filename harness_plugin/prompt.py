@@ -1,8 +1,8 @@
-"""A pair becomes token ids here, and nowhere else: one template, one truncation policy, counts of what was kept.
+"""A pair becomes token ids here and nowhere else: the template, the truncation, and how much of each field was kept.
 
-Training, scoring and lm-eval all call `Renderer`. It returns ids, never text that is tokenized again, and knows
-neither models nor files. User text is encoded with special tokens split, so `<eos>` or `<start_of_turn>` typed by a
-user stay text; the BOS token is put in front exactly once.
+Training, scoring and lm-eval all use `Renderer`. It returns ids, never text that is tokenized again. User text is
+encoded so that the spelling of a special token in it, such as `<eos>` or `<start_of_turn>`, stays text; the BOS token
+is put in front exactly once. This module knows neither models nor files.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from functools import cached_property
 from harness_plugin.errors import DataError, ModelError, UsageError
 from harness_plugin.pairs import Pair, Text
 
-# The published card's text, byte for byte (design section 1). A change here is a new PROMPT_VERSION.
+# The text of the reference model card, byte for byte. A change here needs a new PROMPT_VERSION.
 TEMPLATE = "Which response is better for the prompt: {prompt}\n\nResponse A: {a}\n\nResponse B: {b}"
 PROMPT_VERSION = 1
 TRUNCATIONS = ("budget", "card")
 MAX_LENGTH = 512
-PROMPT_SHARE = 0.3  # of the tokens left after framing; what prompt or responses do not need, the others get
+PROMPT_SHARE = 0.3  # of the tokens beside the template; what the prompt does not need the responses get, and vice versa
 TURN_JOIN = "\n\n"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """How many of a field's tokens are in the ids, and how many it had."""
+    """How many tokens of a field are in the ids, and how many the field had."""
 
     kept: int
     original: int
@@ -30,8 +30,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids of one presentation of a pair, what was kept of each field, and whether the template itself was cut
-    (which only the card's cut can do)."""
+    """The token ids of one presentation of a pair, and how much of each field was kept.
+
+    `frame_cut`: whether the end was cut off, which may remove parts of the template; only truncation "card" does that.
+    """
 
     ids: tuple[int, ...]
     prompt: Kept
@@ -41,23 +43,26 @@ class Rendered:
 
     @property
     def truncated(self) -> bool:
+        """Whether anything was cut."""
         return self.frame_cut or any(k.kept < k.original for k in (self.prompt, self.response_a, self.response_b))
 
 
 def flat(text: Text) -> str:
-    """A field as one string: a conversation's turns are joined by a blank line."""
+    """A field as one string; the turns of a conversation are joined by an empty line."""
     return text if isinstance(text, str) else TURN_JOIN.join(text)
 
 
 def card_text(pair: Pair) -> str:
-    """The text that the card's snippet tokenizes."""
+    """The text that the code on the reference model card tokenizes."""
     return TEMPLATE.format_map({"prompt": flat(pair.prompt), "a": flat(pair.response_a), "b": flat(pair.response_b)})
 
 
 def water_fill(a: int, b: int, budget: int) -> tuple[int, int]:
-    """Shares of `budget` tokens for lengths `a` and `b`: symmetric, nothing wasted but an odd token.
+    """How many of `budget` tokens two fields of `a` and `b` tokens get.
 
-    The shorter keeps all it needs up to half; the longer gets the rest; water_fill(b, a) is the exchange.
+    The shorter field gets all that it needs, up to one half; the longer field gets the rest. If both need more than one
+    half and the budget is odd, one token stays unused: the sides are treated alike, so water_fill(b, a) is
+    water_fill(a, b) exchanged.
     """
     half = budget // 2
     if a + b <= budget:
@@ -72,29 +77,40 @@ def water_fill(a: int, b: int, budget: int) -> tuple[int, int]:
 class Renderer:
     """Renders pairs for one tokenizer.
 
-    `max_length` counts all ids, BOS included. `truncation`: "budget" shares the length out between the fields,
-    "card" cuts the whole on the right as the card's snippet does. Raises UsageError for settings that cannot work and
-    ModelError for a tokenizer without character offsets.
+    `max_length` counts all ids, BOS included. `truncation`: "budget" divides the length between the fields, "card" cuts
+    off the end of the whole text, as the code on the reference model card does. Raises UsageError for settings that
+    cannot work, and ModelError for a tokenizer without character offsets.
     """
 
     def __init__(self, tokenizer, max_length: int = MAX_LENGTH, truncation: str = "budget"):
         if truncation not in TRUNCATIONS:
-            raise UsageError(f"truncation={truncation!r}", "no such policy", f"use one of {', '.join(TRUNCATIONS)}")
+            raise UsageError(
+                f"truncation={truncation!r}",
+                "long texts are cut in one of two ways, and this is neither",
+                f"use one of {', '.join(TRUNCATIONS)}",
+            )
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError("a tokenizer without a fast version", "offsets into the text are needed", "use a fast one")
+            raise ModelError(
+                "a tokenizer without a fast version",
+                "only a fast tokenizer says where each token is in the text, which is needed to count what is cut",
+                "use a model with a tokenizer.json file",
+            )
         self.tokenizer, self.max_length, self.truncation = tokenizer, int(max_length), truncation
         least = len(self._frame) + 8
         if self.max_length < least:
             raise UsageError(
                 f"max_length={max_length}",
                 f"the template alone takes {len(self._frame)} tokens",
-                f"use {least} or more",
+                f"use max_length={least} or more",
             )
 
     @cached_property
     def _pieces(self) -> tuple[list[int], list[int], list[int]]:
-        """Ids of the template's fixed text before each field. The space before a field is encoded with the field:
-        sentencepiece-style vocabularies make it a part of the field's first token."""
+        """The ids of the template's fixed text before each of the three fields.
+
+        The space before a field is encoded with the field, since in vocabularies like sentencepiece's it is a part of
+        the field's first token.
+        """
         parts, rest = [], TEMPLATE
         for field in ("{prompt}", "{a}", "{b}"):
             before, rest = rest.split(field, 1)
@@ -104,7 +120,7 @@ class Renderer:
 
     @cached_property
     def _specials(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer itself puts before (Gemma: BOS) and after (Gemma: nothing) a text."""
+        """The special tokens that the tokenizer puts before a text (Gemma: BOS) and after it (Gemma: none)."""
         probe = self.tokenizer("x", return_special_tokens_mask=True)
         ids, mask = list(probe.input_ids), list(probe.special_tokens_mask)
         before, after = mask.index(0), mask[::-1].index(0)
@@ -112,31 +128,34 @@ class Renderer:
 
     @cached_property
     def _frame(self) -> list[int]:
+        """All ids that belong to no field."""
         return [i for piece in (*self._pieces, self._specials[1]) for i in piece]
 
     def _encode(self, text: str) -> list[int]:
+        """The ids of a text without BOS. Raises DataError for text that is not valid Unicode."""
         try:
             return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
         except (UnicodeEncodeError, TypeError) as e:
-            raise DataError("text that is not valid Unicode", str(e), "remove lone surrogates") from e
+            raise _not_unicode(e) from e
 
     def render(self, pair: Pair) -> Rendered:
-        """The ids of the pair as it stands: A first."""
+        """The pair with response A first."""
         return self.render_orders(pair, both=False)[0]
 
     def render_orders(self, pair: Pair, both: bool = True) -> list[Rendered]:
-        """[A first] or [A first, B first]; each field is encoded once for both orders."""
+        """[A first], or with `both` [A first, B first]. Each field is encoded only once."""
         if self.truncation == "card":
             return [self._card(p) for p in ((pair, pair.swap()) if both else (pair,))]
         prompt, a, b = (self._field(t) for t in (pair.prompt, pair.response_a, pair.response_b))
         return [self._budget(prompt, *sides) for sides in (((a, b), (b, a)) if both else ((a, b),))]
 
     def _field(self, text: Text) -> list[list[int]]:
-        """Ids of each turn, the separator in front included."""
+        """The ids of each turn, with the separator in front of it."""
         turns = (text,) if isinstance(text, str) else text
         return [self._encode((TURN_JOIN if i else " ") + turn) for i, turn in enumerate(turns)]
 
     def _budget(self, prompt, a, b) -> Rendered:
+        """The presentation with the length divided between the fields, which are given as from `_field`."""
         room = self.max_length - len(self._frame)
         n_prompt, n_a, n_b = (sum(map(len, field)) for field in (prompt, a, b))
         keep_prompt = min(n_prompt, max(int(room * PROMPT_SHARE), room - n_a - n_b))
@@ -146,11 +165,12 @@ class Renderer:
         return Rendered(tuple(ids), Kept(keep_prompt, n_prompt), Kept(keep_a, n_a), Kept(keep_b, n_b))
 
     def _card(self, pair: Pair) -> Rendered:
+        """The presentation with the end cut off, as the code on the reference model card does it."""
         text = card_text(pair)
         try:
             enc = self.tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
         except (UnicodeEncodeError, TypeError) as e:
-            raise DataError("text that is not valid Unicode", str(e), "remove lone surrogates") from e
+            raise _not_unicode(e) from e
         ids, after = list(enc.input_ids), self._specials[1]
         over = len(ids) > self.max_length
         if over:
@@ -170,7 +190,8 @@ class Renderer:
 
 
 def cut(turns: list[list[int]], budget: int) -> list[int]:
-    """At most `budget` ids of a field: the last turns stay, and of the turn that does not fit, head and tail."""
+    """At most `budget` ids of a field. The last turns are kept, and of the first turn that does not fit, its beginning
+    and its end."""
     kept: list[int] = []
     for turn in reversed(turns):
         room = budget - len(kept)
@@ -179,3 +200,11 @@ def cut(turns: list[list[int]], budget: int) -> list[int]:
             return turn[: room - tail] + (turn[len(turn) - tail :] if tail else []) + kept
         kept = turn + kept
     return kept
+
+
+def _not_unicode(error: Exception) -> DataError:
+    return DataError(
+        "text that is not valid Unicode",
+        f"the tokenizer cannot read it ({error})",
+        "remove the halves of surrogate pairs from the text",
+    )

@@ -178,7 +178,9 @@ def test_a_blessed_baseline_is_small_the_same_each_time_and_stands_for_its_run(g
     file = tmp_path / "baselines" / "judge.jsonl"
     assert gate("bless", runs["old"], "-o", file)[0] == 0
     first = file.read_bytes()
-    assert len(first) < 600 * 400 and gate("bless", runs["old"], "-o", file)[1].endswith("nothing changes\n")
+    assert len(first) < 600 * 400 and gate("bless", runs["old"], "-o", file)[1].endswith(
+        "is not changed: the run is the same\n"
+    )
     assert [gate(file, runs[name], "--margin", "0.02")[0] for name in ("old", "again", "worse")] == [0, 0, 1]
     code, _, said = gate("bless", runs["worse"], "-o", file)
     assert code == 2 and "--yes" in said and file.read_bytes() == first
