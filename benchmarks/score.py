@@ -1,14 +1,17 @@
-"""Scoring speed beside what a user would pick instead, in one run: same pairs, weights and arithmetic, taking turns.
+"""Scoring speed compared with what a user could use instead, with the same pairs, weights and number format.
 
     python benchmarks/score.py --data PAIRS --outputs FOLDER [--pairs 256] [--prompts 30] [--repeats 3] [-o FOLDER]
 
-Contenders: the model card's snippet, one presentation at a time with the adapter apart; padded batches of 8 in file
-order, as RewardBench scores; CrossEncoder.predict of sentence_transformers, where it is installed; this engine, also
-without one technique at a time. Workloads: pairs of PAIRS cut at 512 and at 2,048 tokens; the bundled battles in both
-orders; a tournament of 8 chatbots' answers in FOLDER (AlpacaEval files) on the same prompts, both orders.
-Errors are against this engine in float32 (tests hold it to transformers' float32). Useful tokens: those that are not
-padding, a shared prefix counted for each presentation that has it. Extra memory: the peak beyond all weights.
-Writes score.json and score.png into the folder.
+Compared are the code on the reference model card (one presentation at a time, the adapter not merged); padded batches
+of 8 in file order, as RewardBench scores; CrossEncoder.predict of sentence_transformers, if it is installed; and this
+engine, also with one technique left out at a time. They take turns.
+
+Workloads: pairs of PAIRS cut at 512 and at 2,048 tokens; the bundled battles in both orders; a tournament between the
+answers of 8 chatbots in FOLDER (AlpacaEval files) to the same prompts, in both orders.
+
+Errors are differences from this engine in float32, which tests compare with transformers in float32. "useful tokens"
+are those that are not padding; a shared prefix counts for each presentation that has it. "extra MiB" is the peak of
+memory beyond all weights. Results are written to score.json and score.png in the output folder.
 """
 
 import json
@@ -32,22 +35,22 @@ from harness_plugin.prompt import Renderer
 from harness_plugin.scoring.presentations import score_pairs
 
 BATCH = 8
-SHARING = "  no shared prefixes"  # measured on every workload
+SHARING = "  no shared prefixes"  # this technique is left out on every workload
 BATTLES = Path(__file__).resolve().parents[1] / "tasks" / "arena_pairs" / "battles.jsonl"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Pairs to present in one order ("ab") or in both, cut at max_length as the card cuts."""
+    """Pairs to present in one order ("ab") or in both ("both"), cut at max_length as on the reference model card."""
 
     name: str
     pairs: list[Pair]
     order: str
     max_length: int
-    techniques: bool = False  # whether the engine is also measured without one technique at a time
+    techniques: bool = False  # whether all techniques are left out, one at a time
 
     def texts(self) -> list[str]:
-        """The card's text of each presentation."""
+        """The text of each presentation, as on the reference model card."""
         both = (True,) if self.order == "ab" else (True, False)
         return [card_text(p if forward else p.swap()) for p in self.pairs for forward in both]
 
@@ -64,7 +67,7 @@ def one_text(pair: Pair) -> bool:
 
 
 def tournament(folder: Path, chatbots: int, prompts: int) -> list[Pair]:
-    """Each two of the first chatbots on each of the first prompts, prompt by prompt."""
+    """The pairs of each two of the first chatbots at each of the first prompts, prompt by prompt."""
     files = sorted(folder.glob("*.json"))[:chatbots]
     answers = [{r["instruction"]: r["output"] for r in json.loads(f.read_text(encoding="utf-8"))} for f in files]
     asked = [prompt for prompt in answers[0] if all(prompt in a for a in answers)][:prompts]
@@ -89,7 +92,7 @@ Score = Callable[[Workload], np.ndarray]
 
 
 def snippet(model) -> Score:
-    """As the card shows it: tokenizer, model, one text at a time."""
+    """The code on the reference model card: tokenizer and model, one text at a time."""
     tokenizer, network = model.renderer.tokenizer, model.network
 
     @torch.inference_mode()
@@ -104,7 +107,7 @@ def snippet(model) -> Score:
 
 
 def padded(model) -> Score:
-    """Batches in file order, padded to their longest, with a mask."""
+    """Batches in file order, padded to their longest sequence, with an attention mask."""
     tokenizer, network = model.renderer.tokenizer, model.network
     tokenizer.padding_side = "right"
 
@@ -135,22 +138,22 @@ def cross_encoder(model, folder: str) -> Score | None:
     model.network.save_pretrained(folder)
     model.renderer.tokenizer.save_pretrained(folder)
     encoder = CrossEncoder(folder, device=str(model.device), model_kwargs={"dtype": model.dtype})
-    bos = encoder.tokenizer.bos_token  # once, so that its ids are the others'
+    bos = encoder.tokenizer.bos_token  # put in front once, so that the ids are the same as in the other cases
     encoder.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, encoder.tokenizer.bos_token_id)]
     )
 
     def score(work: Workload) -> np.ndarray:
         options = {"text": {"max_length": work.max_length, "truncation": True}}
-        texts = [(text, "") for text in work.texts()]  # it takes pairs only
-        found = encoder.predict(
+        texts = [(text, "") for text in work.texts()]  # CrossEncoder takes only pairs
+        logits = encoder.predict(
             texts,
             batch_size=BATCH,
             activation_fn=torch.nn.Identity(),
             show_progress_bar=False,
             processing_kwargs=options,
         )
-        return np.asarray(found, dtype=float).reshape(-1)
+        return np.asarray(logits, dtype=float).reshape(-1)
 
     return score
 
@@ -203,7 +206,7 @@ def contenders(spec: dict, folder: str) -> dict[str, Score]:
 
 
 def matmul_tokens(model) -> float:
-    """Tokens per second if nothing but the decoder's matrix products had to be computed, best of five."""
+    """The tokens per second of the decoder's matrix products alone, best of five runs."""
     rows = 16384 if model.device.type == "cuda" else 2048
     layers = [m for name, m in model.network.named_modules() if "layers." in name and isinstance(m, torch.nn.Linear)]
     inputs = {m.in_features: torch.randn(rows, m.in_features, device=model.device, dtype=model.dtype) for m in layers}
@@ -220,11 +223,11 @@ def matmul_tokens(model) -> float:
 
 
 def reset_peak(device: torch.device) -> float:
-    """MiB in use now, from where the peak is measured."""
+    """Starts to measure the peak of memory, and returns the MiB that are in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts again
+    Path("/proc/self/clear_refs").write_text("5")  # on Linux this resets VmHWM
     return status_mib("VmRSS")
 
 
@@ -237,12 +240,12 @@ def status_mib(name: str) -> float:
     return next(int(x.split()[1]) / 1024 for x in lines if x.startswith(name))
 
 
-def measure(work: Workload, found: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float):
-    """A row for each contender; they take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in found}
+def measure(work: Workload, scorers: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float):
+    """A row for each scorer; they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in scorers}
     memory, logits = {}, {}
     for repeat in range(repeats):
-        for name, score in found.items():
+        for name, score in scorers.items():
             before = reset_peak(device)
             start = time.perf_counter()
             logits[name] = score(work)
@@ -251,7 +254,7 @@ def measure(work: Workload, found: dict[str, Score], repeats: int, device, refer
             click.echo(f"{work.name}, round {repeat + 1}, {name.strip()}: {seconds[name][-1]:.1f} s", err=True)
     tokens = token_count(work)
     rows = []
-    for name in found:
+    for name in scorers:
         median = statistics.median(seconds[name])
         rows.append(
             {
@@ -280,27 +283,27 @@ def token_count(work: Workload) -> int:
 @click.command()
 @click.option("--data", required=True, type=click.Path(exists=True), help="A file of pairs.")
 @click.option("--outputs", type=click.Path(exists=True, path_type=Path), help="A folder of AlpacaEval outputs.")
-@click.option("--pretrained", help="Base [default: embedded].")
-@click.option("--peft", help="Adapter [default: embedded].")
+@click.option("--pretrained", help="The base model. [default: the embedded one]")
+@click.option("--peft", help="The adapter. [default: the embedded one]")
 @click.option("--dtype", default="auto", show_default=True)
 @click.option("--device")
 @click.option("--pairs", default=256, show_default=True)
-@click.option("--prompts", default=30, show_default=True, help="Of the tournament.")
+@click.option("--prompts", default=30, show_default=True, help="Prompts of the tournament.")
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--only", multiple=True, help="Workloads whose name holds this.")
+@click.option("--only", multiple=True, help="Run only workloads with this in their name.")
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
 def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats, only, output):
     spec = {"pretrained": pretrained, "peft": peft, "dtype": dtype, "device": device}
     chosen = [w for w in workloads(data, outputs, pairs, prompts) if not only or any(o in w.name for o in only)]
     exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     with tempfile.TemporaryDirectory() as folder:
-        found, model = contenders(spec, folder), load_model(ModelSpec(**spec))
+        scorers, model = contenders(spec, folder), load_model(ModelSpec(**spec))
         token_count.tokenizer = model.renderer.tokenizer
         peak, rows = matmul_tokens(model), []
-        for score in found.values():  # kernels compiled, pages touched
+        for score in scorers.values():  # a warm-up: kernels are compiled, memory is allocated
             score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))
         for work in chosen:
-            asked = {k: v for k, v in found.items() if work.techniques or not k.startswith("  ") or k == SHARING}
+            asked = {k: v for k, v in scorers.items() if work.techniques or not k.startswith("  ") or k == SHARING}
             rows += measure(work, asked, repeats, model.device, exact(work), peak)
             result = {
                 "rows": rows,
@@ -317,7 +320,7 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown; ratios are to the fastest contender that is not this engine, in pairs per second."""
+    """The rows as Markdown. "ratio" compares pairs per second with the fastest scorer that is not this engine."""
     columns = (
         "workload",
         "contender",
@@ -345,7 +348,7 @@ def is_other(contender: str) -> bool:
 
 
 def picture(rows: list[dict], file: Path) -> None:
-    """Pairs per second, a panel a workload."""
+    """A picture of pairs per second, with a panel for each workload."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

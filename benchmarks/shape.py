@@ -1,9 +1,10 @@
-"""Scoring speed for a model's shape, with random weights and ids: what a card gives before weights are fetched.
+"""Scoring speed for the shape of a model, with random weights and ids, so that no weights need to be downloaded.
 
     python benchmarks/shape.py [--shape gemma-2b] [--pairs 512] [--tokens 512] [--repeats 3] [-o FOLDER]
 
-Contenders: transformers' own forward on full batches (nothing is padding when all have one length) and on padded ones;
-this engine, with and without torch.compile. The share is of the rate measured for the decoder's matrix products alone.
+Compared are the forward pass of transformers on batches (without padding where all sequences have one length) and this
+engine with and without torch.compile. "of matmul peak" is the share of the speed that was measured for the matrix
+products of the decoder alone.
 """
 
 import json
@@ -22,7 +23,7 @@ from harness_plugin.model import Manifest, RewardModel
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 
-SHAPES = {  # the fields of google/gemma-2b's and gemma-7b's config.json; "tiny" tries the script
+SHAPES = {  # from the config.json of google/gemma-2b and gemma-7b; "tiny" is for trying the script
     "gemma-2b": {
         "num_attention_heads": 8,
         "num_key_value_heads": 1,
@@ -70,20 +71,20 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Reward
         dtype=dtype,
         reduced=None,
         deterministic=False,
-        manifest=Manifest(found=False),
+        manifest=Manifest(scorers=False),
         identity={},
     )
 
 
 def sequences(count: int, most: int, natural: bool, vocabulary: int) -> list[tuple[int, ...]]:
-    """Random ids; natural: lengths as those of chat pairs, log-normal, a third of them cut at `most`."""
+    """Random ids. With `natural`, lengths are like those of chat pairs: log-normal, a third cut at `most`."""
     draw = np.random.default_rng(0)
     lengths = np.clip(draw.lognormal(5.8, 0.7, count), 40, most).astype(int) if natural else np.full(count, most)
     return [(2, *draw.integers(5, vocabulary, n - 1).tolist()) for n in lengths]
 
 
 def padded(model: RewardModel, size: int):
-    """transformers' forward in the order given, `size` sequences a batch."""
+    """The forward pass of transformers on batches of `size` sequences, in the order given."""
 
     @torch.inference_mode()
     def score(ids) -> np.ndarray:
@@ -110,7 +111,7 @@ def ours(model: RewardModel, compiled: bool):
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="gemma-2b", show_default=True)
 @click.option("--pairs", "count", default=512, show_default=True)
 @click.option("--tokens", "most", default=512, show_default=True)
-@click.option("--batch", default=32, show_default=True, help="Of transformers' forward.")
+@click.option("--batch", default=32, show_default=True, help="Sequences in a batch of transformers.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--device")
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
@@ -118,19 +119,19 @@ def main(shape, count, most, batch, repeats, device, output):
     device = choose_device(device)
     dtype, _ = choose_dtype("auto", device)
     model = random_model(shape, device, dtype)
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    found = {"transformers": padded(model, batch), "this engine": ours(model, False)}
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    scorers = {"transformers": padded(model, batch), "this engine": ours(model, False)}
     if device.type == "cuda":
-        found["this engine, compiled"] = ours(model, True)
+        scorers["this engine, compiled"] = ours(model, True)
     peak, rows = matmul_tokens(model), []
     for name, natural in ((f"all of {most} tokens", False), ("natural lengths", True)):
         ids = sequences(count, most, natural, SHAPES[shape]["vocab_size"])
-        for score in found.values():
+        for score in scorers.values():
             score(ids[: max(16, count // 4)])
-        rows += measure(name, ids, found, repeats, device, peak)
+        rows += measure(name, ids, scorers, repeats, device, peak)
     result = {
         "shape": shape,
-        "card": card,
+        "hardware": hardware,
         "dtype": str(dtype),
         "matmul_tokens_per_s": peak,
         "rows": rows,
@@ -138,7 +139,7 @@ def main(shape, count, most, batch, repeats, device, output):
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "shape.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    click.echo(f"{shape} on {card}, {dtype}, matrix products alone {peak:.0f} tokens/s")
+    click.echo(f"{shape} on {hardware}, {dtype}, matrix products alone {peak:.0f} tokens/s")
     for r in rows:
         click.echo(
             f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
@@ -146,17 +147,17 @@ def main(shape, count, most, batch, repeats, device, output):
         )
 
 
-def measure(name, ids, found, repeats, device, peak) -> list[dict]:
-    tokens, rows, seconds, memory = sum(map(len, ids)), [], {k: [] for k in found}, {}
+def measure(name, ids, scorers, repeats, device, peak) -> list[dict]:
+    tokens, rows, seconds, memory = sum(map(len, ids)), [], {k: [] for k in scorers}, {}
     for _ in range(repeats):
-        for contender, score in found.items():
+        for contender, score in scorers.items():
             before = reset_peak(device)
             start = time.perf_counter()
             logits = score(ids)
             seconds[contender].append(time.perf_counter() - start)
             memory[contender] = peak_mib(device) - before
             assert np.isfinite(logits).all()
-    for contender in found:
+    for contender in scorers:
         median = statistics.median(seconds[contender])
         rows.append(
             {

@@ -1,16 +1,19 @@
-"""Training speed beside what a user would pick instead, in one run: same base, LoRA, pairs and arithmetic, interleaved.
+"""Training speed compared with what a user could use instead, with the same base, LoRA, pairs and number format.
 
     python benchmarks/train.py --data PAIRS [--pairs 96] [--both-orders] [--repeats 3] [-o FOLDER]
     python benchmarks/train.py --shape gemma-2b --batch 16 --pairs 256 [-o FOLDER]
 
-Contenders: transformers' Trainer on batches padded in shuffled order; the same with TRL's reward training (two texts a
-pair, -log sigmoid of the difference of their logits: `trl` itself is not needed, its step is this one); this project's
-trainer with its techniques one at a time. With --both-orders every pair is shown in both, as `embedded` trains, and
-TRL's step, which knows no orders, is left out. With --shape: random weights and ids, of one length and of natural ones.
-Useful tokens: those that are not padding; TRL's step reads every prompt twice, so the ratio is of pairs. The first
-round, which compiles, is reported apart and not counted.
-Products: 4 FLOP for each frozen weight of the layers and token, 6 for LoRA's; attention scores are left out.
-Writes train.json into FOLDER.
+Compared are the Trainer of transformers on padded batches in shuffled order; the same with the training step of TRL's
+reward trainer (two texts for each pair, -log sigmoid of the difference of their logits; `trl` need not be installed);
+and the trainer of this project, with its techniques added one at a time. They take turns.
+
+With --both-orders each pair is shown in both orders, as the recipe `embedded` does; TRL's step, which has no orders, is
+left out. With --shape, weights and ids are random, once with one length and once with natural lengths.
+
+"useful tokens" are those that are not padding. TRL's step reads each prompt twice, so the ratio is one of pairs. The
+first round, in which code is compiled, is reported separately and not counted. FLOP are 4 for each token and frozen
+weight of the layers and 6 for each LoRA weight; attention scores are left out. Results are written to train.json in
+FOLDER.
 """
 
 import json
@@ -39,7 +42,7 @@ from harness_plugin.train.trainer import make_trainer, use_packs
 
 
 class Padded(Trainer):
-    """transformers' Trainer as people use it: padded batches with a mask, in the order of a shuffle."""
+    """The Trainer of transformers as people use it: padded batches with a mask, in shuffled order."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs.pop("labels")
@@ -47,7 +50,7 @@ class Padded(Trainer):
 
 
 class Reward(Trainer):
-    """TRL's step: (prompt, A) and (prompt, B) in one padded batch, -log sigmoid of the difference."""
+    """The step of TRL: (prompt, A) and (prompt, B) in one padded batch, -log sigmoid of the difference."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs.pop("labels")
@@ -73,7 +76,7 @@ def collate_reward(rows: list[dict]) -> dict[str, torch.Tensor]:
 
 
 class Singles(Examples):
-    """The pairs as TRL sees them: each answer after its prompt, cut at the same length."""
+    """The pairs as TRL reads them: each answer after its prompt, cut at the same length."""
 
     def __getitem__(self, i: int) -> dict:
         pair, cut = self.pairs[i], {"truncation": True, "max_length": self.config.max_length}
@@ -104,7 +107,7 @@ def baseline(kind, collator, config: TrainConfig, base: str, examples, work: str
         seed=config.seed,
         dataloader_pin_memory=False,
     )
-    args._n_gpu = min(1, args.n_gpu)  # as ours: else the Trainer spreads batches over all GPUs
+    args._n_gpu = min(1, args.n_gpu)  # as our trainer does: else each batch is spread over all GPUs
     return kind(model=build(config, base), args=args, train_dataset=examples, data_collator=collator)
 
 
@@ -121,7 +124,7 @@ def ours(config: TrainConfig, base: str, examples, work: str, device: torch.devi
 
 
 class RandomPairs:
-    """Presentations of random ids with random labels, as `Examples` gives them."""
+    """Presentations of random ids with random labels, in the form of `Examples`."""
 
     def __init__(self, ids: list[tuple[int, ...]]):
         self.ids, self.epoch = [list(row) for row in ids], 0
@@ -140,7 +143,7 @@ class RandomPairs:
 
 
 def matmul_rate(config, device: torch.device, rows: int = 4096) -> float:
-    """Measured multiply-adds (as 2 FLOP) per second on the model's own matrix shapes, in bfloat16."""
+    """The measured FLOP per second of matrix products with the model's shapes in bfloat16; a multiply-add is 2 FLOP."""
     h, m, q = config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim
     shapes = [(h, m), (m, h), (h, q), (q, h)]
     pairs = [
@@ -158,7 +161,8 @@ def matmul_rate(config, device: torch.device, rows: int = 4096) -> float:
 
 
 def flops_per_token(network) -> float:
-    """Forward and backward of the frozen linear layers (no weight gradients) plus LoRA; attention scores left out."""
+    """The FLOP for each token: forward and backward passes of the frozen linear layers, which have no weight gradients,
+    and of LoRA. Attention scores are left out."""
     frozen = sum(
         p.numel() for n, p in network.named_parameters() if "layers" in n and p.ndim == 2 and not p.requires_grad
     )
@@ -170,7 +174,7 @@ REWARD = "reward training as TRL's"
 
 
 def contenders(config: TrainConfig, place: str, plain, single, work: str, device: torch.device) -> dict:
-    """Name -> trainer."""
+    """The trainers by name."""
     made = {"transformers.Trainer, padded": baseline(Padded, collate_plain, config, place, plain, work, device)}
     if single is not None:
         made[REWARD] = baseline(Reward, collate_reward, config, place, single, work, device)
@@ -182,8 +186,8 @@ def contenders(config: TrainConfig, place: str, plain, single, work: str, device
 
 
 def measure(found: dict, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each pass by the Trainer's own clock, which leaves out its setting up. The first pass warms up and
-    compiles. The contenders take turns."""
+    """The seconds of each pass, as the Trainer measures them, without its set-up. The first pass warms up and compiles.
+    The trainers take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for repeat in range(repeats + 1):
         for name, trainer in found.items():
@@ -199,7 +203,7 @@ def save_shape(shape: str, folder: str, device: torch.device) -> str:
 
 
 def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
-    """Workload -> (presentations, the same as TRL sees them or None)."""
+    """The workloads by name: (presentations, the same pairs as TRL reads them or None)."""
     if shape:
         vocabulary, most = SHAPES[shape]["vocab_size"], config.max_length
         kinds = {f"all of {most} tokens": False, "natural lengths": True}
@@ -216,12 +220,12 @@ def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True), help="A file of labelled pairs.")
-@click.option("--shape", type=click.Choice(list(SHAPES)), help="Random weights of this shape instead.")
+@click.option("--shape", type=click.Choice(list(SHAPES)), help="Use random weights of this shape instead.")
 @click.option("--base", default="embedded", show_default=True)
 @click.option("--pairs", "count", default=96, show_default=True)
-@click.option("--batch", default=8, show_default=True, help="Pairs a step; two steps an update.")
+@click.option("--batch", default=8, show_default=True, help="Pairs in a step; two steps are an update.")
 @click.option("--max-length", default=512, show_default=True)
-@click.option("--both-orders", is_flag=True, help="Every pair in both orders in one batch.")
+@click.option("--both-orders", is_flag=True, help="Show every pair in both orders, in one batch.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
 def main(data, shape, base, count, batch, max_length, both_orders, repeats, output):
@@ -277,7 +281,7 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": str(device),
-        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "rows": rows,
     }
     output.mkdir(parents=True, exist_ok=True)
