@@ -63,13 +63,13 @@ def model_card(manifest: Manifest, run: Mapping, terms: str | None = None) -> st
 
 
 def _base(manifest: Manifest) -> Base:
-    given = manifest.base or ""
-    if given == BASE_NAME:
+    recorded = manifest.base or ""
+    if recorded == BASE_NAME:
         return Base(f"Gemma 3 270M ({code(BASE_NAME)})", EMBEDDED_HUB_ID, None, True)
-    hub = given if HUB_ID.fullmatch(given) else None
-    name = hub or last_part(given)
-    gemma = _under_gemma_terms(name) or _holds_gemma(Path(given))
-    return Base(code(name) if given else "an unrecorded base", hub, manifest.base_revision, gemma)
+    hub = recorded if HUB_ID.fullmatch(recorded) else None
+    name = hub or last_part(recorded)
+    gemma = _under_gemma_terms(name) or _holds_gemma(Path(recorded))
+    return Base(code(name) if recorded else "an unrecorded base", hub, manifest.base_revision, gemma)
 
 
 def _under_gemma_terms(name: str) -> bool:

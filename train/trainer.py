@@ -120,9 +120,9 @@ def accuracy(prediction) -> dict[str, float]:
     probabilities count one half. A decisive presentation has a label that prefers one side."""
     logits, labels = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
     margin = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]  # (n,), positive for B
-    wanted = labels[:, 1] - labels[:, 0]  # (n,), positive where B is preferred
-    right = (np.sign(margin) * np.sign(wanted) + 1) / 2
-    decisive = wanted != 0
+    preferred = labels[:, 1] - labels[:, 0]  # (n,), positive where B is preferred
+    right = (np.sign(margin) * np.sign(preferred) + 1) / 2
+    decisive = preferred != 0
     return {"accuracy": float(right[decisive].mean()) if decisive.any() else float("nan")}
 
 

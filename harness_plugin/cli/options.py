@@ -93,11 +93,11 @@ def model_options(command):
     """Adds the options that choose a judge; the command receives them as one `ModelSpec`, the argument `spec`."""
 
     @functools.wraps(command)
-    def run(**given):
+    def run(**arguments):
         from harness_plugin.model import ModelSpec
 
-        spec = ModelSpec(**{name: given.pop(name) for name in SPEC_FIELDS})
-        return command(spec=spec, **given)
+        spec = ModelSpec(**{name: arguments.pop(name) for name in SPEC_FIELDS})
+        return command(spec=spec, **arguments)
 
     for option in reversed(MODEL_OPTIONS):
         run = option(run)
@@ -126,8 +126,8 @@ def pair_options(command):
     """Adds the options for reading pairs; the command receives `read`, a function from a path to pairs."""
 
     @functools.wraps(command)
-    def run(format_, fields, skip_bad_rows, **given):
-        return command(read=functools.partial(_read, format_, fields, skip_bad_rows), **given)
+    def run(format_, fields, skip_bad_rows, **arguments):
+        return command(read=functools.partial(_read, format_, fields, skip_bad_rows), **arguments)
 
     for option in reversed(PAIR_OPTIONS):
         run = option(run)
@@ -174,7 +174,7 @@ def cache_options(default: bool):
 
     def added(command):
         @functools.wraps(command)
-        def run(cache, cache_file, **given):
+        def run(cache, cache_file, **arguments):
             if cache is False and cache_file:
                 raise UsageError(
                     "--no-cache with --cache-file",
@@ -182,7 +182,7 @@ def cache_options(default: bool):
                     "leave one of them out",
                 )
             on = bool(cache_file) or (default if cache is None else cache)
-            return command(cache_file=Path(cache_file or default_cache()) if on else None, **given)
+            return command(cache_file=Path(cache_file or default_cache()) if on else None, **arguments)
 
         for option in reversed(options):
             run = option(run)

@@ -12,17 +12,17 @@ from harness_plugin.errors import UsageError
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
 @pair_options
-@click.option("--id", "wanted", metavar="ID", help="The id of the pair to show. [default: the first pair]")
+@click.option("--id", "pair_id", metavar="ID", help="The id of the pair to show. [default: the first pair]")
 @click.option("--swap", is_flag=True, help="Show response B first.")
 @click.option("--json", "as_json", is_flag=True, help="Print text, numbers of tokens and token ids as JSON.")
-def command(file, spec, read, wanted, swap, as_json):
+def command(file, spec, read, pair_id, swap, as_json):
     """Show one pair of FILE (- for stdin) as the judge reads it: its text, how many tokens of each field were kept, and
     its token ids. No weights are loaded.
 
     \b
     Example: arena-rm show pairs.jsonl --id 17 --swap
     """
-    pair = _find(read(file), wanted, file)
+    pair = _find(read(file), pair_id, file)
     from harness_plugin.model import load_renderer
 
     renderer = load_renderer(spec)
@@ -43,16 +43,16 @@ def command(file, spec, read, wanted, swap, as_json):
     click.echo(f"-- ids: {' '.join(map(str, rendered.ids))}")
 
 
-def _find(pairs, wanted, file):
-    """The pair with the id `wanted`, or the first one. Raises UsageError if there is none."""
+def _find(pairs, pair_id, file):
+    """The pair with the id `pair_id`, or the first one. Raises UsageError if there is none."""
     if not pairs:
         raise UsageError(f"{file} holds no pairs", "there is no pair to show", "give a file with at least one pair")
-    if wanted is None:
+    if pair_id is None:
         return pairs[0]
-    pair = next((p for p in pairs if p.id == wanted), None)
+    pair = next((p for p in pairs if p.id == pair_id), None)
     if pair is None:
         raise UsageError(
-            f"no pair in {file} has the id {wanted!r}",
+            f"no pair in {file} has the id {pair_id!r}",
             f"the ids there look like {pairs[0].id!r}",
             "give the id of a pair in the file with --id",
         )

@@ -62,10 +62,10 @@ def rule_options(command):
     """Adds the options for the decision; the command receives them as one argument `rules`."""
 
     @functools.wraps(command)
-    def run(metrics, margin, alpha, power, on_inconclusive, **given):
+    def run(metrics, margin, alpha, power, on_inconclusive, **arguments):
         from harness_plugin.gate import Rules
 
-        return command(rules=Rules(metrics, margin, alpha, power, on_inconclusive), **given)
+        return command(rules=Rules(metrics, margin, alpha, power, on_inconclusive), **arguments)
 
     for option in reversed(RULES):
         run = option(run)
@@ -77,17 +77,17 @@ def output_options(command):
     code."""
 
     @functools.wraps(command)
-    def run(output, as_json, **given):
+    def run(output, as_json, **arguments):
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"-o {output} is a file", "the gate writes several files", "name a folder with -o")
-        say(command(output=output, **given), output, as_json)
+        print_result(command(output=output, **arguments), output, as_json)
 
     for option in reversed(OUTPUT):
         run = option(run)
     return run
 
 
-def say(result, output: Path | None, as_json: bool) -> None:
+def print_result(result, output: Path | None, as_json: bool) -> None:
     """Prints the result, writes its files, reports to GitHub Actions if it runs there, and exits with its exit code."""
     from harness_plugin.files.printable import readable
     from harness_plugin.report.gate import as_json as json_text
