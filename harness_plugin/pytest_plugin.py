@@ -51,11 +51,10 @@ class ArenaRM:
 
         return Engine(load_model(ModelSpec.from_args(dict(self.settings))))
 
-    def assert_no_regression(
-        self, current, baseline, *, metric=None, margin=None, alpha=0.05, power=0.8, on_inconclusive="warn", **reading
-    ):
-        """Fails the test where `current` is worse than `baseline`: two paths, as for `arena-rm gate`, whose options the
-        arguments are. `metric`: a name or several; `reading`: model, baseline_model, task, pairs, ignore, max_missing.
+    def assert_no_regression(self, current, baseline, *, metric=None, **options):
+        """Fails the test where `current` is worse than `baseline`: two paths, as for `arena-rm gate`, whose options and
+        defaults the arguments have. `metric`: a name or several; `options`: margin, alpha, power, on_inconclusive,
+        model, baseline_model, task, pairs, ignore, max_missing.
 
         Returns the GateResult of a pass. Inconclusive warns, fails or is silent, as said. Raises DataError where the
         runs cannot be compared and UsageError for arguments that mean nothing.
@@ -63,16 +62,18 @@ class ArenaRM:
         __tracebackhide__ = True
         from harness_plugin.errors import DataError
         from harness_plugin.gate import Reading, Rules, State, run_gate
+        from harness_plugin.gate.rules import WARN
         from harness_plugin.report.gate import headline, terminal
 
         metrics = (metric,) if isinstance(metric, str) else tuple(metric or ())
-        rules = Rules(metrics, margin, alpha, power, on_inconclusive)
-        result = run_gate(str(baseline), str(current), rules, Reading(**reading))
+        deciding = {name: options.pop(name) for name in tuple(options) if name in Rules.__dataclass_fields__}
+        rules = Rules(metrics, **deciding)
+        result = run_gate(str(baseline), str(current), rules, Reading(**options))
         if result.state == State.NOT_COMPARABLE:
             raise DataError(headline(result))
         if result.exit_code:
             raise AssertionError(terminal(result))
-        if result.state == State.INCONCLUSIVE and on_inconclusive == "warn":
+        if result.state == State.INCONCLUSIVE and rules.on_inconclusive == WARN:
             warnings.warn(headline(result), stacklevel=2)
         return result
 

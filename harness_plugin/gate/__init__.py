@@ -1,18 +1,36 @@
 """Two stored runs -> pass, regression, inconclusive, or the reason why they cannot be compared.
 
-`read` finds the run at a path (`judge_runs`, `lm_eval_results`, `scores`, `baseline` know the formats, `runs` the
-common shape), `compare` checks that only what is under test differs, `decide` tests, `changes` lists what got worst,
-and `result` is all of it. `power` says how many prompts a margin needs, `simulate` how often the decision is wrong,
-`duel` makes runs of direct battles. Comparing needs numpy alone. What a decision looks like on paper is `report`'s.
+`readers` read the run at a path (score files, judged tournaments, lm-eval results, baselines), `run` is the shape that
+they share, `rules` is how to decide, with all defaults, `compare` checks that only what is under test differs, `decide`
+tests, `changes` lists the items that lost most, and `result` puts it together. `power` says how many prompts a margin
+needs, `simulate` how often the decision is wrong, `duel` makes runs of direct battles. Comparing needs numpy alone,
+which is loaded at the first use of a name. `report` writes decisions for people.
 """
 
-from harness_plugin.gate.baseline import baseline_text
-from harness_plugin.gate.changes import Change, worst_changes
-from harness_plugin.gate.compare import Comparison, Difference, NotComparable, compare
-from harness_plugin.gate.decide import Decision, Measured, Rules, State, decide
-from harness_plugin.gate.readers.read import read_run
-from harness_plugin.gate.result import GateResult, Reading, gate_runs, run_gate
-from harness_plugin.gate.run import Item, Run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness_plugin.gate.baseline import baseline_text
+    from harness_plugin.gate.changes import Change, worst_changes
+    from harness_plugin.gate.compare import Comparison, Difference, NotComparable
+    from harness_plugin.gate.decide import Decision, Measured, State
+    from harness_plugin.gate.readers.read import read_run
+    from harness_plugin.gate.result import GateResult, gate_runs, run_gate
+    from harness_plugin.gate.rules import Reading, Rules
+    from harness_plugin.gate.run import Item, Run
+
+_MODULES = {
+    "baseline": ["baseline_text"],
+    "changes": ["Change", "worst_changes"],
+    "compare": ["Comparison", "Difference", "NotComparable"],
+    "decide": ["Decision", "Measured", "State"],
+    "readers.read": ["read_run"],
+    "result": ["GateResult", "gate_runs", "run_gate"],
+    "rules": ["Reading", "Rules"],
+    "run": ["Item", "Run"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Change",
@@ -28,10 +46,14 @@ __all__ = [
     "Run",
     "State",
     "baseline_text",
-    "compare",
-    "decide",
     "gate_runs",
     "read_run",
     "run_gate",
     "worst_changes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import ArenaError, UsageError
+from harness_plugin.gate.rules import MAX_MISSING
 from harness_plugin.gate.run import KINDS, Item, Run
 
 NAMED = 10  # items named in a message
-MAX_MISSING = 0.01
 
 
 @dataclass(frozen=True)

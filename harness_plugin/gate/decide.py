@@ -5,7 +5,6 @@ otherwise nobody can tell. Both at level alpha, one-sided. That order lets a tin
 another machine's rounding. Several deciding metrics must all pass, and their drops are tested with Holm's adjustment.
 """
 
-import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -13,12 +12,10 @@ import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.gate.compare import Comparison
+from harness_plugin.gate.rules import MARGIN, Rules
 from harness_plugin.stats import holm
-from harness_plugin.stats.multiple import POWER
 from harness_plugin.stats.paired import DropTest, drop_test, prompts_needed
 
-ALPHA, MARGIN = 0.05, 0.02
-ON_INCONCLUSIVE = ("pass", "warn", "fail")
 CATEGORIES = 50  # more are no categories
 DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
 
@@ -31,33 +28,6 @@ class State(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How to decide. `metrics`: those that decide, none for the kind's first; `margin`: the smallest drop that matters,
-    None for MARGIN where values lie in [0, 1]; `alpha`, `power`: of every test; `on_inconclusive`: one of
-    ON_INCONCLUSIVE."""
-
-    metrics: tuple[str, ...] = ()
-    margin: float | None = None
-    alpha: float = ALPHA
-    power: float = POWER
-    on_inconclusive: str = "warn"
-
-    def __post_init__(self):
-        if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
-            raise UsageError(f"--margin {self.margin}", "it is the smallest drop that matters", "give 0 or more")
-        if not 0 < self.alpha < 0.5 or not self.alpha < self.power < 1:
-            raise UsageError(
-                f"--alpha {self.alpha} with --power {self.power}",
-                "tests need chances of error",
-                "give 0 < alpha < 0.5 and alpha < power < 1",
-            )
-        if self.on_inconclusive not in ON_INCONCLUSIVE:
-            raise UsageError(
-                f"on_inconclusive={self.on_inconclusive!r}", "", f"use one of {', '.join(ON_INCONCLUSIVE)}"
-            )
 
 
 @dataclass(frozen=True)
@@ -114,7 +84,7 @@ class Decision:
         return [m for m in self.measured if m.role == DECIDES]
 
 
-def decide(comparison: Comparison, rules: Rules = Rules()) -> Decision:
+def decide(comparison: Comparison, rules: Rules) -> Decision:
     """Raises UsageError for a metric that the runs do not have or a margin that must be said, DataError where a
     deciding metric is not known of the same items in both."""
     names = rules.metrics or tuple(comparison.baseline.metrics)[:1]

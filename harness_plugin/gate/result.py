@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.changes import Change, worst_changes
-from harness_plugin.gate.compare import MAX_MISSING, Difference, NotComparable, compare
-from harness_plugin.gate.decide import Decision, Rules, State, decide
+from harness_plugin.gate.compare import Difference, NotComparable, compare
+from harness_plugin.gate.decide import Decision, State, decide
 from harness_plugin.gate.readers.read import read_run
+from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.run import Run
 
 
@@ -35,20 +36,7 @@ class GateResult:
         return {State.PASS: 0, State.REGRESSION: 1, State.NOT_COMPARABLE: 3}[self.state]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How two paths are read and compared: arguments of `read_run` and `compare`. `baseline_model`: the chatbot's name
-    in the baseline, where it had another."""
-
-    task: str | None = None
-    model: str | None = None
-    baseline_model: str | None = None
-    pairs: str | None = None
-    ignore: tuple[str, ...] = ()
-    max_missing: float = MAX_MISSING
-
-
-def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = Reading()) -> GateResult:
+def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAULT_READING) -> GateResult:
     """Compares what lies at two paths. Runs that are broken, not there or not comparable are a result too; only a
     UsageError is raised."""
     old = reading.baseline_model or reading.model

@@ -6,10 +6,10 @@
 from collections.abc import Callable
 
 from harness_plugin.pairs import Text
+from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
 
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
-ALPHA = 0.05
 Name = Callable[[str], str]
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from harness_plugin.stats.student import t_quantiles
 
-LEVEL = 0.95
+ALPHA = 0.05
+LEVEL = 1 - ALPHA
 UPPER = (1 + LEVEL) / 2  # the probability below the upper end of a two-sided interval
 GROUPS = 100
 

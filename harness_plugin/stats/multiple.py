@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_plugin.stats.estimates import LEVEL, UPPER, cluster_codes, paired_difference
+from harness_plugin.stats.estimates import ALPHA, UPPER, cluster_codes, paired_difference
 from harness_plugin.stats.student import t_quantiles
 
-ALPHA = 1 - LEVEL
 POWER = 0.8
 MIN_CLUSTERS = 2
 

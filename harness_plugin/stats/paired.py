@@ -13,7 +13,6 @@ from statistics import NormalDist
 import numpy as np
 
 from harness_plugin.stats.estimates import cluster_codes
-from harness_plugin.stats.multiple import POWER
 from harness_plugin.stats.search import bisect
 from harness_plugin.stats.student import t_quantile, t_tail
 
@@ -51,7 +50,7 @@ class DropTest:
         return math.sqrt((self.better + self.worse) / self.n if self.method == MCNEMAR else self.stderr**2 * self.n)
 
 
-def drop_test(new, base, clusters=None, alpha: float = 0.05, power: float = POWER) -> DropTest:
+def drop_test(new, base, clusters, alpha: float, power: float) -> DropTest:
     """Tests whether `new` fell below `base`, shape (n,) each and for the same items; items of one cluster are averaged.
 
     Raises ValueError for values that are not finite, different lengths, no values, and unless 0 < alpha < 1/2 and
@@ -176,7 +175,7 @@ def _tango_score(better: int, worse: int, n: int, gain: float) -> float:
     return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance) if distance else 0.0
 
 
-def smallest_drop(deviation: float, n: int, alpha: float, power: float = POWER, degrees: int | None = None) -> float:
+def smallest_drop(deviation: float, n: int, alpha: float, power: float, degrees: int | None = None) -> float:
     """The true drop that a one-sided test of n differences of this standard deviation sees with this power.
 
     (z_(1 - alpha) + z_power) * deviation / sqrt(n), with Student's quantiles where `degrees` is given (Bloom 1995). For
@@ -187,7 +186,7 @@ def smallest_drop(deviation: float, n: int, alpha: float, power: float = POWER, 
     return _both(alpha, power, degrees) * deviation / math.sqrt(n)
 
 
-def prompts_needed(drop: float, deviation: float, alpha: float, power: float = POWER) -> int:
+def prompts_needed(drop: float, deviation: float, alpha: float, power: float) -> int:
     """The fewest prompts with which a one-sided test at alpha sees a true drop with this power; at least 2."""
     return max(2, math.ceil((_both(alpha, power, None) * deviation / drop) ** 2 - 1e-9))
 

@@ -63,13 +63,14 @@ def _changes(earlier: str, measured) -> str:
     """How the run compares with the earlier baseline, or why the two cannot be compared."""
     from harness_plugin.files.printable import readable
     from harness_plugin.gate import Reading, Rules, gate_runs, read_run
+    from harness_plugin.gate.rules import MARGIN
     from harness_plugin.report.gate import terminal
 
     try:
         result = gate_runs(
             lambda: read_run(earlier),
             lambda: measured,
-            Rules(margin=0.02),
+            Rules(margin=MARGIN),
             Reading(max_missing=1.0),
             (earlier, measured.place),
         )

@@ -3,6 +3,7 @@
 import click
 
 from harness_plugin.cli.gate.options import output_options, rule_options
+from harness_plugin.gate.rules import MAX_MISSING
 
 
 @click.command("check")
@@ -21,7 +22,7 @@ from harness_plugin.cli.gate.options import output_options, rule_options
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
-    default=0.01,
+    default=MAX_MISSING,
     show_default=True,
     metavar="SHARE",
     help="The largest share of the items that may be in only one of the runs.",

@@ -6,6 +6,7 @@ import click
 
 from harness_plugin.cli.gate.options import output_options, rule_options
 from harness_plugin.cli.options import cache_options, log_to_stderr, model_options
+from harness_plugin.gate.rules import MAX_MISSING
 
 
 @click.command("duel")
@@ -28,7 +29,7 @@ from harness_plugin.cli.options import cache_options, log_to_stderr, model_optio
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
-    default=0.01,
+    default=MAX_MISSING,
     show_default=True,
     metavar="SHARE",
     help="The largest share of the prompts that may be answered by only one side.",

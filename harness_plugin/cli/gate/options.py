@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.errors import UsageError
+from harness_plugin.gate.rules import ALPHA, MARGIN, ON_INCONCLUSIVE, POWER, WARN
 
 RULES = [
     click.option(
@@ -20,12 +21,12 @@ RULES = [
         "--margin",
         type=float,
         metavar="X",
-        help="The smallest drop that matters. [default: 0.02 for metrics from 0 to 1]",
+        help=f"The smallest drop that matters. [default: {MARGIN} for metrics from 0 to 1]",
     ),
     click.option(
         "--alpha",
         type=float,
-        default=0.05,
+        default=ALPHA,
         show_default=True,
         metavar="P",
         help="The probability that a build without a change fails.",
@@ -33,15 +34,15 @@ RULES = [
     click.option(
         "--power",
         type=float,
-        default=0.8,
+        default=POWER,
         show_default=True,
         metavar="P",
         help="The probability with which the smallest detectable drop, which is printed, is detected.",
     ),
     click.option(
         "--on-inconclusive",
-        type=click.Choice(["pass", "warn", "fail"]),
-        default="warn",
+        type=click.Choice(ON_INCONCLUSIVE),
+        default=WARN,
         show_default=True,
         help="What an inconclusive result does. fail: exit code 4; warn: a warning and exit code 0; pass: exit code 0.",
     ),

@@ -3,15 +3,16 @@
 import click
 
 from harness_plugin.errors import UsageError
+from harness_plugin.gate.rules import ALPHA, MARGIN, POWER
 
 
 @click.command("power")
 @click.argument("runs", nargs=-1, type=click.Path())
-@click.option("--margin", type=float, default=0.02, show_default=True, metavar="X", help="The drop to detect.")
+@click.option("--margin", type=float, default=MARGIN, show_default=True, metavar="X", help="The drop to detect.")
 @click.option(
     "--alpha",
     type=float,
-    default=0.05,
+    default=ALPHA,
     show_default=True,
     metavar="P",
     help="The probability that a build without a change fails.",
@@ -19,7 +20,7 @@ from harness_plugin.errors import UsageError
 @click.option(
     "--power",
     type=float,
-    default=0.8,
+    default=POWER,
     show_default=True,
     metavar="P",
     help="The probability with which the drop is detected.",
@@ -70,7 +71,9 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
 
 def _of_runs(runs, rules, task, model, baseline_model) -> dict[str, float]:
     """The standard deviation of the difference of each metric of two runs."""
-    from harness_plugin.gate import compare, decide, read_run
+    from harness_plugin.gate import read_run
+    from harness_plugin.gate.compare import compare
+    from harness_plugin.gate.decide import decide
     from harness_plugin.gate.power import deviations_of
 
     before, after = read_run(runs[0], task, baseline_model or model), read_run(runs[1], task, model)

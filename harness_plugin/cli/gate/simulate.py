@@ -2,6 +2,8 @@
 
 import click
 
+from harness_plugin.gate.rules import ALPHA, MARGIN
+
 
 @click.command("simulate")
 @click.option(
@@ -15,13 +17,18 @@ import click
 @click.option(
     "--alpha",
     type=float,
-    default=0.05,
+    default=ALPHA,
     show_default=True,
     metavar="P",
     help="The gate's probability that a build without a change fails.",
 )
 @click.option(
-    "--margin", type=float, default=0.02, show_default=True, metavar="X", help="The gate's smallest drop that matters."
+    "--margin",
+    type=float,
+    default=MARGIN,
+    show_default=True,
+    metavar="X",
+    help="The gate's smallest drop that matters.",
 )
 @click.option(
     "--correlation",

@@ -1,0 +1,56 @@
+"""How a gate decides, with every default. Imports nothing heavy, so that the options of a command can read it."""
+
+import math
+from dataclasses import dataclass
+
+from harness_plugin.errors import UsageError
+
+MARGIN = 0.02  # the smallest drop that matters
+ALPHA = 0.05  # how often an unchanged build may fail
+POWER = 0.8  # with which probability the smallest drop that is reported would be seen
+MAX_MISSING = 0.01  # the share of all items that may be in one run only
+ON_INCONCLUSIVE = ("pass", "warn", "fail")
+WARN = "warn"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to decide. `metrics`: those that decide, none for the kind's first; `margin`: the smallest drop that matters,
+    None for MARGIN where values lie in [0, 1]; `alpha`, `power`: of every test; `on_inconclusive`: one of
+    ON_INCONCLUSIVE. Raises UsageError for numbers outside their range."""
+
+    metrics: tuple[str, ...] = ()
+    margin: float | None = None
+    alpha: float = ALPHA
+    power: float = POWER
+    on_inconclusive: str = WARN
+
+    def __post_init__(self):
+        if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
+            raise UsageError(f"--margin {self.margin}", "it is the smallest drop that matters", "give 0 or more")
+        if not 0 < self.alpha < 0.5 or not self.alpha < self.power < 1:
+            raise UsageError(
+                f"--alpha {self.alpha} with --power {self.power}",
+                "alpha is the chance of a false alarm and power the chance of seeing a real drop",
+                "give 0 < alpha < 0.5 and alpha < power < 1",
+            )
+        if self.on_inconclusive not in ON_INCONCLUSIVE:
+            raise UsageError(
+                f"on_inconclusive={self.on_inconclusive!r}", "", f"use one of {', '.join(ON_INCONCLUSIVE)}"
+            )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How two paths are read and compared: arguments of `read_run` and `compare`. `baseline_model`: the chatbot's name
+    in the baseline, if it had another one there."""
+
+    task: str | None = None
+    model: str | None = None
+    baseline_model: str | None = None
+    pairs: str | None = None
+    ignore: tuple[str, ...] = ()
+    max_missing: float = MAX_MISSING
+
+
+DEFAULT_READING = Reading()
