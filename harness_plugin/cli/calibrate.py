@@ -1,4 +1,4 @@
-"""`arena-rm calibrate`: temperature and tie mass for an adapter, from labelled pairs."""
+"""`arena-rm calibrate`: fits an adapter's temperature and tie mass to labelled pairs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +20,30 @@ PLOT = "reliability.png"
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for arena_rm.json, to be put beside the weights [default: theirs].",
+    metavar="DIR",
+    help="Write arena_rm.json into this folder. It belongs beside the weights. [default: the folder of the adapter]",
 )
 @click.option(
-    "--plot/--no-plot", default=None, help=f"Draw {PLOT} beside arena_rm.json [default: if matplotlib is installed]."
+    "--plot/--no-plot",
+    default=None,
+    help=f"Draw {PLOT} beside arena_rm.json. [default: --plot if matplotlib is installed]",
 )
 def command(adapter, file, spec, read, out, plot):
-    """Fit temperature and tie mass of ADAPTER on the labelled pairs of FILE, by maximum likelihood, and write them to
-    its arena_rm.json. The pairs should be none that the adapter was trained on."""
+    """Fit the temperature and the tie mass of ADAPTER to the labelled pairs of FILE (- for stdin) by maximum
+    likelihood, and write them to its arena_rm.json. They turn logits into probabilities of A, B and a tie.
+
+    The pairs must not be among those that the adapter was trained on.
+
+    \b
+    Example: arena-rm calibrate my-judge held-out.jsonl
+    """
     log_to_stderr()
     if out is None and not Path(adapter).is_dir():
-        raise UsageError(f"{adapter} is no folder here", "the manifest needs a place", "say --out FOLDER")
+        raise UsageError(
+            f"{adapter} is not a folder on this machine",
+            "the calibration is written to a file beside the adapter",
+            "name a folder for it with --out",
+        )
     ignored = [n for n in ("peft", "temperature", "tie_nu") if getattr(spec, n) is not None]
     if ignored:
         raise UsageError(f"--{ignored[0].replace('_', '-')}", "ADAPTER is named and its calibration fitted", "drop it")

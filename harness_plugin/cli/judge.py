@@ -1,11 +1,19 @@
-"""`arena-rm judge`: files of chatbots' answers to a leaderboard."""
+"""`arena-rm judge`: from files of chatbots' answers to a leaderboard."""
 
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options, opened_cache
+from harness_plugin.cli.options import (
+    batch_size_option,
+    cache_options,
+    log_to_stderr,
+    model_options,
+    opened_cache,
+    prompts_option,
+    questions_option,
+)
 from harness_plugin.errors import UsageError
 
 COLUMNS = ("prompt", "response", "model", "category")
@@ -15,35 +23,48 @@ RAY_OR_COPY = "use --engine ray, or copy the files here"
 @click.command("judge")
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @model_options
-@click.option("--baseline", metavar="MODEL", help="Judge every model against this one [default: all against all].")
-@click.option("--round-robin", is_flag=True, help="Judge every model against every other (the default).")
-@click.option("--prompts", type=click.IntRange(min=1), metavar="N", help="Only N prompts, drawn by their content.")
-@click.option("--prompt-field", metavar="COLUMN", help="Column of the prompt, in files that no tool here made.")
-@click.option("--response-field", metavar="COLUMN", help="Column of the answer.")
 @click.option(
-    "--model-field", metavar="COLUMN", help="Column of the model's name [default: model, else the file's name]."
+    "--baseline", metavar="MODEL", help="Judge every model against this one. [default: every model against every other]"
 )
-@click.option("--category-field", metavar="COLUMN", help="Column of the prompt's category [default: category].")
-@click.option("--questions", type=click.Path(), help="Arena-Hard's question.jsonl, where answers come without prompts.")
+@click.option("--round-robin", is_flag=True, help="Judge every model against every other. This is the default.")
+@prompts_option
+@click.option(
+    "--prompt-field",
+    metavar="COLUMN",
+    help="The column of the prompt, in files of your own format. [default: prompt]",
+)
+@click.option("--response-field", metavar="COLUMN", help="The column of the answer. [default: response]")
+@click.option(
+    "--model-field", metavar="COLUMN", help="The column of the model's name. [default: model, else the file's name]"
+)
+@click.option("--category-field", metavar="COLUMN", help="The column of the prompt's category. [default: category]")
+@questions_option
 @click.option(
     "--labels",
     type=click.Path(),
     metavar="FILE",
-    help="Pairs that people judged (any format of arena-rm score): how well the judge agrees.",
+    help="A file of pairs that people judged; the report then says how well the judge agrees with them.",
 )
-@click.option("--red-team", is_flag=True, help="Also attack the judge with one model's answers, changed to mislead.")
 @click.option(
-    "--red-team-model", metavar="MODEL", help="Whose answers [default: the baseline's, or the median model's]."
+    "--red-team", is_flag=True, help="Also attack the judge: change one model's answers to mislead it, and judge those."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
+@click.option(
+    "--red-team-model",
+    metavar="MODEL",
+    help="The model whose answers are changed; turns --red-team on. [default: the baseline, or the median model]",
+)
+@batch_size_option
 @cache_options(default=True)
-@click.option("--plots/--no-plots", default=True, show_default=True, help="Draw PNGs too (needs matplotlib).")
+@click.option(
+    "--plots/--no-plots", default=True, show_default=True, help="Also draw pictures as PNG files (needs matplotlib)."
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="ray: one worker per device of a Ray cluster; FILES and DIR may be URIs (s3://...).",
+    help="Where to judge. local: on this machine; ray: with a worker for each device of a Ray cluster, where FILES and "
+    "DIR may be URIs such as s3://...",
 )
 @click.option(
     "-o",
@@ -52,7 +73,7 @@ RAY_OR_COPY = "use --engine ray, or copy the files here"
     default="judged",
     show_default=True,
     metavar="DIR",
-    help="Folder for the verdicts, the leaderboard and the report.",
+    help="The folder for the verdicts, the leaderboard and the report.",
 )
 def command(
     files,
@@ -71,12 +92,19 @@ def command(
     output,
     **columns,
 ):
-    """Judge the answers of several chatbots to the same prompts and rank them.
+    """Judge the answers of several chatbots to the same prompts, and rank the chatbots.
 
-    FILES, or folders of them: AlpacaEval's model_outputs.json, Arena-Hard's answers, lm-eval's samples_*.jsonl of
-    generation tasks, and any JSONL, JSON, CSV or parquet with columns prompt and response (or name yours). Every battle
-    is judged in both orders; a killed run continues when the command is repeated, and adding a chatbot later costs only
-    its own battles. Look at DIR/report.html.
+    FILES are files of answers, or folders of such files: AlpacaEval's model_outputs.json, Arena-Hard's answers,
+    lm-eval's samples_*.jsonl of generation tasks, and any JSONL, JSON, CSV or parquet file with the columns prompt and
+    response (other names: --prompt-field and so on).
+
+    Every battle is judged in both orders. The same command continues a run that was stopped, and a chatbot that is
+    added later costs only its own battles. The result to look at is DIR/report.html.
+
+    \b
+    Example: arena-rm judge answers/*.jsonl --baseline gpt-4 -o judged
+
+    Exit codes: 0 done, 2 wrong usage, 3 bad data, or the judge could not be loaded.
     """
     log_to_stderr()
     from harness_plugin import tournament as room

@@ -13,12 +13,14 @@ MODEL_OPTIONS = [
     click.option(
         "--pretrained",
         metavar="ID|DIR",
-        help="The base model: a folder, or its id on the hub. [default: the base of the adapter]",
+        help="The base model, or without --peft a whole judge: a folder, or its id on the hub. [default: the base of "
+        "the adapter]",
     ),
     click.option(
         "--peft",
         metavar="ID|DIR",
-        help="The adapter: a folder, or its id on the hub. [default: the adapter in the package]",
+        help="The adapter: a folder, or its id on the hub. [default: the one in the package, if there is no "
+        "--pretrained]",
     ),
     click.option("--revision", metavar="NAME", help="The revision of the base model on the hub."),
     click.option(
@@ -151,6 +153,26 @@ def _read(format_, fields, skip_bad_rows, path):
         rows = len(table.skipped) + len(table.pairs)
         click.echo(f"{len(table.skipped)} of {rows} rows are bad and were left out", err=True)
     return table.pairs
+
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The largest number of sequences in a batch. [default: as many as fit a number of tokens]",
+)
+prompts_option = click.option(
+    "--prompts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use only N prompts, chosen by a hash of their text. [default: all]",
+)
+questions_option = click.option(
+    "--questions",
+    type=click.Path(),
+    metavar="FILE",
+    help="The question.jsonl of Arena-Hard, for answer files without prompts.",
+)
 
 
 def cache_options(default: bool):

@@ -5,7 +5,14 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.gate.options import output_options, rule_options
-from harness_plugin.cli.options import cache_options, log_to_stderr, model_options
+from harness_plugin.cli.options import (
+    batch_size_option,
+    cache_options,
+    log_to_stderr,
+    model_options,
+    prompts_option,
+    questions_option,
+)
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -14,18 +21,8 @@ from harness_plugin.gate.rules import MAX_MISSING
 @click.argument("new", type=click.Path())
 @model_options
 @rule_options
-@click.option(
-    "--prompts",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Use only N prompts, chosen by a hash of their text. [default: all]",
-)
-@click.option(
-    "--questions",
-    type=click.Path(),
-    metavar="FILE",
-    help="The question.jsonl of Arena-Hard, for answer files without prompts.",
-)
+@prompts_option
+@questions_option
 @click.option(
     "--max-missing",
     type=click.FloatRange(0, 1),
@@ -34,12 +31,7 @@ from harness_plugin.gate.rules import MAX_MISSING
     metavar="SHARE",
     help="The largest share of the prompts that may be answered by only one side.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The largest number of sequences in a batch. [default: as many as fit a number of tokens]",
-)
+@batch_size_option
 @cache_options(default=True)
 @output_options
 def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, cache_file, output):
