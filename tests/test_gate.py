@@ -374,11 +374,12 @@ def test_two_judgings_are_compared_for_one_chatbot_and_another_judge_is_refused(
     assert code in (0, 1) and found["items"] == 12 and found["worst"] and "answer" in json.dumps(found["worst"])
     board = Path(new) / "leaderboard.json"
     other = board.read_text("utf-8")
-    wrong = re.sub(r'"adapter_sha256": "\w+"', '"adapter_sha256": "0000"', other)
-    assert wrong != other
-    board.write_text(wrong, encoding="utf-8")
-    code, said, _ = gate(old, new, "--model", "heron")
-    assert code == 3 and "adapter" in said
+    for part in ("adapter_sha256", "adapter_config", "base_sha256", "base_config", "tokenizer"):
+        wrong = re.sub(rf'"{part}": "\w+"', f'"{part}": "0000"', other)
+        assert wrong != other
+        board.write_text(wrong, encoding="utf-8")
+        code, said, _ = gate(old, new, "--model", "heron")
+        assert code == 3 and part in said
     board.write_text(other, encoding="utf-8")
 
 

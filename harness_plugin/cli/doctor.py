@@ -1,38 +1,84 @@
-"""`arena-rm doctor`: what is here, what is missing, how to get it."""
+"""`arena-rm doctor`: what is installed, what is missing and how to get it; and what identifies a judge."""
 
 import importlib.util
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import click
+
+from harness_plugin.cli.options import log_to_stderr, model_options
+from harness_plugin.errors import ModelError, UsageError
 
 LIBRARIES = ("lm_eval", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "numpy")
 
 
 @click.command("doctor")
+@click.option("--judge", is_flag=True, help="Say what identifies the judge that the other options name.")
+@model_options
+@click.option(
+    "--order",
+    type=click.Choice(["ab", "both"]),
+    default="both",
+    show_default=True,
+    help="With --judge: the orders in which a pair is presented.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(as_json):
-    """Say what is installed, which weights and devices are found, what is missing and how to get it.
+def command(judge, spec, order, as_json):
+    """Say what is installed, which weights and devices there are, what is missing and how to get it.
 
     Exit code 0 when the default judge can run, 3 when something it needs is missing.
+
+    With --judge: every part that decides a judge's scores, and the hash of all of them, which stands in score files,
+    verdicts and leaderboards. Two judges are the same if no part differs. The files are hashed; no network is loaded.
     """
-    found, missing = examine()
+    if judge:
+        click.echo(identity_text(spec, order, as_json))
+        return
+    if spec != type(spec)() or order != "both":
+        raise UsageError("options of a judge without --judge", "they change nothing here", "add --judge")
+    facts, missing = examine()
     if as_json:
-        click.echo(json.dumps({**found, "missing": missing}, indent=1))
+        click.echo(json.dumps({**facts, "missing": missing}, indent=1))
     else:
-        for name, value in found.items():
+        for name, value in facts.items():
             click.echo(f"{name:<16} {value}")
         for problem in missing:
             click.echo(f"missing          {problem}")
     raise SystemExit(3 if missing else 0)
 
 
+def identity_text(spec, order: str, as_json: bool) -> str:
+    """The identity of the judge `spec`, for people or as JSON. Raises ModelError where it cannot be had."""
+    from harness_plugin.model import plan_model
+    from harness_plugin.scoring.identity import MEANINGS, identity_hash, judge_identity, parts
+
+    log_to_stderr()
+    identity = judge_identity(plan_model(spec), order)
+    counting = parts(identity)
+    names = {name: value for name, value in identity.items() if name not in counting}
+    if as_json:
+        return json.dumps({"hash": identity_hash(identity), "parts": counting, "names": names}, indent=1)
+    lines = [f"{'judge':<16} {identity_hash(identity)}  the hash of all parts below", ""]
+    lines += [f"{name:<16} {_short(value):<16}  {MEANINGS[name]}" for name, value in counting.items()]
+    lines += ["", "names, which do not count:"]
+    return "\n".join([*lines, *(f"{name:<16} {_short(value)}" for name, value in names.items())])
+
+
+def _short(value: Any) -> str:
+    """A part for one column: of a long hash the first digits, and "none" for what the judge does not have."""
+    if value is None:
+        return "none"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text[:16] if len(text) == 64 else text
+
+
 def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
     from harness_plugin import __version__, _bridge
     from harness_plugin.cli.options import default_cache
-    from harness_plugin.model.embedded import ADAPTER, TWO_WAYS, base_folder, is_ready
+    from harness_plugin.model.embedded import ADAPTER, TWO_WAYS, base_folder, check_files, is_ready
     from harness_plugin.scoring.store import describe
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
@@ -55,6 +101,10 @@ def examine() -> tuple[dict[str, str], list[str]]:
         if not ready and not importlib.util.find_spec("gguf"):
             missing.append(f"gguf, to unpack the embedded base: {TWO_WAYS}")
         facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (about a minute)"
+        try:
+            check_files(base_folder())
+        except ModelError as e:
+            missing.append(str(e))
     else:
         missing.append(f"the embedded Gemma 3 270M: {TWO_WAYS}")
     if (ADAPTER / "adapter_config.json").is_file():

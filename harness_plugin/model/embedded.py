@@ -55,7 +55,7 @@ def embedded_base() -> Path:
     folder = base_folder()
     if not is_ready(folder):
         _make(folder)
-    _check(folder)
+    check_files(folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def _make(folder: Path) -> None:
         ) from e
 
 
-def _check(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Raises ModelError for a file that is not what the conversion made. Reads only what changed (`file_sha256`)."""
     for name, sha256 in (_record(folder) or {}).items():
         try:

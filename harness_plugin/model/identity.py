@@ -37,7 +37,14 @@ NOT_IDS = {"name_or_path", "tokenizer_file", "vocab_file", "chat_template", "tra
 
 
 def weights_hash(folder: Path) -> str:
-    """The hash of all weights of a model folder (`files_sha256`). Raises ModelError without any."""
+    """The hash of all weights of a model's folder (`files_sha256`). Raises ModelError where there are none, and for a
+    folder with an adapter in it, since transformers would load that and the base that the adapter names."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} is named as the base and holds an adapter",
+            "which weights are the base's is not clear",
+            "name the adapter's folder with peft=... and its base with pretrained=...",
+        )
     try:
         return files_sha256(_weight_files(folder))
     except (OSError, ValueError, KeyError, AttributeError) as e:

@@ -16,6 +16,25 @@ COMPUTES = ("torch", "transformers", "peft")
 _BASE = ("base_sha256", "base_fingerprint")
 NAMES = {"base": _BASE, "revision": _BASE, "adapter": ("adapter_sha256",)}  # each with the hashes that replace it
 BESIDE = {"hash", "judge", "presentations", "cut"}
+MEANINGS = {
+    "kind": "what kind of judge it is",
+    "num_labels": "how many logits its head gives",
+    "base_sha256": "all weights of the base",
+    "base_config": "the base's configuration, such as its sliding window",
+    "tokenizer": "how a text becomes tokens: vocabulary, rules, special and added tokens",
+    "adapter_sha256": "all weights of the adapter, with its head",
+    "adapter_config": "the adapter's configuration, such as lora_alpha",
+    "prompt_version": "how a pair becomes tokens",
+    "template": "the text around prompt and responses",
+    "max_length": "tokens of one presentation at most",
+    "truncation": "how longer texts are cut",
+    "dtype": "the numbers it computes with",
+    "merge": "whether the adapter is folded into the base",
+    "deterministic": "whether each presentation is scored alone",
+    "order": "the orders in which a pair is presented",
+    "temperature": "what logits are divided by",
+    "tie_nu": "the weight of a tie",
+}
 LOGIT_PARTS = ("kind", "num_labels", "base_sha256", "base_config", "adapter_sha256", "adapter_config", "dtype", "merge")
 
 
