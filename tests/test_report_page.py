@@ -160,14 +160,15 @@ def test_of_more_battles_than_a_page_carries_a_draw_is_shown_and_the_total_said(
     data = data_in(page.page(board, judged))
     keys = sorted(v["key"] for v in judged.verdicts)[:10]
     assert sorted(data["battles"]["key"]) == keys and data["total"] == 24
-    assert sum(data["bias"]["counts"]) == 24 == sum(data["confidence"]["counts"]), "the charts are of all battles"
+    position, confidence = (data["charts"][name] for name in ("position", "confidence"))
+    assert sum(position["counts"]) == 24 == sum(confidence["counts"]), "the charts are of all battles"
 
 
 def test_one_battle_of_equal_answers_makes_a_page(tmp_path):
     files = [alpaca(tmp_path, name, {"p": "same"}) for name in ("heron", "ibis")]
     data = data_in(page.page(*run_of(files)))
     assert data["battles"]["flags"] == [page.IDENTICAL] and data["battles"]["bias"] == [None]
-    assert sum(data["bias"]["counts"]) == 0
+    assert data["charts"]["position"] is None
 
 
 @pytest.mark.parametrize("file", sorted(ASSETS.glob("*.js")), ids=lambda f: f.name)

@@ -17,7 +17,7 @@ import tiny
 from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
 
 from harness_plugin.pairs import Pair, content_id
-from harness_plugin.report import board_plots, markdown, words
+from harness_plugin.report import board_plots, markup, words
 from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
 from harness_plugin.tournament import (
     Battles,
@@ -253,7 +253,7 @@ def test_the_pictures_hold_the_numbers(out, files, monkeypatch):
     ],
 )
 def test_text_in_markdown_makes_no_link_heading_list_or_mention(text, safe):
-    assert markdown.safe(text) == safe
+    assert markup.safe(text) == safe
 
 
 def test_hostile_names_can_be_drawn(tmp_path, out):

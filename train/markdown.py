@@ -62,12 +62,6 @@ def block(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table; the cells must be safe in Markdown already."""
-    head = list(head)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
 def is_number(value) -> bool:
     """Whether the value is a finite real number; true and false are not numbers."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -15,6 +15,7 @@ import yaml
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.embedded import BASE_NAME
 from harness_plugin.model.manifest import Manifest
+from harness_plugin.report.markup import table
 from harness_plugin.train.markdown import (
     UNKNOWN,
     bare,
@@ -28,7 +29,6 @@ from harness_plugin.train.markdown import (
     literal,
     number,
     setting,
-    table,
 )
 
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"

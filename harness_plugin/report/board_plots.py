@@ -1,6 +1,6 @@
 """Pictures of a leaderboard: ratings with intervals, the win-rate matrix, length, position bias, reliability, attacks.
 
-The same numbers as the page, for slides and papers. Names of models are text: cut to one short line.
+The same data as the charts of the page (`charts`), for slides and papers. Names of models are cut to one short line.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.files.printable import one_line
+from harness_plugin.report.charts import charts
 from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
@@ -27,17 +28,16 @@ ROW = 0.3  # inches
 def pictures(board: dict, verdicts: list[dict]) -> dict[str, Callable[[Path], None]]:
     """File name -> a function that draws it, for all that this leaderboard has something for."""
     rated = [m for m in board["models"] if m["rating"] is not None]
-    bias = [v["position_bias"] for v in verdicts if v["position_bias"] is not None]
-    bins = (board["agreement"] or {}).get("reliability")
-    found = {
+    data = charts(board, verdicts)
+    drawings = {
         RATINGS: rated and partial(ratings, rated=rated, baseline=board["baseline"]),
         MATRIX: board["baseline"] is None and partial(matrix, board=board),
-        LENGTH: rated and partial(length, rated=rated),
-        POSITION: bias and partial(position, bias=bias),
-        RELIABILITY: bins and partial(reliability, bins=bins),
+        LENGTH: data["length"] and partial(length, points=data["length"]),
+        POSITION: data["position"] and partial(position, histogram=data["position"]),
+        RELIABILITY: data["reliability"] and partial(reliability, bins=data["reliability"]),
         RED_TEAM: board["red_team"] and partial(attacks, red_team=board["red_team"]),
     }
-    return {name: draw for name, draw in found.items() if draw}
+    return {name: draw for name, draw in drawings.items() if draw}
 
 
 def ratings(path: Path, rated: list[dict], baseline: str | None) -> None:
@@ -97,17 +97,17 @@ def matrix(path: Path, board: dict) -> None:
         drawn.colorbar(image, ax=axis, shrink=0.7, label="win rate of the row against the column")
 
 
-def length(path: Path, rated: list[dict]) -> None:
+def length(path: Path, points: list[dict]) -> None:
     """A PNG of ratings against the mean length of the answers."""
     with figure(path, 7.2, 4.6) as drawn:
         axis = drawn.subplots()
-        for m in rated:
-            if m["rating_low"] is not None and m["rating_high"] is not None:
-                axis.vlines(m["mean_length"], m["rating_low"], m["rating_high"], color=BLUE, linewidth=1.2, alpha=0.5)
-            axis.plot(m["mean_length"], m["rating"], "o", color=BLUE, markersize=5)
+        for point in points:
+            if point["low"] is not None and point["high"] is not None:
+                axis.vlines(point["x"], point["low"], point["high"], color=BLUE, linewidth=1.2, alpha=0.5)
+            axis.plot(point["x"], point["y"], "o", color=BLUE, markersize=5)
             axis.annotate(
-                one_line(m["model"], LONGEST),
-                (m["mean_length"], m["rating"]),
+                one_line(point["name"], LONGEST),
+                (point["x"], point["y"]),
                 xytext=(6, 4),
                 textcoords="offset points",
                 fontsize=7,
@@ -117,15 +117,16 @@ def length(path: Path, rated: list[dict]) -> None:
         axis.set_ylabel("rating")
 
 
-def position(path: Path, bias: list[float]) -> None:
+def position(path: Path, histogram: dict) -> None:
     """A PNG of how many battles have which position bias."""
-    largest = max(map(abs, bias)) or 1.0
+    counts = histogram["counts"]
+    edges = np.linspace(histogram["low"], histogram["high"], len(counts) + 1)
     with figure(path, 5.6, 3.4) as drawn:
         axis = drawn.subplots()
-        axis.hist(bias, bins=np.linspace(-largest, largest, 32), color=BLUE)
+        axis.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=BLUE)
         axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
-        axis.axvline(float(np.mean(bias)), color=VERMILION, linewidth=1.8, label="mean")
-        axis.set_xlabel("logits for standing second")
+        axis.axvline(histogram["mean"], color=VERMILION, linewidth=1.8, label="mean")
+        axis.set_xlabel("position bias (logits in favour of the second answer)")
         axis.set_ylabel("battles")
         axis.legend(loc="best")
 

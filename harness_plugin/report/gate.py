@@ -13,7 +13,7 @@ from typing import Any
 from harness_plugin.files.printable import one_line
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
-from harness_plugin.report.markdown import safe
+from harness_plugin.report.markup import safe, table
 
 SCHEMA = 1
 DIGITS = 6
@@ -181,13 +181,13 @@ def _p(p: float) -> str:
 
 def _table(result: GateResult) -> str:
     head = ["metric", "baseline", "current", "change", f"{_level(result)} interval", "p (Holm)", "n", ""]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for m in _measured(result):
         name = safe(m.name) + ("" if m.higher_is_better else " (lower is better)")
         numbers = [f"{m.before:.4f}", f"{m.after:.4f}", f"{m.difference:+.4f}", _interval(m), _p(m.p_holm)]
         title = f"category {name}" if m.role == CATEGORY else name
         rows.append([title, *numbers, str(m.test.n), _remark(m).strip()])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table(head, rows)
 
 
 def _change(change: Change) -> str:

@@ -1,18 +1,9 @@
-"""A leaderboard as Markdown, and one line of text that is safe in it: names of models are whatever the files said."""
+"""A leaderboard as Markdown."""
 
-import re
-
-from harness_plugin.files.printable import one_line
 from harness_plugin.report import words
+from harness_plugin.report.markup import safe, table
 from harness_plugin.report.words import SHOWN, interval, number
 from harness_plugin.tournament import Battles
-
-LONGEST = 80  # characters of a name
-# Anywhere, then at the start of a line: lists and underlined headings
-MARKUP = re.compile(
-    r"[|`<>&*\[\]\\~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\."
-    r"|^[-+](?=\s|$)|^=|(?<=^\d)[.)](?=\s)|(?<=^\d\d)[.)](?=\s)"
-)
 
 
 def report(board: dict, battles: Battles) -> str:
@@ -34,11 +25,7 @@ def table_markdown(board: dict) -> str:
         shown = [interval(m, "win_rate", 3), interval(m, "rating", 0)]
         shown.insert(1 if against else 2, interval(m, *equal))
         rows.append([ranks, safe(m["model"]), *shown, number(m["mean_length"], 0)])
-    return _table(["rank", "model", *head, "answers' length"], rows)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    return table(["rank", "model", *head, "answers' length"], rows)
 
 
 def _basis(board: dict) -> str:
@@ -69,8 +56,8 @@ def _categories(board: dict) -> str:
         for m in board["models"]
     ]
     more = f" {len(found) - SHOWN} more categories are there." if found.keys() - names else ""
-    table = _table(["model", *map(safe, names)], rows)
-    return f"## Win rate by category\n\n{table}\n\nTheir intervals are in leaderboard.json.{more}"
+    rates = table(["model", *map(safe, names)], rows)
+    return f"## Win rate by category\n\n{rates}\n\nTheir intervals are in leaderboard.json.{more}"
 
 
 def _red_team(board: dict) -> str:
@@ -89,18 +76,9 @@ def _red_team(board: dict) -> str:
         ]
         for r in board["red_team"]["attacks"]
     ]
-    return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{_table(head, rows)}"
+    return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{table(head, rows)}"
 
 
 def _left_out(board: dict, battles: Battles) -> str:
     lines = [f"- {line}" for line in words.left_out(board, battles, safe)]
     return "\n".join(["## Left out and counted apart\n", *lines]) if lines else ""
-
-
-def safe(text: str) -> str:
-    """Somebody's text in Markdown: one line of readable length, nothing in it that is markup, and no @mention."""
-    line = one_line(text[: 4 * LONGEST])
-    if len(line) > LONGEST or len(text) > 4 * LONGEST:
-        line = f"{line[: LONGEST - 20]} ... {len(text)} characters"
-    line = MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
-    return line.replace("@", "@&#8203;") or "(blank)"

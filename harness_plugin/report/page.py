@@ -13,11 +13,11 @@ import re
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-
 from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
+from harness_plugin.report.charts import charts
+from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Judged
 
 LONGEST_TEXT = 20_000  # characters of an answer or prompt, and of all of them: a page of some MB opens at once
@@ -63,7 +63,7 @@ def _short(name: str) -> str:
 
 
 def _figures(board: dict, judged: Judged) -> dict:
-    """The leaderboard, its sentences and the distributions that charts show."""
+    """The leaderboard, its sentences, the data of the charts, and the level of its tests."""
     said = {
         "lead": words.lead(board, _short),
         "basis": words.basis(board),
@@ -77,20 +77,12 @@ def _figures(board: dict, judged: Judged) -> dict:
         "warnings": words.warnings(board, _short),
         "left_out": words.left_out(board, judged.battles, _short),
     }
-    bias = [v["position_bias"] for v in judged.verdicts if v["position_bias"] is not None]
-    sides = np.array([v["p_b"] + v["p_tie"] / 2 for v in judged.verdicts])
-    largest = max(map(abs, bias), default=0.0) or 1.0
     return {
         "board": {k: v for k, v in board.items() if k != "missing_prompts"},
         "words": said,
-        "bias": _histogram(bias, -largest, largest, 31),
-        "confidence": _histogram(np.maximum(sides, 1 - sides), 0.5, 1.0, 20),
+        "alpha": ALPHA,
+        "charts": charts(board, judged.verdicts),
     }
-
-
-def _histogram(values, low: float, high: float, bins: int) -> dict:
-    counts, _ = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
-    return {"low": low, "high": high, "counts": counts.tolist()}
 
 
 def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:

@@ -7,15 +7,11 @@ PRESENTATIONS = 2  # of a battle: both orders
 
 @dataclass(frozen=True)
 class Cost:
-    """`tokens`: what the judge reads in all, both orders; `hours`: of one device, or divided among several."""
+    """`tokens`: all that the judge reads, in both orders; `hours`: device-hours, shared by as many devices as judge."""
 
     battles: int
     tokens: float
     hours: float
-
-    def hours_on(self, devices: int) -> float:
-        """Hours from start to end with so many devices, start-up and the last block's tail left out."""
-        return self.hours / devices
 
 
 def cost(battles: int, tokens_per_presentation: float, tokens_per_second: float) -> Cost:

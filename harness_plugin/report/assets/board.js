@@ -62,7 +62,7 @@ function ratingRow(row, scale, grid, reference, { digits }) {
     el("td", { class: "right wide quiet" }, fixed(m.mean_length, 0)));
 }
 
-const toldApart = (test) => test.p_holm !== null && test.p_holm <= 0.05;
+const toldApart = (test) => test.p_holm !== null && test.p_holm <= data.alpha;
 const key = (...names) => JSON.stringify(names);
 
 // Every model against every other, the better ranked above; beside it the pairs that chance may explain.
@@ -158,20 +158,18 @@ function categories({ board }) {
     el("div", { class: "legend" }, ramp("0%", "100%"), el("span", {}, el("b", {}, "Bold"), ": the 95% interval leaves out one half.")));
 }
 
-function judgeCards({ board, words, bias, confidence }) {
+function judgeCards({ words, charts }) {
   const caption = (id, text) => $(`#${id} p`).append(name(text));
-  const points = board.models.filter((m) => m.rating !== null && m.mean_length !== null)
-    .map((m) => ({ name: m.model, x: m.mean_length, y: m.rating, low: m.rating_low, high: m.rating_high }));
   caption("length", words.length);
-  if (points.length) responsive($("#length .chart"), scatter(points, { x: "mean length of the answers (characters)", y: "rating" }, "Rating of each model against the mean length of its answers"));
+  if (charts.length.length) responsive($("#length .chart"), scatter(charts.length, { x: "mean length of the answers (characters)", y: "rating" }, "Rating of each model against the mean length of its answers"));
   caption("position", words.position);
-  if (board.position.bias === null) $("#position .chart").remove();
-  else responsive($("#position .chart"), histogram(bias, { label: "logits for standing second", title: "How many battles have which position bias", mark: board.position.bias, zero: true }));
-  const bins = board.agreement?.reliability;
+  if (charts.position === null) $("#position .chart").remove();
+  else responsive($("#position .chart"), histogram(charts.position, { label: "position bias (logits in favour of the second answer)", title: "How many battles have which position bias", mark: charts.position.mean, zero: true }));
+  const bins = charts.reliability;
   $("#confidence h3").append(bins ? "Reliability" : "Confidence");
   caption("confidence", [words.agreement || "No labels of people are known here, so whether these probabilities hold cannot be said.", words.calibration].join(" ").trim());
   responsive($("#confidence .chart"), bins ? reliabilityChart(bins, "Predicted probability against the share that people gave")
-    : histogram(confidence, { label: "probability of the preferred answer", title: "How many battles were decided with which probability" }));
+    : histogram(charts.confidence, { label: "probability of the preferred answer", title: "How many battles were decided with which probability" }));
 }
 
 function redTeam({ board, words }, open) {
