@@ -32,7 +32,8 @@ def command(adapter, file, spec, read, out, plot):
     """Fit the temperature and the tie mass of ADAPTER to the labelled pairs of FILE (- for stdin) by maximum
     likelihood, and write them to its arena_rm.json. They turn logits into probabilities of A, B and a tie.
 
-    The pairs must not be among those that the adapter was trained on.
+    ADAPTER is the folder of an adapter, its id on the hub, or `embedded`. The pairs must not be among those that it was
+    trained on.
 
     \b
     Example: arena-rm calibrate my-judge held-out.jsonl
@@ -46,7 +47,11 @@ def command(adapter, file, spec, read, out, plot):
         )
     ignored = [n for n in ("peft", "temperature", "tie_nu") if getattr(spec, n) is not None]
     if ignored:
-        raise UsageError(f"--{ignored[0].replace('_', '-')}", "ADAPTER is named and its calibration fitted", "drop it")
+        raise UsageError(
+            f"--{ignored[0].replace('_', '-')} cannot be used here",
+            "the argument ADAPTER names the adapter, and its calibration is what is fitted",
+            f"leave out --{ignored[0].replace('_', '-')}",
+        )
     from harness_plugin.report import plots
 
     if plot:

@@ -15,29 +15,37 @@ LIBRARIES = ("lm_eval", "torch", "transformers", "peft", "accelerate", "tokenize
 
 
 @click.command("doctor")
-@click.option("--judge", is_flag=True, help="Say what identifies the judge that the other options name.")
+@click.option("--judge", is_flag=True, help="Print what identifies the judge that the other options name.")
 @model_options
 @click.option(
     "--order",
     type=click.Choice(["ab", "both"]),
     default="both",
     show_default=True,
-    help="With --judge: the orders in which a pair is presented.",
+    help="With --judge: whether pairs are presented with A first only, or in both orders.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(judge, spec, order, as_json):
-    """Say what is installed, which weights and devices there are, what is missing and how to get it.
+    """List what is installed and which weights and devices there are, and say what is missing and how to get it.
 
-    Exit code 0 when the default judge can run, 3 when something it needs is missing.
+    With --judge: print every part that decides a judge's scores, and the hash of all parts, which is in score files,
+    verdicts and leaderboards. Two judges are the same if no part differs. Only files are hashed; no model is loaded.
 
-    With --judge: every part that decides a judge's scores, and the hash of all of them, which stands in score files,
-    verdicts and leaderboards. Two judges are the same if no part differs. The files are hashed; no network is loaded.
+    \b
+    Examples: arena-rm doctor
+              arena-rm doctor --judge --peft my-judge
+
+    Exit codes: 0 the default judge can run, 2 wrong usage, 3 something that it needs is missing.
     """
     if judge:
         click.echo(identity_text(spec, order, as_json))
         return
     if spec != type(spec)() or order != "both":
-        raise UsageError("options of a judge without --judge", "they change nothing here", "add --judge")
+        raise UsageError(
+            "options of a judge without --judge",
+            "they have no effect on the list of what is installed",
+            "add --judge to see what identifies that judge",
+        )
     facts, missing = examine()
     if as_json:
         click.echo(json.dumps({**facts, "missing": missing}, indent=1))
