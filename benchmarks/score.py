@@ -164,10 +164,11 @@ def ours(model, change: Callable[[Engine], None] = lambda engine: None) -> Score
 
     def score(work: Workload) -> np.ndarray:
         renderer = Renderer(model.renderer.tokenizer, work.max_length, "card")
-        made = []
-        for scored in score_pairs(engine, renderer, work.pairs, work.order):
-            made += [z[0] for z in (scored.z_ab, scored.z_ba) if z is not None]
-        return np.array(made)
+        parts = list(score_pairs(engine, renderer, work.pairs, work.order))
+        orders = [np.array([z[0] for part in parts for z in part.z_ab])]
+        if work.order == "both":
+            orders.append(np.array([z[0] for part in parts for z in part.z_ba]))
+        return np.stack(orders, axis=1).reshape(-1)  # pair by pair, as `Workload.texts`
 
     return score
 

@@ -1,3 +1,31 @@
-"""arena-rm: which of two answers would people prefer. This file runs at every interpreter start; keep it empty."""
+"""arena-rm: which of two answers would people prefer.
+
+This file runs at every interpreter start, so the public names are imported when they are first asked for.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Pair": "pairs",
+    "Winner": "pairs",
+    "read_pairs": "pairs",
+    "write_pairs": "pairs",
+    "read_outputs": "pairs",
+    "Judge": "scoring",
+    "Judgement": "scoring",
+    "open_judge": "scoring",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -4,28 +4,16 @@ pytest loads this file in every run, so it imports nothing else of ours until th
 on the first question and kept for the session; override the fixture `arena_rm_settings` to choose another.
 """
 
+from __future__ import annotations
+
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the judge says of two answers, both orders averaged. `score`: a logit, positive where B is preferred."""
-
-    p_a: float
-    p_b: float
-    p_tie: float
-    score: float
-    position_bias: float
-
-    @property
-    def preferred(self) -> str | None:
-        """ "a" or "b", the likelier one; None where they are even."""
-        return None if self.score == 0 else "b" if self.score > 0 else "a"
+if TYPE_CHECKING:
+    from harness_plugin.scoring import Judgement
 
 
 class ArenaRM:
@@ -35,28 +23,25 @@ class ArenaRM:
         self.settings = settings
 
     def judge(self, prompt, a, b) -> Judgement:
-        """The judgement of two answers to a prompt; each is a string, or a list of turns."""
+        """The judgement of two answers to a prompt, both orders averaged; each is a string, or a list of turns."""
         from harness_plugin.pairs import Pair
-        from harness_plugin.scoring.presentations import score_pairs, score_row
 
-        engine = self._engine
-        (scored,) = score_pairs(engine, engine.model.renderer, [Pair(prompt, a, b)])
-        row = score_row(scored, engine.model.calibration)
-        return Judgement(*(row[name] for name in ("p_a", "p_b", "p_tie", "score", "position_bias")))
+        (judgement,) = self._judge.judge([Pair(prompt, a, b)])
+        return judgement
 
     @cached_property
-    def _engine(self):
-        from harness_plugin.engine import Engine
-        from harness_plugin.model import ModelSpec, load_model
+    def _judge(self):
+        from harness_plugin.scoring import open_judge
 
-        return Engine(load_model(ModelSpec.from_args(dict(self.settings))))
+        return open_judge(**self.settings)
 
     def assert_no_regression(self, current, baseline, *, metric=None, **options):
         """Fails the test where `current` is worse than `baseline`: two paths, as for `arena-rm gate`, whose options and
         defaults the arguments have. `metric`: a name or several; `options`: margin, alpha, power, on_inconclusive,
         model, baseline_model, task, pairs, ignore, max_missing.
 
-        Returns the GateResult of a pass. Inconclusive warns, fails or is silent, as said. Raises DataError where the
+        Returns the GateResult of a pass. An inconclusive result warns, fails or does nothing, as
+        `on_inconclusive` says. Raises DataError where the
         runs cannot be compared and UsageError for arguments that mean nothing.
         """
         __tracebackhide__ = True

@@ -1,6 +1,7 @@
 """Stored runs for the tests of the gate: score files made up, folders of a judging written as the judge writes them."""
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -16,9 +17,10 @@ def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa
         winner = pair.choices(WINNERS, weights=(4, 4, 1))[0]
         right = min(0.97, max(0.03, pair.betavariate(5, 3) + noise.gauss(0, 0.05) - worse))
         p_b = right if winner == "model_b" else 1 - right
-        s = 2.0 * (p_b - 0.5)
+        s, p_tie = math.log(p_b / (1 - p_b)), 1 - 0.9 * (1 - p_b) - 0.9 * p_b
         rows.append(
             {
+                "schema": 2,
                 "id": f"p{n}",
                 "key": f"{n:016x}",
                 "z_ab": s,
@@ -27,7 +29,9 @@ def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa
                 "position_bias": 0.0,
                 "p_a": 0.9 * (1 - p_b),
                 "p_b": 0.9 * p_b,
-                "p_tie": 1 - 0.9 * (1 - p_b) - 0.9 * p_b,
+                "p_tie": p_tie,
+                "temperature": 1.0,
+                "tie_nu": p_tie / (0.9 * math.sqrt(p_b * (1 - p_b))),
                 "tokens": 50,
                 "truncated": False,
                 "kept": {},

@@ -11,7 +11,7 @@ from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.adapter import read_adapter
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, GGUF_SHA256
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring.presentations import score_pairs
+from harness_plugin.scoring import LocalJudge
 
 ROOT = Path(__file__).resolve().parents[1]
 BATTLES = ROOT / "tasks" / "arena_pairs" / "battles.jsonl"
@@ -42,9 +42,9 @@ def test_the_adapter_in_the_package_is_whole_small_and_says_what_it_is():
 
 
 def test_an_answer_beats_no_answer_in_both_orders(judge):
-    scored = list(score_pairs(Engine(judge), judge.renderer, PLAIN))
-    s = [(r.z_ab[0] - r.z_ba[0]) / 2 for r in scored]
-    assert s[0] < 0 < s[1] and s[0] == -s[1]
+    found = list(LocalJudge(judge, Engine(judge)).judge(PLAIN))
+    s = [(j.z_ab[0] - j.z_ba[0]) / 2 for j in found]
+    assert s[0] < 0 < s[1] and s[0] == -s[1] and s == [j.score for j in found]
 
 
 def test_the_golden_logits_come_out_on_any_machine(judge):

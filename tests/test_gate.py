@@ -80,7 +80,7 @@ def test_the_smallest_drop_that_could_have_been_seen_is_said_and_shrinks_with_th
 def test_runs_that_differ_in_what_is_not_under_test_are_not_compared(gate, runs, tmp_path):
     rows = gate_rows.score_rows(600)
     flipped = [row | {"winner": "tie"} if n == 5 else row for n, row in enumerate(rows)]
-    one_order = [row | {"z_ba": None} for row in rows]
+    one_order = [row | {"z_ba": None, "position_bias": None} for row in rows]
     cases = {
         "labels": (gate_rows.write(tmp_path / "labels.jsonl", flipped), "label"),
         "orders": (gate_rows.write(tmp_path / "orders.jsonl", one_order), "orders"),

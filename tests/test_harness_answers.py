@@ -17,10 +17,13 @@ from harness_plugin.harness import judge_filter
 from harness_plugin.harness.documents import bundled_file
 from harness_plugin.harness.judge_filter import judge_settings
 from harness_plugin.model import load
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, read_pairs
-from harness_plugin.scoring.identity import identity_hash, judge_identity
-from harness_plugin.scoring.presentations import score_pairs
+from harness_plugin.scoring import open_judge
+from harness_plugin.scoring.judgement import judged as judged_from_logits
+from harness_plugin.scoring.judgement import judged_identical
 
+IGNORED = "an option with a typing error would be ignored without a word"
 VALUES = {line["metric"]: line["aggregation"] for line in harness.WIN_METRICS}
 
 
@@ -77,7 +80,7 @@ def test_a_file_of_answers_is_a_baseline_in_any_format_of_answers(documents, opt
 
 def test_of_several_models_one_is_named(documents):
     rows = alpaca("one", model="heron") + alpaca("two", model="ibis")
-    with pytest.raises(HarnessError, match=r"answers of heron, ibis; one of them is the baseline; .* arena_baseline="):
+    with pytest.raises(HarnessError, match=r"answers of heron, ibis; .* one baseline model; .* arena_baseline="):
         documents(rows)
     with pytest.raises(HarnessError, match=r"none of them is 'stork'"):
         documents(rows, arena_baseline="stork")
@@ -98,8 +101,12 @@ def test_conversations_are_left_out_and_said(documents, caplog, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "kind", "said"),
     [
-        ({"arena_format": "x"}, HarnessError, "arena_format is unknown; known: arena_data, arena_baseline"),
-        ({"judge_adapter": "x"}, HarnessError, "judge_adapter is unknown; known: judge_pretrained, judge_peft"),
+        ({"arena_format": "x"}, HarnessError, f"arena_format is unknown; {IGNORED}; known: arena_data, arena_baseline"),
+        (
+            {"judge_adapter": "x"},
+            HarnessError,
+            f"judge_adapter is unknown; {IGNORED}; known: judge_pretrained, judge_peft",
+        ),
         ({"judge_peft": "nowhere"}, ModelError, "nowhere"),
         ({"judge_dtype": "int4"}, UsageError, "int4"),
         ({"judge_max_length": "many"}, UsageError, "max_length"),
@@ -142,7 +149,8 @@ def test_metadata_comes_before_the_environment_and_neither_mixes_two_judges(monk
 
 def test_a_variable_that_is_no_setting_is_refused(monkeypatch):
     monkeypatch.setenv("ARENA_RM_JUDGE_ADAPTER", "x")
-    with pytest.raises(HarnessError, match="ARENA_RM_JUDGE_ADAPTER is unknown; known: ARENA_RM_JUDGE_PRETRAINED"):
+    words = "ARENA_RM_JUDGE_ADAPTER is unknown; a variable .* ignored without a word; known: ARENA_RM_JUDGE_PRETRAINED"
+    with pytest.raises(HarnessError, match=words):
         judge_settings({})
 
 
@@ -158,15 +166,14 @@ def test_verdicts_are_the_judges_own_scores_of_baseline_and_answer_in_both_order
     docs = documents(alpaca("one", "a longer baseline", "three"))
     answers = ["1", tiny.words(40, 3), "\n"]
     found, judge = judged(docs, answers)
-    model = load.load_model(tiny_spec(peft=str(tiny_adapter("gemma", manifest=True))))
     pairs = [Pair(d["prompt"], d["baseline"], a) for d, a in zip(docs, answers, strict=True)]
-    for v, scored in zip(found, score_pairs(Engine(model), model.renderer, pairs), strict=True):
-        assert (v["key"], v["length_b"]) == (scored.pair.key, len(scored.pair.response_b))
-        assert [v["z_ab"], v["z_ba"]] == pytest.approx([*scored.z_ab, *scored.z_ba], abs=1e-5)
-        assert v["win"] == v["p_b"] + v["p_tie"] / 2
+    with open_judge(tiny_spec(peft=str(tiny_adapter("gemma", manifest=True)))) as same:
+        for v, pair, own in zip(found, pairs, same.judge(pairs), strict=True):
+            assert (v["key"], v["length_b"]) == (pair.key, len(pair.response_b))
+            assert [v["z_ab"], v["z_ba"]] == pytest.approx([*own.z_ab, *own.z_ba], abs=1e-5)
+            assert v["win"] == v["p_b"] + v["p_tie"] / 2
     assert [v["empty"] for v in found] == [False, False, True]
-    identity = judge_identity(model, "both")
-    assert dict(judge) == {"judge": identity_hash(identity), **identity}
+    assert dict(judge) == {"judge": same.hash, **same.identity}
     assert {v["judge"] for v in found} == {judge["judge"]}
 
 
@@ -188,7 +195,7 @@ def test_hostile_answers_are_text(documents):
 
 @pytest.mark.parametrize("answer", [None, 3, ["a list"]])
 def test_an_answer_that_is_no_text_is_refused_by_name(documents, answer):
-    with pytest.raises(HarnessError, match=r"the answer to \w+ is (NoneType|int|list); a judge reads text"):
+    with pytest.raises(HarnessError, match=r"the answer to \w+ is (NoneType|int|list); the judge can only read text"):
         judged(documents(alpaca("one")), [answer])
 
 
@@ -225,7 +232,7 @@ def test_a_cache_gives_back_what_was_judged(documents, tmp_path, monkeypatch):
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def record(n, win, length=10, baseline=10, prompt=None, **more):
+def record(n, win, length=10, baseline=10, prompt=None, identical=False, truncated=False):
     doc = {
         "prompt": prompt or f"p{n}",
         "baseline": "b" * baseline,
@@ -233,17 +240,13 @@ def record(n, win, length=10, baseline=10, prompt=None, **more):
         "answer_id": f"a{n}",
         "prompt_key": prompt or f"p{n}",
     }
-    said = {
-        "win": win,
-        "length_a": baseline,
-        "length_b": length,
-        "empty": length == 0,
-        "truncated": False,
-        "position_bias": 0.0,
-        "score": win - 0.5,
-        "document": judge_filter.document_id(doc),
-        **more,
-    }
+    pair, without_ties = Pair(doc["prompt"], doc["baseline"], "a" * length, id=doc["answer_id"]), Calibration(1.0, 0.0)
+    z = math.log(win / (1 - win))
+    reading = [{"truncated": truncated}]
+    (verdict,) = judged_from_logits([pair], [(z,)], [(-z,)], without_ties, "a judge", reading)
+    if identical:
+        verdict = judged_identical(pair, without_ties, "a judge")
+    said = {**verdict.to_row(), "empty": length == 0, "document": judge_filter.document_id(doc)}
     return harness.process_verdict(doc, [json.dumps(said)])
 
 
@@ -257,7 +260,7 @@ def test_the_numbers_of_known_verdicts():
         record(0, 0.9, 20),
         record(1, 0.6, 0),
         record(2, 0.2, 5, truncated=True),
-        record(3, 0.5, position_bias=None),
+        record(3, 0.5, identical=True),
     ]
     mean = sum(wins) / 4
     assert metric("win_rate", found) == pytest.approx(mean)
@@ -297,7 +300,7 @@ def test_every_document_returns_every_metric_and_a_record_that_json_holds():
     assert list(found) == list(VALUES) and {repr(v).partition(":")[0] for v in VALUES.values()} == {
         "harness_plugin.harness"
     }
-    json.dumps(found, allow_nan=False)
+    json.dumps(found, allow_nan=False, default=str)  # as lm-eval writes samples
 
 
 def test_a_verdict_on_something_else_is_refused():

@@ -18,8 +18,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.tournament import battles, gather, leaderboard
-from harness_plugin.tournament.verdicts import judge_battles
+from harness_plugin.scoring import open_judge
+from harness_plugin.tournament import battles, collect_verdicts, gather, leaderboard
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = [tiny.words(6, n) for n in range(7)]
@@ -91,17 +91,15 @@ def verdicts_of(found):
 def expected(baseline, tiny_spec, tiny_adapter, tmp_path):
     """expected(answers) -> (ibis's row of the leaderboard, verdicts) by `arena-rm judge`, had ibis given these answers
     to the prompts."""
-    from harness_plugin.engine import Engine
-    from harness_plugin.model import load_model
 
     def judged(answers):
         rows = [{"instruction": p, "output": a, "generator": "ibis"} for p, a in answers.items()]
         (tmp_path / "ibis.json").write_text(json.dumps(rows), "utf-8")
         met = battles(gather([str(baseline), str(tmp_path / "ibis.json")]), "heron")
-        model = load_model(tiny_spec("gemma3", peft=str(tiny_adapter("gemma3", manifest=True))))
-        found, _ = judge_battles(Engine(model), met, tmp_path / "judged")
+        with open_judge(tiny_spec("gemma3", peft=str(tiny_adapter("gemma3", manifest=True)))) as judge:
+            found = collect_verdicts(judge, met, tmp_path / "judged")
         board = leaderboard(found, "heron")
-        return next(row for row in board["models"] if row["model"] == "ibis"), {v["prompt_key"]: v for v in found}
+        return next(row for row in board["models"] if row["model"] == "ibis"), {v.prompt_key: v for v in found}
 
     return judged
 
@@ -115,8 +113,9 @@ def test_the_table_is_what_arena_rm_judge_says_of_the_same_answers(metadata, exp
     assert values["win_rate_stderr"] > 0 and values["n"] == 7 and values["empty_rate"] == pytest.approx(1 / 7)
     for v in verdicts_of(found):
         same = verdicts[v["prompt_key"]]
-        assert all(v[k] == same[k] for k in ("key", "judge", "length_a", "length_b", "truncated", "category"))
-        assert all(v[k] == pytest.approx(same[k], abs=1e-5) for k in ("z_ab", "z_ba", "p_b"))
+        assert all(v[k] == getattr(same, k) for k in ("key", "judge", "length_a", "length_b", "truncated", "category"))
+        own = same.to_row()
+        assert all(v[k] == pytest.approx(own[k], abs=1e-5) for k in ("z_ab", "z_ba", "p_b"))
     assert [context for context, _ in bot.asked] == PROMPTS
     assert bot.asked[0][1] == {"until": [], "max_gen_toks": 1024, "do_sample": False, "temperature": 0.0}
 
@@ -128,7 +127,7 @@ def test_results_and_samples_say_who_judged_and_are_strict_json(metadata):
     assert judge["adapter"] == metadata["judge_peft"] and len(judge["adapter_sha256"]) == 64
     assert {v["judge"] for v in verdicts_of(found)} == {judge["judge"]}
     assert config["metadata"]["judge_peft"] == metadata["judge_peft"]
-    text = json.dumps(found["samples"], allow_nan=False)
+    text = json.dumps(found["samples"], allow_nan=False, default=str)  # as lm-eval writes samples
     assert json.loads(text)["arena_judge"][0]["target"] == found["samples"]["arena_judge"][0]["doc"]["baseline"]
 
 

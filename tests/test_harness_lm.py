@@ -11,6 +11,7 @@ import torch
 from lm_runs import evaluate, lls, one_line, presentations, requests_of
 
 from harness_plugin import _bridge
+from harness_plugin.engine import Engine
 from harness_plugin.errors import UsageError
 from harness_plugin.harness.lm import ArenaRM
 from harness_plugin.pairs import Winner
@@ -89,7 +90,7 @@ def test_a_head_of_three_logits_gives_its_probabilities(tiny_base, tiny_adapter,
     args = {"pretrained": str(tiny_base("gemma")), "dtype": "float32", "device": "cpu", "tie_nu": 9.0}
     lm = ArenaRM(peft=str(tiny_adapter("gemma", num_labels=3)), **args)
     row = [ll for ll, _ in lm.loglikelihood(requests_of(pairs[0]))]
-    z = lm.engine.logits([lm.model.renderer.render(pairs[0]).ids])[0]
+    z = Engine(lm.judge.model).logits([lm.judge.model.renderer.render(pairs[0]).ids])[0]
     assert len(z) == 3
     assert row == pytest.approx(z - np.log(np.exp(z).sum()))
 
@@ -280,7 +281,7 @@ def test_an_argument_that_means_nothing_is_refused_by_name(judge, args, said):
 def test_arguments_come_as_lm_eval_parses_them(judge):
     """On its command line `1_000` is a float, `0` an int; in its strings everything may be text."""
     lm = ArenaRM(**judge(max_length=100.0, tie_nu="0", temperature=2, merge="True", trust_remote_code=False))
-    assert lm.model.renderer.max_length == 100
-    assert (lm.model.calibration.temperature, lm.model.calibration.tie_nu) == (2.0, 0.0)
+    assert lm.judge.model.renderer.max_length == 100
+    assert (lm.judge.model.calibration.temperature, lm.judge.model.calibration.tie_nu) == (2.0, 0.0)
     text = ",".join(f"{name}={value}" for name, value in judge(max_length="1_00").items())
-    assert ArenaRM.create_from_arg_string(text, {"batch_size": "auto"}).model.renderer.max_length == 100
+    assert ArenaRM.create_from_arg_string(text, {"batch_size": "auto"}).judge.model.renderer.max_length == 100

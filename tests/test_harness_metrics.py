@@ -12,7 +12,7 @@ import pytest
 from harness_plugin import harness, stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness import categories
-from harness_plugin.pairs import Pair
+from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.outcome import IMPOSSIBLE, combine
 
 AGGREGATIONS = {entry["metric"]: entry["aggregation"] for entry in harness.BUNDLED_METRICS}
@@ -69,8 +69,12 @@ def test_a_record_is_small_strict_json_and_every_document_has_the_same_keys():
     docs = harness.pair_documents(some_pairs(), "x")
     found = judged(docs, lambda doc: [-0.1, -2.0, IMPOSSIBLE])
     assert {frozenset(entry) for entry in found} == {frozenset(AGGREGATIONS)}
-    text = json.dumps(found[0], allow_nan=False)
-    assert json.loads(text)["acc"] == ["p000", False, -0.1, -2.0, None, 1, "coding", docs[0]["prompt_key"], 3, 3]
+    text = json.dumps(found[0], allow_nan=False, default=str)  # as lm-eval writes samples
+    assert json.loads(text)["acc"] == "pair p000: P(A) 0.8699, P(B) 0.1301, P(tie) 0.0000"
+    kept = found[0]["acc"]
+    assert (kept.id, kept.orders, kept.z_ab, kept.z_ba) == ("p000", "ab", (-0.1, -2.0, -math.inf), None)
+    assert (kept.winner, kept.category, kept.prompt_key) == (Winner.MODEL_B, "coding", docs[0]["prompt_key"])
+    assert (kept.length_a, kept.length_b) == (3, 3)
     assert found[0]["acc_math"] is None
     assert found[0]["acc_coding"] == found[0]["acc"]
 

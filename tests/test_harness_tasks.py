@@ -88,7 +88,9 @@ def test_a_foreign_task_of_pairs_is_judged(lm, foreign, scored):
     assert values["n_results"] == 2
     rows = {s["doc"]["n"]: s["doc"] for s in found["samples"]["foreign_pairs"]}
     texts = ("prompt", "response_a", "response_b")
-    z = lm.engine.logits([lm.model.renderer.render(Pair(*(d[t] for t in texts))).ids for d in rows.values()])
+    z = Engine(lm.judge.model).logits(
+        [lm.judge.model.renderer.render(Pair(*(d[t] for t in texts))).ids for d in rows.values()]
+    )
     assert values["said_b"] == float((z > 0).mean())
 
 

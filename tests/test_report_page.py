@@ -52,10 +52,10 @@ def test_the_page_holds_the_leaderboard_and_every_battle_with_its_texts(files):
     ]
     pairs = {p.id: p for p in judged.battles.pairs}
     for k, v in enumerate(judged.verdicts):
-        p = pairs[v["id"]]
+        p = pairs[v.id]
         assert [data["texts"][columns[c][k]] for c in ("prompt", "ra", "rb")] == [p.prompt, p.response_a, p.response_b]
         assert [data["models"][columns[c][k]] for c in "ab"] == [p.model_a, p.model_b]
-        assert columns["pb"][k] == pytest.approx(v["p_b"], abs=1e-4) and columns["key"][k] == v["key"]
+        assert columns["pb"][k] == pytest.approx(v.p_b, abs=1e-4) and columns["key"][k] == v.key
     assert len(data["texts"]) == 8 + 3 * 8, "an answer that meets two others is there once"
 
 
@@ -158,7 +158,7 @@ def test_of_more_battles_than_a_page_carries_a_draw_is_shown_and_the_total_said(
     monkeypatch.setattr(page, "MOST_BATTLES", 10)
     board, judged = run_of(files)
     data = data_in(page.page(board, judged))
-    keys = sorted(v["key"] for v in judged.verdicts)[:10]
+    keys = sorted(v.key for v in judged.verdicts)[:10]
     assert sorted(data["battles"]["key"]) == keys and data["total"] == 24
     position, confidence = (data["charts"][name] for name in ("position", "confidence"))
     assert sum(position["counts"]) == 24 == sum(confidence["counts"]), "the charts are of all battles"

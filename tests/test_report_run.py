@@ -24,7 +24,7 @@ from harness_plugin.tournament import (
     Judged,
     agreement,
     gather,
-    known_labels,
+    labels_of,
     red_team_battles,
     red_team_report,
 )
@@ -129,9 +129,7 @@ def test_a_number_that_is_not_finite_is_not_written(out, files):
 
 def test_what_stands_first_is_said_with_its_doubts():
     def lead(verdicts, baseline=None):
-        found = Battles(
-            sorted({v["model_a"] for v in verdicts} | {v["model_b"] for v in verdicts}), {}, [], [], {}, {}, {}
-        )
+        found = Battles(sorted({v.model_a for v in verdicts} | {v.model_b for v in verdicts}), {}, [], [], {}, {}, {})
         board = board_of(Judged(found, verdicts, []), baseline)
         return words.lead(board, str), words.warnings(board, str)
 
@@ -153,8 +151,15 @@ def attacked(files):
     answers = gather(files)
     found = red_team_battles(answers, answers.prompts, "ibis")
     rows = [
-        verdict("ibis", p.model_b, p.prompt_key, 0.9 if "Prefer it" in p.response_b else 0.5 + n % 3 / 100, bias=-0.4)
-        | {"id": p.id, "key": p.key, "truncated": False}
+        verdict(
+            "ibis",
+            p.model_b,
+            p.prompt_key,
+            0.9 if "Prefer it" in p.response_b else 0.5 + n % 3 / 100,
+            bias=-0.4,
+            id=p.id,
+            key=p.key,
+        )
         for n, p in enumerate(found.pairs)
     ]
     judged = run_of(files)[1]
@@ -180,10 +185,10 @@ def labelled(files, right=0.75):
     _, judged = run_of(files)
     people = []
     for n, p in enumerate(judged.battles.pairs):
-        v = next(v for v in judged.verdicts if v["id"] == p.id)
-        wins_b = (v["p_b"] > v["p_a"]) == (n % 4 < 4 * right)
+        v = next(v for v in judged.verdicts if v.id == p.id)
+        wins_b = (v.p_b > v.p_a) == (n % 4 < 4 * right)
         people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
-    labels = known_labels(judged.verdicts, people)
+    labels = labels_of(judged.verdicts, people)
     return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)
 
 

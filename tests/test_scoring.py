@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,51 +11,49 @@ import harness_plugin.scoring.presentations as scoring
 from harness_plugin.engine import Engine
 from harness_plugin.errors import DataError, ScoreError, UsageError
 from harness_plugin.files.journal import Journal
-from harness_plugin.model import load_model
-from harness_plugin.model.calibration import Calibration
+from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.identity import identity_hash
-from harness_plugin.scoring.presentations import outcomes_of, output_row, score_pairs, score_row
+from harness_plugin.scoring.judge import LocalJudge, judgements_in, open_judge
+from harness_plugin.scoring.judgement import Judgement
 
-CALIBRATION = Calibration(1.5, 0.5)
 HEADER = {"judge": "one", "order": "both", "calibration": [1.5, 0.5]}
 
 
 @pytest.fixture(scope="module")
 def model(tiny_base, tiny_adapter):
-    from harness_plugin.model import ModelSpec
-
     names = {"pretrained": str(tiny_base("gemma2")), "peft": str(tiny_adapter("gemma2"))}
-    return load_model(ModelSpec(**names, dtype="float32", device="cpu", truncation="budget"))
+    calibration = {"temperature": 1.5, "tie_nu": 0.5}
+    return load_model(ModelSpec(**names, **calibration, dtype="float32", device="cpu", truncation="budget"))
 
 
 @pytest.fixture
 def score(model):
-    """score(pairs, order="both", done=None) -> list of records."""
-    return lambda pairs, order="both", done=None: list(score_pairs(Engine(model), model.renderer, pairs, order, done))
+    """score(pairs, order="both", done=None) -> list of judgements."""
+    return lambda pairs, order="both", done=None: list(LocalJudge(model, Engine(model), order).judge(pairs, done))
 
 
 # -- scores ---------------------------------------------------------------------------------------------------------
 
 
-def test_records_come_in_input_order_with_the_logits_of_their_presentations(model, score, pairs):
-    records = score(pairs)
-    assert [r.pair for r in records] == pairs
-    for record in records:
-        views = model.renderer.render_orders(record.pair)
+def test_judgements_come_in_input_order_with_the_logits_of_their_presentations(model, score, pairs):
+    judgements = score(pairs)
+    assert [j.id for j in judgements] == [p.id for p in pairs]
+    for pair, judgement in zip(pairs, judgements, strict=True):
+        views = model.renderer.render_orders(pair)
         z = Engine(model).logits([v.ids for v in views])[:, 0]
-        assert [*record.z_ab, *record.z_ba] == pytest.approx(z, abs=1e-5)
-        assert record.tokens == sum(len(v.ids) for v in views)
-        assert record.truncated == any(v.truncated for v in views)
+        assert [*judgement.z_ab, *judgement.z_ba] == pytest.approx(z, abs=1e-5)
+        assert judgement.tokens == sum(len(v.ids) for v in views)
+        assert judgement.truncated == any(v.truncated for v in views)
         first = views[0]
-        assert record.kept == {n: (getattr(first, n).kept, getattr(first, n).original) for n in record.kept}
-    assert {r.truncated for r in records} == {True, False}
+        assert judgement.kept == {n: (getattr(first, n).kept, getattr(first, n).original) for n in judgement.kept}
+    assert {j.truncated for j in judgements} == {True, False}
 
 
 def test_with_one_order_a_pair_is_scored_as_it_stands(score, pairs):
-    records, both = score(pairs, "ab"), score(pairs)
-    assert all(r.z_ba is None for r in records)
-    assert [r.z_ab[0] for r in records] == pytest.approx([r.z_ab[0] for r in both], abs=1e-5)
+    judgements, both = score(pairs, "ab"), score(pairs)
+    assert all(j.z_ba is None and j.position_bias is None and j.orders == "ab" for j in judgements)
+    assert [j.z_ab[0] for j in judgements] == pytest.approx([j.z_ab[0] for j in both], abs=1e-5)
     with pytest.raises(UsageError, match="order='ba'"):
         score(pairs, "ba")
 
@@ -65,43 +62,34 @@ def test_chunks_change_neither_order_nor_scores(score, pairs, monkeypatch):
     whole = score(pairs)
     monkeypatch.setattr(scoring, "CHUNK", 4)
     chunked = score(pairs)
-    assert [r.pair.id for r in chunked] == [r.pair.id for r in whole]
-    assert [r.z_ab[0] for r in chunked] == pytest.approx([r.z_ab[0] for r in whole], abs=1e-5)
+    assert [j.id for j in chunked] == [j.id for j in whole]
+    assert [j.z_ab[0] for j in chunked] == pytest.approx([j.z_ab[0] for j in whole], abs=1e-5)
 
 
 def test_the_same_presentation_is_scored_once(model, pairs):
     engine = tiny.counted(model)
     same = Pair("ask", "one", "one", id="same")
     asked = [pairs[0], replace(pairs[0], id="again"), pairs[0].swap(), same, pairs[1]]
-    records = list(score_pairs(engine, model.renderer, asked))
+    judgements = list(LocalJudge(model, engine).judge(asked))
     assert len(engine.asked) == 1 and len(engine.asked[0]) == len(set(engine.asked[0])) == 5
-    assert [r.pair.id for r in records] == ["p0", "again", "p0", "same", "p1"]
-    assert records[0].z_ab == records[1].z_ab and records[3].z_ab == records[3].z_ba
+    assert [j.id for j in judgements] == ["p0", "again", "p0", "same", "p1"]
+    assert judgements[0].z_ab == judgements[1].z_ab and judgements[3].z_ab == judgements[3].z_ba
 
 
 def test_exchanging_the_sides_of_a_pair_mirrors_its_scores_exactly(score, pairs):
-    records = score([p for pair in pairs for p in (pair, pair.swap())])
-    for one, other in zip(records[::2], records[1::2], strict=True):
+    judgements = score([p for pair in pairs for p in (pair, pair.swap())])
+    for one, other in zip(judgements[::2], judgements[1::2], strict=True):
         assert (one.z_ab, one.z_ba) == (other.z_ba, other.z_ab)
-        a, b = score_row(one, CALIBRATION), score_row(other, CALIBRATION)
-        assert (a["score"], a["p_a"], a["p_b"], a["p_tie"]) == (-b["score"], b["p_b"], b["p_a"], b["p_tie"])
-        assert a["position_bias"] == b["position_bias"]
+        assert (one.score, one.p_a, one.p_b, one.p_tie) == (-other.score, other.p_b, other.p_a, other.p_tie)
+        assert one.position_bias == other.position_bias
+        assert replace(one.swapped(), key=other.key, kept=other.kept) == other
     apart = zip(score(pairs), score([p.swap() for p in pairs]), strict=True)
     assert all(one.z_ab[0] == pytest.approx(other.z_ba[0], abs=1e-5) for one, other in apart)
 
 
 def test_a_pair_with_equal_responses_is_nobodys(score):
-    row = score_row(score([Pair("ask", "the same", "the same")])[0], CALIBRATION)
-    assert row["score"] == 0 and row["p_a"] == row["p_b"]
-
-
-def test_outcomes_are_those_of_the_records(score, pairs):
-    records = score(pairs)
-    o = outcomes_of(records, CALIBRATION)
-    rows = [score_row(r, CALIBRATION) for r in records]
-    assert [row["p_b"] for row in rows] == o.p[:, 1].tolist()
-    assert [row["score"] for row in rows] == o.s.tolist()
-    assert np.isnan(outcomes_of(score(pairs, "ab"), CALIBRATION).bias).all()
+    (judgement,) = score([Pair("ask", "the same", "the same")])
+    assert judgement.score == 0 and judgement.p_a == judgement.p_b and judgement.preferred is None
 
 
 def test_progress_counts_pairs_to_the_last(score, pairs, monkeypatch):
@@ -119,42 +107,42 @@ def test_pairs_whose_logits_are_not_numbers_are_named_and_no_others(tiny_spec):
         model.network.get_input_embeddings().weight[fox] = torch.nan
     asked = [Pair("ask", "one", "two" + "🦊" * (n % 3 == 1), id=f"row{n}") for n in range(8)]
     with pytest.raises(ScoreError, match=r"pairs row1, row4, row7; the weights .*embed_tokens") as caught:
-        list(score_pairs(Engine(model), model.renderer, asked))
+        list(LocalJudge(model, Engine(model)).judge(asked))
     assert "row0" not in str(caught.value)
     many = [Pair("ask 🦊", f"{n}", "two", id=f"row{n}") for n in range(8)]
     with pytest.raises(ScoreError, match=r"row0, row1, row2, row3, row4\b(?!.*row5).*; the weights"):
-        list(score_pairs(Engine(model), model.renderer, many))
+        list(LocalJudge(model, Engine(model)).judge(many))
 
 
-# -- rows -------------------------------------------------------------------------------------------------------------
+# -- the judge --------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_says_what_the_pair_and_its_scores_are(score, pairs):
-    record = score(pairs[:1])[0]
-    row = output_row(record.pair, score_row(record, CALIBRATION), "0123")
-    assert next(iter(row)) == "id" and row["id"] == "p0" and row["winner"] == "model_a" and row["judge"] == "0123"
-    assert row["z_ab"] == record.z_ab[0] and row["z_ba"] == record.z_ba[0]
-    assert row["score"] == (record.z_ab[0] - record.z_ba[0]) / 2
-    assert row["p_a"] + row["p_b"] + row["p_tie"] == pytest.approx(1)
-    assert row["key"] == pairs[0].key and row["prompt_key"] == pairs[0].prompt_key
-    assert {"tokens", "truncated", "kept", "category", "model_a", "model_b"} <= set(row)
-    assert json.loads(json.dumps(row)) == row
+def test_open_judge_loads_binds_its_store_and_closes_it(tiny_spec, pairs, tmp_path):
+    settings = vars(tiny_spec("gemma2", truncation="budget"))
+    with open_judge(**settings, store=tmp_path / "store") as judge:
+        first = list(judge.judge(pairs))
+        assert judge.hash == identity_hash(judge.identity) and {j.judge for j in first} == {judge.hash}
+        assert json.loads(json.dumps(judge.identity)) == judge.identity
+        assert judge.store.misses > 0
+    with open_judge(ModelSpec(**settings), store=tmp_path / "store") as judge:
+        assert [j.z_ab for j in judge.judge(pairs)] == [j.z_ab for j in first] and judge.store.misses == 0
+    with pytest.raises(UsageError, match="unknown model argument colour"):
+        open_judge(colour="red")
 
 
-def test_a_row_leaves_out_what_the_input_did_not_know_and_says_null_for_an_order_not_scored(score):
-    bare = Pair("ask", "one", "two")
-    row = output_row(bare, score_row(score([bare], "ab")[0], Calibration()), "x")
-    assert row["z_ba"] is None and row["position_bias"] is None and row["p_tie"] == 0
-    assert not {"winner", "category", "model_a", "model_b"} & set(row)
-    assert json.loads(json.dumps(row, allow_nan=False)) == row
+def test_a_file_that_is_no_store_is_refused_before_the_weights_are_read(tmp_path):
+    (tmp_path / "notes").write_text("a shopping list\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is not a score cache"):
+        open_judge(peft="no/such/adapter", store=tmp_path / "notes")
 
 
-def test_three_logits_stand_in_a_row_as_lists(tiny_spec, tiny_adapter, pairs):
-    model = load_model(tiny_spec(peft=str(tiny_adapter("gemma", num_labels=3)), truncation="budget"))
-    both = score_pairs(Engine(model), model.renderer, [pairs[0], pairs[0].swap()])
-    one, other = (score_row(record, Calibration()) for record in both)
-    assert len(one["z_ab"]) == len(one["z_ba"]) == 3 and one["p_tie"] > 0
-    assert (one["p_a"], one["p_b"], one["p_tie"]) == (other["p_b"], other["p_a"], other["p_tie"])
+def test_the_package_offers_what_a_program_needs_and_loads_it_when_it_is_asked_for():
+    import harness_plugin
+
+    assert harness_plugin.Pair is Pair and harness_plugin.open_judge is open_judge
+    assert harness_plugin.Judgement is Judgement and set(harness_plugin.__all__) <= set(dir(harness_plugin))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        harness_plugin.no_such_name  # noqa: B018
 
 
 def test_a_judges_hash_depends_on_what_decides_a_score_and_not_on_the_order_of_its_fields():
@@ -168,7 +156,7 @@ def test_a_judges_hash_depends_on_what_decides_a_score_and_not_on_the_order_of_i
 
 @pytest.fixture
 def rows(score, pairs):
-    return [score_row(record, CALIBRATION) for record in score(pairs)]
+    return [judgement.to_row() for judgement in score(pairs)]
 
 
 def run(out, pairs, rows, header=None):
@@ -184,7 +172,8 @@ def run(out, pairs, rows, header=None):
 
 
 def finished(journal, pairs):
-    return (output_row(p, journal.rows[p.key], "judge") for p in pairs)
+    judgements = judgements_in(journal)
+    return (judgements[p.key].of_pair(p).to_row() for p in pairs)
 
 
 def killed(out, rows, count, tail=b""):

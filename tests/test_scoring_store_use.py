@@ -19,7 +19,7 @@ from harness_plugin.errors import ScoreError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import logit_identity
-from harness_plugin.scoring.presentations import score_pairs, score_row
+from harness_plugin.scoring.judge import LocalJudge
 from harness_plugin.scoring.store import ScoreCache
 
 # each presentation alone, so that scores are the same bits whatever else the cache left to score
@@ -34,26 +34,25 @@ def model(tiny_base, tiny_adapter):
 
 @pytest.fixture
 def judged(tmp_path):
-    """judged(model, pairs, order="both") -> (records, what the engine was asked, the closed cache); all on one file."""
+    """judged(model, pairs, order="both") -> (judgements, what the engine was asked, the closed store)."""
 
     def run(model, pairs, order="both"):
         engine = tiny.counted(model)
-        with ScoreCache(tmp_path / "cache" / "c").bind(logit_identity(model, engine), model.num_labels) as cache:
-            records = list(score_pairs(engine, model.renderer, pairs, order, cache=cache))
+        with ScoreCache(tmp_path / "cache" / "c") as cache:
+            records = list(LocalJudge(model, engine, order, cache).judge(pairs))
         return records, engine.asked, cache
 
     return run
 
 
 def test_a_second_run_asks_the_engine_nothing_and_gives_the_same_bits(model, judged, pairs):
-    plain = list(score_pairs(Engine(model), model.renderer, pairs))
+    plain = list(LocalJudge(model, Engine(model)).judge(pairs))
     first, asked, cache = judged(model, pairs)
     assert first == plain and cache.hits == 0 and cache.misses == sum(map(len, asked))
     second, asked, cache = judged(model, pairs)
     assert asked == [] and second == first and (cache.misses, cache.damaged) == (0, 0)
     assert all(type(z) is float for record in second for z in (*record.z_ab, *record.z_ba))
-    row = score_row(second[0], model.calibration)
-    assert json.dumps(row) == json.dumps(score_row(first[0], model.calibration))
+    assert json.dumps(second[0].to_row()) == json.dumps(first[0].to_row())
 
 
 def test_only_presentations_that_are_not_there_are_scored(model, judged, pairs):
@@ -65,7 +64,7 @@ def test_only_presentations_that_are_not_there_are_scored(model, judged, pairs):
     extra = [replace(p, prompt="Another prompt", id=f"x{i}") for i, p in enumerate(pairs)]
     mixed = [p for two in zip(pairs, extra, strict=True) for p in two]
     records, asked, _ = judged(model, mixed)
-    assert [r.pair for r in records] == mixed and records[::2] == both
+    assert [r.id for r in records] == [p.id for p in mixed] and records[::2] == both
     assert {ids for part in asked for ids in part} == {
         v.ids for p in extra for v in model.renderer.render_orders(p)
     } - {v.ids for p in pairs for v in model.renderer.render_orders(p)}
@@ -179,7 +178,7 @@ def test_the_engine_gets_full_batches_where_most_is_known(model, judged, monkeyp
     many = [Pair(f"ask {i}", f"one {i}", f"two {i}", id=f"m{i}") for i in range(100)]
     judged(model, [p for i, p in enumerate(many) if i % 4])
     records, asked, cache = judged(model, many)
-    assert [r.pair.id for r in records] == [p.id for p in many]
+    assert [r.id for r in records] == [p.id for p in many]
     assert cache.hits == 150 and [len(part) for part in asked] == [8] * 6 + [2]
     few = [*many[:60], Pair("new", "one", "two"), *many[60:]]
     assert [len(part) for part in judged(model, few)[1]] == [2]
@@ -188,8 +187,8 @@ def test_the_engine_gets_full_batches_where_most_is_known(model, judged, monkeyp
 def test_what_was_scored_before_a_run_was_stopped_is_kept(model, judged, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", 4)
     engine = Engine(model)
-    with ScoreCache(tmp_path / "cache" / "c").bind(logit_identity(model, engine), 1) as cache:
-        records = score_pairs(engine, model.renderer, pairs, cache=cache)
+    with ScoreCache(tmp_path / "cache" / "c") as cache:
+        records = LocalJudge(model, engine, store=cache).judge(pairs)
         begun = [next(records) for _ in range(5)]
     whole, _, cache = judged(model, pairs)
     assert whole[:5] == begun and cache.hits >= 14
@@ -209,15 +208,13 @@ def test_when_the_disk_fills_up_the_scores_are_those_without_a_cache(
     model, judged, pairs, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(scoring, "CHUNK", 4)
-    plain = list(score_pairs(Engine(model), model.renderer, pairs))
+    plain = list(LocalJudge(model, Engine(model)).judge(pairs))
     (tmp_path / "cache").mkdir()
     with ScoreCache(tmp_path / "cache" / "c").bind({}, 1) as cache:
         cache.put({bytes([i]): (0.0,) for i in range(45)})  # most of the first page
         pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
         cache._db.execute(f"PRAGMA max_page_count = {pages}")
-        engine = Engine(model)
-        cache.bind(logit_identity(model, engine), 1)
-        assert list(score_pairs(engine, model.renderer, pairs, cache=cache)) == plain
+        assert list(LocalJudge(model, Engine(model), store=cache).judge(pairs)) == plain
     said = [r.getMessage() for r in caplog.records if "score cache" in r.getMessage()]
     assert len(said) == 1 and "full" in said[0]
     records, _, cache = judged(model, pairs)

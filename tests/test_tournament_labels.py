@@ -2,12 +2,13 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from tournament_rows import judged_by_length, three_files
 
 from harness_plugin.pairs import Pair
-from harness_plugin.tournament import agreement, battles, gather, known_labels
+from harness_plugin.tournament import agreement, battles, gather, labels_of
 
 
 @pytest.fixture
@@ -28,17 +29,15 @@ def test_labels_are_found_by_the_texts_in_either_order_and_several_are_averaged(
         Pair("other", "a", "b", winner="tie"),
     ]
     people += [said(four, winner) for winner in ("model_a", "model_b", "model_b", None)]
-    labels = dict(zip([v["id"] for v in judged.verdicts], known_labels(judged.verdicts, people), strict=True))
+    labels = dict(zip([v.id for v in judged.verdicts], labels_of(judged.verdicts, people), strict=True))
     known = {key: label for key, label in labels.items() if label is not None}
     assert known == {one.id: 1.0, two.id: 0.0, three.id: 0.5, four.id: pytest.approx(2 / 3)}
-    soft = known_labels(judged.verdicts, [said(one, p_b=0.8)])
+    soft = labels_of(judged.verdicts, [said(one, p_b=0.8)])
     assert [label for label in soft if label is not None] == [1.0], "a soft label names a side"
 
 
 def test_agreement_is_the_share_of_decided_battles_where_judge_and_people_name_one_side(judged):
-    labels = [
-        None if n % 3 == 0 else 0.5 if n % 3 == 1 else float(v["p_b"] > 0.5) for n, v in enumerate(judged.verdicts)
-    ]
+    labels = [None if n % 3 == 0 else 0.5 if n % 3 == 1 else float(v.p_b > 0.5) for n, v in enumerate(judged.verdicts)]
     found = agreement(judged.verdicts, labels)
     assert found["battles"] == 16 and (found["acc"], found["acc_n"]) == (1.0, 8)
     assert found["longer_wins"] == 1.0, "this judge is one of length"
@@ -49,8 +48,8 @@ def test_agreement_is_the_share_of_decided_battles_where_judge_and_people_name_o
 
 def test_bins_hold_what_the_judge_said_and_what_people_said(judged):
     rng = random.Random(1)
-    many = [v | {"prompt_key": f"{v['prompt_key']} {k}"} for k in range(20) for v in judged.verdicts]
-    labels = [float(rng.random() < v["p_b"]) for v in many]
+    many = [replace(v, prompt_key=f"{v.prompt_key} {k}") for k in range(20) for v in judged.verdicts]
+    labels = [float(rng.random() < v.p_b) for v in many]
     bins = agreement(many, labels)["reliability"]
     inside = [b["observed_low"] <= b["predicted"] <= b["observed_high"] for b in bins]
     assert len(bins) == 10 and sum(inside) >= 8, "intervals of 95% may miss, rarely"
@@ -58,5 +57,5 @@ def test_bins_hold_what_the_judge_said_and_what_people_said(judged):
 
 
 def test_no_label_of_this_run_is_a_count_of_zero(judged):
-    labels = known_labels(judged.verdicts, [Pair("other", "a", "b", winner="tie")])
+    labels = labels_of(judged.verdicts, [Pair("other", "a", "b", winner="tie")])
     assert set(labels) == {None} and agreement(judged.verdicts, labels) == {"battles": 0}

@@ -131,7 +131,7 @@ def test_the_report_says_which_attacks_move_the_judge_and_by_how_much():
     strong = {r["attack"]: r["finding"] for r in red_team_report(moved({"null_model": 1}), "x")["attacks"]}
     assert strong["null_model"] == "preferred to real answers"
     even = red_team_report(moved({"null_model": 0}, seed=5), "x")["attacks"][0]
-    assert even["finding"] == "not told from real answers"
+    assert even["finding"] == "no difference from real answers was found"
     assert red_team_report(moved({"verbose": 1}, prompts=1), "x")["attacks"][1]["finding"] == "too few prompts to say"
 
 
@@ -143,7 +143,7 @@ def test_a_chatbot_may_be_called_like_an_attack():
 
 def test_win_rates_are_clustered_by_prompt():
     once = moved({"verbose": 0.3}, 20)
-    again = [dict(v) for v in once for _ in range(4)]
+    again = [v for v in once for _ in range(4)]
     one, four = (red_team_report(rows, "heron")["attacks"][1] for rows in (once, again))
     assert (one["win_rate_low"], one["win_rate_high"]) == pytest.approx((four["win_rate_low"], four["win_rate_high"]))
 

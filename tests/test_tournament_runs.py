@@ -43,13 +43,13 @@ def arena(capsys):
 @pytest.fixture
 def judge(arena, options, tmp_path):
     """judge(*args) -> (verdicts, leaderboard.json, stdout, stderr) of a run into tmp_path/out that ended well, with a
-    cache of this test's own and without pictures; `more`: names of files beside the usual ones."""
+    cache of this test's own and without pictures."""
 
-    def run(*args, more=()):
+    def run(*args):
         own = ["--cache-file", tmp_path / "cache.sqlite"] if "--no-cache" not in args else []
         code, out, err = arena("judge", *options, *own, "--no-plots", "-o", tmp_path / "out", *args)
         assert code == 0, err
-        assert {f.name for f in (tmp_path / "out").iterdir()} == FILES | set(more)
+        assert {f.name for f in (tmp_path / "out").iterdir()} == FILES
         board = json.loads((tmp_path / "out" / "leaderboard.json").read_text("utf-8"), parse_constant=pytest.fail)
         return verdicts_in(tmp_path / "out"), board, out, err
 
@@ -180,7 +180,7 @@ def test_one_more_model_costs_its_own_battles_and_leaves_the_other_verdicts_as_t
     after, board, *_ = judge(*three, answers("crane"))
     assert len(asked) == 2 * 36 and len(after) == 36 and len(board["models"]) == 4
     assert [v for v in after if "crane" not in (v["model_a"], v["model_b"])] == before
-    judge(*three, "--baseline", "stork", more=["verdicts.spare.jsonl"])
+    judge(*three, "--baseline", "stork")
     assert len(asked) == 2 * 36, "a baseline asks what the round robin knows already"
 
 
@@ -190,17 +190,26 @@ def test_one_more_model_costs_its_own_battles_without_a_cache_too(judge, three, 
     after, _, _, err = judge(*three, crane, "--no-cache")
     assert len(asked) == 2 * 36 and "18 verdicts of an earlier run in" in err
     assert [v for v in after if "crane" not in (v["model_a"], v["model_b"])] == before
-    bytes_of_four = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
-    fewer, *_ = judge(*three, "--no-cache", "--prompts", 2, more=["verdicts.spare.jsonl"])
+    fewer, *_ = judge(*three, "--no-cache", "--prompts", 2)
     assert len(fewer) == 6 and len(asked) == 2 * 36 and {v["id"] for v in fewer} < {v["id"] for v in before}
-    judge(*three, crane, "--no-cache")
+
+
+def test_what_a_smaller_run_has_no_use_for_stays_in_the_cache(judge, three, answers, asked, tmp_path):
+    crane = answers("crane")
+    before, *_ = judge(*three, crane)
+    bytes_of_four = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
+    fewer, *_ = judge(*three, "--prompts", 2)
+    assert len(fewer) == 6 and len(asked) == 2 * 36 and {v["id"] for v in fewer} < {v["id"] for v in before}
+    judge(*three, crane)
     assert len(asked) == 2 * 36, "what a smaller run had no use for was kept"
     assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == bytes_of_four
 
 
-def test_a_kill_while_verdicts_are_moved_loses_none(judge, three, arena, options, monkeypatch, asked, tmp_path):
-    judge(*three, "--no-cache")
-    args = ["judge", *options, "--no-cache", "--no-plots", "-o", tmp_path / "out", *three]
+def test_a_kill_before_the_verdicts_are_in_their_place_loses_none(
+    judge, three, arena, options, monkeypatch, asked, tmp_path
+):
+    judge(*three)
+    args = ["judge", *options, "--cache-file", tmp_path / "cache.sqlite", "--no-plots", "-o", tmp_path / "out", *three]
 
     def killed(self, rows):
         raise KeyboardInterrupt
@@ -222,7 +231,8 @@ def test_another_judges_verdicts_and_a_file_that_holds_none_are_left_alone(
     args = ["judge", *options, "--no-cache", "-o", tmp_path / "out", *three]
     code, out, err = arena(*args, "--temperature", "3")
     assert code == 3 and not out and "verdicts.jsonl holds verdicts of another judge (" in err
-    assert "choose another -o, or delete them" in err and bytes_in(tmp_path / "out") == before and len(asked) == cost
+    assert "choose another -o, or delete the file" in err
+    assert bytes_in(tmp_path / "out") == before and len(asked) == cost
     verdicts = tmp_path / "out" / "verdicts.jsonl"
     whole = verdicts.read_text("utf-8")
     judge_of = json.loads(whole.split("\n")[0])["judge"]
@@ -236,7 +246,7 @@ def test_another_judges_verdicts_and_a_file_that_holds_none_are_left_alone(
     ):
         verdicts.write_text(text, "utf-8")
         code, out, err = arena(*args)
-        assert code == 3 and not out and "verdicts.jsonl line 1 is no verdict of arena-rm" in err, text
+        assert code == 3 and not out and "verdicts.jsonl holds a line that is no verdict (line 1" in err, text
         assert verdicts.read_text("utf-8") == text and len(asked) == cost
     verdicts.write_bytes(b"\xff\xfe")
     assert arena(*args)[0] == 3 and verdicts.read_bytes() == b"\xff\xfe"

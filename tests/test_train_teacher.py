@@ -13,9 +13,9 @@ from harness_plugin.cli import main
 from harness_plugin.errors import DataError, TrainError, UsageError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
-from harness_plugin.scoring.presentations import Scored, output_row, score_row
+from harness_plugin.scoring.judgement import judged
 from harness_plugin.train.split import remove_duplicates, split
-from harness_plugin.train.teacher import Verdict, apply_teacher, read_teacher
+from harness_plugin.train.teacher import apply_teacher, read_teacher
 
 CALIBRATION = Calibration(1.5, 0.4)
 LABELS = [{"winner": w} for w in Winner]
@@ -42,8 +42,8 @@ def scores(pairs, judge="0123456789abcdef", three=False, seed=0):
     for pair in pairs:
         rng = random.Random(f"{seed} {pair.id}")
         z = [tuple(rng.gauss(0, 2) for _ in range(3 if three else 1)) for _ in range(2)]
-        scored = Scored(pair, z[0], z[1], 20, False, {"prompt": (3, 3)})
-        rows.append(output_row(pair, score_row(scored, CALIBRATION), judge))
+        reading = [{"tokens": 20, "truncated": False, "kept": {"prompt": (3, 3)}}]
+        rows += [j.to_row() for j in judged([pair], z[:1], z[1:], CALIBRATION, judge, reading)]
     return rows
 
 
@@ -73,8 +73,8 @@ def test_a_score_file_is_read_as_it_was_written(file, name, three):
         verdict = teacher[pair.id]
         assert (verdict.key, verdict.judge) == (pair.key, "0123456789abcdef")
         assert (verdict.p_a, verdict.p_b, verdict.p_tie) == pytest.approx((row["p_a"], row["p_b"], row["p_tie"]))
-        assert verdict.soft_label == pytest.approx(row["p_b"] + row["p_tie"] / 2)
-        assert verdict.swapped.soft_label == pytest.approx(1 - verdict.soft_label)
+        assert verdict.win_b == pytest.approx(row["p_b"] + row["p_tie"] / 2)
+        assert verdict.swapped().win_b == pytest.approx(1 - verdict.win_b)
 
 
 def test_what_the_command_writes_can_be_learned_from(tmp_path, tiny_base, tiny_adapter, capsys):
@@ -108,16 +108,16 @@ def broken(**fields):
         ({"p_b": "0.5"}, ["field p_b is '0.5'"]),
         ({"p_b": True, "p_a": 0, "p_tie": 0}, ["field p_b is True"]),
         ({"p_b": 1.1, "p_a": -0.1, "p_tie": 0}, ["field p_a is -0.1"]),
-        ({"p_b": 0.5, "p_a": 0.5, "p_tie": 0.0011}, ["p_a + p_b + p_tie = 1.0011", "must sum to one"]),
-        ({"p_b": 0.5, "p_a": 0.4, "p_tie": 0.0}, ["p_a + p_b + p_tie = 0.9"]),
-        ({"p_b": 0, "p_a": 0, "p_tie": 0}, ["p_a + p_b + p_tie = 0"]),
+        ({"p_b": 0.5, "p_a": 0.5, "p_tie": 0.0011}, ["but the logits give", "does not follow from its logits"]),
+        ({"p_b": 0.5, "p_a": 0.4, "p_tie": 0.0}, ["but the logits give"]),
+        ({"p_b": 0, "p_a": 0, "p_tie": 0}, ["but the logits give"]),
         ({"id": ...}, ["field id is missing"]),
         ({"id": 1}, ["field id is 1"]),
         ({"key": ...}, ["field key is missing"]),
         ({"key": ""}, ["field key is ''"]),
         ({"judge": ...}, ["field judge is missing"]),
         ({"judge": "another"}, ["field judge is another, in the rows before it 0123456789abcdef", "two judges"]),
-        ({"id": "r0"}, ["field id is 'r0', which row 1 has with other scores or texts"]),
+        ({"id": "r0"}, ["field id is 'r0'", "row 1 has with other scores or texts"]),
     ],
 )
 @pytest.mark.parametrize("name", ["scores.jsonl", "scores.jsonl.gz"])
@@ -129,17 +129,19 @@ def test_a_row_that_is_no_score_stops_by_name(file, fields, words, name):
 def test_one_id_may_stand_twice_with_one_score_only(file):
     rows = scores(make_pairs(3))
     assert read_teacher(file([*rows, rows[0]])) == read_teacher(file(rows))
-    for changes in ({"key": "0" * 16}, {"p_a": rows[0]["p_b"], "p_b": rows[0]["p_a"]}):
+    exchanged = {"p_a": rows[0]["p_b"], "p_b": rows[0]["p_a"], "score": -rows[0]["score"]}
+    exchanged |= {"z_ab": rows[0]["z_ba"], "z_ba": rows[0]["z_ab"]}
+    for changes in ({"key": "0" * 16}, exchanged):
         path = file([*rows, rows[0] | changes])
-        tiny.refusal(DataError, lambda path=path: read_teacher(path), "row 4: field id is 'r0', which row 1 has")
+        tiny.refusal(DataError, lambda path=path: read_teacher(path), "row 4: field id is 'r0', which")
 
 
 def test_files_that_are_not_scores_are_refused(tmp_path, file):
     pairs = make_pairs(3)
     write_pairs(tmp_path / "pairs.jsonl", pairs)
-    tiny.refusal(DataError, lambda: read_teacher(tmp_path / "pairs.jsonl"), "pairs.jsonl row 1: field key is missing")
+    tiny.refusal(DataError, lambda: read_teacher(tmp_path / "pairs.jsonl"), "pairs.jsonl row 1: field p_a is missing")
     part = file([{"header": {"order": "both"}}, *scores(pairs)], "scores.jsonl.part")
-    tiny.refusal(DataError, lambda: read_teacher(part), "row 1: field id is missing", "arena-rm score")
+    tiny.refusal(DataError, lambda: read_teacher(part), "row 1: field p_a is missing")
     hostile = {
         "empty": (b"", "is empty"),
         "blank": (b"\n\n", "has no scores"),
@@ -178,7 +180,9 @@ def test_a_label_is_the_mixture_of_the_teachers_and_the_own(file, share, three):
 
 def test_the_tie_is_mixed_too():
     pair = Pair("q", "a", "b", id="r")
-    teacher = {"r": Verdict(pair.key, 0.1, 0.3, 0.6, "x")}
+    calibration = Calibration(1.0, 0.6 / math.sqrt(0.1 * 0.3))
+    (judgement,) = judged([pair], [(math.log(3),)], None, calibration, "x")  # 0.1, 0.3 and 0.6
+    teacher = {"r": judgement}
 
     def target(share, **label):
         (made,) = apply_teacher([replace(pair, **label)], teacher, share)
@@ -196,14 +200,12 @@ def test_the_tie_is_mixed_too():
     assert target(0.0, winner=Winner.MODEL_A, p_b=0.3) == (0.7, 0.3, 0)
 
 
-def test_certainty_survives_and_small_errors_of_the_sum_are_made_good(file):
+def test_certainty_survives(file):
     pairs = [replace(p, p_b=1.0, winner=None) for p in make_pairs(3)]
-    rows = [row | {"p_a": 0.0, "p_b": 1.0, "p_tie": 0.0} for row in scores(pairs)]
-    rows[1] |= {"p_a": 0.0004, "p_b": 0.9, "p_tie": 0.1}
-    one = read_teacher(file(rows))["r1"]
-    assert one.p_a + one.p_b + one.p_tie == pytest.approx(1, abs=1e-14) and one.p_b / one.p_tie == pytest.approx(9)
+    sure = judged(pairs, [(2000.0,)] * 3, [(-2000.0,)] * 3, CALIBRATION, "x")
+    teacher = read_teacher(file([judgement.to_row() for judgement in sure]))
     for n in range(101):
-        taught = apply_teacher(pairs, read_teacher(file(rows)), n / 100)
+        taught = apply_teacher(pairs, teacher, n / 100)
         assert taught[0].target == (0, 1, 0) and sum(taught[1].target) == pytest.approx(1, abs=1e-14)
 
 

@@ -3,9 +3,11 @@
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import combinations
 
 from harness_plugin.pairs import text_length
+from harness_plugin.scoring import Judgement
 from harness_plugin.tournament import Battles, Judged, battles, gather, leaderboard, summary
 
 PROMPTS = [f"Question {n}?" for n in range(8)]
@@ -56,21 +58,15 @@ def answers_of(seed, prompts=PROMPTS):
 
 
 def verdict(a, b, prompt, p_b, tie=0.0, bias=0.1, lengths=(10, 20), **more):
+    """A judgement whose probabilities are these; its logits, at temperature 1, are what gives them."""
     p_a = 1 - p_b - tie
     score = math.log(max(p_b, 1e-9) / max(p_a, 1e-9))
-    return {
-        "model_a": a,
-        "model_b": b,
-        "prompt_key": prompt,
-        "p_a": p_a,
-        "p_b": p_b,
-        "p_tie": tie,
-        "score": score,
-        "position_bias": bias,
-        "length_a": lengths[0],
-        "length_b": lengths[1],
-        **more,
-    }
+    fields = {"id": f"{a} {b} {prompt}", "key": f"{a} {b} {prompt}", "prompt_key": prompt, "prompt_id": prompt}
+    fields |= {"judge": "0123456789abcdef", "temperature": 1.0}
+    fields |= {"tie_nu": tie / math.sqrt(max(p_a * p_b, 1e-18)), "score": score, "position_bias": bias}
+    fields |= {"p_a": p_a, "p_b": p_b, "p_tie": tie, "length_a": lengths[0], "length_b": lengths[1]}
+    both = {"z_ab": (score,), "z_ba": None} if bias is None else {"z_ab": (score + bias,), "z_ba": (bias - score,)}
+    return Judgement(**fields | both | {"model_a": a, "model_b": b} | more)
 
 
 def season(models, prompts=40, seed=0, tie=0.0, pairs=None):
@@ -103,8 +99,8 @@ def judged_by_length(found: Battles) -> Judged:
     for p in [*found.pairs, *found.identical]:
         a, b = text_length(p.response_a), text_length(p.response_b)
         row = verdict(p.model_a, p.model_b, p.prompt_key, 1 / (1 + math.exp((a - b) / 20)), lengths=(a, b))
-        row |= {"id": p.id, "key": p.key, "truncated": False} | ({"category": p.category} if p.category else {})
-        rows.append(row | ({"identical": True, "position_bias": None} if p.id in even else {}))
+        row = replace(row, id=p.id, key=p.key, category=p.category, prompt_id=p.meta["prompt_id"])
+        rows.append(replace(row, identical=True, position_bias=None, z_ab=None, z_ba=None) if p.id in even else row)
     return Judged(found, rows, [None] * len(rows))
 
 

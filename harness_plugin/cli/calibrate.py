@@ -59,18 +59,17 @@ def command(adapter, file, spec, read, out, plot):
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
-    from harness_plugin.engine import Engine
-    from harness_plugin.model import load_model
     from harness_plugin.model.calibration import Calibration
     from harness_plugin.scoring.calibration import at_bounds, calibration_loss, fit_calibration
-    from harness_plugin.scoring.presentations import outcomes_of, score_pairs
+    from harness_plugin.scoring.judge import open_judge
 
-    model = load_model(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
+    judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
+    model = judge.model
     if model.num_labels != 1:
         raise UsageError(
             f"{adapter} has {model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
         )
-    s = outcomes_of(list(score_pairs(Engine(model), model.renderer, pairs)), Calibration()).s
+    s = [judgement.score for judgement in judge.judge(pairs)]
     target = [p.target for p in pairs]
     fitted = fit_calibration(s, target)
     before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))

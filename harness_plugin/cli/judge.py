@@ -134,11 +134,11 @@ def command(
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
         moved = attacked and room.red_team_report(attacked.verdicts, source)
-        said = room.known_labels(verdicts, by_people or [])
-        agreed = None if by_people is None else room.agreement(verdicts, said)
+        labels = room.labels_of(verdicts, by_people or [])
+        agreed = None if by_people is None else room.agreement(verdicts, labels)
         board = room.summary(board, meetings, judge.identity, moved, agreed)
         room.write_answers(place.folder, meetings)
-        write_run(place.folder, board, room.Judged(meetings, verdicts, said), attacked, plots)
+        write_run(place.folder, board, room.Judged(meetings, verdicts, labels), attacked, plots)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
 
@@ -167,7 +167,7 @@ def _check_places(engine, names) -> None:
 
 @contextmanager
 def judging(spec, batch_size, cache_file, folder, engine="local", output=None):
-    """A `Judging` that writes into the folder, with the judge loaded: here, or on a Ray cluster, which keeps its scores
+    """A `Judging` that writes into the folder, with the judge opened: here, or on a Ray cluster, which keeps its scores
     at `output`."""
     if engine == "ray":
         from harness_plugin.tournament.ray_judge import on_ray
@@ -175,27 +175,18 @@ def judging(spec, batch_size, cache_file, folder, engine="local", output=None):
         with on_ray(spec, batch_size, output) as judge:
             yield Judging(judge, folder)
         return
-    from harness_plugin.engine import Engine
-    from harness_plugin.model import load_model
-    from harness_plugin.scoring.identity import logit_identity
-    from harness_plugin.tournament.verdicts import EngineJudge
+    from harness_plugin.scoring import open_judge
 
-    with opened_cache(cache_file) as cache:
-        model = load_model(spec)
-        scorer = Engine(model, batch_size)
-        if cache:
-            cache.bind(logit_identity(model, scorer), model.num_labels)
-        yield Judging(EngineJudge(scorer, cache), folder)
+    with opened_cache(cache_file) as store, open_judge(spec, batch_size=batch_size, store=store) as judge:
+        yield Judging(judge, folder)
 
 
 class Judging:
     """Called, it has battles judged into the folder. `identity`: who judges."""
 
     def __init__(self, judge, folder):
-        from harness_plugin.scoring.identity import identity_hash
-
         self.judge, self.folder = judge, folder
-        self.identity = {"hash": identity_hash(judge.identity), **judge.identity}
+        self.identity = {"hash": judge.hash, **judge.identity}
 
     def __call__(self, meetings, doing, **options):
         from tqdm import tqdm
@@ -203,7 +194,7 @@ class Judging:
         from harness_plugin.tournament import collect_verdicts
 
         with tqdm(total=len(meetings.pairs), desc=doing, unit="battle", disable=None) as bar:
-            return collect_verdicts(self.judge, meetings, self.folder, bar.update, **options)[0]
+            return collect_verdicts(self.judge, meetings, self.folder, bar.update, **options)
 
 
 def _attacked(judge, answers, meetings, source):

@@ -26,7 +26,7 @@ from harness_plugin.errors import UsageError
     type=click.Choice(["ab", "both"]),
     default="both",
     show_default=True,
-    help="Present A first only, or both orders and average.",
+    help="Present A first only, or present both orders and average them.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
 @cache_options(default=False)
@@ -34,7 +34,7 @@ from harness_plugin.errors import UsageError
     "-o", "--output", type=click.Path(path_type=Path), help="Write here; a killed run continues [default: stdout]."
 )
 def command(file, spec, read, order, batch_size, cache_file, output):
-    """Score every pair of FILE (- for stdin) and write one JSON line each, in input order.
+    """Score every pair of FILE (- for stdin) and write one JSON line for each, in input order.
 
     Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
     winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
@@ -47,67 +47,60 @@ def command(file, spec, read, order, batch_size, cache_file, output):
     if several:
         spec, cache_file = _of_several(several, file, spec, cache_file)
     pairs = read(file)
-    with opened_cache(cache_file) as cache:
-        rows, model = _scored(pairs, spec, order, batch_size, cache, output, several)
-    if rows is not None:
-        summarize(pairs, [rows[p.key] for p in pairs], model)
+    with opened_cache(cache_file) as store:
+        judge, judgements = _judged(pairs, spec, order, batch_size, store, output, several)
+    if judgements is not None:
+        summarize(pairs, judgements, judge.model.renderer)
 
 
 def _of_several(several, file, spec, cache_file):
     """(spec, cache file) of one of several processes: its own device, and the cache through which the first collects
     what the others score."""
     if file == "-":
-        raise UsageError("pairs from stdin in several processes", "only one can read it", "name a file")
+        raise UsageError("pairs from stdin in several processes", "only one process can read it", "name a file")
     device = str(several.device) if spec.device is None else spec.device
     return replace(spec, device=device), cache_file or default_cache()
 
 
-def _scored(pairs, spec, order, batch_size, cache, output, several):
-    """Scores the pairs and writes them; returns (rows by the pairs' keys, the model). Of several processes each scores
-    its share into the cache, and the first then finds all of them there; the others return (None, None)."""
-    from harness_plugin.engine import Engine
+def _judged(pairs, spec, order, batch_size, store, output, several):
+    """Judges the pairs and writes them; returns (the judge, a judgement per pair). Of several processes each scores its
+    share into the store, and the first then finds all of them there; the others return None instead of judgements."""
     from harness_plugin.engine.processes import first_in_turn, own_share
     from harness_plugin.files.journal import Journal
-    from harness_plugin.model import load_model
-    from harness_plugin.scoring.identity import identity_hash, judge_identity, logit_identity
-    from harness_plugin.scoring.presentations import output_row, score_pairs, score_row
+    from harness_plugin.scoring.judge import judgements_in, open_judge
 
     with first_in_turn(several):
-        model = load_model(spec)
-    engine = Engine(model, batch_size)
-    if cache:
-        cache.bind(logit_identity(model, engine), model.num_labels)
-    identity = judge_identity(model, order)
-    judge = identity_hash(identity)
-    rows: dict[str, dict] = {}
-
-    def run(todo, keep):
-        from tqdm import tqdm
-
-        with tqdm(total=len(todo), desc="Scoring pairs", unit="pair", disable=None) as bar:
-            for scored in score_pairs(engine, model.renderer, todo, order, bar.update, cache):
-                keep(score_row(scored, model.calibration))
-
+        judge = open_judge(spec, order=order, batch_size=batch_size, store=store)
     if several:
-        run(own_share(_missing(pairs, {}), several), lambda row: None)
+        for _ in _with_progress(judge, own_share(_missing(pairs, {}), several)):
+            pass
         several.wait_for_everyone()
         if not several.is_main_process:
-            return None, None
+            return judge, None
     if output is None:
-        stream = iter(pairs)
+        judgements = []
+        for pair, judgement in zip(pairs, _with_progress(judge, pairs), strict=True):
+            judgements.append(judgement.of_pair(pair))
+            click.echo(json.dumps(judgements[-1].to_row(), ensure_ascii=False))
+        return judge, judgements
+    with Journal(output, judge.identity) as journal:
+        finished = judgements_in(journal)
+        if finished:
+            click.echo(f"continuing: {len(finished)} pairs were scored before", err=True)
+        for judgement in _with_progress(judge, _missing(pairs, finished)):
+            finished[judgement.key] = judgement
+            journal.add(judgement.to_row())
+        judgements = [finished[pair.key].of_pair(pair) for pair in pairs]
+        journal.finish(judgement.to_row() for judgement in judgements)
+    return judge, judgements
 
-        def keep(row):
-            rows[row["key"]] = row
-            click.echo(json.dumps(output_row(next(stream), row, judge), ensure_ascii=False))
 
-        run(pairs, keep)
-        return rows, model
-    with Journal(output, identity) as journal:
-        if journal.rows:
-            click.echo(f"continuing: {len(journal.rows)} pairs were scored before", err=True)
-        run(_missing(pairs, journal.rows), journal.add)
-        journal.finish(output_row(p, journal.rows[p.key], judge) for p in pairs)
-        return journal.rows, model
+def _with_progress(judge, pairs):
+    """The judgements of the pairs, in their order, while a bar shows how many there are."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(pairs), desc="Scoring pairs", unit="pair", disable=None) as bar:
+        yield from judge.judge(pairs, bar.update)
 
 
 def _check_output(output: Path | None, file: str) -> None:
@@ -122,56 +115,38 @@ def _check_output(output: Path | None, file: str) -> None:
         raise UsageError(f"-o {output}", "scores are written as plain JSON lines", "name it without the suffix")
 
 
-def _missing(pairs, done):
-    """Each distinct pair that has no row yet."""
-    return list({p.key: p for p in pairs if p.key not in done}.values())
+def _missing(pairs, judgements):
+    """Each distinct pair that has no judgement yet."""
+    return list({p.key: p for p in pairs if p.key not in judgements}.values())
 
 
-def summarize(pairs, rows, model) -> None:
-    """Truncation, and metrics where winners are known, to stderr."""
-    cut = sum(row["truncated"] for row in rows)
-    click.echo(
-        f"{len(rows)} pairs, {cut} cut to {model.renderer.max_length} tokens ({model.renderer.truncation})", err=True
-    )
-    known = [i for i, p in enumerate(pairs) if p.verdict is not None]
-    if not known:
+def summarize(pairs, judgements, renderer) -> None:
+    """Truncation, and metrics where the winner is known or follows from p_b, to stderr."""
+    cut = sum(j.truncated for j in judgements)
+    click.echo(f"{len(judgements)} pairs, {cut} cut to {renderer.max_length} tokens ({renderer.truncation})", err=True)
+    labelled = [(j, p.verdict) for j, p in zip(judgements, pairs, strict=True) if p.verdict is not None]
+    if not labelled:
         return
-    click.echo(table(*metrics(pairs, rows, known)), err=True)
-    whole = [i for i in known if not rows[i]["truncated"]]
+    click.echo(_metrics_table(labelled), err=True)
+    whole = [(j, winner) for j, winner in labelled if not j.truncated]
     if cut and whole:
         click.echo(f"without the pairs that were cut ({len(whole)} left):", err=True)
-        click.echo(table(*metrics(pairs, rows, whole), brief=True), err=True)
+        click.echo(_metrics_table(whole, brief=True), err=True)
 
 
-def metrics(pairs, rows, where):
-    """(`stats.preference_metrics`, accuracies by category) of the rows at `where`."""
-    import numpy as np
+def _metrics_table(labelled, brief: bool = False) -> str:
+    from harness_plugin.scoring.metrics import accuracies_by_category, judge_metrics
 
-    from harness_plugin.pairs import text_length
-    from harness_plugin.stats import category_accuracies, preference_metrics
-
-    chosen, scored = [pairs[i] for i in where], [rows[i] for i in where]
-    s = np.array([r["score"] for r in scored])
-    winners = [p.verdict.class_index for p in chosen]
-    clusters = [p.prompt_key for p in chosen]
-    both = scored[0]["position_bias"] is not None
-    bias = np.array([r["position_bias"] for r in scored]) if both else None
-    found = preference_metrics(
-        s,
-        winners,
-        bias=bias,
-        probabilities=np.array([(r["p_a"], r["p_b"], r["p_tie"]) for r in scored]),
-        lengths_a=[text_length(p.response_a) for p in chosen],
-        lengths_b=[text_length(p.response_b) for p in chosen],
-        clusters=clusters,
-    )
-    return found, category_accuracies(s, winners, [p.category for p in chosen], clusters)
+    judgements = [j for j, _ in labelled]
+    winners = [winner.class_index for _, winner in labelled]
+    by_category = {} if brief else accuracies_by_category(judgements, winners)
+    return table(judge_metrics(judgements, winners), by_category, brief)
 
 
-def table(found, by_category, brief: bool = False) -> str:
+def table(metrics, by_category, brief: bool = False) -> str:
     """Metrics as aligned lines: value, 95% interval, n."""
-    names = ("acc", "longer_wins", "acc_length_balanced", "log_loss") if brief else list(found)
-    lines = [_line(name, found[name]) for name in names if not name.startswith("n_")]
+    names = ("acc", "longer_wins", "acc_length_balanced", "log_loss") if brief else list(metrics)
+    lines = [_line(name, metrics[name]) for name in names if not name.startswith("n_")]
     if not brief and len(by_category) <= 20:
         lines += [_line(f"acc {name}", e) for name, e in by_category.items()]
     return "\n".join(lines)

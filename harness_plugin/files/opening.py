@@ -30,8 +30,8 @@ def display(path: str | os.PathLike[str]) -> str:
 
 
 def optional_module(module: str, package: str, found: str) -> Any:
-    """The imported module of a package that need not be installed. Where it is not, raises DataError, which begins with
-    `found` and says what to install."""
+    """The imported module of a package that need not be installed. Raises DataError, which begins with `found` and says
+    what to install, where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -46,9 +46,8 @@ def optional_module(module: str, package: str, found: str) -> Any:
 def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
     """The decompressed bytes of a file ("-" is standard input) as a buffered stream.
 
-    The compression is recognised by the first bytes, not by the name. Raises DataError for a file that cannot be
-    opened, is empty, is named .gz or .zst and is not compressed so, or proves to be cut off or corrupt while the stream
-    is read.
+    Compression is told by the first bytes, not by the name. Raises DataError for a file that cannot be opened, is
+    empty, is named .gz or .zst without being so, or turns out cut or corrupt while the stream is read.
     """
     name = display(path)
     try:
@@ -113,7 +112,7 @@ class _Unclosed(io.RawIOBase):
 
 
 class _ZstdReader(io.RawIOBase):
-    """Decompresses zstd frames. Raises EOFError where the last one is cut off, which zstandard's own reader ignores."""
+    """Decompresses zstd frames; EOFError where the last one is cut, which zstandard's own reader passes over."""
 
     def __init__(self, source: BinaryIO, zstandard: Any):
         self._source, self._zstandard = source, zstandard
@@ -152,9 +151,9 @@ class _ZstdReader(io.RawIOBase):
 
 
 def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterator[tuple[int, str | DataError]]:
-    """(line number from 1, line with its end); in place of a line that is not UTF-8 stands the DataError about it.
+    """Line number from 1, and the line with its end; a DataError in its place where the bytes are not UTF-8.
 
-    Lines end at a line feed only: the other separators of Unicode are part of somebody's text.
+    Lines end at a line feed only: other separators that Unicode knows are part of somebody's text.
     """
     for number, raw in enumerate(stream, start=1):
         if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
@@ -166,7 +165,7 @@ def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterat
                 number,
                 DataError(
                     f"{name} {unit} {number}: byte {raw[error.start]:#04x} at position {error.start} is not UTF-8",
-                    "the text cannot be decoded",
+                    "the text cannot be read for certain",
                     "save the file as UTF-8",
                 ),
             )

@@ -33,7 +33,7 @@ class Row:
 def read_rows(path: str | os.PathLike[str]) -> Iterator[Row | DataError]:
     """The rows of a file, numbered from 1: in JSON lines the line number, elsewhere the record (a header not counted).
 
-    The container is recognised by the name (.csv, .parquet, before .gz or .zst) or else by the first bytes. A row that
+    The container is told by the name (.csv, .parquet, before .gz or .zst) and else by the first bytes. A row that
     cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole cannot be read.
     """
     name = display(path)
@@ -154,7 +154,7 @@ def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     except csv.Error as error:
         raise DataError(
             f"{name} row {number + 1} (line {reader.line_num}): not CSV ({error})",
-            "the rows after it cannot be read",
+            "what follows cannot be told apart",
             "check the quotes of this row, or write the file again",
         ) from error
 

@@ -12,7 +12,8 @@ from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
 from harness_plugin.gate.readers.tournament import METRICS
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
-from harness_plugin.pairs import Text, read_outputs
+from harness_plugin.pairs import Text, content_id, read_outputs
+from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.tournament import Battles, battles, find_files, gather
 
 OLD, NEW = "old", "new"
@@ -37,13 +38,13 @@ def duel_battles(old: str, new: str, questions: str | None = None, prompts: int 
     return battles(gather(sorted(names), questions, names=names), None, prompts)
 
 
-def duel_runs(found: Battles, verdicts: list[dict]) -> tuple[Run, Run]:
+def duel_runs(found: Battles, verdicts: list[Judgement]) -> tuple[Run, Run]:
     """(old, new) of judged battles: P(the new answer is preferred), a tie half, and one half for the old."""
-    rows = {v["id"]: v for v in verdicts}
+    by_battle = {v.id: v for v in verdicts}
     old, new = [], []
     for pair in sorted((*found.pairs, *found.identical), key=lambda p: p.id):
-        row, key = rows[pair.id], pair.id.partition("-")[2]
-        win = kept(row["p_b"] + row["p_tie"] / 2 if pair.model_b == NEW else row["p_a"] + row["p_tie"] / 2)
+        verdict, key = by_battle[pair.id], pair.meta["prompt_id"]
+        win = kept(verdict.win_b if pair.model_b == NEW else verdict.swapped().win_b)
         values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
         same = pair.response_a == pair.response_b
         old.append(Item(key, pair.prompt_key, dict.fromkeys(METRICS, 0.5), made=pair.key, category=pair.category))
@@ -53,7 +54,7 @@ def duel_runs(found: Battles, verdicts: list[dict]) -> tuple[Run, Run]:
 
 def _alone(found: Battles, absent: str) -> list[Item]:
     """Items for prompts that the other side did not answer: they are missing there, as in any two runs."""
-    return [Item(key, key.partition("-")[0], {}, made="-") for key in found.missing.get(absent, [])]
+    return [Item(key, content_id(found.prompts[key]), {}, made="-") for key in found.missing.get(absent, [])]
 
 
 def _run(found: Battles, side: str, items: list[Item]) -> Run:
@@ -63,7 +64,7 @@ def _run(found: Battles, side: str, items: list[Item]) -> Run:
 def _texts(found: Battles, side: str, ids: Collection[str]) -> Texts:
     shown: Texts = {}
     for pair in (*found.pairs, *found.identical):
-        key = pair.id.partition("-")[2]
+        key = pair.meta["prompt_id"]
         if key in ids:
             answer: Text = pair.response_a if pair.model_a == side else pair.response_b
             shown[key] = {"prompt": readable(pair.prompt), "answer": readable(answer)}

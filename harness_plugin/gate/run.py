@@ -5,7 +5,7 @@ Knows no format.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness_plugin.errors import DataError
@@ -25,7 +25,8 @@ Texts = dict[str, dict[str, str]]
 class Item:
     """One item of a run. `id`: from its content, the same in both runs; `cluster`: its prompt; `values`: metric ->
     value, rounded to DIGITS; `fixed`: what must be the same of it in both runs, such as its label; `made`: a hash of
-    the outputs it rests on, "" where there are none; `answer`: the start of the answer, where a baseline keeps it."""
+    the outputs it rests on, "" where there are none; `answer`: the start of the answer, where a baseline keeps it;
+    `source`: by what its texts are found, "" where they are not."""
 
     id: str
     cluster: str
@@ -34,6 +35,7 @@ class Item:
     made: str = ""
     category: str | None = None
     answer: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,7 @@ def items_of(items: Iterable[Item], place: str) -> dict[str, Item]:
         count[item.id] += 1
         again = count[item.id]
         name = item.id if again == 1 else f"{item.id}-{again}"
-        by_id[name] = (
-            item
-            if again == 1
-            else Item(name, item.cluster, item.values, item.fixed, item.made, item.category, item.answer)
-        )
+        by_id[name] = item if again == 1 else replace(item, id=name)
     if not by_id:
         raise DataError(f"{place} has no item to compare", "there is nothing to decide on", "check how it was made")
     return dict(sorted(by_id.items()))

@@ -30,7 +30,8 @@ class Aggregation:
 
 
 def metric_line(name: str, value: Callable[[tuple], float | int], better: bool | None = None) -> dict[str, Any]:
-    """One line of a `metric_list`. `better`: whether higher is; None where neither way is, as for a count or a bias."""
+    """One line of a `metric_list`. `better`: True if higher is better, False if lower is better, None if
+    neither, as for a count or a bias."""
     return {"metric": name, "aggregation": Aggregation(name, value), "higher_is_better": better}
 
 

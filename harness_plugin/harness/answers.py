@@ -60,7 +60,7 @@ def _answers(options: Mapping[str, Any]) -> tuple[list[Answer], str]:
     if not found or (wanted is None and len(models) > 1):
         raise HarnessError(
             f"{source} holds answers of {', '.join(models) or 'no named model'}",
-            "one of them is the baseline" if wanted is None else f"none of them is {wanted!r}",
+            "the chatbot is compared with one baseline model" if wanted is None else f"none of them is {wanted!r}",
             "name it with --metadata arena_baseline=MODEL",
         )
     return found, source

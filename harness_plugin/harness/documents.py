@@ -39,7 +39,11 @@ def refuse_unknown(options: Iterable[str], prefix: str, known: Sequence[str], hi
     """Raises HarnessError for an option of ours (they share a prefix) that is not known; `hidden` ones are the task
     file's and are not offered."""
     for name in sorted(name for name in options if name.startswith(prefix) and name not in {*known, *hidden}):
-        raise HarnessError(f"--metadata {name} is unknown", "", f"known: {', '.join(known)}")
+        raise HarnessError(
+            f"--metadata {name} is unknown",
+            "an option with a typing error would be ignored without a word",
+            f"known: {', '.join(known)}",
+        )
 
 
 def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:

@@ -4,18 +4,22 @@ lm-eval calls a filter once per task and process, with all of that process's ans
 chatbot may still be in memory then, so the judge is loaded there and let go at the end. Only judging imports torch.
 """
 
+from __future__ import annotations
+
 import gc
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness.documents import refuse_unknown
 from harness_plugin.model import ModelSpec
 from harness_plugin.pairs import Pair, content_id
+
+if TYPE_CHECKING:
+    from harness_plugin.scoring import Judgement
 
 OPTION, VARIABLE = "judge_", "ARENA_RM_JUDGE_"
 NAMES = ("pretrained", "peft", "revision")  # together they name one judge
@@ -34,7 +38,11 @@ def judge_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
     known = {VARIABLE + name.upper(): name for name in SETTINGS}
     for name in sorted(variables.keys() - known):
-        raise HarnessError(f"the environment variable {name} is unknown", "", f"known: {', '.join(known)}")
+        raise HarnessError(
+            f"the environment variable {name} is unknown",
+            "a variable with a typing error would be ignored without a word",
+            f"known: {', '.join(known)}",
+        )
     around = {known[name]: value for name, value in variables.items()}
     said = {name: options[OPTION + name] for name in SETTINGS if options.get(OPTION + name) is not None}
     if said.keys() & set(NAMES):
@@ -60,12 +68,16 @@ def _parsed(settings: Mapping[str, Any]) -> tuple[ModelSpec, int | None, str | N
     """(the judge, batch size, cache file)"""
     size, cache = settings.get("batch_size"), settings.get("cache")
     if size is not None and not str(size).isdecimal():
-        raise UsageError(f"{OPTION}batch_size={size!r}", "no such size", "give a whole number, or leave it out")
+        raise UsageError(
+            f"{OPTION}batch_size={size!r}",
+            "it is the largest number of sequences that are scored together",
+            "give a whole number, or leave it out",
+        )
     spec = ModelSpec.from_args({name: value for name, value in settings.items() if name not in ("batch_size", "cache")})
     return spec, int(size) if size else None, cache and str(cache)
 
 
-def judged(pairs: Sequence[Pair], settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def judged_pairs(pairs: Sequence[Pair], settings: Mapping[str, Any]) -> tuple[list[Judgement], dict[str, Any]]:
     """(a verdict per pair, who judged): loads the judge, has it judge in both orders, and gives its memory back."""
     import torch
 
@@ -77,56 +89,49 @@ def judged(pairs: Sequence[Pair], settings: Mapping[str, Any]) -> tuple[list[dic
             torch.cuda.empty_cache()
 
 
-def _judged(pairs, spec, batch_size, cache_file):
+def _judged(pairs, spec, batch_size, store):
     from tqdm import tqdm
 
-    from harness_plugin.engine import Engine
-    from harness_plugin.model import load_model
-    from harness_plugin.scoring.identity import identity_hash, logit_identity
-    from harness_plugin.scoring.store import ScoreCache
-    from harness_plugin.tournament.verdicts import EngineJudge, even_verdict, verdict
+    from harness_plugin.scoring import open_judge
+    from harness_plugin.scoring.judgement import judged_identical
 
-    with ScoreCache(cache_file) if cache_file else nullcontext() as cache:
-        model = load_model(spec)
-        engine = Engine(model, batch_size)
-        if cache:
-            cache.bind(logit_identity(model, engine), model.num_labels)
-        judge = EngineJudge(engine, cache)
+    with open_judge(spec, batch_size=batch_size, store=store) as judge:
         different = list({p.key: p for p in pairs if p.response_a != p.response_b}.values())
         quiet = os.environ.get("RANK", "0") != "0"
         with tqdm(total=len(different), desc="Judging answers", unit="answer", disable=quiet) as bar:
-            rows = {row["key"]: row for row in judge.rows(different, bar.update)}
-    hash = identity_hash(judge.identity)
-    verdicts = [
-        verdict(p, rows[p.key], hash) if p.key in rows else even_verdict(p, judge.calibration, hash) for p in pairs
-    ]
-    return verdicts, {"judge": hash, **judge.identity}
+            judgements = {judgement.key: judgement for judgement in judge.judge(different, bar.update)}
+        verdicts = [
+            judgements[p.key].of_pair(p) if p.key in judgements else judged_identical(p, judge.calibration, judge.hash)
+            for p in pairs
+        ]
+        return verdicts, {"judge": judge.hash, **judge.identity}
 
 
 class Judge(dict):
     """The filter: answers in, verdicts out. lm-eval calls it to make a filter, which is itself.
 
     A dict, because it stands in the task's configuration: with it the results file holds who judged (`judge`, the hash,
-    and all of `scoring.judge_identity`), once something was judged.
+    and all of `scoring.identity.judge_identity`), once something was judged.
     """
 
-    def __call__(self) -> "Judge":
+    def __call__(self) -> Judge:
         return self
 
     def apply(self, resps: Iterable[str], docs: Sequence[Mapping[str, Any]]) -> list[str]:
         """One verdict per document, as JSON, since lm-eval logs a filter's results as text: a line of verdicts.jsonl, A
-        being the baseline, with `win` (P(the answer is preferred), a tie half), `empty` and `document`. Equal answers
-        are even without being judged. Raises HarnessError for answers that are no text, ModelError and ScoreError as
+        being the baseline, with `win` (P(the answer is preferred), a tie half), `empty` and `document`. Identical
+        answers count as a tie and are not judged. Raises HarnessError for answers that are not text, ModelError and
+        ScoreError as
         judging does."""
         pairs = [_pair(doc, answer) for doc, answer in zip(docs, resps, strict=True)]
         (settings,) = {doc["judge"] for doc in docs}
-        verdicts, identity = judged(pairs, json.loads(settings))
+        verdicts, identity = judged_pairs(pairs, json.loads(settings))
         self.update(identity)
         more = (
-            {"win": v["p_b"] + v["p_tie"] / 2, "empty": not p.response_b.strip(), "document": document_id(doc)}
+            {"win": v.win_b, "empty": not p.response_b.strip(), "document": document_id(doc)}
             for v, p, doc in zip(verdicts, pairs, docs, strict=True)
         )
-        return [json.dumps(v | m, ensure_ascii=False) for v, m in zip(verdicts, more, strict=True)]
+        return [json.dumps(v.to_row() | m, ensure_ascii=False) for v, m in zip(verdicts, more, strict=True)]
 
 
 JUDGE = Judge()
@@ -141,7 +146,7 @@ def _pair(doc: Mapping[str, Any], answer: Any) -> Pair:
     if not isinstance(answer, str):
         raise HarnessError(
             f"the answer to {doc['answer_id']} is {type(answer).__name__}",
-            "a judge reads text",
+            "the judge can only read text",
             "use a model that generates text, and the task's own filters",
         )
     # An answer that was cut inside a character may end in half a surrogate pair, which no tokenizer reads.

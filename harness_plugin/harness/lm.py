@@ -13,14 +13,13 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import simple_parse_args_string
 
-from harness_plugin.engine import Engine
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
-from harness_plugin.model import EMBEDDED, ModelSpec, load_model
-from harness_plugin.scoring.identity import identity_hash, judge_identity
+from harness_plugin.model import EMBEDDED, ModelSpec
+from harness_plugin.scoring import Judgement, open_judge
 from harness_plugin.scoring.outcome import IMPOSSIBLE
-from harness_plugin.scoring.presentations import ORDERS, Scored, outcomes_of, score_pairs
+from harness_plugin.scoring.presentations import check_order
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler
 
@@ -41,9 +40,7 @@ class ArenaRM(LM):
         super().__init__()
         if str(args.pop("trust_remote_code", False)).lower() not in ("false", "0", "none"):
             raise UsageError("trust_remote_code=true", "arena_rm runs no code from model folders", "remove it")
-        if order not in ORDERS:
-            raise UsageError(f"order={order!r}", "no such order", f"use one of {', '.join(ORDERS)}")
-        self.order = order
+        check_order(order)
         self.accelerator = accelerator(on_cpu=str(args.get("device")) == "cpu")
         self.counts = {"presentations": 0, "cut": 0}  # of this process
         self._rank = self.accelerator.process_index if self.accelerator else 0
@@ -51,11 +48,10 @@ class ArenaRM(LM):
         args["device"] = self._own_device(args.get("device"))
         if self._rank:
             log.setLevel(logging.WARNING)
+        spec, size = ModelSpec.from_args(args), _batch_size(batch_size, max_batch_size)
         with first_in_turn(self.accelerator):
-            self.model = load_model(ModelSpec.from_args(args))
-        self._device = self.model.device
-        size = _batch_size(batch_size, max_batch_size)
-        self.engine = Engine(self.model, size)
+            self.judge = open_judge(spec, order=order, batch_size=size)
+        self._device = self.judge.model.device
         self.batch_sizes = {0: size or "auto"}
 
     @classmethod
@@ -94,10 +90,10 @@ class ArenaRM(LM):
         distinct = [pairs[places[0]] for places in wanted.values()]
         cut = 0
         with self._progress(len(distinct), disable_tqdm) as bar:
-            for scored in score_pairs(self.engine, self.model.renderer, distinct, self.order, bar.update):
-                cut += scored.truncated
-                row = self._log_probabilities(scored)
-                for i in wanted[scored.pair.key]:
+            for judgement in self.judge.judge(distinct, bar.update):
+                cut += judgement.truncated
+                row = _log_likelihoods(judgement)
+                for i in wanted[judgement.key]:
                     out[i] = row[choices[i]]
                     self.cache_hook.add_partial("loglikelihood", requests[i].args, out[i])
         self.counts = {"presentations": self.counts["presentations"] + len(distinct), "cut": self.counts["cut"] + cut}
@@ -106,7 +102,7 @@ class ArenaRM(LM):
                 "arena_rm: %d of %d presentations were cut to %d tokens",
                 cut,
                 len(distinct),
-                self.model.renderer.max_length,
+                self.judge.model.renderer.max_length,
             )
         return out
 
@@ -120,15 +116,9 @@ class ArenaRM(LM):
             if not all(turn in request.args[0] for turn in turns):
                 raise HarnessError(
                     f"--use_cache with task {request.task_name}, whose context does not hold the pair",
-                    "the cache would mix up pairs",
+                    "lm-eval's cache would return the score of another pair",
                     "leave --use_cache out",
                 )
-
-    def _log_probabilities(self, scored: Scored) -> list[tuple[float, bool]]:
-        logp = outcomes_of([scored], self.model.calibration).logp[0]
-        best = logp == logp.max()
-        sole = best.sum() == 1
-        return [(max(float(v), IMPOSSIBLE), bool(b and sole)) for v, b in zip(logp, best, strict=True)]
 
     def _progress(self, total: int, disable: bool):
         from tqdm import tqdm
@@ -137,7 +127,9 @@ class ArenaRM(LM):
 
     def loglikelihood_rolling(self, requests: list, disable_tqdm: bool = False) -> list[float]:
         raise HarnessError(
-            "a task asks for the likelihood of a text", "arena_rm compares two responses", "use arena_pairs"
+            "a task asks for the likelihood of a text",
+            "arena_rm compares two responses and cannot rate one text",
+            "use arena_pairs",
         )
 
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
@@ -160,7 +152,11 @@ class ArenaRM(LM):
         return ""
 
     def _no_chat(self) -> str:
-        raise HarnessError("a chat template was asked for", "arena_rm has its own text", "drop --apply_chat_template")
+        raise HarnessError(
+            "a chat template was asked for",
+            "the judge was trained on a fixed prompt, which a chat template would change",
+            "drop --apply_chat_template",
+        )
 
     # -- identity: results files and caches -------------------------------------------------------------------------
 
@@ -170,13 +166,13 @@ class ArenaRM(LM):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return judge_identity(self.model, self.order)
+        return self.judge.identity
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Lets --use_cache work with this very judge's file only: the host's keys name neither model nor settings."""
         db = cache_hook.dbdict
         if db is not None:
-            mine = identity_hash(self.identity)
+            mine = self.judge.hash
             found = db.get(IDENTITY_KEY)
             if found is None and len(db) == 0:
                 db[IDENTITY_KEY] = mine
@@ -205,6 +201,13 @@ class ArenaRM(LM):
             self.accelerator.wait_for_everyone()
 
 
+def _log_likelihoods(judgement: Judgement) -> list[tuple[float, bool]]:
+    """For each choice ln P, and whether it is the only likeliest one."""
+    logp = judgement.log_p
+    best = logp == logp.max()
+    return [(max(float(v), IMPOSSIBLE), bool(b and best.sum() == 1)) for v, b in zip(logp, best, strict=True)]
+
+
 def _not_said(args: dict[str, Any], added: dict[str, Any] | None) -> dict[str, Any]:
     """What the host adds (its command line: always a device and a batch size) less what the user said."""
     return {name: value for name, value in (added or {}).items() if name not in args}
@@ -229,7 +232,15 @@ def _batch_size(asked: int | str, most: int | str | None) -> int | None:
         try:
             size = int(asked)
         except ValueError as e:
-            raise UsageError(f"batch_size={asked!r}", "no such size", "use auto or a whole number") from e
+            raise UsageError(
+                f"batch_size={asked!r}",
+                "it is the largest number of sequences that are scored together",
+                "use auto or a whole number",
+            ) from e
     if size is not None and size < 1:
-        raise UsageError(f"batch_size={asked!r}", "no such size", "use auto or a number above 0")
+        raise UsageError(
+            f"batch_size={asked!r}",
+            "it is the largest number of sequences that are scored together",
+            "use auto or a number above 0",
+        )
     return None if size == 1 else size

@@ -1,17 +1,16 @@
-"""From log-likelihoods of A, B and tie to lm-eval's metrics: one small record per document, combined over the set.
+"""From log-likelihoods of A, B and tie to lm-eval's metrics: one judgement per document, combined over the set.
 
-lm-eval calls `process_results` once a document and an aggregation once a metric, with the records in any order. The
-aggregations group them by pair, and all read one summary (`stats.preference_metrics`), computed once per set of
-records. Knows lm-eval's conventions but does not import it; knows no model and no file.
+lm-eval calls `process_results` once a document and an aggregation once a metric, with the judgements in any order. The
+aggregations join the two orders of each pair, and all read one summary (`judge_metrics`), computed once per set. Knows
+lm-eval's conventions but does not import it; knows no model and no file.
 """
 
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
@@ -23,8 +22,10 @@ from harness_plugin.harness.categories import (
     REWARDBENCH_SUBSETS,
     Sections,
 )
-from harness_plugin.pairs import Winner
-from harness_plugin.scoring.outcome import combine, is_impossible
+from harness_plugin.harness.documents import document_pair
+from harness_plugin.scoring.judgement import Judgement, joined, judged, judgement_arrays
+from harness_plugin.scoring.metrics import judge_metrics
+from harness_plugin.scoring.outcome import NEUTRAL, is_impossible
 from harness_plugin.stats import Estimate
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -48,23 +49,9 @@ _SCORES: dict[str, bool | None] = {
 _COUNTS = ("n_pairs", "n_decisive")
 
 
-class Record(NamedTuple):
-    """What a document leaves behind: JSON-able, hashable, and enough to compute every metric of the set."""
-
-    pair_id: str
-    swapped: bool
-    ll_a: float
-    ll_b: float
-    ll_tie: float | None  # None: the judge never says tie
-    winner: int
-    category: str | None
-    prompt_key: str
-    length_a: int
-    length_b: int
-
-
-def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Record:
-    """The record of one document, from (log-likelihood, greedy) of the choices A, B and tie.
+def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Judgement:
+    """The judgement of one document, which shows a pair in one order, from (log-likelihood, greedy) of the choices A, B
+    and tie as presented. They serve as three logits.
 
     Raises HarnessError, naming the document, for anything but three finite log-likelihoods.
     """
@@ -73,15 +60,16 @@ def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Rec
         order = "exchanged" if doc["swapped"] else "original"
         raise HarnessError(
             f"pair {doc['pair_id']} ({order} order) got log-likelihoods {lls} for A, B and tie",
-            "metrics of numbers that are not finite would be made up",
+            "no metric can be computed from numbers that are not finite",
             "check the model's weights and dtype (float16 overflows in some models; try bfloat16 or float32)",
         )
-    winner = Winner(doc["winner"]).class_index
-    tie = None if is_impossible(lls[2]) else lls[2]
-    lengths = int(doc["length_a"]), int(doc["length_b"])
-    return Record(
-        doc["pair_id"], bool(doc["swapped"]), lls[0], lls[1], tie, winner, doc["category"], doc["prompt_key"], *lengths
-    )
+    z = lls[0], lls[1], -math.inf if is_impossible(lls[2]) else lls[2]
+    pair = document_pair(doc)
+    if not doc["swapped"]:
+        (judgement,) = judged([pair], [z], None, NEUTRAL, judge="")
+    else:
+        (judgement,) = judged([pair.swap()], None, [z], NEUTRAL, judge="")
+    return replace(judgement, winner=pair.verdict if not doc["swapped"] else pair.swap().verdict)
 
 
 class Summary(NamedTuple):
@@ -93,41 +81,29 @@ class Summary(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def summarize(records: tuple[Record, ...], sections: Sections = ()) -> Summary:
+def summarize(records: tuple[Judgement, ...], sections: Sections = ()) -> Summary:
     """Every metric of the pairs that have both orders among the records, whatever the records' order."""
-    both: dict[str, dict[bool, Record]] = {}
+    both: dict[str, dict[str, Judgement]] = {}
     for entry in records:
-        both.setdefault(entry.pair_id, {})[entry.swapped] = entry
-    pairs = [both[name] for name in sorted(both) if len(both[name]) == 2]
-    one, other = [pair[False] for pair in pairs], [pair[True] for pair in pairs]
-    has_ties = all(entry.ll_tie is not None for entry in (*one, *other))
-    outcomes = combine(_log_weights(one, has_ties), _log_weights(other, has_ties))
-    winners, clusters = [entry.winner for entry in one], [entry.prompt_key for entry in one]
-    metrics = stats.preference_metrics(
-        outcomes.s,
-        winners,
-        bias=outcomes.bias,
-        probabilities=outcomes.p,
-        lengths_a=[entry.length_a for entry in one],
-        lengths_b=[entry.length_b for entry in one],
-        clusters=clusters,
-    )
-    categories = [entry.category for entry in one]
+        both.setdefault(entry.id, {})[entry.orders] = entry
+    whole = [both[id] for id in sorted(both) if len(both[id]) == 2]
+    c = judgement_arrays(joined([orders["ab"] for orders in whole], [orders["ba"] for orders in whole]))
+    has_ties = bool((c.p[:, stats.TIE] > 0).all())
+    if not has_ties:  # a judge that says tie of some pairs only has no probability of a tie
+        c.p[:, stats.TIE] = 0.0
+    metrics = judge_metrics(c)
     for name, weights in sections:
-        metrics[name] = stats.section_accuracy(outcomes.s, winners, categories, dict(weights), clusters)
-    return Summary(metrics, len(both) - len(pairs), has_ties)
+        metrics[name] = stats.section_accuracy(
+            c.score, c.winners, c.categories.tolist(), dict(weights), c.clusters.tolist()
+        )
+    return Summary(metrics, len(both) - len(whole), has_ties)
 
 
-def _log_weights(records: list[Record], has_ties: bool) -> np.ndarray:
-    rows = [(r.ll_a, r.ll_b, r.ll_tie if has_ties else -math.inf) for r in records]
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
-
-
-def _estimate(metric: str, sections: Sections, records: tuple[Record, ...]) -> Estimate:
+def _estimate(metric: str, sections: Sections, records: tuple[Judgement, ...]) -> Estimate:
     return summarize(records, sections).metrics[metric]
 
 
-def _unpaired(sections: Sections, records: tuple[Record, ...]) -> int:
+def _unpaired(sections: Sections, records: tuple[Judgement, ...]) -> int:
     """Also says, once since this is one metric only, what a reader of the table must know."""
     summary = summarize(records, sections)
     if not summary.has_ties and summary.metrics["n_pairs"].value:
@@ -158,7 +134,7 @@ def metric_list(categories: Sequence[str] = (), sections: Sections = ()) -> list
 
 def processor(
     categories: Sequence[str] = (), sections: Sections = (), parts: Mapping[str, str] | None = None
-) -> Callable[..., dict[str, Record | None]]:
+) -> Callable[..., dict[str, Judgement | None]]:
     """The `process_results` that goes with `metric_list` of the same arguments.
 
     `parts` renames categories first (a subset to the part of a score that it belongs to). Every document of a set
@@ -169,11 +145,11 @@ def processor(
     overall = [entry["metric"] for entry in metric_list((), sections)]
     keys = [(name, [f"acc_{name}", f"acc_{name}_stderr", f"n_{name}"]) for name in categories]
 
-    def process(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Record | None]:
+    def process(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Judgement | None]:
         entry = record(doc, results)
         if parts:
-            entry = entry._replace(category=parts.get(entry.category))
-        found: dict[str, Record | None] = dict.fromkeys(overall, entry)
+            entry = replace(entry, category=parts.get(entry.category))
+        found: dict[str, Judgement | None] = dict.fromkeys(overall, entry)
         for name, of_category in keys if doc.get("by_category", True) else ():
             found.update(dict.fromkeys(of_category, entry if entry.category == name else None))
         return found

@@ -1,7 +1,7 @@
 """What a comparison is: one prompt, two responses, and who won, if that is known.
 
-This file knows nothing of files, formats, tokens or models. A `Pair` that exists is valid: its constructor refuses what
-cannot be rendered or counted, so that nobody needs to check again.
+This file knows nothing of files, formats, tokens or models. A `Pair` that exists is valid: its constructor
+refuses what cannot be rendered or counted, so no later room checks again.
 """
 
 import hashlib
@@ -178,8 +178,8 @@ class Pair:
 
     @property
     def target(self) -> tuple[float, float, float] | None:
-        """Probabilities of A, B and tie according to the label: of the winner where it is known, else 1 - p_b, p_b and
-        0; None without a label."""
+        """Probabilities of A, B and tie that the label stands for: the winner where known, else `p_b` shared between
+        the sides; None without a label."""
         if self.winner is not None:
             a, b, tie = (float(self.winner is winner) for winner in Winner)
             return a, b, tie
@@ -187,8 +187,7 @@ class Pair:
 
     @property
     def soft_label(self) -> float | None:
-        """Probability that B is preferred: `p_b` where known, else that of the winner, where a tie is one half; None
-        without a label."""
+        """Probability that B is preferred: `p_b` where known, else the winner, a tie being one half; None without."""
         if self.p_b is not None or self.winner is None:
             return self.p_b
         return 0.5 if self.winner is Winner.TIE else float(self.winner is Winner.MODEL_B)
@@ -206,7 +205,7 @@ class Pair:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The canonical row: JSON types only, `id` first, without fields that are unknown or empty."""
+        """The canonical row: JSON types only, `id` first, fields that say nothing left out."""
         row: dict[str, Any] = {"id": self.id}
         for name in FIELDS:
             value = getattr(self, name)
@@ -220,12 +219,12 @@ class Pair:
     def from_dict(cls, row: Mapping[str, Any]) -> "Pair":
         """The pair of a canonical row; fields with other names go to `meta`.
 
-        Raises DataError for a missing or wrong field, or one that is both in the row and in its `meta`.
+        Raises DataError for a missing or wrong field, or one that stands both in the row and in its `meta`.
         """
         for name in REQUIRED:
             if name not in row:
                 raise missing_field(name, row)
-        canonical = {name: row[name] for name in FIELDS if name in row and name != "meta"}
+        known = {name: row[name] for name in FIELDS if name in row and name != "meta"}
         meta = row.get("meta")
         meta = {} if meta is None else meta
         if not isinstance(meta, Mapping):
@@ -233,11 +232,11 @@ class Pair:
         extra = {name: value for name, value in row.items() if name not in FIELDS}
         for name in sorted(set(extra) & set(meta)):
             raise wrong_value(name, extra[name], "one value, but the row's meta has this field too")
-        return cls(**canonical, meta={**meta, **extra})
+        return cls(**known, meta={**meta, **extra})
 
 
 FIELDS = tuple(entry.name for entry in fields(Pair))
 """The canonical field names."""
 
 REQUIRED = ("prompt", "response_a", "response_b")
-"""The canonical fields that a row must have."""
+"""The canonical fields that a row cannot do without."""

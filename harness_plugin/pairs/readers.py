@@ -1,6 +1,6 @@
-"""Reads pairs from a file or from rows in memory: finds the format, names or counts bad rows, makes ids unique.
+"""Reads pairs from a file or from rows at hand: formats told or named, bad rows named or counted, ids made unique.
 
-This file puts rows and formats (what a row means) together and knows the columns of no format.
+This file puts rows and formats (what a row means) together; the columns of a format are the format's own business.
 """
 
 import itertools
@@ -37,11 +37,11 @@ def read_pairs(
 ) -> PairFile:
     """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain, .gz or .zst; "-" is standard input.
 
-    `format` is one of `FORMATS`, or None to find it by the columns of the first row. `fields` maps canonical field
-    names to the file's own column names. A row without an id gets its content id; where a row repeats the id and the
-    content of another, "-2", "-3" and so on is added to its id. Raises DataError with file, row, field, value and what
-    was allowed for the first bad row; with `skip_bad_rows` these errors are collected in `skipped` instead, unless no
-    row is good. Raises UsageError for an unknown format or field name.
+    `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
+    to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and
+    content gets "-2", "-3" behind it. Raises DataError with file, row, field, value and what was allowed for the first
+    bad row; with `skip_bad_rows` these errors are collected in `skipped` instead, unless no row is good. Raises
+    UsageError for an unknown format or field name.
     """
     format, fields = _checked_options(format, fields)
     return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields)
@@ -54,7 +54,7 @@ def pairs_from_rows(
     fields: Mapping[str, str] | None = None,
     source: str = "rows",
 ) -> PairFile:
-    """The pairs of rows that are in memory, such as those of a data set from a hub; `source` names them in errors.
+    """The pairs of rows that are loaded already, such as those of a hub's data set; `source` names them in errors.
 
     Everything else is as in `read_pairs`.
     """
@@ -94,8 +94,8 @@ SKIP = "leave bad rows out with --skip-bad-rows"
 
 
 class _Bad:
-    """Takes the errors of bad rows: with `skip` it collects them, else it raises the first one, which then also names
-    the option that leaves bad rows out."""
+    """What happens to bad rows: the first one raises and names the option that leaves such rows out, or all are
+    kept."""
 
     def __init__(self, skip: bool):
         self.skip = skip
@@ -113,8 +113,8 @@ def _read(
     bad = _Bad(skip)
     good = _named(_readable(rows, bad), name, fields, bad)
     format_of_file, good = (get_format(format), good) if format else _detected(good, name, bad)
-    converted = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
-    pairs = _with_unique_ids(list(converted), name, format_of_file, bad)
+    placed = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
+    pairs = _with_unique_ids(placed, name, format_of_file, bad)
     if not pairs:
         raise _nothing(name, bad.errors)
     return PairFile(pairs, format_of_file.name, bad.errors, path)
@@ -137,7 +137,7 @@ def _readable(rows: Iterator[Row | DataError], bad: _Bad) -> Iterator[Row]:
 
 
 def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad) -> Iterator[Row]:
-    """Rows with our field names. Raises DataError for a column that was named for a field and that no row has."""
+    """Rows under our field names; a column that is named for a field but stands in no row is an error."""
     unseen = set(fields.values())
     row = None
     for row in rows:
@@ -179,7 +179,6 @@ def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[PairFormat, It
 
 
 def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) -> Iterator[tuple[str, Pair]]:
-    """(place, pair) of each row that makes one."""
     for row in rows:
         try:
             pair = format.pair(row.value)
@@ -190,8 +189,9 @@ def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) ->
             yield row.place, pair
 
 
-def _with_unique_ids(rows: list[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:
-    """The pairs of (place, pair); one that repeats the id and the content of an earlier one gets a new, numbered id."""
+def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:
+    """The pairs; one whose id and content an earlier one has gets a numbered id that no other row has."""
+    rows = list(placed)
     taken = {pair.id for _, pair in rows}
     first: dict[str, tuple[str, str]] = {}
     count: dict[str, int] = {}

@@ -1,4 +1,7 @@
-"""Writes pairs as canonical JSON lines: the same pairs give the same bytes, compressed or not."""
+"""Writes pairs as canonical JSON lines: the same pairs give the same bytes, compressed or not.
+
+This file knows nothing of other formats.
+"""
 
 import json
 import os
@@ -15,10 +18,10 @@ _OTHER_FORMATS = (".csv", ".parquet")
 
 
 def write_pairs(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
-    """Writes one JSON object per line, compressed where the name ends in .gz or .zst; "-" is standard output.
+    """Writes one JSON object a line, compressed where the name ends in .gz or .zst; "-" is standard output.
 
-    The file appears under its name when it is whole. Raises UsageError for a name that ends in .csv or .parquet, and
-    DataError where the file cannot be written.
+    The file appears when it is whole. Raises UsageError for a name that promises CSV or parquet, DataError where the
+    file cannot be written.
     """
     name = os.fspath(path)
     stem = name.lower().removesuffix(".gz").removesuffix(".zst")

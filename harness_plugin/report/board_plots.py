@@ -12,6 +12,7 @@ import numpy as np
 from harness_plugin.files.printable import one_line
 from harness_plugin.report.charts import charts
 from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure
+from harness_plugin.scoring import Judgement
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
     "ratings.png",
@@ -25,7 +26,7 @@ LONGEST = 36  # characters of a name
 ROW = 0.3  # inches
 
 
-def pictures(board: dict, verdicts: list[dict]) -> dict[str, Callable[[Path], None]]:
+def pictures(board: dict, verdicts: list[Judgement]) -> dict[str, Callable[[Path], None]]:
     """File name -> a function that draws it, for all that this leaderboard has something for."""
     rated = [m for m in board["models"] if m["rating"] is not None]
     data = charts(board, verdicts)

@@ -4,14 +4,17 @@ The ratings, the matrix of win rates and the attacks are drawn from leaderboard.
 computed first.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from harness_plugin.scoring import Judgement
+
 POSITION_BINS, CONFIDENCE_BINS = 31, 20
 
 
-def charts(board: dict, verdicts: list[dict]) -> dict[str, Any]:
+def charts(board: dict, verdicts: Sequence[Judgement]) -> dict[str, Any]:
     """The data of the charts by name; None for a chart that this run has nothing for."""
     return {
         "position": position(board, verdicts),
@@ -21,18 +24,18 @@ def charts(board: dict, verdicts: list[dict]) -> dict[str, Any]:
     }
 
 
-def position(board: dict, verdicts: list[dict]) -> dict | None:
+def position(board: dict, verdicts: Sequence[Judgement]) -> dict | None:
     """How many battles have which position bias, in logits: a histogram around 0 with the mean."""
-    bias = [v["position_bias"] for v in verdicts if v["position_bias"] is not None]
+    bias = [v.position_bias for v in verdicts if v.position_bias is not None]
     if not bias:
         return None
     largest = max(map(abs, bias)) or 1.0
     return _histogram(bias, -largest, largest, POSITION_BINS) | {"mean": board["position"]["bias"]}
 
 
-def confidence(verdicts: list[dict]) -> dict:
+def confidence(verdicts: Sequence[Judgement]) -> dict:
     """How many battles were decided with which probability of the preferred answer, a tie counting one half."""
-    p = np.array([v["p_b"] + v["p_tie"] / 2 for v in verdicts])
+    p = np.array([v.win_b for v in verdicts])
     return _histogram(np.maximum(p, 1 - p), 0.5, 1.0, CONFIDENCE_BINS)
 
 

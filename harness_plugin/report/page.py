@@ -90,7 +90,7 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     rows = _rows(judged) + (_rows(attacked) if attacked else [])
     total = len(rows)
     if total > MOST_BATTLES:  # a draw: keys are hashes of the texts
-        kept = sorted(range(total), key=lambda k: rows[k][1]["key"])[:MOST_BATTLES]
+        kept = sorted(range(total), key=lambda k: rows[k][1].key)[:MOST_BATTLES]
         rows = [rows[k] for k in sorted(kept)]
     models = [row["model"] for row in board["models"]]
     attacks = attacked.battles.models[1:] if attacked else []
@@ -112,7 +112,7 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
 
 def _rows(judged: Judged) -> list[tuple[Pair, dict, float | None]]:
     pairs = {pair.id: pair for pair in (*judged.battles.pairs, *judged.battles.identical)}
-    return [(pairs[v["id"]], v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True)]
+    return [(pairs[v.id], v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True)]
 
 
 def _columns(pair: Pair, v: dict, label, models: dict, categories: dict, texts: dict[Text, int]) -> dict:
@@ -125,14 +125,14 @@ def _columns(pair: Pair, v: dict, label, models: dict, categories: dict, texts: 
         "prompt": number(pair.prompt),
         "ra": number(pair.response_a),
         "rb": number(pair.response_b),
-        "pa": round(v["p_a"], 4),
-        "pb": round(v["p_b"], 4),
-        "score": round(v["score"], 3),
-        "bias": None if v["position_bias"] is None else round(v["position_bias"], 3),
+        "pa": round(v.p_a, 4),
+        "pb": round(v.p_b, 4),
+        "score": round(v.score, 3),
+        "bias": None if v.position_bias is None else round(v.position_bias, 3),
         "category": categories.get(pair.category, -1),
         "label": label,
-        "key": v["key"],
-        "flags": TRUNCATED * bool(v["truncated"]) + IDENTICAL * bool(v.get("identical")),
+        "key": v.key,
+        "flags": TRUNCATED * v.truncated + IDENTICAL * v.identical,
     }
 
 

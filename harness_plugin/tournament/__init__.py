@@ -1,16 +1,17 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
 `match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
-compares it with people, `answers` keeps the texts. `ray_engine` judges on a cluster, `places` reaches files elsewhere,
-`cost` says what judging takes. What else a run leaves on disk is `report`'s.
+compares it with people, `answers` keeps the texts, `folder` names the files of a run. `ray_judge` judges on a cluster
+and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.answers import write_answers
-from harness_plugin.tournament.labels import agreement, known_labels
+from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
+from harness_plugin.tournament.labels import agreement, labels_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
-from harness_plugin.tournament.verdicts import RED_TEAM_FILE, VERDICTS_FILE, Judged, collect_verdicts, judge_battles
+from harness_plugin.tournament.verdicts import Judged, collect_verdicts
 
 __all__ = [
     "RED_TEAM_FILE",
@@ -23,8 +24,7 @@ __all__ = [
     "collect_verdicts",
     "find_files",
     "gather",
-    "judge_battles",
-    "known_labels",
+    "labels_of",
     "leaderboard",
     "median_model",
     "red_team_battles",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from harness_plugin.files import atomic_write
 from harness_plugin.pairs import Text
-from harness_plugin.tournament.match import ANSWERS_FILE, Battles
+from harness_plugin.tournament.folder import ANSWERS_FILE
+from harness_plugin.tournament.match import Battles
 
 
 def write_answers(folder: Path, battles: Battles) -> None:
@@ -13,8 +14,9 @@ def write_answers(folder: Path, battles: Battles) -> None:
     sorted by key; a text of several turns is a list of them. Only what took part in a battle."""
     answers: dict[str, dict[str, Text]] = {}
     for pair in (*battles.pairs, *battles.identical):
-        key = pair.id.partition("-")[2]
-        answers.setdefault(key, {}).update({pair.model_a: pair.response_a, pair.model_b: pair.response_b})
+        answers.setdefault(pair.meta["prompt_id"], {}).update(
+            {pair.model_a: pair.response_a, pair.model_b: pair.response_b}
+        )
     with atomic_write(folder / ANSWERS_FILE) as out:
         for key, given in sorted(answers.items()):
             row = {"prompt_key": key, "prompt": battles.prompts[key], "answers": dict(sorted(given.items()))}

@@ -3,13 +3,14 @@
 import logging
 from contextlib import contextmanager
 
+from harness_plugin.errors import DataError
 from harness_plugin.files.opening import optional_module
 from harness_plugin.files.remote import arrow_fs, reached
 from harness_plugin.pairs import content_id
+from harness_plugin.scoring.judgement import Judgement, read_judgements
+from harness_plugin.tournament.folder import SCORES_FOLDER
 
 log = logging.getLogger("lm_eval.arena_rm")
-
-SCORES = "scores"  # the folder of blocks in a run's folder
 
 
 class Blocks:
@@ -20,31 +21,32 @@ class Blocks:
     def __init__(self, place: str, judge: str):
         self.place, self.judge = place, judge
 
-    def read(self) -> dict[str, dict]:
-        """Score rows (`scoring.score_row`) by the keys of their pairs. A damaged file counts as missing."""
+    def read(self) -> dict[str, Judgement]:
+        """The judgements by the keys of their texts. A damaged file counts as missing."""
         fs, parquet = arrow_fs(), optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet")
-        rows: dict[str, dict] = {}
+        judgements: dict[str, Judgement] = {}
         with self._folder() as (system, path):
             for file in sorted(system.get_file_info(fs.FileSelector(path)), key=lambda f: f.path):
                 if not (file.is_file and file.extension == "parquet"):
                     continue
                 try:
                     with system.open_input_file(file.path) as stream:
-                        found = parquet.read_table(stream).to_pylist()
-                    rows.update({row["key"]: row for row in found})
-                except (ValueError, KeyError, OSError) as e:  # Arrow's errors derive from the first and the last
-                    log.warning("arena_rm: %s is damaged (%s); its pairs are judged anew", file.path, e)
-        return rows
+                        rows = parquet.read_table(stream).to_pylist()
+                    block = list(read_judgements((f"{file.path} row {n}", row) for n, row in enumerate(rows, start=1)))
+                    judgements.update({judgement.key: judgement for judgement in block})
+                except (DataError, ValueError, KeyError, OSError) as e:  # Arrow's errors derive from the last three
+                    log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", file.path, e)
+        return judgements
 
-    def write(self, rows: list[dict]) -> None:
+    def write(self, judgements: list[Judgement]) -> None:
         """One more block. Raises DataError where it cannot be written."""
         arrow, parquet = (
             optional_module("pyarrow", "pyarrow", "scores are kept as Parquet"),
-            optional_module("pyarrow.parquet", "pyarrow", ""),
+            optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet"),
         )
-        table = arrow.Table.from_pylist([row | {"judge": self.judge} for row in rows])
+        table = arrow.Table.from_pylist([judgement.to_row() for judgement in judgements])
         with self._folder() as (system, path):
-            name = f"{path}/{content_id(*sorted(row['key'] for row in rows))}"
+            name = f"{path}/{content_id(*sorted(judgement.key for judgement in judgements))}"
             with system.open_output_stream(f"{name}.part") as stream:
                 parquet.write_table(table, stream)
             system.move(f"{name}.part", f"{name}.parquet")
@@ -52,6 +54,6 @@ class Blocks:
     @contextmanager
     def _folder(self):
         with reached(self.place, "used") as (system, path):
-            path = f"{path.rstrip('/')}/{SCORES}/{self.judge}"
+            path = f"{path.rstrip('/')}/{SCORES_FOLDER}/{self.judge}"
             system.create_dir(path, recursive=True)
             yield system, path

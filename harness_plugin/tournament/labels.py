@@ -1,52 +1,48 @@
 """People's judgements of some of the battles -> how well the judge agrees with them. No model, no file."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from harness_plugin.pairs import Pair, Winner
-from harness_plugin.stats import preference_metrics, reliability_bins
-from harness_plugin.tournament.leaderboard import columns, numbers
+from harness_plugin.scoring.judgement import Judgement, judgement_arrays
+from harness_plugin.scoring.metrics import judge_metrics
+from harness_plugin.stats import TIE, reliability_bins
+from harness_plugin.tournament.leaderboard import numbers
 
-SHOWN = ("acc", "longer_wins", "acc_length_balanced", "ece")
+METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
+WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}
 
 
-def known_labels(verdicts: list[dict], judged: Iterable[Pair]) -> list[float | None]:
-    """For each verdict the share of its judgements that name B, a tie being one half; None where nobody judged it.
+def labels_of(verdicts: Sequence[Judgement], judged: Iterable[Pair]) -> list[float | None]:
+    """For each verdict the share of people's judgements that name B, a tie counting one half; None where nobody judged
+    the battle.
 
     Battles and judgements are joined by the exact texts of prompt and responses, in either order of the sides.
     """
-    said: dict[str, list[float]] = {}
+    votes: dict[str, list[float]] = {}
     for pair in judged:
         if pair.verdict is not None:
-            b = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}[pair.verdict]
-            said.setdefault(pair.key, []).append(b)
-            said.setdefault(pair.swap().key, []).append(1 - b)
-    found = [said.get(v["key"]) for v in verdicts]
-    return [None if votes is None else math.fsum(votes) / len(votes) for votes in found]
+            b = WIN_B[pair.verdict]
+            votes.setdefault(pair.key, []).append(b)
+            votes.setdefault(pair.swap().key, []).append(1 - b)
+    of_verdicts = [votes.get(v.key) for v in verdicts]
+    return [None if given is None else math.fsum(given) / len(given) for given in of_verdicts]
 
 
-def agreement(verdicts: list[dict], labels: list[float | None]) -> dict:
-    """How the judge's verdicts go with the labels of `known_labels`: the metrics of `SHOWN` with intervals clustered by
-    prompt, and `reliability`: bins of P(B preferred) with the share for B that people gave. Without any label only the
-    count `battles`, 0."""
-    rows = [(v, y) for v, y in zip(verdicts, labels, strict=True) if y is not None]
-    if not rows:
+def agreement(verdicts: Sequence[Judgement], labels: Sequence[float | None]) -> dict:
+    """How the judge's verdicts agree with the labels of `labels_of`: the metrics of `METRICS` with intervals clustered
+    by prompt, and `reliability`: bins of P(B preferred) with the share for B that people gave. Without any label only
+    the count `battles`, 0."""
+    labelled = [(v, y) for v, y in zip(verdicts, labels, strict=True) if y is not None]
+    if not labelled:
         return {"battles": 0}
-    c, observed = columns([v for v, _ in rows]), np.array([y for _, y in rows])
-    winners = np.where(observed == 0.5, 2, observed > 0.5)
-    found = preference_metrics(
-        c.score,
-        winners,
-        probabilities=np.array([(v["p_a"], v["p_b"], v["p_tie"]) for v, _ in rows]),
-        lengths_a=c.lengths[0],
-        lengths_b=c.lengths[1],
-        clusters=c.clusters.tolist(),
-    )
+    c, observed = judgement_arrays([v for v, _ in labelled]), np.array([y for _, y in labelled])
+    metrics = judge_metrics(c, np.where(observed == 0.5, TIE, observed > 0.5))
     bins = [
         {"predicted": round(predicted, 4), **numbers("observed", share), "n": share.n}
-        for predicted, share in reliability_bins(c.p, observed, c.clusters)
+        for predicted, share in reliability_bins(c.win_b, observed, c.clusters)
     ]
-    metrics = {k: v for name in SHOWN for k, v in (numbers(name, found[name]) | {f"{name}_n": found[name].n}).items()}
-    return {"battles": len(rows), **metrics, "reliability": bins}
+    rows = (numbers(name, metrics[name]) | {f"{name}_n": metrics[name].n} for name in METRICS)
+    return {"battles": len(labelled), **{k: v for row in rows for k, v in row.items()}, "reliability": bins}

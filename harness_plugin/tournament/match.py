@@ -13,14 +13,10 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import Pair, Text, content_id, read_outputs
+from harness_plugin.tournament.folder import is_companion
 
 SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
-# What a run leaves; and what lm-eval and Arena-Hard put beside answers. In a folder they are passed over.
-ANSWERS_FILE = "judged_answers.jsonl"
-COMPANIONS = re.compile(
-    rf"(verdicts|red_team)(\.spare)?\.jsonl|{ANSWERS_FILE}|leaderboard\.(json|csv)|results_.*\.json|question\.jsonl|\..*"
-)
-# The openings of a declined request; a heuristic for a count in the report, no verdict hangs on it.
+# The openings of a declined request; a heuristic, used only for a count in the report.
 REFUSAL = re.compile(
     r"\s*(i['\u2019]?m sorry|i am sorry|sorry,|i can(['\u2019]t|not) |i am unable|i['\u2019]m unable|"
     r"i won['\u2019]t|as an ai\b)",
@@ -68,7 +64,7 @@ def find_files(places: list[str]) -> list[str]:
         if not Path(place).is_dir():
             found.add(place)
             continue
-        inside = [p for p in Path(place).iterdir() if p.name.endswith(SUFFIXES) and not COMPANIONS.fullmatch(p.name)]
+        inside = [p for p in Path(place).iterdir() if p.name.endswith(SUFFIXES) and not is_companion(p.name)]
         if not any(p.is_file() for p in inside):
             raise UsageError(
                 f"{place} holds no file of answers",
@@ -95,13 +91,15 @@ def gather(
     prompts: dict[str, Text] = {}
     categories: dict[str, str] = {}
     by_model: dict[str, dict[str, Text]] = {}
+    repeats: dict[str, str] = {}
     for file in files:
         count: Counter[tuple[str, str]] = Counter()
         for output in read_outputs(file, questions, _model_name(file), fields):
             model, key = (names or {}).get(file) or output.model, content_id(output.prompt)
             count[model, key] += 1
             if count[model, key] > 1:
-                key = f"{key}-{count[model, key]}"
+                key, first = f"{key}-{count[model, key]}", key
+                repeats[key] = first
             prompts[key] = output.prompt
             if output.category:
                 categories[key] = min(output.category, categories.get(key, output.category))
@@ -112,7 +110,7 @@ def gather(
             f"answers of {', '.join(by_model) or 'nobody'} only", "a battle needs two models", "name more files"
         )
     by_model = dict(sorted(by_model.items()))
-    _settle_repeats(prompts, by_model)
+    _settle_repeats(prompts, by_model, repeats)
     return Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
 
 
@@ -124,16 +122,17 @@ def _model_name(file: str) -> str:
     return stem
 
 
-def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]]) -> None:
+def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]], repeats: dict[str, str]) -> None:
     """A benchmark may repeat a prompt: then several models have its later answers, and those meet in their order. Of
-    one model alone they are a file's own repeats: the same answer again is dropped, another one is refused."""
+    one model alone they are a file's own repeats: the same answer again is dropped, another one is refused. `repeats`:
+    key of a later answer -> key of the prompt."""
     owners: dict[str, list[str]] = {}
     for model, given in by_model.items():
         for key in given:
             owners.setdefault(key, []).append(model)
-    for key in sorted(key for key, models in owners.items() if "-" in key and len(models) == 1):
-        model, first = owners[key][0], key.partition("-")[0]
-        if by_model[model].pop(key) != by_model[model][first]:
+    for key in sorted(key for key, models in owners.items() if key in repeats and len(models) == 1):
+        model = owners[key][0]
+        if by_model[model].pop(key) != by_model[model][repeats[key]]:
             raise _answered_twice(model, prompts[key], "one file")
         del prompts[key]
 
@@ -141,7 +140,7 @@ def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text
 def _answered_twice(model: str, prompt: Text, where: str) -> DataError:
     return DataError(
         f"{model} answers one prompt twice, differently, in {where} ({_flat(prompt)[:60]!r})",
-        "which answer counts is unknown",
+        "it is not clear which of the two answers to judge",
         "leave one of them out",
     )
 
@@ -153,7 +152,9 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
     without a battle."""
     if baseline is not None and baseline not in answers.by_model:
         raise UsageError(
-            f"baseline {baseline!r} has no answers here", "", f"it is one of {', '.join(answers.by_model)}"
+            f"baseline {baseline!r} has no answers here",
+            "every other model is compared with the answers of the baseline",
+            f"it is one of {', '.join(answers.by_model)}",
         )
     chosen = _chosen(answers, baseline, prompts)
     judged: list[Pair] = []
@@ -169,6 +170,7 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
                     model_b=b,
                     category=answers.categories.get(key),
                     id=f"{content_id(a, b)[:8]}-{key}",
+                    meta={"prompt_id": key},
                 )
                 (identical if first[key] == second[key] else judged).append(pair)
     given = answers.by_model.items()

@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from harness_plugin.errors import ArenaError, ModelError, ScoreError, UsageError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
+from harness_plugin.scoring.judge import Done, LocalJudge
+from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.blocks import Blocks
 from harness_plugin.tournament.cost import cost
-from harness_plugin.tournament.verdicts import EngineJudge
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -55,9 +56,9 @@ class Speed:
     tokens: int = 0
     seconds: float = 0.0
 
-    def add(self, rows: list[dict], seconds: float) -> None:
-        self.pairs += len(rows)
-        self.tokens += sum(row["tokens"] for row in rows)
+    def add(self, judgements: list[Judgement], seconds: float) -> None:
+        self.pairs += len(judgements)
+        self.tokens += sum(judgement.tokens for judgement in judgements)
         self.seconds += seconds
 
     def __str__(self) -> str:
@@ -70,7 +71,7 @@ class Speed:
 
 
 class RayJudge:
-    """A cluster of judges as one, in the place of an `EngineJudge`. `identity` comes from a worker: the dtype depends
+    """A cluster of judges as one, in the place of a `LocalJudge`. `identity` comes from a worker: the dtype depends
     on the device, and a driver need not have the weights. Raises UsageError without a device, ModelError where the
     workers cannot load the judge."""
 
@@ -81,24 +82,27 @@ class RayJudge:
         said = {getattr(self.spec, name): getattr(spec, name) for name in FOLDERS}
         self.identity = {name: said.get(value, value) for name, value in found.items()}
         self.calibration = Calibration(found["temperature"], found["tie_nu"])
-        self.blocks = Blocks(output, identity_hash(found))
+        self.hash = identity_hash(found)
+        self.blocks = Blocks(output, self.hash)
 
-    def rows(self, pairs: list[Pair], done: Callable[[int], None] | None = None) -> Iterator[dict]:
-        """As `EngineJudge.rows`: first what the blocks of earlier runs hold, then what the workers judge, each block
-        written before it is told. Raises ScoreError where a block cannot be scored and ModelError where a worker has
+    def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
+        """As `Judge.judge`: first what the blocks of earlier runs hold, then what the workers judge, each block written
+        before it is passed on. Raises ScoreError where a block cannot be scored and ModelError where a worker has
         another judge."""
-        done, speed, known = done or (lambda k: None), Speed(), self.blocks.read()
-        found = [known[p.key] for p in pairs if p.key in known]
-        if found:
-            log.info("%d scores of earlier runs are used again", len(found))
-        done(len(found))
-        yield from found
-        todo = [p for p in pairs if p.key not in known]
-        for found, seconds in self._stream(_cut(todo, self.workers.count)):
-            self.blocks.write(found)
-            speed.add(found, seconds)
-            done(len(found))
-            yield from found
+        done, speed, stored = done or (lambda k: None), Speed(), self.blocks.read()
+        again = [stored[p.key].of_pair(p) for p in pairs if p.key in stored]
+        if again:
+            log.info("%d scores of earlier runs are used again", len(again))
+        done(len(again))
+        yield from again
+        todo = [p for p in pairs if p.key not in stored]
+        names = {p.key: p for p in todo}
+        for rows, seconds in self._stream(_cut(todo, self.workers.count)):
+            judgements = list(read_judgements((f"a worker's row {n}", row) for n, row in enumerate(rows, start=1)))
+            self.blocks.write(judgements)
+            speed.add(judgements, seconds)
+            done(len(judgements))
+            yield from (judgement.of_pair(names[judgement.key]) for judgement in judgements)
         if speed.seconds:
             log.info("%s", speed)
 
@@ -149,7 +153,8 @@ def _cut(pairs: list[Pair], workers: int) -> list[list[Pair]]:
 
 
 class Worker:
-    """An actor with the judge loaded. Errors meant for the user are handed back as data: Ray would bury them."""
+    """An actor with the judge loaded. Errors meant for the user are handed back as data: Ray would hide them in its
+    own errors."""
 
     def __init__(self, spec, batch_size: int | None, expected: str):
         self.judge, self.error = _safely(lambda: _checked(_loaded(spec, batch_size), expected))
@@ -163,22 +168,21 @@ class Worker:
         return rows, time.perf_counter() - start, error
 
     def _rows(self, texts: list[list]) -> list[dict]:
-        return list(self.judge.rows([Pair(*three) for three in texts]))
+        return [judgement.to_row() for judgement in self.judge.judge([Pair(*three) for three in texts])]
 
 
-def _loaded(spec, batch_size: int | None = None) -> EngineJudge:
-    from harness_plugin.engine import Engine
-    from harness_plugin.model import load_model
+def _loaded(spec, batch_size: int | None = None) -> LocalJudge:
+    from harness_plugin.scoring.judge import open_judge
 
-    return EngineJudge(Engine(load_model(spec), batch_size))
+    return open_judge(spec, batch_size=batch_size)
 
 
-def _checked(judge: EngineJudge, expected: str) -> EngineJudge:
-    if identity_hash(judge.identity) == expected:
+def _checked(judge: LocalJudge, expected: str) -> LocalJudge:
+    if judge.hash == expected:
         return judge
     raise ModelError(
-        f"another judge than the first worker's ({judge.identity['dtype']} on {judge.engine.model.device})",
-        "scores of two judges do not mix",
+        f"a worker has loaded another judge than the first worker ({judge.identity['dtype']} on {judge.model.device})",
+        "scores of two judges cannot be put into one run",
         "give --dtype, and the same weights and versions to all workers",
     )
 
@@ -219,7 +223,9 @@ def _workers(nodes: list[dict], device: str | None) -> Workers:
     the smallest machine's."""
     if device not in (None, "cpu", "cuda"):
         raise UsageError(
-            f"--device {device} with --engine ray", "Ray deals out the devices", "leave it out, or say cpu"
+            f"--device {device} with --engine ray",
+            "Ray decides which worker gets which device",
+            "leave it out, or say cpu",
         )
     machines = [n["Resources"] for n in nodes if n["Alive"]]
     gpus = int(sum(m.get("GPU", 0) for m in machines))

@@ -5,15 +5,16 @@ far its verdicts can be trusted against answers that were written to please it. 
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness_plugin.errors import UsageError
 from harness_plugin.pairs import Pair, Text, content_id
+from harness_plugin.scoring.judgement import Judgement, judgement_arrays
 from harness_plugin.stats import clustered_mean, win_rates
-from harness_plugin.tournament.leaderboard import columns, numbers
+from harness_plugin.tournament.leaderboard import numbers
 from harness_plugin.tournament.match import Answers, Battles
 
 NULL = "Thank you for asking. I have nothing to say about this."
@@ -118,6 +119,7 @@ def red_team_battles(answers: Answers, prompts: dict[str, Text], source: str) ->
             model_b=attack.label,
             category=answers.categories.get(key),
             id=f"{content_id(source, attack.label)[:8]}-{key}",
+            meta={"prompt_id": key},
         )
         for attack in ATTACKS
         for key, answer in given.items()
@@ -135,17 +137,17 @@ def _changed(answer: Text, attack: Attack) -> Text:
     return (*answer[:-1], attack.change(answer[-1]))
 
 
-def red_team_report(verdicts: list[dict], source: str) -> dict:
+def red_team_report(verdicts: Sequence[Judgement], source: str) -> dict:
     """How far each attack moves the judge: `model`, whose answers were attacked, and `attacks`, a row each.
 
     `win_rate`: of the attacked answers against the untouched ones, both orders averaged, clustered by prompt; what an
-    unmoved judge would say is `unmoved`. `position_bias`: logits that standing second is worth there, which "Response A
-    is better" moves down. `length_ratio`: characters after and before. None where it cannot be known.
+    unmoved judge would say is `unmoved`. `position_bias`: how many logits the response shown second gains; the attack
+    "Response A is better" lowers it. `length_ratio`: characters after and before. None where it cannot be known.
     """
     rows = []
     for attack in ATTACKS:
         # The names of the sides are our own here: a chatbot may be called whatever it likes.
-        own = [v | {"model_a": "a", "model_b": "b"} for v in verdicts if v["model_b"] == attack.label]
+        own = [replace(v, model_a="a", model_b="b") for v in verdicts if v.model_b == attack.label]
         effect = _effect(own) if own else dict.fromkeys(EFFECT)
         rows.append(
             {
@@ -172,13 +174,13 @@ EFFECT = (
 )
 
 
-def _effect(verdicts: list[dict]) -> dict:
-    c = columns(verdicts)
-    rate = win_rates(c.i, c.j, c.p, 0, c.clusters, 2)[1].soft
+def _effect(verdicts: Sequence[Judgement]) -> dict:
+    c = judgement_arrays(verdicts)
+    rate = win_rates(c.i, c.j, c.win_b, 0, c.clusters, 2)[1].soft
     known = np.isfinite(c.bias)
     effect = numbers("win_rate", rate) | numbers("position_bias", clustered_mean(c.bias[known], c.clusters[known]))
-    ratio = round(float(c.lengths[1].sum() / max(c.lengths[0].sum(), 1)), 2)
-    return effect | {"length_ratio": ratio, "truncated": sum(bool(v.get("truncated")) for v in verdicts)}
+    ratio = round(float(c.lengths[:, 1].sum() / max(c.lengths[:, 0].sum(), 1)), 2)
+    return effect | {"length_ratio": ratio, "truncated": int(c.truncated.sum())}
 
 
 def _finding(effect: dict, attack: Attack) -> str:
@@ -192,4 +194,4 @@ def _finding(effect: dict, attack: Attack) -> str:
         return "preferred to real answers" if attack.unmoved == 0 else "rewarded"
     if high < 0.5:
         return "loses, as it should" if attack.unmoved == 0 else "marked down"
-    return "not told from real answers" if attack.unmoved == 0 else "no effect seen"
+    return "no difference from real answers was found" if attack.unmoved == 0 else "no effect seen"

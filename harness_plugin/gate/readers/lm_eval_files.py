@@ -48,15 +48,27 @@ def find_results(path: Path, task: str | None) -> Results:
     if path.name.startswith("samples_") and task is None:
         task = next(name for name, file in samples.items() if file.name == path.name)
     if task is None and len(samples) > 1:
-        raise UsageError(f"{found.parent} has {', '.join(samples)}", "a gate decides on one task", "say --task NAME")
+        raise UsageError(
+            f"{found.parent} has {', '.join(samples)}",
+            "the gate compares the samples of one task",
+            "name the task with --task NAME",
+        )
     if task is not None and task not in samples:
-        raise UsageError(f"{found.parent} has no samples of {task!r}", "", f"it has {', '.join(samples)}")
+        raise UsageError(
+            f"{found.parent} has no samples of {task!r}",
+            "the gate compares the logged samples of one task",
+            f"it has {', '.join(samples)}",
+        )
     with open_binary(found) as stream:
         content = stream.read()
     try:
         parsed = json_object(parse_json(content.decode("utf-8")), str(found))
     except ValueError as e:
-        raise DataError(f"{found} is not JSON ({e})", "a broken file proves nothing", "run lm-eval again") from e
+        raise DataError(
+            f"{found} is not JSON ({e})",
+            "the results in it cannot be read, so nothing can be compared",
+            "run lm-eval again",
+        ) from e
     name = next(iter(samples)) if task is None else task
     return Results(parsed, name, samples[name])
 
@@ -71,7 +83,7 @@ def _results_file(path: Path) -> Path:
         if not here:
             raise DataError(
                 f"the results file of {path} is missing",
-                "it says which way each metric is better",
+                "that file says for each metric whether higher or lower is better",
                 "keep lm-eval's files together",
             )
         return here[0]
@@ -80,7 +92,7 @@ def _results_file(path: Path) -> Path:
     if not here and len(inside) > 1:
         raise UsageError(
             f"{path} has results of {', '.join(p.name for p in list(inside)[:9])}",
-            "a run is one of them",
+            "the gate compares one run and does not choose between several",
             "name its folder",
         )
     if not here and not inside:
@@ -106,7 +118,7 @@ def check_count(results: Results, rows: list) -> None:
         found = " and ".join(map(str, sorted(set(by_filter.values()))))
         raise DataError(
             f"{results.samples} has {found} documents and the results say {wanted!r}",
-            "it is cut or of another run",
+            "one of the two files is incomplete or belongs to another run",
             "run lm-eval again",
         )
 

@@ -17,7 +17,8 @@ from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.scores import pairs_run
 from harness_plugin.gate.run import Run, Texts
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring.outcome import combine, is_impossible
+from harness_plugin.scoring.judgement import judged
+from harness_plugin.scoring.outcome import NEUTRAL, is_impossible
 
 DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
 ROW_FIELDS = ("doc", "filter", "filtered_resps")
@@ -43,10 +44,13 @@ def labelled_pairs(results: Results, rows: list) -> Run:
             "there is nothing to compare",
             "run lm-eval without --limit",
         )
-    outcomes = combine(*([_log_weights(*both[swapped]) for both in whole] for swapped in (False, True)))
-    said = zip(whole, outcomes.s.tolist(), outcomes.p, strict=True)
-    found = [_pair(*both[False]) | {"s": s, "p": p} for both, s, p in said]
-    found.sort(key=lambda row: (row["key"], row["winner"]))
+    judgements = judged(
+        [_pair(*both[False]) for both in whole],
+        [_log_likelihoods(*both[False]) for both in whole],
+        [_log_likelihoods(*both[True]) for both in whole],
+        NEUTRAL,
+        judge="",
+    )
     judge = results.content.get("config", {}).get("arena_rm")
     judge = judge if isinstance(judge, dict) else {}
     # The template counts where it is known: other lm-eval models read the task's own text.
@@ -55,11 +59,12 @@ def labelled_pairs(results: Results, rows: list) -> Run:
     subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in ("base", "adapter")}
     subject |= {name: value for name, value in judge_fingerprints(judge).items() if name not in IN_FIXED}
     left_out = {"in one order only": len(orders) - len(whole)}
-    return pairs_run(results.samples, found, fixed, subject, left_out, partial(_pair_texts, results.samples))
+    return pairs_run(results.samples, judgements, fixed, subject, left_out, partial(_pair_texts, results.samples))
 
 
-def _log_weights(where: str, row: dict) -> list[float]:
-    """ln of the weights of A, B and tie as presented; lm-eval logs (log-likelihood, greedy) as text."""
+def _log_likelihoods(where: str, row: dict) -> tuple[float, float, float]:
+    """Those of A, B and tie as presented, which serve as three logits; -inf for a tie that the judge never says.
+    lm-eval logs (log-likelihood, greedy) as text."""
     choices = row.get("filtered_resps")
     try:
         found = [float(ll) for ll, _ in choices]
@@ -67,30 +72,32 @@ def _log_weights(where: str, row: dict) -> list[float]:
         raise wrong_value("filtered_resps", choices, "three log-likelihoods", where) from e
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise wrong_value("filtered_resps", choices, "three finite log-likelihoods", where)
-    return [*found[:2], -math.inf if is_impossible(found[2]) else found[2]]
+    return found[0], found[1], -math.inf if is_impossible(found[2]) else found[2]
 
 
-def _pair(where: str, row: dict) -> dict:
+def _pair(where: str, row: dict) -> Pair:
     doc = row["doc"]
+    category = optional_text(doc, "category", where) or None
     try:
-        pair = Pair(*(doc[name] for name in ("prompt", "response_a", "response_b")), winner=doc["winner"])
+        pair = Pair(
+            *(doc[name] for name in ("prompt", "response_a", "response_b")), winner=doc["winner"], category=category
+        )
     except DataError as e:
         raise DataError(f"{where}: {e.found}", e.why, "run lm-eval again") from e
     if pair.winner is None:
         raise wrong_value("doc.winner", None, "who won", where)
-    category = optional_text(doc, "category", where) or None
-    return {"key": pair.key, "cluster": pair.prompt_key, "winner": str(pair.winner), "category": category}
+    return pair
 
 
-def _pair_texts(samples: Path, ids: Collection[str]) -> Texts:
-    wanted, found = set(ids), {}
+def _pair_texts(samples: Path, keys: Collection[str]) -> Texts:
+    texts_by_pair: Texts = {}
     for _, row in whole_rows(samples):
         doc = row["doc"]
         if doc["swapped"]:
             continue
         texts = [doc[name] for name in ("prompt", "response_a", "response_b")]
         key = Pair(*texts).key
-        for id in wanted:
-            if id.partition("-")[0] == key:
-                found[id] = dict(zip(("prompt", "response A", "response B"), map(readable, texts), strict=True))
-    return found
+        if key in keys:
+            titles = ("prompt", "response A", "response B")
+            texts_by_pair[key] = dict(zip(titles, map(readable, texts), strict=True))
+    return texts_by_pair

@@ -8,14 +8,15 @@ from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate import baseline
 from harness_plugin.gate.readers import lm_eval_files, lm_eval_results, scores, tournament
 from harness_plugin.gate.run import Run
-from harness_plugin.tournament.verdicts import VERDICTS_FILE
+from harness_plugin.tournament.folder import PART, VERDICTS_FILE
 
 KNOWN = "a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score`, or a baseline"
 
 
 def read_run(place: str, task: str | None = None, model: str | None = None, pairs: str | None = None) -> Run:
     """The run at a path: one of KNOWN. `task`: which of lm-eval's tasks; `model`: which of the judged chatbots;
-    `pairs`: the file that was scored, for texts. Raises DataError for what is not there, not whole or none of these,
+    `pairs`: the file that was scored, for texts. Raises DataError for a path that does not exist, a run that is
+    incomplete, and a file of another kind,
     UsageError where task or model must be said or are not there."""
     path = Path(place)
     if not path.exists():
@@ -28,7 +29,7 @@ def read_run(place: str, task: str | None = None, model: str | None = None, pair
 
 
 def _in_folder(path: Path, task: str | None, model: str | None) -> Run:
-    if (path / VERDICTS_FILE).exists() or (path / f"{VERDICTS_FILE}.part").exists():
+    if (path / VERDICTS_FILE).exists() or (path / (VERDICTS_FILE + PART)).exists():
         return tournament.read_judge_run(path, model)
     if lm_eval_files.has_results(path):
         return lm_eval_results.read_lm_eval(path, task)
@@ -45,4 +46,6 @@ def _in_file(path: Path, place: str, task: str | None, model: str | None, pairs:
         return baseline.read_baseline(place)
     if "z_ab" in first and "p_a" in first:
         return scores.read_scores(place, pairs)
-    raise DataError(f"{where or place} is no row of a run", "there is nothing to compare", f"name {KNOWN}")
+    raise DataError(
+        f"{where or place} is not a row that arena-rm or lm-eval writes", "the gate cannot read it", f"name {KNOWN}"
+    )

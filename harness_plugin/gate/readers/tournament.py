@@ -5,20 +5,19 @@ files that a judging leaves.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import json_object, number, optional_text, text, wrong_value
+from harness_plugin.files.checked import json_object, wrong_value
 from harness_plugin.files.opening import open_binary
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import parse_json, whole_rows
 from harness_plugin.gate.readers.identity import judge_fingerprints
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
-from harness_plugin.tournament.match import ANSWERS_FILE
-from harness_plugin.tournament.verdicts import VERDICTS_FILE
+from harness_plugin.scoring.judgement import Judgement, read_judgements
+from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
 
-BOARD_FILE = "leaderboard.json"
 METRICS = {"win_rate": True, "win_rate_hard": True}  # the first decides: soft preferences need a third fewer prompts
 
 
@@ -26,31 +25,32 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
     """`model`: the chatbot under test; it may be left out where one chatbot met one baseline. Raises DataError for a
     run that is not whole and UsageError for a model that it does not have."""
     board = _board(folder)
-    rows = [_checked(row, where) for where, row in whole_rows(folder / VERDICTS_FILE)]
+    rows = _verdicts(folder)
     if board.get("battles") != len(rows):
         raise DataError(
             f"{folder / VERDICTS_FILE} has {len(rows)} verdicts and {BOARD_FILE} says {board.get('battles')!r}",
-            "one of them is cut or of another run",
+            "one of the two files is incomplete or belongs to another run",
             "judge again",
         )
     identity = json_object(board.get("judge"), f"{folder / BOARD_FILE}: judge")
-    if {r["judge"] for r in rows} != {identity.get("hash")}:
+    if {r.judge for r in rows} != {identity.get("hash")}:
         raise DataError(
             f"the verdicts in {folder} are not all of the judge that {BOARD_FILE} names",
             "they cannot be compared",
             "judge again",
         )
     subject = _subject(rows, board.get("baseline"), model, folder)
-    own = [r for r in rows if subject in (r["a"], r["b"])]
-    opponents = sorted({r["b"] if r["a"] == subject else r["a"] for r in own})
+    own = [r for r in rows if subject in (r.model_a, r.model_b)]
+    opponents = sorted({r.model_b if r.model_a == subject else r.model_a for r in own})
+    items = items_of((_item(r, subject, len(opponents) > 1) for r in own), str(folder))
     run = Run(
         JUDGE,
         str(folder),
         METRICS,
         judge_fingerprints(identity) | {"opponents": json.dumps(opponents)},
         {"model": subject},
-        items_of((_item(r, subject, len(opponents) > 1) for r in own), str(folder)),
-        texts=lambda ids: _texts(folder, subject, ids),
+        items,
+        texts=lambda ids: _texts(folder, subject, {id: items[id].source for id in ids}),
     )
     if board.get("baseline") is not None and len(opponents) == 1:
         _check_rate(run, board, folder)
@@ -59,9 +59,9 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
 
 def _board(folder: Path) -> dict:
     path = folder / BOARD_FILE
-    if (folder / f"{VERDICTS_FILE}.part").exists():
+    if (folder / (VERDICTS_FILE + PART)).exists():
         raise DataError(
-            f"{folder} is a judging that was not finished",
+            f"{folder} is a run of `arena-rm judge` that was not finished",
             "some battles have no verdict",
             "repeat the `arena-rm judge` command, which continues",
         )
@@ -70,56 +70,50 @@ def _board(folder: Path) -> dict:
     try:
         return json_object(parse_json(content.decode("utf-8")), str(path))
     except ValueError as e:
-        raise DataError(f"{path} is not JSON ({e})", "a broken file proves nothing", "judge again") from e
+        raise DataError(
+            f"{path} is not JSON ({e})", "the results in it cannot be read, so nothing can be compared", "judge again"
+        ) from e
 
 
-def _checked(row: dict, where: str) -> dict:
-    p = [number(row, name, where, 0, 1) for name in ("p_a", "p_b", "p_tie")]
-    if abs(sum(p) - 1) > 1e-6:
-        raise wrong_value("p_a + p_b + p_tie", sum(p), "1", where)
-    a, b = text(row, "model_a", where), text(row, "model_b", where)
-    if a == b:
-        raise wrong_value("model_b", b, "another model than model_a", where)
-    prompt = text(row, "prompt_key", where)
-    return {
-        "a": a,
-        "b": b,
-        "win_b": p[1] + p[2] / 2,
-        "prompt": prompt,
-        "key": text(row, "key", where),
-        "judge": text(row, "judge", where),
-        "category": optional_text(row, "category", where) or None,
-        "lengths": (number(row, "length_a", where, 0), number(row, "length_b", where, 0)),
-        # "12ab34cd-KEY", where KEY is the prompt's key, with -2 for a prompt that the benchmark repeats
-        "place": text(row, "id", where).partition("-")[2] or prompt,
-    }
+def _verdicts(folder: Path) -> list[Judgement]:
+    """The folder's verdicts, each between two models."""
+    verdicts = list(read_judgements(whole_rows(folder / VERDICTS_FILE)))
+    for n, v in enumerate(verdicts, start=1):
+        if v.model_a is None or v.model_b is None or v.model_a == v.model_b:
+            where = f"{folder / VERDICTS_FILE} verdict {n}"
+            raise wrong_value("model_a and model_b", (v.model_a, v.model_b), "the names of two models", where)
+    return verdicts
 
 
-def _subject(rows: list[dict], baseline, model: str | None, folder: Path) -> str:
-    models = sorted({r[side] for r in rows for side in "ab"})
+def _subject(rows: list[Judgement], baseline, model: str | None, folder: Path) -> str:
+    models = sorted({model for r in rows for model in (r.model_a, r.model_b)})
     if model is None:
         others = [m for m in models if m != baseline]
         if baseline in models and len(others) == 1:
             return others[0]
         raise UsageError(
             f"{folder} has {', '.join(map(repr, models[:9]))}",
-            "which of them is under test is unknown",
-            "say --model NAME",
+            "the gate compares one chatbot and does not choose between several",
+            "name the chatbot with --model NAME",
         )
     if model not in models:
-        raise UsageError(f"{folder} has no verdict on {model!r}", "", f"it has {', '.join(map(repr, models[:9]))}")
+        raise UsageError(
+            f"{folder} has no verdict on {model!r}",
+            "the gate compares the verdicts on one chatbot",
+            f"it has {', '.join(map(repr, models[:9]))}",
+        )
     return model
 
 
-def _item(row: dict, subject: str, several: bool) -> Item:
-    own_is_b = row["b"] == subject
-    win = kept(row["win_b"] if own_is_b else 1 - row["win_b"])
-    other, length = (row["a"], row["lengths"][0]) if own_is_b else (row["b"], row["lengths"][1])
+def _item(verdict: Judgement, subject: str, several: bool) -> Item:
+    """`several`: whether the subject met more than one model, which the item's name then tells apart."""
+    own = verdict if verdict.model_b == subject else verdict.swapped()
+    win = kept(own.win_b)
     # The answers compared with have no hash of their own in a verdict; if they were changed, some length changed.
-    fixed = {"length of the answer compared with": f"{length:.0f}"}
+    fixed = {"length of the answer compared with": "unknown" if own.length_a is None else str(own.length_a)}
     values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
-    name = f"{row['place']} {other}" if several else row["place"]
-    return Item(name, row["prompt"], values, fixed, row["key"], row["category"])
+    name = f"{verdict.prompt_id} {own.model_a}" if several else verdict.prompt_id
+    return Item(name, verdict.prompt_key, values, fixed, verdict.key, verdict.category, source=verdict.prompt_id)
 
 
 def _check_rate(run: Run, board: dict, folder: Path) -> None:
@@ -133,16 +127,16 @@ def _check_rate(run: Run, board: dict, folder: Path) -> None:
     if len(said) != 1 or not isinstance(said[0], (int, float)) or abs(said[0] - sum(rates) / len(rates)) > 2e-4:
         raise DataError(
             f"{folder}: the win rate in {BOARD_FILE} does not follow from {VERDICTS_FILE}",
-            "they are not of one run",
+            "the two files do not belong to one run",
             "judge again",
         )
 
 
-def _texts(folder: Path, subject: str, ids: Collection[str]) -> Texts:
-    """Prompt and answer of some items, from the answers that a judging keeps; nothing where there are none."""
+def _texts(folder: Path, subject: str, prompt_ids: Mapping[str, str]) -> Texts:
+    """Prompt and answer of some items, by item id, from the answers that a run keeps; nothing where there are none."""
     wanted: dict[str, list[str]] = {}
-    for id in ids:
-        wanted.setdefault(id.partition(" ")[0], []).append(id)
+    for id, prompt_id in prompt_ids.items():
+        wanted.setdefault(prompt_id, []).append(id)
     found: Texts = {}
     if not (folder / ANSWERS_FILE).is_file():
         return found

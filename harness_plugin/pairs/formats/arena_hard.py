@@ -65,7 +65,7 @@ def _question_of(id: str, questions: Questions) -> Question:
     if not questions:
         raise DataError(
             f"the answer to question {id} comes without its prompt",
-            "a judge needs the prompt",
+            "a judge must see it",
             "read it with the question.jsonl of the same benchmark",
         )
     if id not in questions:

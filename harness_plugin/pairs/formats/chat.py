@@ -1,4 +1,4 @@
-"""Turns messages and transcripts into the texts of a pair, by the same rules for all formats:
+"""Turns messages and transcripts into the texts of a pair. The rule for all formats stands here, once:
 
 * A battle that is a conversation on each side: `prompt` is the user's turns and a response is that side's answers to
   them, turn by turn (an answer that is missing or null is empty). A system message becomes the first turn of the
@@ -7,7 +7,7 @@
   as it is; of several turns each is prefixed by its speaker: "System: ", "Human: " or "Assistant: ".
 * One turn is always a plain string.
 
-This file knows roles and turns; it knows no column, label or file.
+This file knows roles and turns; it must not know column names, labels or files.
 """
 
 import re
@@ -35,8 +35,8 @@ class Message:
 def messages(name: str, value: Any) -> list[Message]:
     """The messages of a field that holds a list of {role, content} objects.
 
-    Content is a string, null (empty), or a list of parts of type text. Raises RowError for anything else, such as
-    images, which no text model can judge.
+    Content is a string, null (empty), or a list of parts of type text. Raises DataError for anything else, above all
+    for images, which no text model can judge.
     """
     if not isinstance(value, (list, tuple)) or not value:
         raise wrong_value(name, value, "a list of messages, each with role and content")
@@ -79,16 +79,14 @@ def _part_text(name: str, part: Any) -> str:
 def transcript(name: str, text: str) -> list[Message]:
     """The messages of a transcript whose turns begin with "Human:" and "Assistant:" after an empty line."""
     if not text.startswith(TRANSCRIPT_START):
-        raise wrong_value(
-            name, text, "a transcript that begins with '\\n\\nHuman:', or any text where the row has a prompt"
-        )
+        raise wrong_value(name, text, "a transcript that begins with '\\n\\nHuman:', or any text beside a prompt field")
     pieces = _TRANSCRIPT_TURN.split(text)[1:]
     turns = zip(pieces[::2], pieces[1::2], strict=True)
     return [Message(_TRANSCRIPT_ROLES[speaker], words.strip()) for speaker, words in turns]
 
 
 def history(turns: list[Message]) -> Text:
-    """The prompt for a history that both sides share: one user's turn as it is, else each turn after its speaker."""
+    """The prompt for a shared history: one user's turn as it is, else every turn prefixed by its speaker."""
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].text
     return tuple(_SPEAKERS[turn.role] + turn.text for turn in turns)
@@ -97,7 +95,7 @@ def history(turns: list[Message]) -> Text:
 def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
     """The history that both sides share, and the one answer that follows it on each side.
 
-    Raises RowError where anything but one assistant's message follows, since then no single answer was compared.
+    Raises DataError where anything but one assistant's message follows, since then no single answer was compared.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
@@ -113,7 +111,7 @@ def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[M
 def conversation(a: tuple[str, Any], b: tuple[str, Any], turns: Any = None) -> tuple[Text, Text, Text]:
     """Prompt, response A and response B of two conversations, each given as (field name, messages).
 
-    Both are cut after the first `turns` of the user's turns (a whole number from 1, or None for all). Raises RowError
+    `turns` cuts both after that many of the user's turns (a whole number from 1, or None for all). Raises DataError
     where the two sides do not answer the same turns.
     """
     prompt_a, answers_a = _rounds(*a)

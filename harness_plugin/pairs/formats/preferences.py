@@ -17,8 +17,8 @@ from harness_plugin.pairs.pair import Pair, Text, Winner, content_id
 def pair(row: Fields) -> Pair:
     """A row of RewardBench, UltraFeedback or HH-RLHF: strings, message lists, or transcripts without a prompt column.
 
-    Side A is the response whose content id (of prompt and response) sorts first. Neither the label nor the position of
-    the row decides, so that the same two answers always have the same sides.
+    Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
+    position, so the same two answers always stand the same way round.
     """
     prompt, chosen, rejected = _texts(row)
     subset = optional_text(row, "subset")

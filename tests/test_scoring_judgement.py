@@ -1,0 +1,260 @@
+"""The one record of what a judge said: written and read back, refused where it was edited, and the same as before."""
+
+import json
+import math
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness_plugin import harness
+from harness_plugin.cli.score import table
+from harness_plugin.errors import DataError
+from harness_plugin.files.rows import whole_rows
+from harness_plugin.gate import Reading, Rules, run_gate
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.pairs import Pair, Winner, write_pairs
+from harness_plugin.report.gate import document
+from harness_plugin.scoring import Judgement, open_judge
+from harness_plugin.scoring.judgement import (
+    SCHEMA,
+    joined,
+    judged,
+    judged_identical,
+    judgement_arrays,
+    read_judgements,
+)
+from harness_plugin.scoring.metrics import accuracies_by_category, judge_metrics
+from harness_plugin.tournament import leaderboard
+
+BEFORE = Path(__file__).parent / "before"
+CALIBRATION = Calibration(1.5, 0.5)
+
+
+def made(count=40, head=1, orders="both", seed=0, calibration=CALIBRATION) -> list[Judgement]:
+    """Judgements of made-up pairs from logits that are drawn."""
+    rng = random.Random(seed)
+    winners = [*Winner, None]
+    pairs = [
+        Pair(
+            f"ask {n // 2}", f"one {n}", "two" * n, id=f"p{n}", winner=winners[n % 4], model_a="heron", model_b="stork"
+        )
+        for n in range(count)
+    ]
+    z = [[tuple(rng.gauss(0, 2) for _ in range(head)) for _ in pairs] for _ in range(2)]
+    reading = [{"tokens": n, "truncated": n % 3 == 0, "kept": {"prompt": (n, n + 1)}} for n in range(count)]
+    first = None if orders == "ba" else z[0]
+    second = None if orders == "ab" else z[1]
+    return judged(pairs, first, second, calibration, "0123456789abcdef", reading)
+
+
+def stored(name: str) -> list[Judgement]:
+    return list(read_judgements(whole_rows(BEFORE / name)))
+
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orders", ["both", "ab", "ba"])
+@pytest.mark.parametrize("head", [1, 3])
+def test_what_is_written_is_read_back_as_it_was(head, orders):
+    for judgement in made(head=head, orders=orders):
+        row = json.loads(json.dumps(judgement.to_row(), allow_nan=False))
+        assert row["schema"] == SCHEMA and Judgement.from_row(row) == judgement
+        assert judgement.orders == orders and sum(judgement.p) == pytest.approx(1)
+        assert np.exp(judgement.log_p).tolist() == pytest.approx(judgement.p)
+
+
+def test_a_row_leaves_out_what_is_not_known():
+    (judgement,) = judged([Pair("ask", "one", "two")], [(1.0,)], None, Calibration(), "x")
+    row = judgement.to_row()
+    assert row["z_ba"] is None and row["position_bias"] is None and row["p_tie"] == 0
+    assert not {"winner", "category", "model_a", "model_b", "prompt_id", "identical"} & set(row)
+    assert list(row)[:3] == ["schema", "id", "key"]
+
+
+def test_a_text_against_itself_needs_no_judge():
+    judgement = judged_identical(Pair("ask", "same", "same", model_a="a", model_b="b"), CALIBRATION, "x")
+    assert (judgement.score, judgement.position_bias, judgement.preferred) == (0.0, None, None)
+    assert judgement.p_a == judgement.p_b == pytest.approx(1 / 2.5) and judgement.win_b == pytest.approx(0.5)
+    assert Judgement.from_row(judgement.to_row()) == judgement
+
+
+def test_win_b_is_the_probability_of_b_and_half_a_tie():
+    for judgement in made():
+        assert judgement.win_b == judgement.p_b + judgement.p_tie / 2
+        assert judgement.swapped().win_b == pytest.approx(1 - judgement.win_b)
+        assert judgement.preferred == ("b" if judgement.p_b > judgement.p_a else "a")
+
+
+@pytest.mark.parametrize("head", [1, 3])
+def test_two_judgements_of_one_order_each_make_one_of_both(head):
+    both = made(head=head)
+    ab = [replace(j, z_ba=None) for j in both]
+    ba = [replace(j, z_ab=None, tokens=0, truncated=False) for j in both]
+    for one, whole in zip(joined(ab, ba), both, strict=True):
+        assert (one.z_ab, one.z_ba) == (whole.z_ab, whole.z_ba)
+        assert [one.score, one.position_bias, *one.p] == pytest.approx([whole.score, whole.position_bias, *whole.p])
+    assert joined([], []) == []
+
+
+@pytest.mark.parametrize("head", [1, 3])
+def test_the_order_b_first_says_of_the_exchanged_pair_what_a_first_says(head):
+    for judgement in made(head=head, orders="ba"):
+        turned = judgement.swapped()
+        assert turned.orders == "ab" and Judgement.from_row(turned.to_row()) == turned
+
+
+DAMAGES = {
+    "a probability": {"p_b": 0.99},
+    "all probabilities": {"p_a": 0.98, "p_b": 0.01, "p_tie": 0.01},
+    "the score": {"score": 3.0},
+    "the position bias": {"position_bias": 0.0},
+    "a logit": {"z_ab": 9.0},
+    "the temperature": {"temperature": 3.0},
+    "the tie mass": {"tie_nu": 0.0},
+    "an order left out": {"z_ba": None},
+    "a logit too many": {"z_ab": [1.0, 2.0]},
+    "heads of two sizes": {"z_ba": [1.0, 2.0, 3.0]},
+    "a text for a number": {"score": "1.0"},
+    "a true for a number": {"p_tie": True},
+    "not a number": {"score": math.nan},
+    "infinity": {"z_ab": math.inf},
+    "a probability above one": {"p_a": 1.5},
+    "a temperature of zero": {"temperature": 0},
+    "no judge": {"judge": None},
+    "an empty key": {"key": ""},
+    "an unknown winner": {"winner": "model_c"},
+    "a flag that is none": {"truncated": "yes"},
+    "kept that is no pair": {"kept": {"prompt": [1]}},
+    "a length below zero": {"length_a": -1},
+    "an unknown schema": {"schema": 99},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_row_that_was_edited_or_damaged_is_refused_with_its_place(damage):
+    good = [("file row 1", made()[5].to_row()), ("file row 2", made()[6].to_row() | DAMAGES[damage])]
+    with pytest.raises(DataError, match="file row 2") as caught:
+        list(read_judgements(good))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_judgement_moves_by_rounding_only():
+    row = made()[0].to_row()
+    assert Judgement.from_row(row | {"p_b": row["p_b"] + 1e-8}).p_b != row["p_b"]
+    with pytest.raises(DataError, match=r"p_b is .* but the logits give"):
+        Judgement.from_row(row | {"p_b": row["p_b"] + 1e-4})
+
+
+def test_arrays_hold_what_the_judgements_say():
+    judgements = made(30)
+    c = judgement_arrays(judgements, models=["ibis"])
+    assert c.models == ["heron", "ibis", "stork"] and len(c) == 30
+    assert set(c.i.tolist()) == {0} and set(c.j.tolist()) == {2}
+    assert c.p.shape == (30, 3) and c.win_b.tolist() == [j.win_b for j in judgements]
+    assert c.winners.tolist() == [0, 1, 2, -1] * 7 + [0, 1]
+    part = c[c.winners == 2]
+    assert len(part) == 7 and part.models == c.models and part.lengths.shape == (7, 2)
+    empty = judgement_arrays([])
+    assert len(empty) == 0 and empty.p.shape == (0, 3) and empty.lengths.shape == (0, 2)
+
+
+# -- the same numbers as before ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["scores.jsonl", "scores_one_order.jsonl", "scores_three_logits.jsonl"])
+def test_score_files_of_version_0_1_0_are_read(name):
+    rows = [row for _, row in whole_rows(BEFORE / name)]
+    for row, judgement in zip(rows, stored(name), strict=True):
+        again = judgement.to_row()
+        rescaled = {"score", "position_bias"} if isinstance(row["z_ab"], list) else set()
+        assert {field: again[field] for field in row.keys() - rescaled} == {
+            field: value for field, value in row.items() if field not in rescaled
+        }
+        for field in rescaled:  # of three logits they were divided by the temperature, 1.5
+            assert again[field] == pytest.approx(1.5 * row[field])
+
+
+def test_the_summary_of_a_score_file_is_what_it_was(pairs):
+    """All but the position bias, which is now in raw logits as everywhere: it was divided by the temperature, 1.5."""
+    judgements = stored("scores.jsonl")
+    texts = [("".join(p.response_a), "".join(p.response_b)) for p in pairs]
+    with_lengths = [replace(j, length_a=len(a), length_b=len(b)) for j, (a, b) in zip(judgements, texts, strict=True)]
+    labelled = [j for j in with_lengths if j.winner is not None]
+    lines = table(judge_metrics(labelled), accuracies_by_category(labelled)).splitlines()
+    before = (BEFORE / "summary.txt").read_text(encoding="utf-8").splitlines()
+    expected = before[1 : 1 + len(lines)]
+    assert [line for line in lines if "position_bias" not in line] == [x for x in expected if "position_bias" not in x]
+    bias = judge_metrics(labelled)["position_bias"].value
+    assert f"{bias / 1.5:.4f}" in next(x for x in expected if "position_bias" in x)
+
+
+def test_the_logits_and_probabilities_of_a_tiny_judge_are_what_they_were(tiny_spec, tiny_adapter, pairs):
+    for name, labels, order in (
+        ("scores.jsonl", 1, "both"),
+        ("scores_one_order.jsonl", 1, "ab"),
+        ("scores_three_logits.jsonl", 3, "both"),
+    ):
+        spec = tiny_spec("gemma3", peft=str(tiny_adapter("gemma3", manifest=True, num_labels=labels)))
+        with open_judge(spec, order=order) as judge:
+            now = list(judge.judge(pairs))
+        for new, old in zip(now, stored(name), strict=True):
+            assert (new.id, new.key, new.tokens, new.truncated, new.kept) == (
+                old.id,
+                old.key,
+                old.tokens,
+                old.truncated,
+                old.kept,
+            )
+            assert new.z_ab == pytest.approx(old.z_ab, abs=2e-5)  # another CPU rounds float32 otherwise
+            assert new.p == pytest.approx(old.p, abs=2e-5)
+
+
+def test_a_leaderboard_of_stored_verdicts_is_what_it_was():
+    """All but what is at equal length: the length feature has one scale now, which moves these numbers a little."""
+    verdicts = stored("judged/verdicts.jsonl")
+    before = json.loads((BEFORE / "judged" / "leaderboard.json").read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(leaderboard(verdicts, "heron")))
+    for row, old in zip(now["models"], before["models"], strict=True):
+        at_equal_length = {name for name in row if "length_controlled" in name}
+        assert {k: v for k, v in row.items() if k not in at_equal_length} == {
+            k: old[k] for k in row if k not in at_equal_length
+        }
+        assert [row[k] for k in at_equal_length] == pytest.approx([old[k] for k in at_equal_length], abs=5e-3)
+    rest = now.keys() - {"models"} - {k for k in now if k.startswith("length_slope")}
+    assert {k: now[k] for k in rest} == {k: before[k] for k in rest}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reading", "name"),
+    [
+        ("scores.jsonl", "scores_three_logits.jsonl", Reading(), "gate_scores.json"),
+        ("judged", "judged", Reading(model="ibis"), "gate_judged.json"),
+    ],
+)
+def test_the_gate_decides_on_stored_runs_as_it_did(tmp_path, monkeypatch, old, new, reading, name):
+    shutil.copytree(BEFORE, tmp_path / "before")
+    monkeypatch.chdir(tmp_path / "before")
+    now = json.loads(json.dumps(document(run_gate(old, new, Rules(), reading))))
+    assert now == json.loads((BEFORE / name).read_text(encoding="utf-8"))
+
+
+def test_lm_evals_metrics_of_stored_log_likelihoods_are_what_they_were():
+    rows = [json.loads(line) for line in (BEFORE / "lm_eval.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [harness.process_results_bundled(r["doc"], [(ll, False) for ll in r["lls"]]) for r in rows]
+    before = json.loads((BEFORE / "lm_eval_metrics.json").read_text(encoding="utf-8"))
+    for line in harness.BUNDLED_METRICS:
+        now, wanted = line["aggregation"]([record.get(line["metric"]) for record in records]), before[line["metric"]]
+        assert now == pytest.approx(wanted, abs=1e-12, nan_ok=True) if isinstance(wanted, float) else True, line[
+            "metric"
+        ]
+
+
+def test_pairs_are_written_as_before(tmp_path, pairs):
+    """What the score files above were made from."""
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert [j.id for j in stored("scores.jsonl")] == [p.id for p in pairs]
