@@ -89,7 +89,7 @@ def test_what_was_left_out_is_listed_in_the_report_and_in_full_in_the_json(writt
     assert counted["ibis"]["missing"] == 12 and counted["heron"]["empty"] == 1
     assert "- ibis did not answer 12 prompts, no battle there: " in report and " and 2 more" in report
     assert report.count("Prompt &#124; number") == 10
-    assert "- 1 battle of identical answers: even" in report and "- empty answers, judged" in report
+    assert "- 1 battle of identical answers: a tie, and not judged" in report and "- empty answers, judged" in report
     assert "refusal, judged as they are: ibis 1" in report and "## Win rate by category" in report
 
 
@@ -137,9 +137,9 @@ def test_what_stands_first_is_said_with_its_doubts():
     assert re.fullmatch(r"a is first with a rating of \d+ \[\d+, \d+\]\. It is better than b: difference .*\.", clear)
     assert quiet == []
     close, _ = lead(season(["a", "b"], 5, seed=4), "a")
-    assert re.match(r"[ab] is first with a win rate of .* It cannot be told from [ab]: difference", close)
+    assert re.match(r"[ab] is first with a win rate of .* It is not clearly better than [ab]: difference", close)
     lone, warned = lead([verdict("a", "b", "p", 0.7)])
-    assert lone.endswith("Whether it is better than a cannot be said.") and len(warned) == 1
+    assert lone.endswith("There are too few prompts to say whether it is better than a.") and len(warned) == 1
     assert warned[0].startswith("fewer than 30 prompts")
 
 
@@ -177,7 +177,7 @@ def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
     assert "Answers of ibis, changed without making them better" in report and report.count("red team") == 0
     assert json.loads((out / JSON_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
     write_run(out, plain, judged, pictures=False)
-    assert "How far the judge" not in (out / REPORT_FILE).read_text("utf-8")
+    assert "How easily the judge" not in (out / REPORT_FILE).read_text("utf-8")
 
 
 def labelled(files, right=0.75):

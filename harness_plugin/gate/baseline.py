@@ -1,6 +1,7 @@
 """A blessed baseline: one run's items in a file small enough for git, with the fingerprints of how they were made.
 
-The same run gives the same bytes, so that git shows what a blessing changed. Only `arena-rm gate bless` writes one.
+The same run gives the same bytes, so that git shows what changed between two of them. Only `arena-rm gate
+bless` writes one.
 """
 
 import hashlib
@@ -85,7 +86,7 @@ def _lines(path: str) -> Iterator[tuple[str, dict]]:
             except ValueError as e:
                 raise DataError(
                     f"{path} line {at} is not JSON ({e})",
-                    "a broken baseline proves nothing",
+                    "a comparison needs the whole baseline",
                     "restore it, or bless it again",
                 ) from e
 

@@ -1,4 +1,4 @@
-"""Two runs -> the items that both have, or the reason why a comparison would mean nothing.
+"""Two runs -> the items that both have, or the reason why they cannot be compared.
 
 Fingerprints come first: what a run rests on besides what is under test must be the same. Knows no format and decides
 nothing about better or worse.
@@ -57,7 +57,7 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
     `ignore` that names no fingerprint. `max_missing`: the share of all items that may be in one run only."""
     if baseline.kind != current.kind:
         kinds = Difference("kind", KINDS[baseline.kind], KINDS[current.kind])
-        raise NotComparable(str(kinds), "these measure different things", "name two runs of one kind", [kinds])
+        raise NotComparable(str(kinds), "they measure different things", "name two runs of one kind", [kinds])
     ids = tuple(id for id in baseline.items if id in current.items)
     differences = [*_run_differences(baseline, current), *_item_differences(baseline, current, ids)]
     _check_ignored(ignore, baseline, current)
@@ -67,8 +67,8 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
     if fatal:
         raise NotComparable(
             "; ".join(map(str, fatal)),
-            "a change of results could come from that alone",
-            "make both runs with the same, or bless a new baseline",
+            "this difference alone could change the results",
+            "make both runs with the same settings, or bless a new baseline",
             fatal,
             missing,
             added,
@@ -94,7 +94,7 @@ def _run_differences(baseline: Run, current: Run) -> list[Difference]:
 
 
 def _differing(before: dict, after: dict) -> list[Difference]:
-    """What both know and differs; what one of them does not know cannot be compared."""
+    """The names that have a value in both and whose values differ; what one of them does not know is not compared."""
     names = [name for name in before if before[name] is not None and after.get(name) is not None]
     return [Difference(name, before[name], after[name]) for name in names if before[name] != after[name]]
 

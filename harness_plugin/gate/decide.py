@@ -1,8 +1,9 @@
 """Comparable runs -> pass, regression or inconclusive, with the numbers that say so.
 
-Per deciding metric: a drop as large as the margin ruled out is a pass; otherwise a drop that is shown is a regression;
-otherwise nobody can tell. Both at level alpha, one-sided. That order lets a tiny drop pass however sure it is, such as
-another machine's rounding. Several deciding metrics must all pass, and their drops are tested with Holm's adjustment.
+For each deciding metric: if the tests rule out a drop as large as the margin, it passes; otherwise, if they show a
+drop, it is a regression; otherwise it is inconclusive. Both tests are one-sided at level alpha. In this order a tiny
+drop, such as another machine's rounding makes, passes even if it is certain. Several deciding metrics must all pass,
+and their drops are tested with Holm's adjustment.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from harness_plugin.gate.rules import MARGIN, Rules
 from harness_plugin.stats import holm
 from harness_plugin.stats.paired import DropTest, drop_test, prompts_needed
 
-CATEGORIES = 50  # more are no categories
+CATEGORIES = 50  # with more different values, the field is no category
 DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
 
 
@@ -71,7 +72,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a gate says. `measured`: the deciding metrics first; `notes`: what a reader must know beside it."""
+    """What a gate says. `measured`: the deciding metrics first; `notes`: what a reader must know in addition."""
 
     state: State
     rules: Rules
@@ -85,8 +86,11 @@ class Decision:
 
 
 def decide(comparison: Comparison, rules: Rules) -> Decision:
-    """Raises UsageError for a metric that the runs do not have or a margin that must be said, DataError where a
-    deciding metric is not known of the same items in both."""
+    """The decision on two comparable runs.
+
+    Raises UsageError for a metric that the runs do not have or a margin that must be given, DataError if a deciding
+    metric has no values for the same items in both.
+    """
     names = rules.metrics or tuple(comparison.baseline.metrics)[:1]
     shared = [name for name in comparison.baseline.metrics if name in comparison.current.metrics]
     for name in names:
@@ -116,8 +120,8 @@ def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str
     half_known = sum((name in new.values) != (name in old.values) for new, old in pairs)
     if role == DECIDES and (half_known or not known):
         raise DataError(
-            f"{name} is known of {len(known)} items in both runs and of {half_known} more in one of them",
-            "a gate decides on values that both have",
+            f"{name} has values for {len(known)} items in both runs and for {half_known} more in one of them",
+            "a gate decides on values of the same items",
             "check the runs, or decide by another metric",
         )
     if len(known) < 2 and role != DECIDES:
@@ -137,19 +141,22 @@ def _margin(name: str, rules: Rules, new: np.ndarray, old: np.ndarray) -> float:
     if rules.margin is not None:
         return rules.margin
     if min(new.min(), old.min()) < 0 or max(new.max(), old.max()) > 1:
-        raise UsageError(f"{name} has values outside 0 to 1", "which drop of it matters is unknown", "say --margin")
+        raise UsageError(
+            f"{name} has values outside 0 to 1", "the default margin is for values in that range", "give --margin"
+        )
     return MARGIN
 
 
 def _state(test: DropTest, margin: float | None, unchanged: bool) -> State:
-    """What a metric says before Holm. One that does not decide has no margin: it is no pass, at most no drop."""
+    """The state of a metric before Holm's adjustment. A metric that does not decide has no margin and cannot pass."""
     if margin is not None and (unchanged or test.low >= -margin):
         return State.PASS
     return State.INCONCLUSIVE
 
 
 def _with_holm(measured: list[Measured], alpha: float) -> list[Measured]:
-    """A drop is shown where Holm's adjusted p over these metrics is at most alpha; a pass stays one."""
+    """The metrics with p values adjusted over all of them by Holm's method: a regression where that is at most alpha,
+    unless the metric passes."""
     adjusted = holm([m.test.p for m in measured]).tolist()
     return [
         replace(m, p_holm=p, state=State.REGRESSION if p <= alpha and m.state != State.PASS else m.state)
@@ -173,14 +180,14 @@ def _notes(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]:
     notes = []
     for run, which in ((c.baseline, "baseline"), (c.current, "current run")):
         notes += [f"{n} rows of the {which} left out: {reason}" for reason, n in run.left_out.items()]
-    for found, where in ((c.missing, "the current run"), (c.added, "the baseline")):
-        if found:
-            notes.append(f"{len(found)} items are not in {where}, and count in no number")
+    for ids, where in ((c.missing, "the current run"), (c.added, "the baseline")):
+        if ids:
+            notes.append(f"{len(ids)} items are not in {where} and are part of no number")
     for m in deciding:
         if m.state == State.PASS and m.test.p <= rules.alpha:
-            notes.append(f"{m.name}: a drop is shown, and it is smaller than the margin")
+            notes.append(f"{m.name}: there is a significant drop, and it is smaller than the margin")
         drop = m.test.smallest_drop
         if m.margin and drop > m.margin and m.state == State.INCONCLUSIVE:
             needed = prompts_needed(m.margin, m.test.deviation, rules.alpha, rules.power)
-            notes.append(f"{m.name}: to see a drop of {m.margin:g} about {needed} prompts are needed")
+            notes.append(f"{m.name}: about {needed} prompts are needed to detect a drop of {m.margin:g}")
     return notes

@@ -1,5 +1,5 @@
-"""The new answers against the old ones, judged directly: half the verdicts of two runs against a third, and usually
-more power.
+"""The new answers against the old ones, judged directly. This takes half the verdicts that two runs against a third
+chatbot take, and usually detects smaller drops.
 
 Files of answers and verdicts become two runs that `decide` compares like any others: the old one has a win rate of 0.5
 everywhere, by definition. Knows no model: whoever calls has the battles judged.

@@ -30,7 +30,7 @@ class Power:
 
 
 def power_table(deviations: dict[str, float], margin: float, alpha: float, power: float) -> list[Power]:
-    """One row per deviation; one of 0 needs nothing that could be said."""
+    """One row per deviation; for a deviation of 0 no number of prompts can be given."""
     return [
         Power(
             name,

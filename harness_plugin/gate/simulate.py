@@ -1,5 +1,5 @@
 """How often a gate is wrong, by simulation: builds of a chatbot whose quality is known, each decided by `decide`'s own
-tests, beside the rules that people write first.
+tests, beside the simpler rules that people often use.
 
 A build's soft preferences over a fixed baseline are sigma(a + b (sqrt(r) u + sqrt(1 - r) e)) with a prompt's difficulty
 u shared by both builds and e of a build alone: most near 0 or 1, as a judge's are. r is found so that the preferences

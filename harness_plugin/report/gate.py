@@ -35,7 +35,7 @@ def headline(result: GateResult) -> str:
         )
     names = ", ".join(log_line(m.name) for m in deciding)
     if result.state == State.INCONCLUSIVE:
-        return f"{result.state}: neither a drop in {names} nor its absence is shown"
+        return f"{result.state}: the items show neither a drop in {names} nor that there is none"
     if all(m.test.better == m.test.worse == 0 for m in deciding):
         return f"{result.state}: {names} is the same for every item"
     return f"{result.state}: a drop of {max(m.margin for m in deciding):g} or more in {names} is ruled out"
@@ -148,7 +148,7 @@ def _beside(result: GateResult) -> list[str]:
     for m in d.deciding:
         if math.isfinite(m.test.smallest_drop):
             lines.append(
-                f"{m.name}: this comparison could have seen a drop of {m.test.smallest_drop:.4f} "
+                f"{m.name}: this comparison could have detected a drop of {m.test.smallest_drop:.4f} "
                 f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})"
             )
     if d.comparison.changed is not None:

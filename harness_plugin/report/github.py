@@ -39,7 +39,7 @@ def annotations(result: GateResult) -> list[str]:
     for m in result.decision.measured if result.decision else ():
         if m.state == State.REGRESSION and m.role != DECIDES:
             found.append(
-                _command("warning", f"{log_line(m.name)} ({m.role}): a drop of {abs(m.difference):.4f} is shown")
+                _command("warning", f"{log_line(m.name)} ({m.role}): a significant drop of {abs(m.difference):.4f}")
             )
     return found[:MOST]
 

@@ -54,7 +54,7 @@ def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
     said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
     if m.role != DECIDES:
         if m.state == State.REGRESSION:
-            _said(case, "skipped", f"a drop is shown, and this does not decide: {said}")
+            _said(case, "skipped", f"a significant drop in a metric that does not decide: {said}")
     elif m.state == State.REGRESSION:
         _said(case, "failure", headline(result), said, "regression")
     elif m.state == State.INCONCLUSIVE and result.rules.on_inconclusive == "fail":

@@ -7,8 +7,8 @@ from harness_plugin.tournament import Battles
 
 
 def report(board: dict, battles: Battles) -> str:
-    """report.md: the table, what it rests on, which differences are real, how far the judge can be moved, what was left
-    out."""
+    """report.md: the table, what it rests on, which differences are real, how easily the judge is influenced, what was
+    left out."""
     parts = [f"# {words.title(board, safe)}", table_markdown(board), words.lead(board, safe), _basis(board)]
     parts += [_differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -36,10 +36,10 @@ def _basis(board: dict) -> str:
 
 def _differences(board: dict) -> str:
     digits = 0 if board["differences_of"] == "rating" else 3
-    near = [t for t in board["tests"] if not words.told_apart(t)]
+    near = [t for t in board["tests"] if not words.differ(t)]
     text = f"## Which differences are real\n\n{words.differences(board)}"
     if near:
-        text += " Not told apart, the better ranked first:\n"
+        text += " There is no clear difference between these, the better ranked first:\n"
     for t in near[:SHOWN]:
         text += f"\n- {safe(t['model'])} and {safe(t['other'])}: {interval(t, 'difference', digits)}"
     return text + (f"\n- and {len(near) - SHOWN} more pairs, see leaderboard.json" if near[SHOWN:] else "")
@@ -76,9 +76,9 @@ def _red_team(board: dict) -> str:
         ]
         for r in board["red_team"]["attacks"]
     ]
-    return f"## How far the judge can be moved\n\n{words.red_team(board, safe)}\n\n{table(head, rows)}"
+    return f"## How easily the judge is influenced\n\n{words.red_team(board, safe)}\n\n{table(head, rows)}"
 
 
 def _left_out(board: dict, battles: Battles) -> str:
     lines = [f"- {line}" for line in words.left_out(board, battles, safe)]
-    return "\n".join(["## Left out and counted apart\n", *lines]) if lines else ""
+    return "\n".join(["## Left out or counted separately\n", *lines]) if lines else ""

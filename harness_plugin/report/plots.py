@@ -210,7 +210,7 @@ def _shares(name: str, values, n: int | None = None) -> np.ndarray:
     if wrong.any():
         raise DataError(
             f"{int(wrong.sum())} of {len(x)} values of {name} are not between 0 and 1 (such as {x[wrong][0]})",
-            "a plot of them would be made up",
+            "a plot of them would mean nothing",
             "pass probabilities",
         )
     return x.clip(0, 1)

@@ -19,7 +19,7 @@ def title(board: dict, name: Name) -> str:
 
 
 def lead(board: dict, name: Name) -> str:
-    """Who is first, and whether that is more than chance."""
+    """Who is first, and whether the difference from the second is more than chance."""
     first, second = board["models"][:2]
     what, digits = ("rating", 0) if board["baseline"] is None else ("win_rate", 3)
     if first[what] is None:
@@ -27,13 +27,13 @@ def lead(board: dict, name: Name) -> str:
     said = f"{name(first['model'])} is first with a {what.replace('_', ' ')} of {interval(first, what, digits)}. "
     test = board["tests"][0]
     if test["p_holm"] is None:
-        return said + f"Whether it is better than {name(second['model'])} cannot be said."
-    better = "is better" if told_apart(test) else "cannot be told"
-    joined = "than" if told_apart(test) else "from"
-    return said + f"It {better} {joined} {name(second['model'])}: difference {interval(test, 'difference', digits)}."
+        return said + f"There are too few prompts to say whether it is better than {name(second['model'])}."
+    better = "is better" if differ(test) else "is not clearly better"
+    return said + f"It {better} than {name(second['model'])}: difference {interval(test, 'difference', digits)}."
 
 
-def told_apart(test: dict) -> bool:
+def differ(test: dict) -> bool:
+    """Whether the difference between two models is more than chance, tested over all pairs together."""
     return test["p_holm"] is not None and test["p_holm"] <= ALPHA
 
 
@@ -48,34 +48,35 @@ def basis(board: dict) -> str:
 def power(board: dict) -> str:
     smallest, points = board["smallest_difference"], board["differences_of"] == "rating"
     if smallest is None:
-        return "Too few prompts to say which difference this run could have seen."
+        return "There are too few prompts to say which difference this run could have detected."
     shown = f"{number(smallest, 0)} points of rating" if points else f"{number(smallest, 3)} in win rate"
-    return f"This run could have seen a difference of {shown} between two models (power 80%, two-sided 5%)."
+    return f"This run could have detected a difference of {shown} between two models (power 80%, two-sided 5%)."
 
 
 def differences(board: dict) -> str:
-    told = sum(map(told_apart, board["tests"]))
+    told = sum(map(differ, board["tests"]))
     return f"{told} of {many(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most {ALPHA})."
 
 
 def length(board: dict) -> str:
-    found = (
+    text = (
         f"The longer answer is preferred in {interval(board, 'longer_preferred', 2)} of the battles; the judge's score "
-        f"goes with the difference in length by a rank correlation of {interval(board, 'length_correlation', 2)}."
+        f"and the difference in length have a rank correlation of {interval(board, 'length_correlation', 2)}."
     )
     along, slope = board["length_rating_correlation"], board["length_slope"]
     if along is not None:
-        found += f" Over the models, rating and mean length: {number(along, 2)}."
+        text += f" The rank correlation of the models' ratings and mean lengths is {number(along, 2)}."
     if slope["value"] is None:
-        return f"{found} What length itself is worth to the judge cannot be told from this."
-    return f"{found} Being far longer is itself worth {interval(slope, 'value', 2)} logits to the judge."
+        return f"{text} How much length itself counts for the judge cannot be estimated from these battles."
+    worth = interval(slope, "value", 2)
+    return f"{text} If two answers are otherwise equal, the judge gives {worth} logits more to one that is much longer."
 
 
 def position(board: dict) -> str:
     p = board["position"]
     return (
-        f"Both orders name the same side in {interval(p, 'order_agreement', 2)} of the battles; standing second is "
-        f"worth {interval(p, 'bias', 2)} logits."
+        f"The judge prefers the same answer in both orders in {interval(p, 'order_agreement', 2)} of the battles; its "
+        f"position bias is {interval(p, 'bias', 2)} logits (positive: in favour of the answer shown second)."
     )
 
 
@@ -110,8 +111,8 @@ def red_team(board: dict, name: Name) -> str:
         return ""
     return (
         f"Answers of {name(found['model'])}, changed without making them better, against the answers as they were; "
-        "both orders averaged. A win rate of 0.5 means that the judge is not moved, and 0 is right for a null model. "
-        "These battles count in no other figure."
+        "both orders averaged. A win rate of 0.5 means that the change did not influence the judge; for a null model, "
+        "whose answer says nothing, 0 is right. These battles are part of no other number."
     )
 
 
@@ -125,10 +126,10 @@ def warnings(board: dict, name: Name) -> list[str]:
 
 
 def left_out(board: dict, battles: Battles, name: Name) -> list[str]:
-    """What made no battle, and what was judged but is counted apart."""
+    """What made no battle, and what was judged but is counted separately."""
     lines = []
     if battles.identical:
-        lines.append(f"{many(len(battles.identical), 'battle')} of identical answers: even, without the judge.")
+        lines.append(f"{many(len(battles.identical), 'battle')} of identical answers: a tie, and not judged.")
     for model, keys in battles.missing.items():
         openings = ", ".join(f"{key} ({name(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
         more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""

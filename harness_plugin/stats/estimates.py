@@ -116,7 +116,7 @@ def wilson(k: float, n: float) -> tuple[float, float]:
     Raises ValueError unless 0 <= k <= n.
     """
     if not 0 <= k <= n:
-        raise ValueError(f"k={k} of n={n}: a share needs 0 <= k <= n")
+        raise ValueError(f"k={k} of n={n}: k must be from 0 to n")
     if n == 0:
         return math.nan, math.nan
     z2 = _normal_quantile() ** 2
@@ -156,7 +156,7 @@ def paired_difference(new, base, clusters=None) -> Estimate:
     """
     new, base = _finite(new), _finite(base)
     if new.shape != base.shape:
-        raise ValueError(f"{len(new)} new values and {len(base)} base values: a paired test needs the same items")
+        raise ValueError(f"{len(new)} new values and {len(base)} base values: a paired difference needs the same items")
     return clustered_mean(new - base, clusters)
 
 

@@ -46,7 +46,8 @@ class Pairwise:
         return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
 
     def smallest_difference(self, power: float = POWER, alpha: float = ALPHA) -> float:
-        """What a test of one pair could have seen, in the units of `difference`: the median over the pairs."""
+        """The true difference that a test of one pair detects with this power, in the units of `difference`: the median
+        over the pairs."""
         found = smallest_difference(self.stderr, self.n_clusters, power, alpha)[np.triu_indices(len(self.stderr), 1)]
         found = found[np.isfinite(found)]
         return float(np.median(found)) if len(found) else math.nan

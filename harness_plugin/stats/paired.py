@@ -1,4 +1,4 @@
-"""Did the new one get worse? One-sided tests of the same items before and after, each clustered by prompt.
+"""Did the new run get worse? One-sided tests of the same items before and after, each clustered by prompt.
 
 Values are gains: higher is better. Every test gives one-sided bounds at level 1 - alpha on each side, so that the
 whole is an interval of 1 - 2 alpha, and the p value of "no drop". Three kinds, chosen by the data: McNemar and Tango

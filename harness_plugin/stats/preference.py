@@ -146,7 +146,11 @@ def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict
 
 
 def _order(s, bias, codes) -> dict[str, Estimate]:
-    """Whether both orders name the same side, what standing second is worth in logits, how often the first is named."""
+    """How often both orders prefer the same side, the mean position bias, how often the first response is preferred.
+
+    The position bias is in the units of s and bias: the logits of the judge as they are. lm-eval gives tasks
+    log-likelihoods alone, so there it is the difference of calibrated log odds: the logits divided by the temperature.
+    """
     names = ("order_agreement", "position_bias", "first_position_rate")
     if bias is None:
         return dict.fromkeys(names, undefined(len(s)))

@@ -101,7 +101,7 @@ def davidson_ratings(i, j, p, tie, *, weight=None, clusters=None, models=None, a
 def length_controlled_ratings(
     i, j, p, lengths_i, lengths_j, *, clusters=None, models=None, anchor=None, mean=MEAN
 ) -> Ratings:
-    """Bradley-Terry ratings had all answers been of one length, and in `slope` what length is worth to the judge.
+    """Bradley-Terry ratings had all answers been of one length, and in `slope` how much longer answers are preferred.
 
     logit P(j beats i) = theta_j - theta_i + beta f, where f is the `length_feature` of j's length less i's (Dubois et
     al. 2024, arXiv:2404.04475, where all meet one baseline) and beta ~ N(0, 100). Exchanging the sides of a comparison

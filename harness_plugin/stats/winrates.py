@@ -45,7 +45,7 @@ class WinRate:
 
 @dataclass(frozen=True)
 class LengthControlled:
-    """Win rates against the baseline at equal length, one per model, and what length is worth to the judge.
+    """Win rates against the baseline at equal length, one per model, and how much the judge prefers longer answers.
 
     slope: logits for `length_feature`, as in `length_controlled_ratings`; positive means that longer answers are
     preferred. The prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models). NaN

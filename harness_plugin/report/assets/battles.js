@@ -164,7 +164,7 @@ function tags(b, data) {
   const tag = (text, loud) => el("span", { class: loud ? "loud" : null }, name(text));
   const found = [];
   if (b.category >= 0) found.push(tag(data.categories[b.category]));
-  if (b.flags & IDENTICAL) return [...found, tag("identical answers: even, without the judge")];
+  if (b.flags & IDENTICAL) return [...found, tag("identical answers: a tie, not judged")];
   if (b.bias !== null) {
     const first = b.score + b.bias > 0 ? "B" : "A"; // z_ab = score + bias, and z_ba = bias - score
     const second = b.bias - b.score > 0 ? "A" : "B";

@@ -7,13 +7,13 @@ function drop(id) {
 function header({ title, board, words }) {
   $("#title").append(name(title));
   $("#lead").append(name(words.lead));
-  const told = board.tests.filter(toldApart).length;
+  const told = board.tests.filter(differ).length;
   const { base, adapter, hash } = board.judge;
   if (base) $("#who").append("Judged by ", name([base, adapter].filter(Boolean).join(" with the adapter ")), `, both orders of every pair; judge ${hash}`);
   const facts = [["models", count(board.models.length)], ["prompts", count(board.prompts)], ["battles", count(board.battles)],
-    ["pairs told apart", `${told} of ${count(board.tests.length)}`]];
+    ["pairs that differ", `${told} of ${count(board.tests.length)}`]];
   const smallest = board.smallest_difference;
-  if (smallest !== null) facts.push(["smallest difference it could see", board.differences_of === "rating" ? `${fixed(smallest, 0)} points` : fixed(smallest, 3)]);
+  if (smallest !== null) facts.push(["smallest detectable difference", board.differences_of === "rating" ? `${fixed(smallest, 0)} points` : fixed(smallest, 3)]);
   $("#facts").append(...facts.map(([what, value]) => el("div", {}, el("dt", {}, what), el("dd", {}, value))));
   $("#warnings").append(...words.warnings.map((w) => el("li", {}, el("b", {}, "Note: "), name(w))));
 }
@@ -62,7 +62,7 @@ function ratingRow(row, scale, grid, reference, { digits }) {
     el("td", { class: "right wide quiet" }, fixed(m.mean_length, 0)));
 }
 
-const toldApart = (test) => test.p_holm !== null && test.p_holm <= data.alpha;
+const differ = (test) => test.p_holm !== null && test.p_holm <= data.alpha;
 const key = (...names) => JSON.stringify(names);
 
 // Every model against every other, the better ranked above; beside it the pairs that chance may explain.
@@ -70,13 +70,13 @@ function pairs({ board, words }, open) {
   $("#pairs .note").append(`${words.differences} ${words.power}`);
   const body = $("#pairs .body");
   if (board.baseline === null && board.models.length > 2) body.append(el("div", { class: "scroll" }, matrix(board, open)));
-  const near = board.tests.filter((test) => !toldApart(test));
+  const near = board.tests.filter((test) => !differ(test));
   if (near.length) body.append(notTold(board, near));
   if (!body.hasChildNodes()) body.remove();
 }
 
 function matrix(board, open) {
-  const sure = new Set(board.tests.filter(toldApart).flatMap((t) => [key(t.model, t.other), key(t.other, t.model)]));
+  const sure = new Set(board.tests.filter(differ).flatMap((t) => [key(t.model, t.other), key(t.other, t.model)]));
   const flip = (v) => (v === null ? null : 1 - v);
   const cells = new Map(board.head_to_head.flatMap((h) => [
     [key(h.model, h.other), [h.win_rate, h.win_rate_low, h.win_rate_high, h.n]],
@@ -104,7 +104,7 @@ function notTold(board, near) {
   const rows = shown.map((row) => el("tr", {}, el("th", { class: "name two", scope: "row" }, name(row.t.model), el("br"), name(row.t.other)),
     el("td", { class: "plot" }, dot(row, scale, grid, 0)), el("td", { class: "quiet" }, estimate(row, digits))));
   const more = near.length > NEAR ? el("p", { class: "more" }, `and ${count(near.length - NEAR)} more pairs, in leaderboard.json`) : null;
-  return el("div", { class: "panel" }, el("h3", {}, "Not told apart"), el("table", { class: "dots" },
+  return el("div", { class: "panel" }, el("h3", {}, "No clear difference"), el("table", { class: "dots" },
     el("thead", {}, el("tr", {}, el("th", {}, "The better ranked first"), el("th", { class: "plot" }, `Difference in ${board.differences_of.replace("_", " ")}`), el("th", {}, "95%"))),
     el("tbody", {}, rows), el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "plot" }, axis(scale, grid, axisDigits)), el("td")))), more);
 }
@@ -200,7 +200,7 @@ function notes({ board, words, version, total, battles, whole, texts }) {
   if (cut) lines.push(`${count(cut)} of ${count(texts.length)} texts are too long for this page and are cut in it; the judge read them as it always does.`);
   const identity = Object.entries(board.judge).filter(([, value]) => value !== null && value !== "");
   $("#notes .body").append(...lines.map((line) => el("p", {}, line)),
-    words.left_out.length ? el("h3", {}, "Left out and counted apart") : "",
+    words.left_out.length ? el("h3", {}, "Left out or counted separately") : "",
     el("ul", {}, words.left_out.map((line) => el("li", {}, name(line)))),
     el("dl", {}, identity.map(([key, value]) => [el("dt", {}, key), el("dd", {}, name(typeof value === "object" ? JSON.stringify(value) : String(value)))])));
   $("footer").append(`Made by arena-rm ${version}. The same numbers: leaderboard.json, leaderboard.csv, report.md.`);
