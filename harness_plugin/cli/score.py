@@ -1,4 +1,4 @@
-"""`arena-rm score`: a file of pairs to one JSON line per pair."""
+"""`arena-rm score`: from a file of pairs to one JSON line for each pair."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.options import (
+    batch_size_option,
     cache_options,
     default_cache,
     log_to_stderr,
@@ -26,18 +27,28 @@ from harness_plugin.errors import UsageError
     type=click.Choice(["ab", "both"]),
     default="both",
     show_default=True,
-    help="Present A first only, or present both orders and average them.",
+    help="ab: present each pair with A first only; both: present it in both orders and average them.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Most sequences in a batch [default: a token budget].")
+@batch_size_option
 @cache_options(default=False)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write here; a killed run continues [default: stdout]."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the scores to this file; the same command then continues a run that was stopped. [default: stdout]",
 )
 def command(file, spec, read, order, batch_size, cache_file, output):
     """Score every pair of FILE (- for stdin) and write one JSON line for each, in input order.
 
-    Fields: id, z_ab, z_ba (logits, positive: B; null with --order ab), score, p_a, p_b, p_tie, tokens, truncated, and
-    winner and category where FILE has them. Where it has winners, the judge's metrics go to stderr.
+    Fields: id, z_ab and z_ba (the logit of each order, positive for B; z_ba is null with --order ab), score, p_a, p_b,
+    p_tie, tokens, truncated, and winner and category if FILE has them. If it has winners, metrics of the judge are
+    printed to stderr.
+
+    \b
+    Example: arena-rm score pairs.jsonl -o scores.jsonl
+
+    Exit codes: 0 done, 2 wrong usage, 3 bad data, or the judge could not be loaded.
     """
     from harness_plugin.engine.processes import accelerator
 
@@ -57,7 +68,11 @@ def _of_several(several, file, spec, cache_file):
     """(spec, cache file) of one of several processes: its own device, and the cache through which the first collects
     what the others score."""
     if file == "-":
-        raise UsageError("pairs from stdin in several processes", "only one process can read it", "name a file")
+        raise UsageError(
+            "pairs from stdin in several processes",
+            "only one process can read stdin",
+            "save the pairs to a file and give its name",
+        )
     device = str(several.device) if spec.device is None else spec.device
     return replace(spec, device=device), cache_file or default_cache()
 
