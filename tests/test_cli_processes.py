@@ -57,7 +57,7 @@ def test_two_processes_share_the_pairs_and_write_what_one_writes(score, pairs):
 
 def test_pairs_from_stdin_have_one_reader(score):
     _, done = score("none", *TWO, file="-")
-    assert done.returncode != 0 and "only one can read it" in done.stderr
+    assert done.returncode != 0 and "only one process can read stdin" in done.stderr
 
 
 def test_shares_are_in_one_piece_and_make_up_the_whole():
