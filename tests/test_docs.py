@@ -26,7 +26,7 @@ PAGES = [*READMES, *DOCS]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "train" / "LOG.md", ROOT / "harness_plugin" / "embedded" / "README.md"]
 RUN = ("sh", "python")
 LANGUAGES = (*RUN, "text", "yaml", "json")
-WITHOUT_A_MODEL = {"CONTRIBUTING.md", "docs/install.md"}  # their examples are quick
+WITHOUT_A_MODEL = {"docs/install.md", "docs/how-it-works.md"}  # their examples are quick
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
@@ -206,6 +206,15 @@ def test_every_room_of_the_tree_exists_and_none_is_missing():
     assert {p.name for p in package} - {"__init__.py", "__main__.py"} <= inside
 
 
+def test_every_file_that_the_table_of_changes_names_exists():
+    folder = ""
+    for _, files in rows_of("CONTRIBUTING.md", "Where a change goes"):
+        for name in named(files):
+            folder = f"{name.split('/')[0]}/" if (ROOT / name).exists() else folder
+            if "/" in name:
+                assert (ROOT / name).exists() or (ROOT / folder / name).exists(), name
+
+
 def test_the_table_of_settings_names_every_argument_and_no_other():
     from harness_plugin.model import ModelSpec
 
@@ -226,6 +235,32 @@ def test_the_table_of_formats_names_every_format_and_no_other():
     page = (ROOT / "docs" / "files.md").read_text("utf-8")
     formats = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", page, flags=re.MULTILINE)
     assert sorted(formats) == sorted(FORMATS)
+
+
+def test_the_page_of_python_names_everything_public_and_all_that_a_judgement_says():
+    import harness_plugin
+
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    assert {name for name in harness_plugin.__all__ if not re.search(rf"\b{name}\b", page)} == {"__version__"}
+    attributes = {name for row in rows_of("docs/python.md", "Judgement") for name in named(row[0])}
+    assert {f.name for f in fields(harness_plugin.Judgement)} <= attributes
+    assert all(
+        hasattr(harness_plugin.Judgement, name)
+        for name in attributes - set(vars(harness_plugin.Judgement)["__annotations__"])
+    )
+
+
+def test_the_table_of_score_fields_names_every_field_of_a_line():
+    from harness_plugin import Judgement, Pair, Winner
+    from harness_plugin.model.calibration import Calibration
+    from harness_plugin.scoring.judgement import judged
+
+    pair = Pair("p", "a", "b", winner=Winner.TIE, model_a="heron", model_b="ibis", category="math")
+    (judgement,) = judged([pair], [(0.5,)], [(0.25,)], Calibration(1.0, 1.0), "hash")
+    assert isinstance(judgement, Judgement)
+    assert set(judgement.to_row()) == {
+        name for row in rows_of("docs/score-pairs.md", "Score pairs") for name in named(row[0])
+    }
 
 
 def test_the_tables_of_recipes_and_extras_name_all_of_them():
