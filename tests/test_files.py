@@ -13,6 +13,7 @@ from pair_rows import GOOD, message, random_pairs
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.checked import RowError
+from harness_plugin.files.remote import reached, whole_stream
 from harness_plugin.files.rows import read_object
 from harness_plugin.files.writing import moved_into_place
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
@@ -247,6 +248,17 @@ def test_what_others_write_is_moved_into_place_when_it_is_whole(tmp_path, kind):
         assert len(list(tmp_path.glob("target.*.tmp"))) == 1, "what a killed run leaves can be told and removed"
     assert (target / "part" if kind == "folder" else target).read_text("utf-8") == "whole"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_stream_to_a_file_system_of_arrow_is_a_file_when_it_is_whole(tmp_path):
+    pytest.importorskip("pyarrow")
+    with reached(str(tmp_path), "used") as (system, path):
+        with pytest.raises(KeyboardInterrupt), whole_stream(system, f"{path}/x.parquet"):
+            raise KeyboardInterrupt
+        assert not (tmp_path / "x.parquet").exists()
+        with whole_stream(system, f"{path}/x.parquet") as stream:
+            stream.write(b"whole")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("x.parquet", b"whole")]
 
 
 def test_pairs_are_not_written_under_a_name_that_promises_another_format(tmp_path):

@@ -91,3 +91,11 @@ def reached(place: str, how: str) -> Iterator[tuple[Any, str]]:
         raise DataError(
             f"{place} cannot be {how} ({first})", "a run reads and writes there", "check the URI and your rights"
         ) from e
+
+
+@contextmanager
+def whole_stream(system: Any, path: str) -> Iterator[Any]:
+    """An output stream on one of Arrow's file systems whose file appears under `path` only when the block ends well."""
+    with system.open_output_stream(f"{path}.part") as stream:
+        yield stream
+    system.move(f"{path}.part", path)

@@ -102,7 +102,7 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return json_object(parse_json(content.decode("utf-8")), name)
     except ValueError as error:  # a UnicodeDecodeError is one
-        raise RowError(f"{name} is not JSON ({error})", "nothing of it can be read", "make the file again") from error
+        raise RowError(f"{name} is not JSON ({error})", "nothing in it can be read", "make the file again") from error
 
 
 def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.opening import optional_module
-from harness_plugin.files.remote import arrow_fs, reached
+from harness_plugin.files.remote import arrow_fs, reached, whole_stream
 from harness_plugin.pairs import content_id
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import SCORES_FOLDER
@@ -47,9 +47,8 @@ class Blocks:
         table = arrow.Table.from_pylist([judgement.to_row() for judgement in judgements])
         with self._folder() as (system, path):
             name = f"{path}/{content_id(*sorted(judgement.key for judgement in judgements))}"
-            with system.open_output_stream(f"{name}.part") as stream:
+            with whole_stream(system, f"{name}.parquet") as stream:
                 parquet.write_table(table, stream)
-            system.move(f"{name}.part", f"{name}.parquet")
 
     @contextmanager
     def _folder(self):

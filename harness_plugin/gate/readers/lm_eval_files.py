@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import json_object
-from harness_plugin.files.opening import open_binary
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.rows import read_object
 
 RESULTS = re.compile(
     r"(?P<name>.+)_(?P<stamp>\d{4}-\d\d-\d\dT[^_]+)\.json"
@@ -59,18 +57,8 @@ def find_results(path: Path, task: str | None) -> Results:
             "the gate compares the logged samples of one task",
             f"it has {', '.join(samples)}",
         )
-    with open_binary(found) as stream:
-        content = stream.read()
-    try:
-        parsed = json_object(parse_json(content.decode("utf-8")), str(found))
-    except ValueError as e:
-        raise DataError(
-            f"{found} is not JSON ({e})",
-            "the results in it cannot be read, so nothing can be compared",
-            "run lm-eval again",
-        ) from e
     name = next(iter(samples)) if task is None else task
-    return Results(parsed, name, samples[name])
+    return Results(read_object(found), name, samples[name])
 
 
 def _results_file(path: Path) -> Path:

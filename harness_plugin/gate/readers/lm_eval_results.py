@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import number, text, wrong_value
+from harness_plugin.files.checked import number, remedy, text, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers import lm_eval_pairs
@@ -23,6 +23,7 @@ from harness_plugin.pairs import content_id
 HASH = 16  # digits of lm-eval's hashes that are kept
 
 
+@remedy("run lm-eval again")
 def read_lm_eval(path: Path, task: str | None = None) -> Run:
     """The newest results in the folder (or the file) that lm-eval wrote with --log_samples. Raises DataError for
     results that are cut or come without samples, UsageError where `task` is needed or not there."""

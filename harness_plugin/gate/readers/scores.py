@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import remedy
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept
@@ -25,6 +26,7 @@ METRICS = {"brier_2way": False, "acc": True, "p_right": True, "brier": False, "l
 THREE_WAY = ("brier", "log_loss", "acc_3way")
 
 
+@remedy("score the pairs again")
 def read_scores(path: str, pairs: str | None = None) -> Run:
     """`pairs`: the file that was scored, for the texts. Raises DataError for anything but a whole file of scores of
     labelled pairs, all in the same orders and by one judge."""

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import json_object, wrong_value
-from harness_plugin.files.opening import open_binary
+from harness_plugin.files.checked import json_object, remedy, wrong_value
 from harness_plugin.files.printable import readable
-from harness_plugin.files.rows import parse_json, whole_rows
+from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.gate.readers.identity import judge_fingerprints
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
@@ -21,6 +20,7 @@ from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VER
 METRICS = {"win_rate": True, "win_rate_hard": True}  # the first decides: soft preferences need a third fewer prompts
 
 
+@remedy("judge again")
 def read_judge_run(folder: Path, model: str | None = None) -> Run:
     """`model`: the chatbot under test; it may be left out where one chatbot met one baseline. Raises DataError for a
     run that is not whole and UsageError for a model that it does not have."""
@@ -58,21 +58,13 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
 
 
 def _board(folder: Path) -> dict:
-    path = folder / BOARD_FILE
     if (folder / (VERDICTS_FILE + PART)).exists():
         raise DataError(
             f"{folder} is a run of `arena-rm judge` that was not finished",
             "some battles have no verdict",
             "repeat the `arena-rm judge` command, which continues",
         )
-    with open_binary(path) as stream:
-        content = stream.read()
-    try:
-        return json_object(parse_json(content.decode("utf-8")), str(path))
-    except ValueError as e:
-        raise DataError(
-            f"{path} is not JSON ({e})", "the results in it cannot be read, so nothing can be compared", "judge again"
-        ) from e
+    return read_object(folder / BOARD_FILE)
 
 
 def _verdicts(folder: Path) -> list[Judgement]:
