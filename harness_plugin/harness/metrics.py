@@ -23,7 +23,8 @@ from harness_plugin.harness.categories import (
     Sections,
 )
 from harness_plugin.harness.documents import document_pair
-from harness_plugin.scoring.judgement import Judgement, joined, judged, judgement_arrays
+from harness_plugin.scoring.judgement import Judgement, joined, judged
+from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.scoring.metrics import judge_metrics
 from harness_plugin.scoring.outcome import NEUTRAL, is_impossible
 from harness_plugin.stats import Estimate

@@ -15,7 +15,8 @@ from harness_plugin import stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness.aggregation import metric_line, with_error
 from harness_plugin.harness.judge_filter import document_id
-from harness_plugin.scoring.judgement import Judgement, judgement_arrays
+from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import Estimate
 
 BASELINE, CHATBOT = 0, 1

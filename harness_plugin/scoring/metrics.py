@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness_plugin.scoring.judgement import Judgement, JudgementArrays, judgement_arrays
+from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import Estimate, category_accuracies, preference_metrics
 
 

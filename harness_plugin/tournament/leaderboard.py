@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from harness_plugin.errors import DataError
-from harness_plugin.scoring.judgement import Judgement, JudgementArrays, judgement_arrays
+from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import (
     TIE,
     Estimate,

@@ -12,7 +12,8 @@ import numpy as np
 
 from harness_plugin.errors import UsageError
 from harness_plugin.pairs import Pair, Text, content_id
-from harness_plugin.scoring.judgement import Judgement, judgement_arrays
+from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import clustered_mean, win_rates
 from harness_plugin.tournament.leaderboard import numbers
 from harness_plugin.tournament.match import Answers, Battles

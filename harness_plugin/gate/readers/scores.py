@@ -15,7 +15,8 @@ from harness_plugin.files.checked import remedy
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept
-from harness_plugin.scoring.judgement import Judgement, judgement_arrays, read_judgements
+from harness_plugin.scoring.judgement import Judgement, read_judgements
+from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import TIE, B, scores
 from harness_plugin.stats.preference import shared_credit, sign_credit
 

@@ -1,0 +1,192 @@
+"""Rows of judgements, checked: the fields of a row, and whether its numbers follow from its logits.
+
+Knows the fields of a `Judgement` by name and not the class, which reads its rows with this file. Rows of version 0.1.0,
+which had no schema number, are read too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import number, optional_text, text, wrong_value
+from harness_plugin.pairs import Winner
+from harness_plugin.scoring.outcome import Outcomes, average_orders, davidson_log_probabilities
+
+SCHEMA = 2
+"""The number of the row format."""
+
+TOLERANCE = 1e-6
+"""How far a stored score or probability may be from what its logits give: rounding, and nothing more."""
+
+Logits = tuple[float, ...]
+"""One logit (positive: the response shown second is preferred), or three: first, second, tie."""
+
+_PROBABILITIES = ("p_a", "p_b", "p_tie")
+
+
+def recompute(judgements: Sequence[Any]) -> Outcomes:
+    """What the logits of n judgements give; all have the same orders and a head of the same size."""
+    one = judgements[0]
+    return outcomes_of(
+        None if one.z_ab is None else [j.z_ab for j in judgements],
+        None if one.z_ba is None else [j.z_ba for j in judgements],
+        np.array([j.temperature for j in judgements]),
+        np.array([j.tie_nu for j in judgements]),
+    )
+
+
+def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray) -> Outcomes:
+    """`outcome.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
+    first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side."""
+    if z_ab is None and z_ba is None:
+        s, bias, log_tie = np.zeros(len(temperature)), np.full(len(temperature), np.nan), None
+    elif z_ab is None:
+        s, bias, log_tie = average_orders(z_ba)
+        s = -s
+    else:
+        s, bias, log_tie = average_orders(z_ab, z_ba)
+    with np.errstate(divide="ignore"):  # a tie mass of 0 is a log weight of -inf
+        log_tie = np.log(tie_nu) if log_tie is None else log_tie / temperature
+    return Outcomes(s, bias, davidson_log_probabilities(s / temperature, log_tie))
+
+
+def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a `Judgement` from its row, each checked to be of its type. Raises DataError, which begins with
+    `where`. Whether the numbers follow from each other is checked by `check_judgements`."""
+    if row.get("schema", 1) not in (1, SCHEMA):
+        raise DataError(
+            f"{where} has schema {row['schema']!r}",
+            f"this version of arena-rm reads schema {SCHEMA} and the rows of version 0.1.0",
+            "use the version of arena-rm that wrote it, or make the file again",
+        )
+    if "schema" not in row:
+        row = _of_version_0_1(row, where)
+    p_a, p_b, p_tie = (number(row, name, where, 0, 1) for name in _PROBABILITIES)
+    temperature = number(row, "temperature", where, 0)
+    if temperature == 0:
+        raise wrong_value("temperature", 0, "a number above 0", where)
+    prompt_key = text(row, "prompt_key", where)
+    winner = optional_text(row, "winner", where)
+    if winner and winner not in list(Winner):
+        raise wrong_value("winner", winner, ", ".join(Winner), where)
+    return {
+        "id": text(row, "id", where),
+        "key": text(row, "key", where),
+        "prompt_key": prompt_key,
+        "prompt_id": optional_text(row, "prompt_id", where) or prompt_key,
+        "judge": text(row, "judge", where),
+        "z_ab": _logits(row, "z_ab", where),
+        "z_ba": _logits(row, "z_ba", where),
+        "temperature": temperature,
+        "tie_nu": number(row, "tie_nu", where, 0),
+        "score": number(row, "score", where),
+        "position_bias": None if row.get("position_bias") is None else number(row, "position_bias", where),
+        "p_a": p_a,
+        "p_b": p_b,
+        "p_tie": p_tie,
+        "tokens": int(number(row, "tokens", where, 0)),
+        "truncated": _flag(row, "truncated", where),
+        "kept": _kept(row, where),
+        "length_a": _length(row, "length_a", where),
+        "length_b": _length(row, "length_b", where),
+        "winner": Winner(winner) if winner else None,
+        "model_a": optional_text(row, "model_a", where) or None,
+        "model_b": optional_text(row, "model_b", where) or None,
+        "category": optional_text(row, "category", where) or None,
+        "identical": _flag(row, "identical", where),
+    }
+
+
+def _of_version_0_1(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A row of version 0.1.0 with what its schema lacked. The calibration is what the probabilities say, since P(B) /
+    P(A) = e^(s / T) and P(tie)^2 = nu^2 P(A) P(B). For a head of three logits, score and bias were divided by T. The
+    prompt's name in a tournament stood behind a hyphen in the id."""
+    p_a, p_b, p_tie = (number(row, name, where, 0, 1) for name in _PROBABILITIES)
+    score, behind = number(row, "score", where), text(row, "id", where).partition("-")[2]
+    more: dict[str, Any] = {"temperature": 1.0, "tie_nu": 0.0}
+    if behind.startswith(text(row, "prompt_key", where)):
+        more["prompt_id"] = behind
+    z_ab, z_ba = _logits(row, "z_ab", where), _logits(row, "z_ba", where)
+    if z_ab and len(z_ab) == 3:
+        s, bias, _ = average_orders([z_ab], z_ba and [z_ba])
+        scaled = score if z_ba is None or abs(s[0]) > abs(bias[0]) else number(row, "position_bias", where)
+        raw = float(s[0] if scaled is score else bias[0])
+        more["temperature"] = raw / scaled if raw * scaled > 0 else 1.0
+        more["score"] = score * more["temperature"]
+        if z_ba is not None:
+            more["position_bias"] = number(row, "position_bias", where) * more["temperature"]
+    elif p_a and p_b:
+        odds = math.log(p_b / p_a)
+        more["temperature"] = score / odds if score * odds > 0 else 1.0
+        more["tie_nu"] = p_tie / math.sqrt(p_a * p_b)
+    return {**row, **more}
+
+
+def _logits(row: Mapping[str, Any], name: str, where: str) -> Logits | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    several = value if isinstance(value, list) else [value]
+    if len(several) not in (1, 3):
+        raise wrong_value(name, value, "one logit, or a list of three", where)
+    return tuple(number({name: one}, name, where) for one in several)
+
+
+def _flag(row: Mapping[str, Any], name: str, where: str) -> bool:
+    value = row.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise wrong_value(name, value, "true or false", where)
+    return bool(value)
+
+
+def _length(row: Mapping[str, Any], name: str, where: str) -> int | None:
+    return None if row.get(name) is None else int(number(row, name, where, 0))
+
+
+def _kept(row: Mapping[str, Any], where: str) -> dict[str, tuple[int, int]]:
+    value = row.get("kept") or {}
+    if not isinstance(value, dict):
+        raise wrong_value("kept", value, "an object", where)
+    for counts in value.values():
+        if not (isinstance(counts, list) and len(counts) == 2 and all(type(n) is int for n in counts)):
+            raise wrong_value("kept", value, "for each field two whole numbers: tokens kept, tokens before", where)
+    return {name: (counts[0], counts[1]) for name, counts in value.items()}
+
+
+def check_judgements(places: Sequence[str], judgements: Sequence[Any]) -> None:
+    """Compares what n judgements say with what their logits give. Raises DataError, with the judgement's place, for the
+    first whose score, bias or probabilities do not follow.
+
+    Those with the same orders and a head of the same size are computed together: one at a time would take a hundred
+    times as long.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for n, judgement in enumerate(judgements):
+        sizes = [len(z) for z in (judgement.z_ab, judgement.z_ba) if z is not None]
+        if len(set(sizes)) != 1 and not (judgement.identical and not sizes):
+            logits = [judgement.z_ab, judgement.z_ba]
+            raise wrong_value("z_ab and z_ba", logits, "logits of one head", places[n])
+        groups.setdefault((judgement.orders, judgement.identical, *sizes), []).append(n)
+    for group in groups.values():
+        _check([places[n] for n in group], [judgements[n] for n in group])
+
+
+def _check(places: list[str], judgements: list[Any]) -> None:
+    """Raises DataError for the first of the judgements whose numbers do not follow from its logits."""
+    outcomes = recompute(judgements)
+    columns = {"score": outcomes.s, "position_bias": outcomes.bias}
+    columns |= dict(zip(_PROBABILITIES, outcomes.p.T, strict=True))
+    for name, wanted in columns.items():
+        stored = np.array([getattr(j, name) for j in judgements], dtype=np.float64)  # None becomes NaN
+        near = np.abs(stored - wanted) <= TOLERANCE * np.maximum(1.0, np.abs(wanted))
+        wrong_rows = np.flatnonzero(~(near | (np.isnan(stored) & np.isnan(wanted))))
+        if len(wrong_rows):
+            n = int(wrong_rows[0])
+            raise DataError(
+                f"{places[n]}: {name} is {getattr(judgements[n], name)!r}, but the logits give {wanted[n]:.6g}",
+                "a judgement that does not follow from its logits was edited or damaged",
+                "make the file again",
+            )
