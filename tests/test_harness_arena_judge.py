@@ -226,7 +226,7 @@ import torch
 torch.cuda.is_available = lambda: False
 from lm_eval.models.huggingface import HFLM
 from harness_plugin.engine.processes import accelerator as of_processes
-from harness_plugin.harness import verdicts
+from harness_plugin.harness import judge_filter
 from test_arena_judge import run
 
 class Shared(HFLM):
@@ -236,12 +236,12 @@ class Shared(HFLM):
         super().__init__(**args)
         self.accelerator, self._rank, self._world_size = accelerator, accelerator.process_index, 2
 
-judged = verdicts.judged
+judged = judge_filter.judged
 def counting(pairs, settings):
     with open("counts-" + os.environ["RANK"], "a") as out:
         print(len(pairs), file=out)
     return judged(pairs, settings)
-verdicts.judged = counting
+judge_filter.judged = counting
 found = run(Shared(**{args}), {metadata}, gen_kwargs={{"max_gen_toks": 5}}, log_samples=True)
 if found:
     with open("found.json", "w") as out:
