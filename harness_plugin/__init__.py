@@ -5,7 +5,7 @@ This file runs at every interpreter start, so the public names are imported when
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "Pair": "pairs",
