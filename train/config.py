@@ -55,6 +55,11 @@ class TrainConfig:
     num_labels: int = 1  # 1: one logit, positive for B; 3: A, B, tie
     head_std: float | None = None  # spread of the fresh head's weights; None: as transformers draws them. A Gemma's
     # hidden states are so large that its own draw starts far from "no preference"
+    init: str | None = None  # the adapter from whose LoRA and head the run starts: a folder, a hub id, or "embedded"
+    # for the adapter in the package; None: from new ones. The base and the settings under `lora` must be those of the
+    # adapter, and `head_std` has no effect
+    frozen_layers: int = 0  # in so many of the lowest layers, LoRA keeps the weights of `init` and costs no backward
+    # pass. (Without `init`, use lora.layers_to_transform to train upper layers only.)
     quantization: str | None = None  # "4bit": the frozen base in NF4 (extra `qlora`)
     lora: LoraFields = field(default_factory=LoraFields)
     precision: str = "float16"  # arithmetic; trainable weights are always float32
@@ -100,6 +105,8 @@ class TrainConfig:
             (self.quantization in (None, *QUANTIZATIONS), "quantization", f"null or {', '.join(QUANTIZATIONS)}"),
             (self.num_labels in (1, 3), "num_labels", "1 or 3"),
             (self.head_std is None or self.head_std >= 0, "head_std", "0 or more"),
+            (self.frozen_layers >= 0, "frozen_layers", "0 or more"),
+            (not self.frozen_layers or self.init is not None, "frozen_layers", "0 while init is null"),
             (0 <= self.both_orders <= 1, "both_orders", "a share between 0 and 1"),
             (0 <= self.mismatched <= 1, "mismatched", "a share between 0 and 1"),
             (0 <= self.degraded <= 1, "degraded", "a share between 0 and 1"),

@@ -17,6 +17,7 @@ import torch
 
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import Manifest
+from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.base import find_base, load_tokenizer
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.fingerprint import fingerprint
@@ -26,6 +27,7 @@ from harness_plugin.prompt import Renderer
 from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, refuse_private
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples
+from harness_plugin.train.init import init_facts, init_name, read_init
 from harness_plugin.train.measure import measure
 from harness_plugin.train.network import build, compile_layers, refuse_broken, save
 from harness_plugin.train.packed import can_pack
@@ -66,9 +68,10 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
         log.setLevel(logging.WARNING)
     with state.main_process_first():  # the first process converts the embedded base, the others use the result
         name, base = _base(config)
+    init = read_init(config, base)
     renderer = Renderer(load_tokenizer(base, revision=config.revision), config.max_length, config.truncation)
     data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
-    facts = {"recipe": config.to_dict(), **data.facts, "devices": state.num_processes}
+    facts = {**_recipe_facts(config, init), **data.facts, "devices": state.num_processes}
     work = out.with_name(out.name + ".part")
     with only_one(work) if state.is_main_process else nullcontext(), _resource_errors(work):
         if state.is_main_process:
@@ -80,7 +83,7 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
         report = _report(examples[0])
         counts = len(data.training), len(data.validation), describe_report(report)
         log.info("arena_rm: %d pairs to train on, %d to validate on; %s", *counts)
-        trainer = _fit(config, base, examples, work, place, request.report_to)
+        trainer = _fit(config, base, init, examples, work, place, request.report_to)
         folder = work / "adapter"
         _save(trainer, name, config, folder, state)
         if not state.is_main_process:
@@ -138,6 +141,12 @@ def _base(config: TrainConfig) -> tuple[str, str]:
     return (str(Path(base).resolve()),) * 2
 
 
+def _recipe_facts(config: TrainConfig, init: Adapter | None) -> dict:
+    """What the manifest says of the recipe and of the adapter that the run starts from."""
+    facts: dict = {"recipe": {**config.to_dict(), "init": init_name(config)}}
+    return facts if init is None else {**facts, "init": init_facts(config, init)}
+
+
 def _report(examples: Examples) -> dict:
     """How many tokens the examples lose by being cut, as `token_report` gives it."""
     fields = [(v[0].prompt, v[0].response_a, v[0].response_b) for v in examples.rendered]
@@ -146,10 +155,12 @@ def _report(examples: Examples) -> dict:
     )
 
 
-def _fit(config: TrainConfig, base: str, examples, work: Path, place: torch.device, report_to: str):
+def _fit(
+    config: TrainConfig, base: str, init: Adapter | None, examples, work: Path, place: torch.device, report_to: str
+):
     """The trainer after its run; its network has the best weights."""
     try:
-        network = build(config, base)
+        network = build(config, base, init)
         trainer = make_trainer(config, network, *examples, work, place, report_to)
     except (ValueError, ImportError) as e:
         raise UsageError(

@@ -16,6 +16,7 @@ from harness_plugin.files.printable import one_line
 from harness_plugin.model.embedded import BASE_NAME
 from harness_plugin.model.manifest import Manifest
 from harness_plugin.report.markup import table
+from harness_plugin.train.init import earlier_adapters
 from harness_plugin.train.markdown import (
     UNKNOWN,
     bare,
@@ -169,6 +170,9 @@ with torch.no_grad():
 def _training(manifest: Manifest, run: Mapping, base: Base) -> str:
     facts = manifest.training
     files = [(f.get("name"), f.get("pairs"), f.get("sha256")) for f in facts.get("files") or []]
+    for adapter in earlier_adapters(facts):
+        own = adapter.get("files") or [{"name": UNKNOWN, "sha256": UNKNOWN}]
+        files += [(f"{f.get('name')} (data of {adapter.get('name')})", f.get("pairs"), f.get("sha256")) for f in own]
     if facts.get("teacher"):
         files.append((f"{facts['teacher'].get('name')} (labels of a teacher)", None, facts["teacher"].get("sha256")))
     rows = [(code(bare(str(name))), count(pairs), code(str(sha))) for name, pairs, sha in files]
@@ -191,6 +195,9 @@ def _run_rows(facts: Mapping, run: Mapping) -> list[tuple[str, str]]:
     counts = {"pairs trained on": facts.get("pairs"), "pairs validated on": facts.get("validation_pairs")}
     counts |= {"tokens": run.get("tokens"), "devices": run.get("devices")}
     rows = [(name, count(value)) for name, value in counts.items() if value is not None]
+    if facts.get("init"):
+        name, sha = (str(facts["init"].get(key)) for key in ("name", "sha256"))
+        rows.insert(0, ("started from the adapter", f"{code(bare(name))}, sha256 {code(sha)}"))
     if run.get("device") is not None:
         rows.append(("device", code(bare(str(run["device"])))))
     if is_number(run.get("seconds")):

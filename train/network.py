@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from harness_plugin.errors import TrainError, UsageError
+from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.base import load_base
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.train.config import TrainConfig
+from harness_plugin.train.init import start_from
 
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
 
@@ -22,10 +24,12 @@ def dtype_of(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
-def build(config: TrainConfig, base: str):
-    """The base with a new head and LoRA. Trainable tensors are in float32, frozen ones in the recipe's precision.
+def build(config: TrainConfig, base: str, init: Adapter | None = None):
+    """The base with a head and LoRA: new ones, or those of the adapter `init`. What an adapter holds is in float32, the
+    rest in the recipe's precision. The LoRA of the recipe's `frozen_layers` is not trained.
 
-    Raises UsageError for a base whose trained parts an adapter could not hold, and for a library that is missing.
+    Raises UsageError for a base whose trained parts an adapter could not hold, for an `init` that does not fit, and for
+    a library that is missing.
     (A head in float16 stops the GradScaler; in bfloat16, small updates would be rounded away.)
     """
     from peft import LoraConfig, get_peft_model
@@ -45,6 +49,9 @@ def build(config: TrainConfig, base: str):
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if init is not None:
+        start_from(network, init, str(config.init))
+    _freeze(network, config.frozen_layers)
     network.config.use_cache = False
     if config.gradient_checkpointing:
         network.enable_input_require_grads()
@@ -61,6 +68,35 @@ def _head(model: nn.Module) -> nn.Linear:
             "use another base model, such as a Gemma",
         )
     return head
+
+
+def _freeze(network, count: int) -> None:
+    """Stops the LoRA of the lowest `count` layers from being trained. Raises UsageError if no layer would be left."""
+    if not count:
+        return
+    layers = _layers(network)
+    if count >= len(layers):
+        raise UsageError(
+            f"frozen_layers: {count}",
+            f"arena-rm sees {len(layers)} layers in this base, and at least one must be trained",
+            "set a smaller number",
+        )
+    for layer in layers[:count]:
+        for name, parameter in layer.named_parameters():
+            if _is_lora(name):
+                parameter.requires_grad_(False)
+
+
+def _is_lora(name: str) -> bool:
+    return ".lora_" in name
+
+
+def _layers(network) -> list[nn.Module]:
+    """The layers of the base, from the lowest to the highest; empty if it has no list of layers."""
+    inner = network.get_base_model()
+    backbone = getattr(inner, inner.base_model_prefix, inner)
+    stacks = (module for module in backbone.modules() if isinstance(module, nn.ModuleList))
+    return list(getattr(backbone, "layers", None) or next(stacks, ()))
 
 
 def _refuse_untrained(network, fresh: set[str]) -> None:
@@ -130,8 +166,8 @@ def save(network, base_name: str, config: TrainConfig, folder: Path, state: dict
             peft_config.target_modules = sorted(peft_config.target_modules)
     dtype = dtype_of(config.save_precision)
     tensors = network.state_dict() if state is None else state
-    trained = {n for n, p in network.named_parameters() if p.requires_grad}
-    tensors = {n: t.to(dtype) if n in trained else t for n, t in tensors.items()}
+    saved = {n for n, p in network.named_parameters() if p.requires_grad or _is_lora(n)}  # with the frozen LoRA
+    tensors = {n: t.to(dtype) if n in saved else t for n, t in tensors.items()}
     network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=tensors)
 
 
@@ -141,10 +177,7 @@ def compile_layers(network) -> None:
     On a CPU, attention is computed with plain tensor operations, which train faster when compiled than PyTorch's fused
     kernel, whose backward pass is slow. Raises UsageError for a network without a list of layers.
     """
-    inner = network.get_base_model()
-    backbone = getattr(inner, inner.base_model_prefix, inner)
-    stacks = (module for module in backbone.modules() if isinstance(module, nn.ModuleList))
-    layers = getattr(backbone, "layers", None) or next(stacks, None)
+    inner, layers = network.get_base_model(), _layers(network)
     if not layers:
         raise UsageError(
             f"compile: true on {type(inner).__name__}",
