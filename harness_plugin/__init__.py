@@ -3,8 +3,6 @@
 This file runs at every interpreter start, so the public names are imported when they are first asked for.
 """
 
-from importlib import import_module
-
 __version__ = "0.2.0"
 
 _PUBLIC = {
@@ -23,6 +21,8 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 def __getattr__(name: str):
     if name in _PUBLIC:
+        from importlib import import_module
+
         return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

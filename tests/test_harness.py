@@ -159,7 +159,7 @@ def test_a_users_file_takes_the_place_of_the_tasks_own_pairs(tmp_path):
         ({"arena_data": "bad.jsonl"}, "bad.jsonl row 2: field winner is 'me'"),
         ({"arena_data": "open.jsonl"}, "1 of 2 rows of .*open.jsonl have no known winner"),
         ({"arena_data": "open.jsonl", "arena_format": "nonsense"}, "format 'nonsense' is unknown"),
-        ({"arena_dat": "open.jsonl"}, "--metadata arena_dat is unknown; known: arena_data, arena_format"),
+        ({"arena_dat": "open.jsonl"}, "--metadata arena_dat is unknown; .*; known: arena_data, arena_format"),
         ({"arena_bundled": "arena_pairs/none.jsonl"}, "the installation is incomplete"),
         ({}, "the installation is incomplete"),
     ],

@@ -227,7 +227,7 @@ torch.cuda.is_available = lambda: False
 from lm_eval.models.huggingface import HFLM
 from harness_plugin.engine.processes import accelerator as of_processes
 from harness_plugin.harness import judge_filter
-from test_arena_judge import run
+from test_harness_arena_judge import run
 
 class Shared(HFLM):
     "lm-eval's own takes each process for the only one where there are no GPUs."
@@ -236,12 +236,12 @@ class Shared(HFLM):
         super().__init__(**args)
         self.accelerator, self._rank, self._world_size = accelerator, accelerator.process_index, 2
 
-judged = judge_filter.judged
+judged = judge_filter.judged_pairs
 def counting(pairs, settings):
     with open("counts-" + os.environ["RANK"], "a") as out:
         print(len(pairs), file=out)
     return judged(pairs, settings)
-judge_filter.judged = counting
+judge_filter.judged_pairs = counting
 found = run(Shared(**{args}), {metadata}, gen_kwargs={{"max_gen_toks": 5}}, log_samples=True)
 if found:
     with open("found.json", "w") as out:

@@ -410,7 +410,7 @@ def test_a_judge_of_three_logits_ranks_too(arena, tiny_base, tiny_adapter, three
 
 BAD = [
     (["ONE"], 2, "answers of heron only"),
-    (["THREE", "--baseline", "nobody"], 2, "baseline 'nobody' has no answers here; it is one of heron, ibis, stork"),
+    (["THREE", "--baseline", "nobody"], 2, "the answers of the baseline; it is one of heron, ibis, stork"),
     (["THREE", "--baseline", ""], 2, "baseline ''"),
     (["THREE", "--baseline", "ibis", "--round-robin"], 2, "--baseline and --round-robin"),
     (["THREE", "--prompts", "0"], 2, "--prompts"),
