@@ -245,7 +245,7 @@ judge_filter.judged_pairs = counting
 found = run(Shared(**{args}), {metadata}, gen_kwargs={{"max_gen_toks": 5}}, log_samples=True)
 if found:
     with open("found.json", "w") as out:
-        json.dump({{name: found[name] for name in ("results", "samples")}}, out)
+        json.dump({{name: found[name] for name in ("results", "samples")}}, out, default=str)
 """
 
 
