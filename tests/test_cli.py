@@ -114,6 +114,7 @@ def test_stdin_and_gzip_and_own_columns_are_read(judge, file, tmp_path, capsys):
     assert done.returncode == 0 and len(lines(done.stdout)) == len(ROWS), done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsys, monkeypatch):
     import harness_plugin.scoring.presentations as scoring
 

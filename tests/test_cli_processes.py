@@ -12,6 +12,8 @@ import pytest
 from harness_plugin.engine.processes import own_share
 from harness_plugin.pairs import write_pairs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -13,6 +13,8 @@ from harness_plugin.model.embedded import ADAPTER, BASE_NAME, GGUF_SHA256
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring import LocalJudge
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 BATTLES = ROOT / "tasks" / "arena_pairs" / "battles.jsonl"
 

@@ -135,6 +135,7 @@ def broken(draw: random.Random, data: bytes) -> bytes:
     return b"".join(lines)
 
 
+@pytest.mark.slow
 def test_two_thousand_broken_files_are_never_a_traceback_and_never_a_pass(tmp_path):
     """A pass would need every pair to be there with the values that were stored. What a break leaves as it was (a key
     nobody reads) may pass, so a pass is checked against what the file says."""
@@ -289,6 +290,7 @@ def test_the_shell_of_the_action_runs_as_written(runs, shell, tmp_path):
 # -- cost and honesty --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ten_thousand_items_take_a_second_and_a_half_and_no_torch(tmp_path):
     files = [gate_rows.scores(tmp_path, f"many{n}.jsonl", 10_000, seed=n) for n in (0, 1)]
     code = "import sys; from harness_plugin.cli import main\n"
@@ -310,6 +312,7 @@ def test_ten_thousand_items_take_a_second_and_a_half_and_no_torch(tmp_path):
     assert min(seconds) < 1.5 * 2, "1.5 s on two cores that do nothing else"
 
 
+@pytest.mark.slow
 def test_no_more_unchanged_builds_fail_than_alpha_allows_and_a_drop_of_two_points_is_seen():
     rows = {(r.n, r.drop): r for r in simulate(4000, 0.05, 0.02, 0.65, 0)}
     assert all(r.failed["gate"] <= 0.06 + 0.007 for (n, drop), r in rows.items() if drop == 0)
@@ -428,6 +431,7 @@ def results(tiny_base, tiny_adapter, tmp_path_factory):
     return samples.parent, samples
 
 
+@pytest.mark.slow
 def test_two_results_of_lm_eval_are_compared_pair_by_pair(gate, results, tmp_path):
     folder, samples = results
     code, said, _ = gate(folder, folder, "--json")

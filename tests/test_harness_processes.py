@@ -26,6 +26,8 @@ doc_to_target: right
 FOREIGN_ROWS = """
 from datasets import Dataset
 
+pytestmark = pytest.mark.slow
+
 def load(**_):
     row = {"prompt": "Say hi.", "response_a": "Hi.", "response_b": "A long no."}
     return {"test": Dataset.from_list([{**row, "right": 0}, {**row, "response_b": "Hello there.", "right": 1}])}

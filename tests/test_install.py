@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.install
+pytestmark = [pytest.mark.install, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"harness_plugin": "harness_plugin", "tasks": "harness_plugin/tasks", "train": "harness_plugin/train"}

@@ -123,6 +123,7 @@ def test_the_first_score_of_a_presentation_stays_and_what_is_not_finite_is_never
         assert cache.get([digest(i) for i in range(5)]) == {digest(1): (1.0, 2.0)}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_keys_are_stored_and_found_in_seconds(tmp_path, journal):
     made = rows(*range(100_000))
     start = time.process_time()  # not the wall clock: a busy machine is not a slow cache

@@ -260,6 +260,7 @@ def test_score_uses_a_cache_where_it_is_asked_to_and_says_how_much_came_from_it(
     assert code == 2 and "--no-cache" in err
 
 
+@pytest.mark.slow
 def test_another_process_finds_them(score, tmp_path):
     _, plain, _ = score("--cache-file", tmp_path / "own")
     code = "from harness_plugin.cli import main; main()"

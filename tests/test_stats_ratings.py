@@ -576,6 +576,7 @@ def true_ratings(theta, hard):
     return stats.bradley_terry_ratings(a, b, reference.norm.cdf(d / deviation) if hard else soft).rating
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
 def test_intervals_clustered_by_prompt_cover_the_truth_95_times_in_100(hard):
     models, prompts, replicates = 20, 200, 300

@@ -272,6 +272,7 @@ def normal_mean(theta, deviation):
     return sigma(np.asarray(theta)[:, None] + deviation * nodes) @ weights / weights.sum()
 
 
+@pytest.mark.slow
 def test_length_controlled_intervals_cover_the_rate_at_equal_length():
     rng, theta = np.random.default_rng(13), np.linspace(-1.2, 0.6, 8)
     truth, inside, raw = normal_mean(theta, math.hypot(1.0, 0.8)), [], []

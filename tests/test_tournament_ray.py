@@ -12,6 +12,8 @@ import torch
 from harness_plugin.cli import main
 from harness_plugin.tournament import blocks, ray_judge
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("heron", "ibis", "stork")

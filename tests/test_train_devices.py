@@ -26,6 +26,8 @@ BROKEN = """
 import os
 from harness_plugin.errors import TrainError
 from harness_plugin.train import trainer
+
+pytestmark = pytest.mark.slow
 step = trainer.PreferenceTrainer.training_step
 def training_step(self, *args, **kwargs):
     if self.state.global_step == 2 and os.environ["RANK"] == "1":

@@ -24,6 +24,8 @@ from harness_plugin.train.config import find_config, read_config
 from harness_plugin.train.network import build, compile_layers
 from harness_plugin.train.split import split
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     "max_length=96",
     "epochs=1",

@@ -19,6 +19,8 @@ from harness_plugin.train import loop, trainer
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config
 from harness_plugin.train.split import split
 
+pytestmark = pytest.mark.slow
+
 CARD = "Which response is better for the prompt: {}\n\nResponse A: {}\n\nResponse B: {}"
 CARD_LORA = {
     "r": 16,

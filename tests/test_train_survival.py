@@ -22,6 +22,8 @@ from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.train import checkpoints, loop, trainer
 from harness_plugin.train.config import read_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 EVERY, STEPS = 3, 14  # updates between two checkpoints, and in all; the first epoch ends after seven
 
