@@ -84,7 +84,7 @@ def _add_tasks(tasks_module) -> None:
             bound.arguments["include_path"] = _with_ours(bound.arguments.get("include_path"))
         return theirs(*bound.args, **bound.kwargs)
 
-    init._has_arena_rm = True
+    vars(init)["_has_arena_rm"] = True
     tasks_module.TaskManager.__init__ = init
 
 

@@ -186,7 +186,8 @@ class Renderer:
             mine = [i for i, (_, stop) in enumerate(enc.offset_mapping) if start < stop <= end]
             kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))
             start = end + len(gap)
-        return Rendered(tuple(ids), *kept, frame_cut=over)
+        prompt, a, b = kept
+        return Rendered(tuple(ids), prompt, a, b, frame_cut=over)
 
 
 def cut(turns: list[list[int]], budget: int) -> list[int]:

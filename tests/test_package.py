@@ -14,7 +14,7 @@ from harness_plugin.errors import UsageError
 from harness_plugin.train.config import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED = {".git", ".venv", "build", "dist", "site"}
+SKIPPED = {".git", ".mypy_cache", ".venv", "build", "dist", "site"}
 
 
 @pytest.fixture(scope="module")

@@ -77,8 +77,9 @@ class BlockAttention(torch.autograd.Function):
                 of_values[:, low:high] += _product(w.transpose(1, 2), g)  # (G, k, E)
                 of_weights = _product(g, values[:, low:high].transpose(1, 2)).to(grad_k.dtype)  # (G, H / G * q, k)
                 of_scores = torch._softmax_backward_data(of_weights, w.to(grad_k.dtype), -1, grad_k.dtype)  # the same
-                if heads.softcap:  # c * tanh(s / c) has the derivative 1 - tanh(s / c)^2
-                    of_scores *= 1 - _scores(block, keys[:, low:high], heads)[1].square()
+                tanh = _scores(block, keys[:, low:high], heads)[1] if heads.softcap else None
+                if tanh is not None:  # c * tanh(s / c) has the derivative 1 - tanh(s / c)^2
+                    of_scores *= 1 - tanh.square()
                 of_scores = of_scores.mul_(heads.scale).to(q.dtype)
                 grad_q[rows] = _ungrouped(_product(of_scores, keys[:, low:high]), rows.stop - rows.start)  # (q, H, E)
                 of_keys[:, low:high] += _product(of_scores.transpose(1, 2), block)  # (G, k, E)

@@ -8,7 +8,7 @@ import math
 import re
 
 from harness_plugin.pairs import Pair, text_length
-from harness_plugin.train.split import draw
+from harness_plugin.train.split import draw, label_of
 
 MISMATCHED, DEGRADED = "mismatched", "degraded"  # the sources of the pairs made here
 SURE = 0.95  # the probability, as a label, that the better response is preferred
@@ -24,7 +24,7 @@ def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
     preferred response is used. Only the prompt says which response is better, so a judge learns to read the prompt.
     """
     pool = _answers(pairs, seed)
-    out = []
+    out: list[Pair] = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
         if len(out) >= round(share * len(pairs)):
             break
@@ -61,7 +61,7 @@ def degrade(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
     end instead of preferring a length.
     """
     pool = _answers(pairs, seed)
-    out = []
+    out: list[Pair] = []
     for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(DEGRADED, seed, p.key)):
         if len(out) >= round(share * len(pairs)):
             break
@@ -107,7 +107,7 @@ def _answers(pairs: list[Pair], seed: int) -> list[tuple[int, str, str]]:
 
 
 def _preferred(pair: Pair):
-    return pair.response_b if pair.soft_label >= 0.5 else pair.response_a
+    return pair.response_b if label_of(pair) >= 0.5 else pair.response_a
 
 
 def _made(source: str, seed: int, pair: Pair, good, worse) -> Pair:

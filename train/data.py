@@ -14,7 +14,7 @@ from harness_plugin.stats import length_feature
 from harness_plugin.stats.scores import logistic
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.train.config import Selection, TrainConfig
-from harness_plugin.train.split import draw
+from harness_plugin.train.split import draw, label_of, target_of
 
 SLOPE_PRECISION = 1e-3  # of the prior on the length slope: weak, and finite where length alone explains the labels
 
@@ -25,7 +25,7 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
     `tokens(pair)` is the length of a pair before anything is cut. Raises TrainError if no pair is left.
     """
     kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
-    kept = [p for p in kept if abs(p.soft_label - 0.5) >= rule.min_margin]
+    kept = [p for p in kept if abs(label_of(p) - 0.5) >= rule.min_margin]
     if rule.max_tokens:
         kept = [p for p in kept if tokens(p) <= rule.max_tokens]
     if rule.shorter_right is not None:
@@ -66,7 +66,7 @@ def _balance(pairs: list[Pair], share: float) -> list[Pair]:
     """
     by: dict[tuple[str, bool], list[Pair]] = {}
     for p in pairs:
-        gap = length_gap(p) * (p.soft_label - 0.5)
+        gap = length_gap(p) * (label_of(p) - 0.5)
         if gap:
             by.setdefault((source_of(p), gap < 0), []).append(p)
     chosen = set()
@@ -97,7 +97,7 @@ def mix(
             "a weight for a file that is not read would have no effect",
             f"use the names without folders: {', '.join(sorted(names))}",
         )
-    out = []
+    out: list[Pair] = []
     for name, pair in pairs:
         whole, part = divmod((weights or {}).get(name, 1.0), 1)
         out += [pair] * (int(whole) + (draw("weight", seed, pair.key) < part))
@@ -116,7 +116,7 @@ def length_offsets(pairs: list[Pair]) -> list[float]:
         index = np.flatnonzero(sources == source)
         gap = np.array([length_gap(pairs[i]) for i in index], dtype=np.float64)
         x = length_feature(gap)
-        y = np.array([pairs[i].soft_label for i in index])
+        y = np.array([label_of(pairs[i]) for i in index])
         out[index] = _slope(x, y) * x
     return out.tolist()
 
@@ -185,8 +185,9 @@ class Examples:
 
     def _view(self, i: int, turned: int) -> dict:
         """One presentation of pair i; `turned` is 1 for exchanged sides."""
-        y, offset = self.pairs[i].soft_label, self.offsets[i]
-        labels = list(self.pairs[i].target) if self.config.num_labels == 3 else [1 - y, y]
+        pair, offset = self.pairs[i], self.offsets[i]
+        y = label_of(pair)
+        labels = list(target_of(pair)) if self.config.num_labels == 3 else [1 - y, y]
         if turned:
             labels[:2], offset = labels[1::-1], -offset
         return {"input_ids": self.rendered[i][turned].ids, "labels": labels, "offset": offset}

@@ -40,7 +40,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 # Parts of the messages by which libraries say that the disk is full; the second line is from torch.save.
-DISK_FULL = ("No space left", "os error 28", "Disk quota exceeded", "File too large", "os error 27")
+DISK_FULL: tuple[str, ...] = ("No space left", "os error 28", "Disk quota exceeded", "File too large", "os error 27")
 DISK_FULL += ("PytorchStreamWriter failed", "iostream error", "unexpected pos")
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
 COMPILE_FROM = 100  # updates from which a run gains more than the minute that torch.compile takes
@@ -151,7 +151,7 @@ def _report(examples: Examples) -> dict:
     """How many tokens the examples lose by being cut, as `token_report` gives it."""
     fields = [(v[0].prompt, v[0].response_a, v[0].response_b) for v in examples.rendered]
     return token_report(
-        [tuple(f.original for f in row) for row in fields], [tuple(f.kept for f in row) for row in fields]
+        [(p.original, a.original, b.original) for p, a, b in fields], [(p.kept, a.kept, b.kept) for p, a, b in fields]
     )
 
 
@@ -161,7 +161,8 @@ def _fit(
     """The trainer after its run; its network has the best weights."""
     try:
         network = build(config, base, init)
-        trainer = make_trainer(config, network, *examples, work, place, report_to)
+        training, validation = examples
+        trainer = make_trainer(config, network, training, validation, work, place, report_to)
     except (ValueError, ImportError) as e:
         raise UsageError(
             f"training cannot start ({e})",

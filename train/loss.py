@@ -52,7 +52,8 @@ def _views(rows: list[dict]) -> list[dict]:
 
 
 def _targets(rows: list[dict], views: list[dict]) -> dict[str, torch.Tensor]:
-    twins, weights = [], []
+    twins: list[int] = []
+    weights: list[float] = []
     for row in rows:
         if "turned" in row:
             twins.append(len(weights))

@@ -13,6 +13,7 @@ from harness_plugin.scoring import open_judge
 from harness_plugin.scoring.calibration import at_bounds, fit_calibration, fit_temperature
 from harness_plugin.scoring.judgement import judged
 from harness_plugin.scoring.metrics import judge_metrics
+from harness_plugin.train.split import label_of, target_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -26,7 +27,7 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     with open_judge(ModelSpec(peft=str(folder), device=device, temperature=1.0, tie_nu=0.0)) as judge:
         raw = list(judge.judge(validation))
         one = judge.model.num_labels == 1
-    target = [p.target for p in validation]
+    target = [target_of(p) for p in validation]
     s = np.array([j.score for j in raw])
     if one:
         calibration = fit_calibration(s, target)
@@ -40,8 +41,8 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
             len(validation),
         )
     calibrated = judged(validation, [j.z_ab for j in raw], [j.z_ba for j in raw], calibration, judge.hash)
-    estimates = judge_metrics(calibrated, [p.verdict.class_index for p in validation])
-    labels = np.array([p.soft_label for p in validation])
+    estimates = judge_metrics(calibrated, [p.verdict.class_index for p in validation if p.verdict is not None])
+    labels = np.array([label_of(p) for p in validation])
     soft = np.logaddexp(0.0, s) - labels * s  # for three logits: between A and B, ties left out
     metrics = {name: _entry(e) for name, e in estimates.items()} | {"soft_log_loss": round(float(soft.mean()), 4)}
     entry = {"temperature": calibration.temperature, "tie_nu": calibration.tie_nu, "n": len(validation)}

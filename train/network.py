@@ -3,8 +3,10 @@
 This module knows no pairs.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -117,7 +119,8 @@ def _keep_packing(model: nn.Module) -> None:
 
     The repacked form has no backward pass, and undoing it changes the weights.
     """
-    for module in model.modules():
+    modules: Iterable[Any] = model.modules()  # torch knows no attribute that is neither tensor nor module
+    for module in modules:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 

@@ -19,14 +19,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from harness_plugin.engine.attention import flash_runs_on
-from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
+from harness_plugin.engine.decoder import PackedDecoder, Part, decoder_of, heads_of
 from harness_plugin.engine.ops import Rows, TorchOps, joined
 from harness_plugin.engine.packing import Pack
 from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.train.attention import TrainedAttention
 
 
-def can_pack(network: nn.Module, device: torch.device) -> bool:
+def can_pack(network: Part, device: torch.device) -> bool:
     """Whether a network that went through `pack` computes on `device` what it computed before.
 
     It does for a Gemma whose trained parts are its head and plain LoRA.
@@ -47,7 +47,7 @@ def can_pack(network: nn.Module, device: torch.device) -> bool:
     return plain and all(id(p) in trainable for p in network.parameters() if p.requires_grad)
 
 
-def pack(network: nn.Module, compiled: bool = False, checkpointing: bool = False) -> None:
+def pack(network: Part, compiled: bool = False, checkpointing: bool = False) -> None:
     """Changes the network: from here on it takes `pack=` (a `Pack`) and returns the logits of the pack's members.
 
     The logits are (M, C), in the order of `pack.members`. `compiled` uses torch.compile; `checkpointing` computes
@@ -57,7 +57,7 @@ def pack(network: nn.Module, compiled: bool = False, checkpointing: bool = False
     inner.forward = PackedForward(inner, _backbone(network), compiled, checkpointing)
 
 
-def _backbone(network: nn.Module) -> nn.Module | None:
+def _backbone(network: Part) -> Part | None:
     inner = network.get_base_model()
     return decoder_of(getattr(inner, inner.base_model_prefix, None), (nn.Linear, LoraLinear))
 
@@ -69,17 +69,17 @@ class PackedForward:
     matrices and would stay where it is if the network moved to another device afterwards.
     """
 
-    def __init__(self, inner: nn.Module, backbone: nn.Module, compiled: bool, checkpointing: bool):
+    def __init__(self, inner: Part, backbone: Part, compiled: bool, checkpointing: bool):
         self.inner, self.backbone = inner, backbone
-        self.compiled, self.checkpointing, self.decoder = compiled, checkpointing, None
+        self.compiled, self.checkpointing = compiled, checkpointing
+        self.decoder: TrainedDecoder | None = None
 
-    def __call__(self, input_ids=None, pack: Pack | None = None, **ignored):
+    def __call__(self, input_ids=None, *, pack: Pack, **ignored):
+        score = self.inner.score
+        head = getattr(score, "modules_to_save", {"default": score})["default"].weight  # (C, D)
         if self.decoder is None:
-            ops = LoraOps(self.backbone, self.compiled)
-            self.decoder = TrainedDecoder(self.backbone, None, ops)
+            self.decoder = TrainedDecoder(self.backbone, head, LoraOps(self.backbone, self.compiled))
             self.decoder.checkpointing = self.checkpointing
-        head = self.inner.score
-        head = getattr(head, "modules_to_save", {"default": head})["default"].weight  # (C, D)
         with torch.autocast(head.device.type, enabled=False):  # every step chooses its own precision
             hidden = self.decoder.hidden(pack)  # (M, D)
             return SimpleNamespace(logits=hidden @ head.T.to(hidden.dtype))  # (M, C)
@@ -105,13 +105,13 @@ class Adapted:
     """
 
     weight: torch.Tensor  # (O, I)
-    adapters: list[tuple[LoraLinear, int, int]]
+    adapters: list[tuple[Part, int, int]]
 
 
 class LoraOps(TorchOps):
     """The arithmetic of the engine in torch, with the LoRA of every adapted matrix and with gradients for it."""
 
-    def __init__(self, backbone: nn.Module, compiled: bool):
+    def __init__(self, backbone: Part, compiled: bool):
         weight = backbone.embed_tokens.weight
         super().__init__(heads_of(backbone), backbone.config.rms_norm_eps, weight.dtype, weight.device)
         self.attention = TrainedAttention(self.heads, weight.device)
@@ -119,11 +119,13 @@ class LoraOps(TorchOps):
             self.compile()
 
     def weight(self, *linears) -> Adapted:
-        adapters, start = [], 0
+        adapters: list[tuple[Part, int, int]] = []
+        start = 0
         for linear in linears:
+            end = start + linear.out_features
             if isinstance(linear, LoraLinear):
-                adapters.append((linear, start, start + linear.out_features))
-            start += linear.out_features
+                adapters.append((linear, start, end))
+            start = end
         return Adapted(joined(*linears), adapters)
 
     def linear(self, x: Rows, weight: Adapted) -> Rows:
@@ -166,9 +168,11 @@ class AdaptedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, parts, *matrices):
-        downs, ups = matrices[: len(parts)], matrices[len(parts) :]
+        downs = matrices[: len(parts)]
         down = torch.cat(downs).to(x.dtype)  # A (R, I)
-        ups = [(scale * up).to(x.dtype) for (scale, _, _), up in zip(parts, ups, strict=True)]  # s_j B_j (O_j, r_j)
+        scales = [scale for scale, _, _ in parts]
+        # s_j B_j (O_j, r_j)
+        ups = [(scale * up).to(x.dtype) for scale, up in zip(scales, matrices[len(parts) :], strict=True)]
         low = F.linear(x, down)  # (N, I) @ (I, R) -> (N, R)
         y = F.linear(x, weight)  # (N, I) @ (I, O) -> (N, O)
         for (_, start, end), up, part in zip(parts, ups, low.split([len(d) for d in downs], 1), strict=True):
@@ -180,12 +184,12 @@ class AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x, low, weight, down, *ups = ctx.saved_tensors
-        grad_low, grad_ups = [], []
+        grad_lows, grad_ups = [], []
         for (scale, start, end), up, part in zip(ctx.parts, ups, low.split(ctx.ranks, 1), strict=True):
             piece = grad[:, start:end]  # dy_j (N, O_j)
-            grad_low.append(piece @ up)  # (N, O_j) @ (O_j, r_j) -> (N, r_j)
+            grad_lows.append(piece @ up)  # (N, O_j) @ (O_j, r_j) -> (N, r_j)
             grad_ups.append((piece.T @ part).float() * scale)  # (O_j, N) @ (N, r_j) -> (O_j, r_j)
-        grad_low = torch.cat(grad_low, 1)  # (N, R)
+        grad_low = torch.cat(grad_lows, 1)  # (N, R)
         grad_downs = (grad_low.T @ x).float().split(ctx.ranks)  # (R, N) @ (N, I) -> (R, I), split into (r_j, I)
         grad_x = None
         if ctx.needs_input_grad[0]:  # not in the first layer: nothing before it is trained

@@ -3,6 +3,7 @@
 This module knows pairs and the recipe; it knows no model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Request:
     device: str | None = None
     report_to: str = "none"
     terms: str | None = None  # one sentence on the licence of the data, for the model card
-    read: object = None  # a function from a file's name to its pairs; None: `read`
+    read: Callable[[str], list[Pair]] | None = None  # a function from a file's name to its pairs; None: `read`
 
 
 def read(file: str) -> list[Pair]:
@@ -69,7 +70,7 @@ def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: 
             "give more data, or a larger validation_share in the recipe",
         )
     if teacher is not None:
-        training = apply_teacher(training, teacher, config.teacher_share)
+        training = [*apply_teacher(training, teacher, config.teacher_share)]
     uncut = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
     training = select(training, config.select, config.seed, lambda pair: len(uncut.render(pair).ids))
     made = [*mismatch(training, config.mismatched, config.seed), *degrade(training, config.degraded, config.seed)]

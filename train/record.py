@@ -4,6 +4,7 @@ This module knows the manifest and the numbers that the loop counted; it does no
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -72,5 +73,6 @@ def _plain(value):
     if isinstance(value, int):
         return value
     if isinstance(value, Real):
-        return float(value) if float("-inf") < value < float("inf") else None
+        number = float(value)
+        return number if math.isfinite(number) else None
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -38,13 +38,32 @@ class MixedPair(Pair):
     @property
     def target(self) -> tuple[float, float, float]:
         """The probabilities of A, B and a tie."""
-        p_a, p_b = (max(0.0, p - self.p_tie / 2) for p in (1.0 - self.p_b, self.p_b))
+        p_a, p_b = (max(0.0, p - self.p_tie / 2) for p in (1.0 - label_of(self), label_of(self)))
         return p_a, p_b, self.p_tie
+
+
+def label_of(pair: Pair) -> float:
+    """The soft label of a pair that has a label. Raises TrainError for one without."""
+    if pair.soft_label is None:
+        raise _unlabelled(pair)
+    return pair.soft_label
+
+
+def target_of(pair: Pair) -> tuple[float, float, float]:
+    """The probabilities of A, B and a tie, of a pair that has a label. Raises TrainError for one without."""
+    if pair.target is None:
+        raise _unlabelled(pair)
+    return pair.target
+
+
+def _unlabelled(pair: Pair) -> TrainError:
+    return TrainError(f"pair {pair.id} has no label", "nothing can be learned from it", "leave the pair out")
 
 
 def tie_of(pair: Pair) -> float:
     """The probability of a tie in a pair's label, at most what its soft label allows."""
-    return min(pair.target[2], 2 * pair.soft_label, 2 * (1 - pair.soft_label))
+    p_b = label_of(pair)
+    return min(target_of(pair)[2], 2 * p_b, 2 * (1 - p_b))
 
 
 def mixed(pair: Pair, p_b: float, p_tie: float) -> MixedPair:
@@ -52,7 +71,8 @@ def mixed(pair: Pair, p_b: float, p_tie: float) -> MixedPair:
     values = {entry.name: getattr(pair, entry.name) for entry in fields(Pair)}
     p_b = min(1.0, max(0.0, p_b))  # a sum of floats may be beyond the end by a rounding
     made = MixedPair(**{**values, "p_b": p_b})
-    return replace(made, p_tie=max(0.0, min(p_tie, 2 * made.p_b, 2 * (1 - made.p_b))))
+    p_b = label_of(made)  # as a pair stores it, with 15 decimals
+    return replace(made, p_tie=max(0.0, min(p_tie, 2 * p_b, 2 * (1 - p_b))))
 
 
 def _sides(pair: Pair) -> frozenset[Text]:
@@ -95,10 +115,8 @@ def _merged(group: list[Pair]) -> Pair:
     # One order of the sides for all sums, so that the order of the rows changes no digit.
     base = min(p.key for p in labelled)
     labels = [_oriented(p, base) for p in labelled]
-    if len({(p.winner, p.p_b, p.target[2]) for p in labels}) > 1:
-        soft, tie = (
-            math.fsum(values) / len(labels) for values in ([p.soft_label for p in labels], map(tie_of, labels))
-        )
+    if len({(p.winner, p.p_b, target_of(p)[2]) for p in labels}) > 1:
+        soft, tie = (math.fsum(map(part, labels)) / len(labels) for part in (label_of, tie_of))
         winner = labels[0].winner if len({p.winner for p in labels}) == 1 else None
         labels = [mixed(replace(labels[0], winner=winner), soft, tie)]
     own = {name: getattr(first, name) for name in ("id", "model_a", "model_b", "category", "meta")}
@@ -199,7 +217,7 @@ def refuse_overlap(
     rows = [{"file": n, "prompt_key": k, "pairs": sorted(ids[k])} for n, keys in shared.items() for k in keys]
     if not rows:
         return
-    prompts = {row["prompt_key"] for row in rows}
+    prompts = {key for keys in shared.values() for key in keys}
     touched = sorted(i for key in prompts for i in ids[key])
     more = f" and {len(touched) - _NAMED} more" if touched[_NAMED:] else ""
     files = ", ".join(f"{name} ({len(keys)})" for name, keys in shared.items() if keys)

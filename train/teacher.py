@@ -75,7 +75,9 @@ def apply_teacher(pairs: Sequence[Pair], teacher: Mapping[str, Judgement], share
             "the scores belong to other data",
             "score the training files as they are now",
         )
-    return [_taught(p, judgement, share) for p, judgement in zip(pairs, judgements, strict=True)]
+    return [
+        _taught(p, judgement, share) for p, judgement in zip(pairs, judgements, strict=True) if judgement is not None
+    ]
 
 
 def _some(ids: list[str]) -> str:

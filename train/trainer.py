@@ -6,6 +6,7 @@ This module knows the recipe and tensors; it does not know files, pairs or manif
 import logging
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,8 @@ class LengthBatches(Sampler):
 
 class PreferenceTrainer(Trainer):
     """A Trainer with the loss `preference_loss` and the recipe's additional terms; evaluation uses the plain loss."""
+
+    model: torch.nn.Module
 
     def __init__(self, config: TrainConfig, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -193,6 +196,7 @@ def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device
 
     steps = updates(config, pairs, PartialState(cpu=device.type == "cpu").num_processes)
     every = max(1, steps // config.evaluations)
+    checkpointing: dict[str, Any] = {"gradient_checkpointing": True} if config.gradient_checkpointing else {}
     return TrainingArguments(
         output_dir=str(work.absolute()),
         num_train_epochs=config.epochs,
@@ -204,7 +208,7 @@ def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device
         per_device_eval_batch_size=max(8, config.batch_size),
         gradient_accumulation_steps=config.accumulation,
         max_grad_norm=config.max_grad_norm,
-        **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),
+        **checkpointing,
         bf16=config.precision == "bfloat16",
         fp16=config.precision == "float16",
         use_cpu=device.type == "cpu",

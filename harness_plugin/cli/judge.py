@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from harness_plugin.cli.options import (
     batch_size_option,
@@ -160,8 +161,8 @@ def _check_places(engine, names) -> None:
     if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
     source = click.get_current_context().get_parameter_source
-    asked = {source(name).name for name in ("cache", "cache_file")}
-    if engine == "ray" and asked - {"DEFAULT"}:
+    asked = {source(name) for name in ("cache", "cache_file")}
+    if engine == "ray" and asked - {ParameterSource.DEFAULT}:
         raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
 
 

@@ -27,6 +27,14 @@ GPU_TOKENS = 65536  # rows in a pack at most; less free memory makes it fewer
 COMPILE_FROM = 4_000_000  # ids from which a job on a GPU gains more than the half minute that torch.compile takes
 
 
+class _OutOfMemory(Exception):
+    """Memory ran out on the batch of the sequences `members`."""
+
+    def __init__(self, members: list[int]):
+        self.members = members
+        super().__init__(f"out of memory on a batch of {len(members)} sequences")
+
+
 class Engine:
     """Scores sequences of token ids with one model.
 
@@ -91,8 +99,8 @@ class Engine:
                     index = [todo[i] for i in index]
                     yield index, part
                     scored.update(index)
-            except torch.OutOfMemoryError as e:
-                self._halve_budget(e, sequences)
+            except _OutOfMemory as e:
+                self._halve_budget(e.members, sequences)
             todo = [i for i in todo if i not in scored]
 
     def _batches(self, sequences) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -104,18 +112,14 @@ class Engine:
                 yield index, self._run(self.padded.logits, batch, index)
 
     def _run(self, score, batch, members: list[int]) -> np.ndarray:
-        """The batch's logits; an error about memory gets the batch's `members`."""
+        """The logits of a batch that holds `members`."""
         try:
             return score(batch)
         except torch.OutOfMemoryError as e:
-            e.members = members
-            raise
+            raise _OutOfMemory(members) from e
 
-    def _halve_budget(self, error: torch.OutOfMemoryError, sequences) -> None:
-        """Makes the next batches smaller; raises where one sequence alone does not fit."""
-        members = getattr(error, "members", None)
-        if members is None:
-            raise error
+    def _halve_budget(self, members: list[int], sequences) -> None:
+        """Makes the next batches smaller than that of `members`; raises where one sequence alone does not fit."""
         if len(members) == 1:
             raise ScoreError(
                 f"out of memory on one sequence; the longest one has {max(map(len, sequences))} tokens",
@@ -141,8 +145,8 @@ class Engine:
 def _decoder(model) -> PackedDecoder | None:
     """The decoder for the model, or None where it has to be scored on padded batches."""
     backbone = decoder_of(model.backbone)
-    heads = backbone and heads_of(backbone)
-    if backbone is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
+    heads = None if backbone is None else heads_of(backbone)
+    if heads is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
         # Gemma 2 caps its attention scores with a tanh, which PyTorch's attention for variable lengths cannot do.
         if model.reduced:
             raise UsageError(

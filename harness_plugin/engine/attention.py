@@ -9,10 +9,12 @@ Letters in the comments on shapes:
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+varlen_attn: Any
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # before PyTorch 2.10

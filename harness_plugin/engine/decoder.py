@@ -11,16 +11,19 @@ Letters in the comments on shapes:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness_plugin.engine.ops import Heads
+from harness_plugin.engine.ops import Heads, TorchOps
 from harness_plugin.engine.packing import Pack
 
 GEMMAS = ("gemma", "gemma2", "gemma3_text")
+# A part of a network of transformers. torch types every attribute of a module as `Tensor | Module`, which says nothing.
+Part = Any
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -46,13 +49,13 @@ class Layer:
     kind: str  # "full_attention" or "sliding_attention", which may have other rotary angles
 
 
-def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linear,)) -> nn.Module | None:
-    """The part of `backbone` that `PackedDecoder` can stand in for, or None if there is none.
+def decoder_of(network: Part | None, linears: tuple[type, ...] = (nn.Linear,)) -> Part | None:
+    """The part of `network` that `PackedDecoder` can stand in for, or None if there is none.
 
-    This is the backbone itself, or its language model where it has one, if it is a Gemma with the tanh form of GELU
+    This is the network itself, or its language model where it has one, if it is a Gemma with the tanh form of GELU
     whose matrices are layers of the types `linears` without bias.
     """
-    backbone = getattr(backbone, "language_model", backbone)
+    backbone: Part = getattr(network, "language_model", network)
     config = getattr(backbone, "config", None)
     if getattr(config, "model_type", None) not in GEMMAS:
         return None
@@ -70,7 +73,7 @@ def decoder_of(backbone: nn.Module | None, linears: tuple[type, ...] = (nn.Linea
     return backbone if plain and tanh_gelu else None
 
 
-def heads_of(backbone: nn.Module) -> Heads:
+def heads_of(backbone: Part) -> Heads:
     """The shape of the attention of a Gemma."""
     config, attention = backbone.config, backbone.layers[0].self_attn
     softcap = getattr(config, "attn_logit_softcapping", None)
@@ -80,20 +83,23 @@ def heads_of(backbone: nn.Module) -> Heads:
 class PackedDecoder:
     """Computes a Gemma `backbone` with the arithmetic of `ops`. `head`: (C, D), float32."""
 
-    def __init__(self, backbone: nn.Module, head: torch.Tensor, ops):
+    def __init__(self, backbone: Part, head: torch.Tensor, ops: TorchOps):
         self.backbone, self.head, self.ops = backbone, head, ops
         config = backbone.config
         self.scale, self.eps = config.hidden_size**0.5, config.rms_norm_eps
         self.embedding = backbone.embed_tokens.weight
         self.norm = self._norm(backbone.norm)
         self.layers = [self._layer(block, i) for i, block in enumerate(backbone.layers)]
-        self._angles: dict[str, tuple] = {}
+        self._angles: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def _norm(self, module: nn.Module | None) -> torch.Tensor | None:
+    def _norm(self, module: Part) -> torch.Tensor:
         """The weights (width,) of an RMS norm; Gemma stores them less 1."""
-        return None if module is None else (1 + module.weight.detach().to(self.ops.wide)).contiguous()
+        return (1 + module.weight.detach().to(self.ops.wide)).contiguous()
 
-    def _layer(self, block: nn.Module, index: int) -> Layer:
+    def _optional_norm(self, module: Part | None) -> torch.Tensor | None:
+        return None if module is None else self._norm(module)
+
+    def _layer(self, block: Part, index: int) -> Layer:
         attention, mlp, config = block.self_attn, block.mlp, self.backbone.config
         kind = config.layer_types[index] if getattr(config, "layer_types", None) else "full_attention"
         after = block.post_attention_layernorm
@@ -102,15 +108,18 @@ class PackedDecoder:
         else:  # Gemma 1 has two norms in a block, and names the one before the MLP "post attention"
             norms = (None, after, None)
         return Layer(
-            self.ops.weight(attention.q_proj, attention.k_proj, attention.v_proj),
-            self.ops.weight(attention.o_proj),
-            self.ops.weight(mlp.gate_proj, mlp.up_proj),
-            self.ops.weight(mlp.down_proj),
-            self._norm(block.input_layernorm),
-            *map(self._norm, norms),
-            *(self._norm(getattr(attention, name, None)) for name in ("q_norm", "k_norm")),
-            config.sliding_window if kind == "sliding_attention" else 0,
-            kind,
+            qkv=self.ops.weight(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self.ops.weight(attention.o_proj),
+            gate_up=self.ops.weight(mlp.gate_proj, mlp.up_proj),
+            down=self.ops.weight(mlp.down_proj),
+            before_attention=self._norm(block.input_layernorm),
+            after_attention=self._optional_norm(norms[0]),
+            before_mlp=self._norm(norms[1]),
+            after_mlp=self._optional_norm(norms[2]),
+            query=self._optional_norm(getattr(attention, "q_norm", None)),
+            key=self._optional_norm(getattr(attention, "k_norm", None)),
+            window=config.sliding_window if kind == "sliding_attention" else 0,
+            kind=kind,
         )
 
     def angles(self, kind: str, most: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,7 +134,8 @@ class PackedDecoder:
             typed = hasattr(rotary, f"{kind}_inv_freq")
             tables = rotary(like, positions, kind) if typed else rotary(like, positions)
             # transformers gives (1, positions, E) with both halves equal; one half is enough
-            self._angles[kind] = tuple(t[0, :, : t.shape[2] // 2].contiguous() for t in tables)
+            cos, sin = (t[0, :, : t.shape[2] // 2].contiguous() for t in tables)
+            self._angles[kind] = cos, sin
         return self._angles[kind]
 
     @torch.inference_mode()

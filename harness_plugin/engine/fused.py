@@ -11,6 +11,8 @@ Letters in the comments on shapes, as in `ops`:
     H query heads               G key-value heads               E size of a head
 """
 
+import ctypes
+
 import numpy as np
 import torch
 
@@ -80,7 +82,7 @@ class FusedOps(TorchOps):
         return x.view(len(x), -1, h.size).split((h.queries, h.keys, h.keys), dim=1)
 
     def attend(self, q, k, v, layout, window):
-        if not self.fused_attention:
+        if self.kernels is None or not self.fused_attention:
             return super().attend(q, k, v, layout, window)
         h = self.heads
         out = torch.empty(len(q), h.queries * h.size, dtype=torch.bfloat16)  # (T, H * E)
@@ -126,7 +128,8 @@ class Int8Ops(FusedOps):
 
     def __init__(self, heads: Heads, eps: float, dtype: torch.dtype, device: torch.device):
         super().__init__(heads, eps, dtype, device)
-        if self.kernels is None:
+        library = kernels()
+        if library is None:
             raise ModelError(
                 "dtype=int8 needs a C compiler, and there is none",
                 "the kernels that it runs are compiled on this machine at the first use",
@@ -138,6 +141,7 @@ class Int8Ops(FusedOps):
                 "the CPU adds int8 products in 16 bits, which overflow, so the logits would be wrong",
                 "use dtype=auto",
             )
+        self.kernels: ctypes.CDLL = library
 
     def weight(self, *linears):
         """The joined matrix (out, in) as oneDNN takes it: (int8 weights, scales (out,), zero points (out,))."""

@@ -123,4 +123,4 @@ def _item(row: dict, metrics: dict, where: str) -> Item:
 
 
 def _answers(items: dict[str, Item], ids: Collection[str]) -> Texts:
-    return {id: {"answer": items[id].answer} for id in ids if items[id].answer is not None}
+    return {id: {"answer": answer} for id in ids if (answer := items[id].answer) is not None}

@@ -47,7 +47,8 @@ def _shown(c: Comparison, id: str, old: dict[str, str], new: dict[str, str]) -> 
     if c.current.kind == PAIRS:
         texts = new or old
         return texts and texts | {"preferred": c.current.items[id].fixed.get("label", "")}
-    found = {name: given[name] for given in (old, new) for name in ("prompt", "target") if name in given}
+    names: tuple[str, ...] = ("prompt", "target")
+    found = {name: given[name] for given in (old, new) for name in names if name in given}
     for which, given in (("baseline's", old), ("current", new)):
         if "answer" in given:
             found[f"{which} answer"] = given["answer"]

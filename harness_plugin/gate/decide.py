@@ -98,7 +98,7 @@ def decide(comparison: Comparison, rules: Rules) -> Decision:
             raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
     deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules) for name in dict.fromkeys(names)]
     others = [_measured(comparison, name, SECONDARY, comparison.ids, rules) for name in shared if name not in names]
-    decided = _with_holm(deciding, rules.alpha)
+    decided = _with_holm([m for m in deciding if m], rules.alpha)
     measured = (
         *decided,
         *_with_holm([m for m in others if m], rules.alpha),

@@ -28,7 +28,8 @@ def duel_battles(old: str, new: str, questions: str | None = None, prompts: int 
         if names.keys() & set(files):
             raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
         names |= dict.fromkeys(files, name)
-        models = {output.model for file in files for output in read_outputs(file, questions)} - {None}
+        outputs = (output for file in files for output in read_outputs(file, questions))
+        models = {output.model for output in outputs if output.model is not None}
         if len(models) > 1:
             raise UsageError(
                 f"{place} has answers of {', '.join(sorted(models)[:9])}",

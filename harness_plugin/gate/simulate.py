@@ -75,7 +75,9 @@ def _builds(rng, builds: int, n: int, drop: float, correlation: float) -> tuple[
     shared = _shared_variance(correlation)
     u = rng.standard_normal((builds, n)) * math.sqrt(shared)
     own = math.sqrt(1 - shared)
-    return tuple(_preference(u + own * rng.standard_normal((builds, n)), _offset(mean)) for mean in (MEAN, MEAN - drop))
+    means = (MEAN, MEAN - drop)
+    old, new = (_preference(u + own * rng.standard_normal((builds, n)), _offset(mean)) for mean in means)
+    return old, new
 
 
 def _preference(latent: np.ndarray, offset: float) -> np.ndarray:

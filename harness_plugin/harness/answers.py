@@ -50,8 +50,8 @@ def load_answers(**options: Any) -> dict[str, Any]:
 
 def _answers(options: Mapping[str, Any]) -> tuple[list[Answer], str]:
     if options.get("arena_data") is None:
-        source = bundled_file(options.get("arena_bundled"))
-        return _better_answers(source), str(source)
+        file = bundled_file(options.get("arena_bundled"))
+        return _better_answers(file), str(file)
     source, wanted = str(options["arena_data"]), options.get("arena_baseline")
     found = read_outputs(source, questions=options.get("arena_questions"))
     models = sorted({a.model for a in found if a.model is not None})

@@ -125,7 +125,7 @@ def _document(pair: Pair, swapped: bool, by_category: bool) -> dict[str, Any]:
         "pair_id": pair.id,
         "swapped": swapped,
         **{name: _turns(getattr(pair, name)) for name in TEXTS},
-        "winner": pair.verdict.value,
+        "winner": None if pair.verdict is None else pair.verdict.value,
         "category": pair.category,
         "prompt_key": pair.prompt_key,
         "length_a": text_length(pair.response_a),
@@ -174,6 +174,6 @@ def document_pair(doc: Mapping[str, Any], task: str = "") -> Pair:
     if isinstance(doc.get("p_b"), float):
         extra["p_b"] = doc["p_b"]
     try:
-        return Pair(*(doc[name] for name in TEXTS), id=str(doc.get("pair_id") or ""), **extra)
+        return Pair(**{name: doc[name] for name in TEXTS}, id=str(doc.get("pair_id") or ""), **extra)
     except DataError as error:
         raise HarnessError(f"a document{of_task} is no pair: {error}") from error

@@ -123,13 +123,14 @@ class Judge(dict):
         answers count as a tie and are not judged. Raises HarnessError for answers that are not text, ModelError and
         ScoreError as
         judging does."""
-        pairs = [_pair(doc, answer) for doc, answer in zip(docs, resps, strict=True)]
+        answers = list(resps)
+        pairs = [_pair(doc, answer) for doc, answer in zip(docs, answers, strict=True)]
         (settings,) = {doc["judge"] for doc in docs}
         verdicts, identity = judged_pairs(pairs, json.loads(settings))
         self.update(identity)
         more = (
-            {"win": v.win_b, "empty": not p.response_b.strip(), "document": document_id(doc)}
-            for v, p, doc in zip(verdicts, pairs, docs, strict=True)
+            {"win": v.win_b, "empty": not answer.strip(), "document": document_id(doc)}
+            for v, answer, doc in zip(verdicts, answers, docs, strict=True)
         )
         return [json.dumps(v.to_row() | m, ensure_ascii=False) for v, m in zip(verdicts, more, strict=True)]
 

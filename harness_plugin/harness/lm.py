@@ -86,7 +86,7 @@ class ArenaRM(LM):
         for i, pair in enumerate(pairs):
             wanted.setdefault(pair.key, []).append(i)
         self._check_cacheable(requests, pairs)
-        out: list[tuple[float, bool] | None] = [None] * len(requests)
+        out: dict[int, tuple[float, bool]] = {}
         distinct = [pairs[places[0]] for places in wanted.values()]
         cut = 0
         with self._progress(len(distinct), disable_tqdm) as bar:
@@ -104,7 +104,7 @@ class ArenaRM(LM):
                 len(distinct),
                 self.judge.model.renderer.max_length,
             )
-        return out
+        return [out[i] for i in range(len(requests))]
 
     def _check_cacheable(self, requests: list, pairs: list) -> None:
         """The host's cache knows a request by its context only: it must tell the pairs apart."""

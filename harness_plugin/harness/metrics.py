@@ -149,7 +149,7 @@ def processor(
     def process(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Judgement | None]:
         entry = record(doc, results)
         if parts:
-            entry = replace(entry, category=parts.get(entry.category))
+            entry = replace(entry, category=parts.get(entry.category or ""))
         found: dict[str, Judgement | None] = dict.fromkeys(overall, entry)
         for name, of_category in keys if doc.get("by_category", True) else ():
             found.update(dict.fromkeys(of_category, entry if entry.category == name else None))

@@ -36,13 +36,14 @@ def local_folder(base: str, revision: str | None) -> Path:
     from transformers.utils import cached_file
 
     try:
-        return Path(cached_file(base, "config.json", revision=revision, local_files_only=True)).parent
+        file = cached_file(base, "config.json", revision=revision, local_files_only=True)
     except OSError as e:
         raise ModelError(
             f"{base!r} is not on this machine",
             "a judge is identified by its files",
             "score something with it once, or download it, or give a local folder",
         ) from e
+    return Path(str(file)).parent
 
 
 def has_tokenizer(adapter: Adapter | None) -> bool:
@@ -54,10 +55,10 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
     """The adapter folder's own tokenizer where it has one, else the base's."""
     from transformers import AutoTokenizer
 
-    own = has_tokenizer(adapter)
-    place = str(adapter.folder) if own else base
+    own = adapter.folder if adapter is not None and has_tokenizer(adapter) else None
+    place = base if own is None else str(own)
     with quiet_transformers():
-        return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=None if own else revision))
+        return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=revision if own is None else None))
 
 
 def load_base(

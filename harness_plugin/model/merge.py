@@ -1,5 +1,7 @@
 """Folds an adapter into its base, and compares both on the way."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,21 +17,25 @@ def merge(wrapped, dtype: torch.dtype) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, layer in wrapped.named_modules():
-        if not isinstance(layer, BaseTunerLayer):
-            continue
-        layer.float()
-        probe = _probe(layer.get_base_layer())
-        before = layer(probe)
-        layer.merge()
-        moved = float((layer(probe) - before).abs().max() / before.abs().max().clamp_min(1e-9))
-        if not moved <= MERGE_TOLERANCE:
-            raise ModelError(
-                f"merging moved {name} by {moved:.2g} of its output",
-                "the merged model is another judge",
-                "use merge=false",
-            )
-        layer.to(dtype)
+        if isinstance(layer, BaseTunerLayer):
+            _merge_layer(name, layer, dtype)
     wrapped.unload()
+
+
+def _merge_layer(name: str, layer: Any, dtype: torch.dtype) -> None:
+    """`layer` is both a module and one of PEFT's layers, for which there is no type."""
+    layer.float()
+    probe = _probe(layer.get_base_layer())
+    before = layer(probe)
+    layer.merge()
+    moved = float((layer(probe) - before).abs().max() / before.abs().max().clamp_min(1e-9))
+    if not moved <= MERGE_TOLERANCE:
+        raise ModelError(
+            f"merging moved {name} by {moved:.2g} of its output",
+            "the merged model is another judge",
+            "use merge=false",
+        )
+    layer.to(dtype)
 
 
 def _probe(layer: nn.Module) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Weights become a sequence classifier: a whole model with its own head, or a base with an adapter."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -67,7 +69,7 @@ def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adap
     return wrapped.get_base_model(), adapter.head()
 
 
-def parts_of(network: nn.Module, head: torch.Tensor | None, device: torch.device):
+def parts_of(network: Any, head: torch.Tensor | None, device: torch.device):
     """Backbone and fp32 head of a decoder with a linear `score`; (None, None) for other classifiers."""
     if not is_decoder_classifier(network):
         return None, None
@@ -75,7 +77,7 @@ def parts_of(network: nn.Module, head: torch.Tensor | None, device: torch.device
     return getattr(network, network.base_model_prefix), weight.to(device=device, dtype=torch.float32)
 
 
-def is_decoder_classifier(network: nn.Module) -> bool:
+def is_decoder_classifier(network: Any) -> bool:
     """Whether the logits are a bias-free linear `score` of the last token's hidden state, as transformers' generic
     decoder classifiers (Gemma, Llama, Qwen, ...) compute them. Sees through PEFT's wrappers."""
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network

@@ -38,7 +38,7 @@ def headline(result: GateResult) -> str:
         return f"{result.state}: the items show neither a drop in {names} nor that there is none"
     if all(m.test.better == m.test.worse == 0 for m in deciding):
         return f"{result.state}: {names} is the same for every item"
-    return f"{result.state}: a drop of {max(m.margin for m in deciding):g} or more in {names} is ruled out"
+    return f"{result.state}: a drop of {max(m.margin or 0.0 for m in deciding):g} or more in {names} is ruled out"
 
 
 def terminal(result: GateResult, worst: int = 3) -> str:

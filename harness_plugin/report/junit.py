@@ -64,7 +64,8 @@ def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
 
 
 def _said(case: ElementTree.Element, kind: str, message: str, text: str = "", type_: str = "") -> None:
-    element = ElementTree.SubElement(case, kind, message=_plain(message), **({"type": type_} if type_ else {}))
+    attributes = {"message": _plain(message)} | ({"type": type_} if type_ else {})
+    element = ElementTree.SubElement(case, kind, attributes)
     element.text = _plain(text) or None
 
 

@@ -17,13 +17,13 @@ def report(board: dict, battles: Battles) -> str:
 def table_markdown(board: dict) -> str:
     """The leaderboard as a Markdown table: values with their 95% intervals, "-" for what cannot be known."""
     against = board["baseline"] is not None
-    equal = ["win_rate_length_controlled", 3] if against else ["rating_length_controlled", 0]
+    equal, digits = ("win_rate_length_controlled", 3) if against else ("rating_length_controlled", 0)
     head = ["win rate", "at equal length", "rating"] if against else ["win rate", "rating", "at equal length"]
     rows = []
     for m in board["models"]:
         ranks = f"{m['rank_low']}" if m["rank_low"] == m["rank_high"] else f"{m['rank_low']}-{m['rank_high']}"
         shown = [interval(m, "win_rate", 3), interval(m, "rating", 0)]
-        shown.insert(1 if against else 2, interval(m, *equal))
+        shown.insert(1 if against else 2, interval(m, equal, digits))
         rows.append([ranks, safe(m["model"]), *shown, number(m["mean_length"], 0)])
     return table(["rank", "model", *head, "answers' length"], rows)
 

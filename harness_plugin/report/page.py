@@ -17,6 +17,7 @@ from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
 from harness_plugin.report.charts import charts
+from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Judged
 
@@ -110,12 +111,12 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     }
 
 
-def _rows(judged: Judged) -> list[tuple[Pair, dict, float | None]]:
+def _rows(judged: Judged) -> list[tuple[Pair, Judgement, float | None]]:
     pairs = {pair.id: pair for pair in (*judged.battles.pairs, *judged.battles.identical)}
     return [(pairs[v.id], v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True)]
 
 
-def _columns(pair: Pair, v: dict, label, models: dict, categories: dict, texts: dict[Text, int]) -> dict:
+def _columns(pair: Pair, v: Judgement, label, models: dict, categories: dict, texts: dict[Text, int]) -> dict:
     def number(text: Text) -> int:
         return texts.setdefault(text, len(texts))
 

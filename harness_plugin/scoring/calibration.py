@@ -65,6 +65,7 @@ def fit_temperature(z_ab, z_ba, target) -> Calibration:
             "logits or labels that are not finite", "a temperature of them would mean nothing", "check them"
         )
     s, _, log_tie = average_orders(first, second)
+    assert log_tie is not None  # it is None for one logit only, and there are three
 
     def slope(log_inverse: float) -> float:
         inverse = math.exp(log_inverse)

@@ -42,7 +42,7 @@ def judgement_arrays(judgements: Sequence[Judgement], models: Iterable[str] = ()
     """The judgements as arrays; `models`: names that may be in no judgement."""
     names = {name for j in judgements for name in (j.model_a, j.model_b) if name is not None}
     ordered = sorted(names | set(models))
-    index = {name: k for k, name in enumerate(ordered)}
+    index: dict[str | None, int] = {name: k for k, name in enumerate(ordered)}
 
     def column(values, kind=np.float64):
         return np.array(list(values), dtype=kind)

@@ -89,7 +89,7 @@ class ScoreCache:
         rows = []
         for digest, logits in scores.items():
             if all(map(math.isfinite, logits)):
-                key, body = self._key(digest), self._logits.pack(*logits)
+                key, body = self._key(digest), self._format().pack(*logits)
                 rows.append((key, body + _check(key, body)))
         if not rows or not self._stores or self._db is None:
             return
@@ -116,12 +116,20 @@ class ScoreCache:
             raise RuntimeError("the cache was not bound to a judge")
         return hashlib.sha256(self._judge + digest).digest()
 
+    def _format(self) -> struct.Struct:
+        if self._logits is None:
+            raise RuntimeError("the cache was not bound to a judge")
+        return self._logits
+
     def _rows(self, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        db = self._db
+        if db is None:
+            return
         try:
-            for start in range(0, len(keys) if self._db else 0, KEYS):
+            for start in range(0, len(keys), KEYS):
                 part = keys[start : start + KEYS]
                 marks = ",".join("?" * len(part))
-                yield from self._db.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", part).fetchall()
+                yield from db.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", part).fetchall()
         except sqlite3.Error as e:
             self._stores = False
             self._say(e, "scoring goes on without it")
@@ -129,10 +137,10 @@ class ScoreCache:
 
     def _checked(self, key: bytes, value: bytes) -> tuple[float, ...] | None:
         """The logits in a row; None for a row that `put` did not write."""
-        if not isinstance(value, bytes) or len(value) != self._logits.size + CHECK:
+        if not isinstance(value, bytes) or len(value) != self._format().size + CHECK:
             return None
         body = value[:-CHECK]
-        return self._logits.unpack(body) if value[-CHECK:] == _check(key, body) else None
+        return self._format().unpack(body) if value[-CHECK:] == _check(key, body) else None
 
     def _say(self, error: Exception, effect: str) -> None:
         if _is_damage(error):

@@ -165,7 +165,8 @@ class _LengthFit:
     def __init__(self, model, q, feature, codes, models: int):
         self.q, self.feature, self.codes, self.models = q, feature, codes, models
         self.prompts = int(codes.max()) + 1 if len(codes) else 0
-        self.model, self.start = model, None
+        self.model = model
+        self.start: np.ndarray | None = None
         _, lost_all, won_all = self._certain(model, q)
         self.certain = lost_all | won_all
 
@@ -187,7 +188,8 @@ class _LengthFit:
         x = newton(lambda x: self._value(x, rows), lambda x: self._step(x, rows, free), start, 1e-16 * len(rows[0]))
         if x is None:
             return result
-        self.start = x if self.start is None else self.start
+        if self.start is None:
+            self.start = x
         effect = x[m + 1 :][np.unique(codes)]
         result[:-1][free] = logistic(x[:m][free, None] + effect[None, :]).mean(axis=1)
         result[-1] = x[m]

@@ -126,9 +126,10 @@ def _with_ties(c: JudgementArrays, base: int | None) -> Ratings | None:
 
 def _at_equal_length(c: JudgementArrays, base: int | None) -> LengthControlled | Ratings:
     """Win rates against the baseline, or ratings without one, had all answers been equally long."""
+    first, second = c.lengths.T
     if base is None:
-        return length_controlled_ratings(c.i, c.j, c.win_b, *c.lengths.T, clusters=c.clusters, models=len(c.models))
-    return length_controlled_win_rates(c.i, c.j, c.win_b, *c.lengths.T, base, c.clusters, len(c.models))
+        return length_controlled_ratings(c.i, c.j, c.win_b, first, second, clusters=c.clusters, models=len(c.models))
+    return length_controlled_win_rates(c.i, c.j, c.win_b, first, second, base, c.clusters, len(c.models))
 
 
 def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int]:

@@ -94,8 +94,9 @@ def gather(
     repeats: dict[str, str] = {}
     for file in files:
         count: Counter[tuple[str, str]] = Counter()
-        for output in read_outputs(file, questions, _model_name(file), fields):
-            model, key = (names or {}).get(file) or output.model, content_id(output.prompt)
+        name = _model_name(file)
+        for output in read_outputs(file, questions, name, fields):
+            model, key = (names or {}).get(file) or output.model or name, content_id(output.prompt)
             count[model, key] += 1
             if count[model, key] > 1:
                 key, first = f"{key}-{count[model, key]}", key

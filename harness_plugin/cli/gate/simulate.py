@@ -60,6 +60,6 @@ def command(builds, alpha, margin, correlation, seed):
         f"seed {seed}. The columns give the share of builds that each rule fails, and that the gate passes."
     )
     click.echo(f"{'prompts':>7} {'drop':>5} {'sd':>6}  " + "  ".join(RULES) + "  gate passes")
-    for row in simulate(builds, rules.alpha, rules.margin, correlation, seed):
+    for row in simulate(builds, rules.alpha, margin, correlation, seed):
         shares = "  ".join(f"{row.failed[name]:>{len(name)}.3f}" for name in RULES)
         click.echo(f"{row.n:>7} {row.drop:5.2f} {row.deviation:6.3f}  {shares}  {row.passed:>11.3f}")

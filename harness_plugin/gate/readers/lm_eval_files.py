@@ -32,7 +32,7 @@ def find_results(path: Path, task: str | None) -> Results:
     """The results at a path, and the samples of the task, which may be left out where there is one. Raises DataError
     and UsageError as `read_lm_eval`."""
     found = _results_file(path)
-    stamp = RESULTS.fullmatch(found.name)["stamp"]
+    stamp = _stamp(found)
     samples = {
         file.name.removeprefix("samples_").removesuffix(f"_{stamp}.jsonl"): file
         for file in sorted(found.parent.glob(f"samples_*_{stamp}.jsonl"))
@@ -61,13 +61,19 @@ def find_results(path: Path, task: str | None) -> Results:
     return Results(read_object(found), name, samples[name])
 
 
+def _stamp(file: Path) -> str:
+    """The time in the name of a results file, which its samples have too."""
+    match = RESULTS.fullmatch(file.name)
+    return match["stamp"] if match else ""
+
+
 def _results_file(path: Path) -> Path:
     """The results file at the path; of several in a folder the newest."""
     if path.is_file() and RESULTS.fullmatch(path.name):
         return path
     if path.is_file():
         stamp = path.name.removesuffix(".jsonl").rpartition("_")[2]
-        here = [file for file in _results_in(path.parent) if RESULTS.fullmatch(file.name)["stamp"] == stamp]
+        here = [file for file in _results_in(path.parent) if _stamp(file) == stamp]
         if not here:
             raise DataError(
                 f"the results file of {path} is missing",
@@ -85,7 +91,7 @@ def _results_file(path: Path) -> Path:
         )
     if not here and not inside:
         raise DataError(f"{path} has no results of lm-eval", "there is nothing to compare", "check the path")
-    return max(here or next(iter(inside.values())), key=lambda file: RESULTS.fullmatch(file.name)["stamp"])
+    return max(here or next(iter(inside.values())), key=_stamp)
 
 
 def _results_in(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
@@ -65,7 +66,7 @@ def labelled_pairs(results: Results, rows: list) -> Run:
 def _log_likelihoods(where: str, row: dict) -> tuple[float, float, float]:
     """Those of A, B and tie as presented, which serve as three logits; -inf for a tie that the judge never says.
     lm-eval logs (log-likelihood, greedy) as text."""
-    choices = row.get("filtered_resps")
+    choices: Any = row.get("filtered_resps")
     try:
         found = [float(ll) for ll, _ in choices]
     except (TypeError, ValueError) as e:
@@ -79,9 +80,7 @@ def _pair(where: str, row: dict) -> Pair:
     doc = row["doc"]
     category = optional_text(doc, "category", where) or None
     try:
-        pair = Pair(
-            *(doc[name] for name in ("prompt", "response_a", "response_b")), winner=doc["winner"], category=category
-        )
+        pair = Pair(doc["prompt"], doc["response_a"], doc["response_b"], winner=doc["winner"], category=category)
     except DataError as e:
         raise DataError(f"{where}: {e.found}", e.why, "run lm-eval again") from e
     if pair.winner is None:

@@ -41,7 +41,7 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
         )
     subject = _subject(rows, board.get("baseline"), model, folder)
     own = [r for r in rows if subject in (r.model_a, r.model_b)]
-    opponents = sorted({r.model_b if r.model_a == subject else r.model_a for r in own})
+    opponents = sorted({name for r in own for name in _models(r)} - {subject})
     items = items_of((_item(r, subject, len(opponents) > 1) for r in own), str(folder))
     run = Run(
         JUDGE,
@@ -77,8 +77,12 @@ def _verdicts(folder: Path) -> list[Judgement]:
     return verdicts
 
 
+def _models(verdict: Judgement) -> list[str]:
+    return [name for name in (verdict.model_a, verdict.model_b) if name is not None]
+
+
 def _subject(rows: list[Judgement], baseline, model: str | None, folder: Path) -> str:
-    models = sorted({model for r in rows for model in (r.model_a, r.model_b)})
+    models = sorted({name for r in rows for name in _models(r)})
     if model is None:
         others = [m for m in models if m != baseline]
         if baseline in models and len(others) == 1:
@@ -133,7 +137,7 @@ def _texts(folder: Path, subject: str, prompt_ids: Mapping[str, str]) -> Texts:
     if not (folder / ANSWERS_FILE).is_file():
         return found
     for where, row in whole_rows(folder / ANSWERS_FILE):
-        for id in wanted.get(row.get("prompt_key"), []):
+        for id in wanted.get(row.get("prompt_key", ""), []):
             answers = json_object(row.get("answers"), f"{where}: answers")
             found[id] = {"prompt": readable(row.get("prompt")), "answer": readable(answers.get(subject, ""))}
     return found
