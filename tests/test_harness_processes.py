@@ -12,6 +12,8 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FOREIGN_TASK = """
@@ -25,8 +27,6 @@ doc_to_target: right
 """
 FOREIGN_ROWS = """
 from datasets import Dataset
-
-pytestmark = pytest.mark.slow
 
 def load(**_):
     row = {"prompt": "Say hi.", "response_a": "Hi.", "response_b": "A long no."}

@@ -18,7 +18,7 @@ from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of,
 
 from harness_plugin.pairs import Pair, content_id
 from harness_plugin.report import board_plots, markup, words
-from harness_plugin.report.run import CSV_FILE, JSON_FILE, PAGE_FILE, REPORT_FILE, write_run
+from harness_plugin.report.run import write_run
 from harness_plugin.tournament import (
     Battles,
     Judged,
@@ -28,9 +28,10 @@ from harness_plugin.tournament import (
     red_team_battles,
     red_team_report,
 )
+from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = {JSON_FILE, CSV_FILE, REPORT_FILE, PAGE_FILE}
+TEXTS = {BOARD_FILE, TABLE_FILE, REPORT_FILE, PAGE_FILE}
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ def written(out):
 
     def write(files, baseline=None):
         write_run(out, *run_of(files, baseline), pictures=False)
-        text = (out / CSV_FILE).read_bytes().decode()
+        text = (out / TABLE_FILE).read_bytes().decode()
         table = list(csv.DictReader(io.StringIO(text, newline="")))
-        return json.loads((out / JSON_FILE).read_text("utf-8")), table, (out / REPORT_FILE).read_text("utf-8")
+        return json.loads((out / BOARD_FILE).read_text("utf-8")), table, (out / REPORT_FILE).read_text("utf-8")
 
     return write
 
@@ -175,7 +176,7 @@ def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
     (row,) = [line for line in report.splitlines() if line.startswith("| injection |")]
     assert "| 0.900 | too few prompts to say | -0.40 |" in row, "one value throughout has no interval"
     assert "Answers of ibis, changed without making them better" in report and report.count("red team") == 0
-    assert json.loads((out / JSON_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
+    assert json.loads((out / BOARD_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
     write_run(out, plain, judged, pictures=False)
     assert "How easily the judge" not in (out / REPORT_FILE).read_text("utf-8")
 
@@ -195,7 +196,7 @@ def labelled(files, right=0.75):
 def test_what_people_said_is_in_the_report(out, files):
     board, judged = labelled(files)
     write_run(out, board, judged, pictures=False)
-    found = json.loads((out / JSON_FILE).read_text("utf-8"))["agreement"]
+    found = json.loads((out / BOARD_FILE).read_text("utf-8"))["agreement"]
     assert found["battles"] == 24 == found["acc_n"] and found["acc"] == 0.75
     assert sum(b["n"] for b in found["reliability"]) == 24
     assert "People judged 24 battles of these. Where they decided, the judge agrees in 0.75" in (

@@ -11,10 +11,9 @@ from tournament_rows import PROMPTS, alpaca, answers_of, season, three_files, ve
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import content_id
-from harness_plugin.report import run
 from harness_plugin.report.board_plots import FILES as PICTURES
 from harness_plugin.report.markdown import table_markdown
-from harness_plugin.tournament import battles, find_files, gather, leaderboard
+from harness_plugin.tournament import battles, find_files, folder, gather, leaderboard
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def met(found):
 
 def test_a_folder_stands_for_its_files_of_answers_and_not_for_what_runs_leave_beside_them(tmp_path, files):
     left = ["verdicts.jsonl", "verdicts.jsonl.part", "red_team.jsonl"]
-    left += [run.JSON_FILE, run.CSV_FILE, run.REPORT_FILE, run.PAGE_FILE, *PICTURES]
+    left += [folder.BOARD_FILE, folder.TABLE_FILE, folder.REPORT_FILE, folder.PAGE_FILE, *PICTURES]
     for name in (*left, "results_2026-01-01.json", "question.jsonl", ".hidden.json", "notes.txt"):
         (tmp_path / name).write_text("{", "utf-8")
     (tmp_path / "inside.json").mkdir()
@@ -49,9 +48,9 @@ def test_a_foreign_file_in_a_folder_is_named_and_nothing_is_judged_without_it(tm
 
 
 def test_a_file_that_names_no_model_is_named_by_itself_or_by_the_folder_of_a_tool(tmp_path):
-    for folder, name in (("crane", "samples_chat_2026-01-01.json"), ("egret", "model_outputs.json")):
-        (tmp_path / folder).mkdir()
-        alpaca(tmp_path / folder, None, {"Hi": folder}, name)
+    for place, name in (("crane", "samples_chat_2026-01-01.json"), ("egret", "model_outputs.json")):
+        (tmp_path / place).mkdir()
+        alpaca(tmp_path / place, None, {"Hi": place}, name)
     alpaca(tmp_path, None, {"Hi": "x"}, "heron-7b.v2.json")
     packed = tmp_path / "ibis.jsonl.gz"
     packed.write_bytes(gzip.compress(b'{"instruction": "Hi", "output": "y"}\n'))

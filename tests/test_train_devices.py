@@ -19,6 +19,8 @@ from harness_plugin.train import loop
 from harness_plugin.train.checkpoints import only_one
 from harness_plugin.train.config import read_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "train" / "configs" / "accelerate"
 COMMAND = "from harness_plugin.cli import main\nmain()\n"
@@ -26,8 +28,6 @@ BROKEN = """
 import os
 from harness_plugin.errors import TrainError
 from harness_plugin.train import trainer
-
-pytestmark = pytest.mark.slow
 step = trainer.PreferenceTrainer.training_step
 def training_step(self, *args, **kwargs):
     if self.state.global_step == 2 and os.environ["RANK"] == "1":

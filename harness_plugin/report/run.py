@@ -12,10 +12,10 @@ from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.report import markdown, page, plots
 from harness_plugin.tournament import Judged
+from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-JSON_FILE, CSV_FILE, REPORT_FILE, PAGE_FILE = "leaderboard.json", "leaderboard.csv", "report.md", "report.html"
 # A cell that a spreadsheet would compute: ' in front makes it text.
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001 - some read the wide signs as the narrow ones
 
@@ -24,8 +24,8 @@ def write_run(folder: Path, board: dict, judged: Judged, attacked: Judged | None
     """Writes the files into `folder`. `board` is `judge.summary`'s; `attacked` holds the red team's battles. Pictures
     need matplotlib: where it is missing that is said, and the rest is written."""
     texts = {
-        JSON_FILE: json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        CSV_FILE: table_csv(board),
+        BOARD_FILE: json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        TABLE_FILE: table_csv(board),
         REPORT_FILE: markdown.report(board, judged.battles),
         PAGE_FILE: page.page(board, judged, attacked),
     }
