@@ -121,8 +121,7 @@ class Judge(dict):
         """One verdict per document, as JSON, since lm-eval logs a filter's results as text: a line of verdicts.jsonl, A
         being the baseline, with `win` (P(the answer is preferred), a tie half), `empty` and `document`. Identical
         answers count as a tie and are not judged. Raises HarnessError for answers that are not text, ModelError and
-        ScoreError as
-        judging does."""
+        ScoreError as judging does."""
         answers = list(resps)
         pairs = [_pair(doc, answer) for doc, answer in zip(docs, answers, strict=True)]
         (settings,) = {doc["judge"] for doc in docs}

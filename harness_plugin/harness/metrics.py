@@ -65,12 +65,11 @@ def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Jud
             "check the model's weights and dtype (float16 overflows in some models; try bfloat16 or float32)",
         )
     z = lls[0], lls[1], -math.inf if is_impossible(lls[2]) else lls[2]
-    pair = document_pair(doc)
-    if not doc["swapped"]:
-        (judgement,) = judged([pair], [z], None, NEUTRAL, judge="")
-    else:
-        (judgement,) = judged([pair.swap()], None, [z], NEUTRAL, judge="")
-    return replace(judgement, winner=pair.verdict if not doc["swapped"] else pair.swap().verdict)
+    pair, swapped = document_pair(doc), doc["swapped"]
+    if swapped:
+        pair = pair.swap()
+    (judgement,) = judged([pair], None if swapped else [z], [z] if swapped else None, NEUTRAL, judge="")
+    return replace(judgement, winner=pair.verdict)
 
 
 class Summary(NamedTuple):

@@ -22,7 +22,6 @@ from harness_plugin.scoring.judgement_rows import (
     outcomes_of,
     recompute,
 )
-from harness_plugin.scoring.outcome import log_probabilities
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,8 @@ def judged(
     judge: str,
     reading: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Judgement]:
-    """The judgements of n pairs from their logits, n x 1 or n x 3 for each order; one of the orders may be None.
+    """The judgements of n pairs from their logits, n x 1 or n x 3 for each order; an order that was not
+    judged is None.
 
     `judge`: the judge's hash. `reading`: for each pair what the judge read of it, as the fields `tokens`, `truncated`
     and `kept`. Raises DataError for heads of other sizes.
@@ -199,22 +199,8 @@ def judged(
 
 def judged_identical(pair: Pair, calibration: Calibration, judge: str) -> Judgement:
     """The judgement of a text against itself: what every judge says once both orders are averaged."""
-    p_a, p_b, p_tie = np.exp(log_probabilities([0.0], calibration)[0]).tolist()
-    return Judgement(
-        **_pair_fields(pair),
-        key=pair.key,
-        judge=judge,
-        z_ab=None,
-        z_ba=None,
-        temperature=calibration.temperature,
-        tie_nu=calibration.tie_nu,
-        score=0.0,
-        position_bias=None,
-        p_a=p_a,
-        p_b=p_b,
-        p_tie=p_tie,
-        identical=True,
-    )
+    (judgement,) = judged([pair], None, None, calibration, judge)
+    return replace(judgement, identical=True)
 
 
 def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
