@@ -1,7 +1,9 @@
 """Rows of every format of pairs and of answers that `pairs` reads, in the publishers' columns; the text is made up."""
 
+import io
 import json
 import random
+import zipfile
 
 import pytest
 
@@ -164,6 +166,15 @@ def random_pairs(seed, count=300):
 def write_lines(path, *rows):
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8")
     return path
+
+
+def zipped(data, name="x.jsonl", **others):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+        for other, content in others.items():
+            archive.writestr(other, content)
+    return packed.getvalue()
 
 
 def message(path, **options):

@@ -8,13 +8,13 @@ import stat
 import sys
 
 import pytest
-from pair_rows import GOOD, message, random_pairs
+from pair_rows import GOOD, message, random_pairs, zipped
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.checked import RowError
-from harness_plugin.files.remote import reached, whole_stream
 from harness_plugin.files.rows import read_object
+from harness_plugin.files.systems import reached, whole_stream
 from harness_plugin.files.writing import moved_into_place
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
 
@@ -38,7 +38,7 @@ def test_the_same_pairs_give_the_same_compressed_bytes(tmp_path):
         assert (tmp_path / f"one.jsonl.{ending}").read_bytes() == (tmp_path / f"two.jsonl.{ending}").read_bytes()
 
 
-@pytest.mark.parametrize("pack", [lambda data: data, gzip.compress])
+@pytest.mark.parametrize("pack", [lambda data: data, gzip.compress, zipped])
 def test_standard_input_is_read_plain_or_compressed(monkeypatch, pack):
     data = pack((json.dumps(GOOD) + "\n").encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -144,7 +144,8 @@ def test_broken_files_are_data_errors(tmp_path):
         "tail.jsonl.gz": (whole + b"tail", "is cut off or corrupt"),
         "page.jsonl.gz": (b"<html>", "is named .gz but does not start as gzip data does"),
         "page.jsonl.zst": (b"<html>", "is named .zst but does not start as zstd data does"),
-        "page.parquet": (b"<html>", "is not a readable parquet file"),
+        "page.parquet": (b"<html>", "is a web page"),
+        "text.parquet": (b"plain", "is not a readable parquet file"),
         "utf16.jsonl": (json.dumps(GOOD).encode("utf-16"), "row 1: byte 0xff at position 0 is not UTF-8"),
         "latin.jsonl": (b'{"prompt": "\xe9"}\n', "row 1: byte 0xe9 at position 12 is not UTF-8"),
         "digits.jsonl": (b'{"p_b": ' + b"1" * 5000 + b"}\n", "row 1: "),

@@ -18,7 +18,7 @@ from harness_plugin.cli.options import (
 from harness_plugin.errors import UsageError
 
 COLUMNS = ("prompt", "response", "model", "category")
-RAY_OR_COPY = "use --engine ray, or copy the files here"
+RAY_OR_HERE = "use --engine ray, or name a folder here"
 
 
 @click.command("judge")
@@ -64,8 +64,8 @@ RAY_OR_COPY = "use --engine ray, or copy the files here"
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where to judge. local: on this machine; ray: with a worker for each device of a Ray cluster, where FILES and "
-    "DIR may be URIs such as s3://...",
+    help="Where to judge. local: on this machine; ray: with a worker for each device of a Ray cluster, where "
+    "DIR may be a URI such as s3://...",
 )
 @click.option(
     "-o",
@@ -97,7 +97,7 @@ def command(
 
     FILES are files of answers, or folders of such files: AlpacaEval's model_outputs.json, Arena-Hard's answers,
     lm-eval's samples_*.jsonl of generation tasks, and any JSONL, JSON, CSV or parquet file with the columns prompt and
-    response (other names: --prompt-field and so on).
+    response (other names: --prompt-field and so on). They may be URIs such as hf://, s3:// or https://.
 
     Every battle is judged in both orders. The same command continues a run that was stopped, and a chatbot that is
     added later costs only its own battles. The result to look at is DIR/report.html.
@@ -116,7 +116,7 @@ def command(
 
     fields = {name: columns[f"{name}_field"] for name in COLUMNS if columns[f"{name}_field"]}
     _check(baseline, round_robin, fields, questions)
-    _check_places(engine, [*files, output])
+    _check_places(engine, output)
     with local(files, output) as place:
         answers = room.gather(room.find_files(place.files), questions, fields)
         meetings = room.battles(answers, baseline, prompts)
@@ -152,12 +152,11 @@ def _check(baseline, round_robin, fields, questions) -> None:
         raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
 
 
-def _check_places(engine, names) -> None:
+def _check_places(engine, output) -> None:
     from harness_plugin.files.remote import is_remote
 
-    *_, output = names
-    if engine == "local" and any(map(is_remote, names)):
-        raise UsageError(f"{next(filter(is_remote, names))} is a URI", "a run here reads and writes files", RAY_OR_COPY)
+    if engine == "local" and is_remote(output):
+        raise UsageError(f"-o {output} is a URI", "a run on this machine continues from the files in it", RAY_OR_HERE)
     if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
     source = click.get_current_context().get_parameter_source

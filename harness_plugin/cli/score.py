@@ -120,13 +120,15 @@ def _with_progress(judge, pairs):
 
 def _check_output(output: Path | None, file: str) -> None:
     """Refuses, before anything is paid for, a place that could not take the scores."""
+    from harness_plugin.files.compression import PACKED
+
     if output is None:
         return
     if output.exists() and Path(file).exists() and output.samefile(file):
         raise UsageError(f"-o {output} is the input", "it would be replaced by its scores", "choose another place")
     if output.is_dir():
         raise UsageError(f"-o {output} is a folder", "the scores are one file", "name a file in it")
-    if output.suffix in (".gz", ".zst"):
+    if output.suffix in PACKED:
         raise UsageError(f"-o {output}", "scores are written as plain JSON lines", "name it without the suffix")
 
 

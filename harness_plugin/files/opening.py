@@ -1,27 +1,30 @@
-"""Opens files to be read: plain, .gz, .zst or standard input, with one typed error for a bad file.
+"""Opens files to be read: on this machine, on other systems by a URI, or standard input; plain or compressed; with one
+typed error for a bad file.
 
 This file knows bytes and lines and not what a row means.
 """
 
-import gzip
-import importlib
 import io
 import os
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.compression import BROKEN, CHUNK, Stream, compression_of
+from harness_plugin.files.systems import is_of_system, is_remote, reached, unreachable, without_query
 
 STDIN = "-"
-Stream: TypeAlias = "io.BufferedReader[Any] | gzip.GzipFile"
-"""Decompressed bytes; both kinds have `peek`."""
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_CHUNK = 1 << 18
+_REMOTE_CHUNK = 1 << 22
+_NOT_READ = (
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a rar archive"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+)
+_TAR = slice(257, 262), b"ustar"
 
 
 def display(path: str | os.PathLike[str]) -> str:
@@ -29,43 +32,30 @@ def display(path: str | os.PathLike[str]) -> str:
     return "standard input" if os.fspath(path) == STDIN else os.fspath(path)
 
 
-def optional_module(module: str, package: str, found: str) -> Any:
-    """The imported module of a package that need not be installed. Raises DataError, which begins with `found` and says
-    what to install, where it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DataError(
-            f"{found}, and the Python package {package} is not installed",
-            "without it the file cannot be read or written",
-            f"run: pip install {package}",
-        ) from error
-
-
 @contextmanager
 def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
-    """The decompressed bytes of a file ("-" is standard input) as a buffered stream.
+    """The decompressed bytes of a file as a buffered stream; "-" is standard input, and a URI such as hf://, s3:// or
+    https:// a file on another system, of which only what is asked for is read.
 
     Compression is told by the first bytes, not by the name. Raises DataError for a file that cannot be opened, is
-    empty, is named .gz or .zst without being so, or turns out cut or corrupt while the stream is read.
+    empty, is named as compressed without being so, is an archive of several files or of a kind that is not read, or
+    turns out cut or corrupt while the stream is read.
     """
     name = display(path)
     try:
         with _raw(path) as raw:
-            head = raw.peek(4)[:4]
+            head = raw.peek(6)[:6]
             if not head:
                 raise DataError(f"{name} is empty", "there is nothing to read", "check how the file was made")
-            _check_suffix(name, head)
-            if head.startswith(_GZIP_MAGIC):
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield stream
-            elif head == _ZSTD_MAGIC:
-                zstandard = optional_module("zstandard", "zstandard", f"{name} is compressed with zstd")
-                with io.BufferedReader(_ZstdReader(raw, zstandard), _CHUNK) as stream:
-                    yield stream
-            else:
+            packed = compression_of(without_query(name), head)
+            if packed is None:
+                _refuse_other_kinds(name, raw)
                 yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            else:
+                with packed.open(raw, name) as stream:
+                    _refuse_other_kinds(name, stream)
+                    yield stream
+    except BROKEN as error:
         raise DataError(
             f"{name} is cut off or corrupt ({error})", "only part of it could be read", "fetch or make it again"
         ) from error
@@ -78,22 +68,31 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
 
 @contextmanager
 def _raw(path: str | os.PathLike[str]) -> Iterator["io.BufferedReader[Any]"]:
-    if os.fspath(path) == STDIN:
+    name = os.fspath(path)
+    if name == STDIN:
         # What a test or a notebook puts in the place of sys.stdin may have no `peek`.
-        yield io.BufferedReader(_Unclosed(sys.stdin.buffer), _CHUNK)
+        yield io.BufferedReader(_Unclosed(sys.stdin.buffer), CHUNK)
+    elif is_remote(name):
+        with reached(name, "read") as (system, place):
+            source = system.open_input_file(place)
+        with source:
+            yield io.BufferedReader(_Remote(source, name), _REMOTE_CHUNK)
     else:
-        with io.BufferedReader(io.FileIO(path), _CHUNK) as raw:
+        with io.BufferedReader(io.FileIO(path), CHUNK) as raw:
             yield raw
 
 
-def _check_suffix(name: str, head: bytes) -> None:
-    for suffix, magic, kind in ((".gz", _GZIP_MAGIC, "gzip"), (".zst", _ZSTD_MAGIC, "zstd")):
-        if name.endswith(suffix) and not head.startswith(magic):
-            raise DataError(
-                f"{name} is named {suffix} but does not start as {kind} data does (first bytes {head!r})",
-                "it may be an error page or a cut download",
-                "fetch it again, or rename it if it is not compressed",
-            )
+def _refuse_other_kinds(name: str, stream: Stream) -> None:
+    """Raises DataError for archives that are not read, and for the page around a file on the web."""
+    head = stream.peek(512)
+    place, tar = _TAR
+    kind = next((kind for magic, kind in _NOT_READ if head.lower().startswith(magic.lower())), None)
+    kind = "a tar archive" if head[place] == tar else kind
+    if kind == "a web page":
+        fix = "fetch the file itself (on huggingface.co its address has /resolve/ where the page's has /blob/)"
+        raise DataError(f"{name} is a web page", "it holds no rows", fix)
+    if kind:
+        raise DataError(f"{name} is {kind}", "such files are not read", "unpack it and name the file")
 
 
 class _Unclosed(io.RawIOBase):
@@ -111,43 +110,29 @@ class _Unclosed(io.RawIOBase):
         return len(data)
 
 
-class _ZstdReader(io.RawIOBase):
-    """Decompresses zstd frames; EOFError where the last one is cut, which zstandard's own reader passes over."""
+class _Remote(_Unclosed):
+    """Reads a file of another system, from any place in it. Raises DataError where the system fails."""
 
-    def __init__(self, source: BinaryIO, zstandard: Any):
-        self._source, self._zstandard = source, zstandard
-        self._frame: Any = None
-        self._packed = b""
-        self._plain = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
+    def __init__(self, stream: Any, name: str):
+        super().__init__(stream)
+        self._name = name
 
     def readinto(self, buffer: Any) -> int:
-        while not self._plain:
-            if not self._fill():
-                return 0
-        size = min(len(buffer), len(self._plain))
-        buffer[:size] = self._plain[:size]
-        self._plain = self._plain[size:]
-        return size
-
-    def _fill(self) -> bool:
-        packed = self._packed or self._source.read(_CHUNK)
-        self._packed = b""
-        if not packed:
-            if self._frame is not None:
-                raise EOFError("the last zstd frame is not complete")
-            return False
-        if self._frame is None:
-            self._frame = self._zstandard.ZstdDecompressor().decompressobj()
         try:
-            self._plain = memoryview(self._frame.decompress(packed))
-        except self._zstandard.ZstdError as error:
-            raise EOFError(str(error)) from error
-        if self._frame.eof:
-            self._packed, self._frame = self._frame.unused_data, None
-        return True
+            return super().readinto(buffer)
+        except Exception as error:
+            if not is_of_system(error):
+                raise
+            raise unreachable(self._name, "read", error) from error
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
 
 
 def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterator[tuple[int, str | DataError]]:

@@ -14,7 +14,10 @@ from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, json_object
-from harness_plugin.files.opening import Stream, display, open_binary, optional_module, text_lines
+from harness_plugin.files.compression import Stream, uncompressed_name
+from harness_plugin.files.opening import display, open_binary, text_lines
+from harness_plugin.files.optional import optional_module
+from harness_plugin.files.systems import without_query
 
 _LARGEST_CELL = 2**31 - 1
 _FIX = "correct the row"
@@ -33,8 +36,9 @@ class Row:
 def read_rows(path: str | os.PathLike[str]) -> Iterator[Row | DataError]:
     """The rows of a file, numbered from 1: in JSON lines the line number, elsewhere the record (a header not counted).
 
-    The container is told by the name (.csv, .parquet, before .gz or .zst) and else by the first bytes. A row that
-    cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole cannot be read.
+    The container is told by the name (.csv, .parquet, before a compression's suffix) and else by the first bytes. A row
+    that cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole cannot be
+    read.
     """
     name = display(path)
     with open_binary(path) as stream:
@@ -65,9 +69,7 @@ def only_like_first(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
 
 
 def _container(name: str, stream: Stream) -> str:
-    stem = name.lower()
-    for packed in (".gz", ".zst"):
-        stem = stem.removesuffix(packed)
+    stem = uncompressed_name(without_query(name), stream)
     head = stream.peek(64)
     if not head:
         raise DataError(f"{name} is empty", "there is nothing to read", "check how the file was made")

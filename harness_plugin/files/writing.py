@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.opening import optional_module
+from harness_plugin.files.optional import optional_module
 
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 

@@ -27,7 +27,7 @@ def read_outputs(
     model: str | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> list[Answer]:
-    """The answers of a file, in its order; `.gz`, `.zst` and "-" as in `read_pairs`.
+    """The answers of a file, in its order; compressed files, "-" and URIs as in `read_pairs`.
 
     `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
     the rows do not name one. `fields` maps `prompt`, `response`, `model` and `category` to the file's own columns; then

@@ -35,7 +35,8 @@ def read_pairs(
     skip_bad_rows: bool = False,
     fields: Mapping[str, str] | None = None,
 ) -> PairFile:
-    """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain, .gz or .zst; "-" is standard input.
+    """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain or compressed; "-" is standard input, and a
+    URI such as hf:// a file on another system.
 
     `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
     to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and

@@ -4,8 +4,8 @@ import logging
 from contextlib import contextmanager
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.opening import optional_module
-from harness_plugin.files.remote import arrow_fs, reached, whole_stream
+from harness_plugin.files.optional import optional_module
+from harness_plugin.files.systems import arrow_fs, reached, whole_stream
 from harness_plugin.pairs import content_id
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import SCORES_FOLDER

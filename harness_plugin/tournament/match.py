@@ -12,10 +12,11 @@ from itertools import combinations
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.compression import PACKED
 from harness_plugin.pairs import Pair, Text, content_id, read_outputs
 from harness_plugin.tournament.folder import is_companion
 
-SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", ".gz", ".zst")), ".parquet")
+SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", *PACKED)), ".parquet")
 # The openings of a declined request; a heuristic, used only for a count in the report.
 REFUSAL = re.compile(
     r"\s*(i['\u2019]?m sorry|i am sorry|sorry,|i can(['\u2019]t|not) |i am unable|i['\u2019]m unable|"
