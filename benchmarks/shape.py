@@ -66,7 +66,7 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Reward
         head=head,
         renderer=None,
         calibration=Calibration(),
-        num_labels=1,
+        classes=[0],
         device=device,
         dtype=dtype,
         reduced=None,

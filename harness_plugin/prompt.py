@@ -131,6 +131,14 @@ class Renderer:
         """All ids that belong to no field."""
         return [i for piece in (*self._pieces, self._specials[1]) for i in piece]
 
+    def tokens_beyond(self, rows: int) -> list[str]:
+        """The tokens with an id of `rows` or more that a presentation may hold, by id. A special token is not among
+        them unless the tokenizer puts it before or after every text, since its spelling in a text stays text."""
+        own = {*self._specials[0], *self._specials[1]}
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} - own
+        beyond = {i: t for t, i in self.tokenizer.get_vocab().items() if i >= rows and i not in special}
+        return [beyond[i] for i in sorted(beyond)]
+
     def _encode(self, text: str) -> list[int]:
         """The ids of a text without BOS. Raises DataError for text that is not valid Unicode."""
         try:

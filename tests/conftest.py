@@ -62,7 +62,7 @@ def tiny_spec(tiny_base, tiny_adapter):
     """tiny_spec(kind="gemma", **changes) -> a ModelSpec of a tiny judge on the CPU in float32."""
     from harness_plugin.model import ModelSpec
 
-    def made(kind="gemma", **changes):
+    def made(kind="gemma", /, **changes):
         names = {"pretrained": str(tiny_base(kind)), "peft": str(tiny_adapter(kind))}
         return ModelSpec(**names | {"dtype": "float32", "device": "cpu"} | changes)
 

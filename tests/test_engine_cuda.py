@@ -23,7 +23,7 @@ def judge(network, device: str, dtype: torch.dtype) -> RewardModel:
         head=network.score.weight.detach().float(),
         renderer=None,
         calibration=Calibration(),
-        num_labels=1,
+        classes=[0],
         device=torch.device(device),
         dtype=dtype,
         reduced=None,

@@ -75,7 +75,7 @@ def test_a_whole_model_with_its_head_needs_no_adapter(tiny_base, tiny_adapter, t
     base = AutoModelForSequenceClassification.from_pretrained(tiny_base("gemma3"), num_labels=1)
     PeftModel.from_pretrained(base, tiny_adapter("gemma3")).merge_and_unload().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    whole = load_model(ModelSpec(pretrained=str(tmp_path), dtype="float32", device="cpu"))
+    whole = load_model(ModelSpec(pretrained=str(tmp_path), dtype="float32", device="cpu", kind="pair"))
     assert whole.identity["adapter"] is None and not whole.manifest.found
     ids = [whole.renderer.render(p).ids for p in pairs]
     assert np.abs(Engine(whole).logits(ids) - Engine(load_model(tiny_spec("gemma3"))).logits(ids)).max() < 1e-4
@@ -243,7 +243,7 @@ def test_the_fingerprint_tells_weights_apart_and_not_places(tiny_base, tmp_path)
 
 def test_a_base_without_a_trained_head_is_no_judge(tiny_base):
     tiny.refused(
-        ModelSpec(pretrained=str(tiny_base("gemma")), device="cpu"), "no trained head", "score.weight", "peft="
+        ModelSpec(pretrained=str(tiny_base("gemma")), device="cpu"), "no trained head", "GemmaForCausalLM", "peft="
     )
 
 

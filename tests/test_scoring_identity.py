@@ -53,6 +53,7 @@ class Judge:
             device="cpu",
             temperature=1.5,
             tie_nu=0.5,
+            kind="pair",  # some tests change the adapter's settings to others than the card's
         )
         self.order = "both"
 
@@ -147,7 +148,6 @@ CHANGES = {
     "use_rslora": (adapter_config(use_rslora=True), "adapter_config"),
     "alpha_pattern": (adapter_config(alpha_pattern={"q_proj": 64}), "adapter_config"),
     "rank_pattern": (adapter_config(rank_pattern={"q_proj": 8}), "adapter_config"),
-    "r": (adapter_config(r=8), "adapter_config"),
     "use_dora": (adapter_config(use_dora=True), "adapter_config"),
     "fan_in_fan_out": (adapter_config(fan_in_fan_out=True), "adapter_config"),
     "target_modules": (adapter_config(target_modules=["q_proj"]), "adapter_config"),
@@ -395,7 +395,18 @@ def test_doctor_refuses_a_judge_that_cannot_be_identified_and_options_that_do_no
 def test_verdicts_of_a_judge_whose_configuration_was_changed_are_not_used_again(judge, capsys, tmp_path):
     (tmp_path / "answers").mkdir()
     files = tournament_rows.three_files(tmp_path / "answers")
-    options = ["--pretrained", judge.base, "--peft", judge.adapter, "--dtype", "float32", "--device", "cpu"]
+    options = [
+        "--pretrained",
+        judge.base,
+        "--peft",
+        judge.adapter,
+        "--dtype",
+        "float32",
+        "--device",
+        "cpu",
+        "--kind",
+        "pair",
+    ]
     again = ["judge", *files, "--baseline", "ibis", "--no-plots", "--no-cache", *options, "-o", tmp_path / "judged"]
     assert command(capsys, *again)[0] == 0
     assert "are used again" in command(capsys, *again)[2]

@@ -5,13 +5,12 @@ from pathlib import Path
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import EMBEDDED
-from harness_plugin.model.adapter import Adapter, check_base, read_adapter
+from harness_plugin.model.adapter import SCALES, Adapter, check_base, read_adapter
 from harness_plugin.model.embedded import ADAPTER
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.hashes import file_sha256
 from harness_plugin.train.config import TrainConfig
 
-SCALES = ("r", "lora_alpha", "use_rslora", "use_dora")  # settings that decide what the same tensors add to the base
 PATTERNS = ("rank_pattern", "alpha_pattern")  # settings by which modules differ, for which a recipe has no field
 OTHER_START = "the run would not start with the scores of that adapter"
 

@@ -74,6 +74,12 @@ MODEL_OPTIONS = [
         is_flag=True,
         help="Read adapter_model.bin if there is no safetensors file. It is loaded with weights_only=True.",
     ),
+    click.option(
+        "--kind",
+        type=click.Choice(["pair", "pointwise"]),
+        help="pair: a model of one logit without arena_rm.json compares two responses. pointwise, a model that scores "
+        "one response, is not yet supported. [default: as arena_rm.json or the adapter's settings say]",
+    ),
 ]
 SPEC_FIELDS = (
     "pretrained",
@@ -88,6 +94,7 @@ SPEC_FIELDS = (
     "merge",
     "deterministic",
     "allow_pickle",
+    "kind",
 )
 
 

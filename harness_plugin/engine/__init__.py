@@ -114,7 +114,7 @@ class Engine:
     def _run(self, score, batch, members: list[int]) -> np.ndarray:
         """The logits of a batch that holds `members`."""
         try:
-            return score(batch)
+            return score(batch)[:, self.model.classes]  # (batch, num_labels), the classes of the head in our order
         except torch.OutOfMemoryError as e:
             raise _OutOfMemory(members) from e
 

@@ -1,15 +1,19 @@
 """What a PEFT adapter folder holds, checked before anything is loaded from it."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.errors import ModelError
+from harness_plugin.errors import DataError, ModelError
+from harness_plugin.files.rows import read_object
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 HEAD_NAMES = ("score", "classifier")
+EMBEDDING = re.compile(
+    r"\.(embed_tokens|word_embeddings|wte)(\.(token_adapter|base_layer|modules_to_save|original_module))*\.weight$"
+)
+SCALES = ("r", "lora_alpha", "use_rslora", "use_dora")  # settings that decide what the same tensors add to the base
 HUB_ID = re.compile(r"[\w.-]*\w/[\w.-]+")  # not ./folder or /folder/of/another/machine
 
 
@@ -25,6 +29,7 @@ class Adapter:
 
     @property
     def base_name(self) -> str | None:
+        """The base that adapter_config.json names."""
         return self.config.get("base_model_name_or_path")
 
     @property
@@ -36,8 +41,20 @@ class Adapter:
         name, tensor = self._head_item()
         return tensor if name.endswith("score.weight") and tensor.ndim == 2 else None
 
+    @property
+    def embedding(self):
+        """The embedding stored beside the adapter, shape (tokens, hidden), or None. PEFT stores it where it was resized
+        or trained."""
+        names = [name for name, tensor in self.tensors.items() if is_embedding(name) and tensor.ndim == 2]
+        return self.tensors[min(names, key=len)] if names else None  # PEFT may store copies under longer names
+
     def _head_item(self):
         return next((k, v) for k, v in self.tensors.items() if _is_head(k) and k.endswith("weight"))
+
+
+def is_embedding(name: str) -> bool:
+    """Whether an adapter's tensor is an embedding, not a change to one."""
+    return EMBEDDING.search(name) is not None
 
 
 def _is_head(key: str) -> bool:
@@ -48,20 +65,21 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
     """The adapter in a folder or on the hub. Raises ModelError for a missing file, a pickle, another kind of task, a
     head that is missing, a LoRA that was never trained, non-finite weights, or a manifest that contradicts them."""
     folder = _folder(name, allow_pickle)
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config["peft_type"], config.get("task_type")
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{folder / CONFIG} cannot be read ({e})", "it says what the adapter is", "restore it") from e
-    if kind[0] != "LORA":
-        raise ModelError(f"{name}: peft_type {kind[0]!r}", "only LoRA is scored faithfully here", "use a LoRA adapter")
-    if kind[1] != "SEQ_CLS":
+    config = _config(folder / CONFIG)
+    if config["peft_type"] != "LORA":
         raise ModelError(
-            f"{name}: task_type {kind[1]!r}", "a reward adapter is SEQ_CLS", "use an adapter trained for it"
+            f"{name}: peft_type {config['peft_type']!r}", "only LoRA is scored faithfully here", "use a LoRA adapter"
+        )
+    if config.get("task_type") != "SEQ_CLS":
+        raise ModelError(
+            f"{name}: task_type {config.get('task_type')!r}",
+            "a reward adapter is SEQ_CLS",
+            "use an adapter trained for it",
         )
     path, tensors = _tensors(folder, name, allow_pickle)
     _check_tensors(name, tensors)
     adapter = Adapter(folder, config, read_manifest(folder), tensors, path)
+    _check_config(adapter)
     if adapter.num_labels not in (1, 3) or (
         adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels
     ):
@@ -71,6 +89,51 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
             "use such an adapter",
         )
     return adapter
+
+
+def _config(path: Path) -> dict:
+    """The fields of adapter_config.json, of which those that this package reads have the right types."""
+    try:
+        config = read_object(path)
+        types = {
+            "peft_type": isinstance(config["peft_type"], str),
+            "base_model_name_or_path": isinstance(config.get("base_model_name_or_path"), str | None),
+            "r": type(config.get("r", 8)) is int and config.get("r", 8) > 0,
+            "lora_alpha": type(config.get("lora_alpha", 8)) in (int, float),
+            "target_modules": isinstance(config.get("target_modules"), list | str | None),
+            "modules_to_save": isinstance(config.get("modules_to_save"), list | None),
+        }
+    except (DataError, KeyError) as e:
+        reason = f"no field {e}" if isinstance(e, KeyError) else str(e)
+        raise ModelError(f"{path} cannot be read ({reason})", "it says what the adapter is", "restore it") from e
+    for field, fits in types.items():
+        if not fits:
+            raise ModelError(f"{path}: {field} is {config[field]!r}", "PEFT writes no such value", "restore the file")
+    return config
+
+
+def _check_config(adapter: Adapter) -> None:
+    """Raises ModelError for a rank or scale in adapter_config.json that contradicts the weights or the recipe in the
+    manifest: PEFT would load such an adapter as another one, or fail on its shapes."""
+    path = adapter.folder / CONFIG
+    ranks = {int(v.shape[0]) for k, v in adapter.tensors.items() if k.endswith(".lora_A.weight")}
+    rank = adapter.config.get("r", 8)
+    if not adapter.config.get("rank_pattern") and ranks and ranks != {rank}:
+        raise ModelError(
+            f"{path}: r is {rank}, and the matrices of the adapter have rank {', '.join(map(str, sorted(ranks)))}",
+            "the file is not the one that was saved with these weights",
+            "restore it",
+        )
+    recipe = adapter.manifest.training.get("recipe")
+    lora = recipe.get("lora") if isinstance(recipe, dict) else None
+    for field in SCALES:
+        if isinstance(lora, dict) and field in lora and adapter.config.get(field, False) != lora[field]:
+            raise ModelError(
+                f"{path}: {field} is {adapter.config.get(field)!r}, and {MANIFEST_FILE} says that the adapter was "
+                f"trained with {lora[field]!r}",
+                "with another value the same weights give other scores",
+                "restore the file that was changed",
+            )
 
 
 def _folder(name: str, allow_pickle: bool) -> Path:
@@ -157,7 +220,7 @@ def _check_tensors(name: str, tensors: dict) -> None:
 def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
     """Refuses a base that is known to be another than the adapter's: by fingerprint where both are known, else by name
     where both are hub ids. What cannot be told apart so is let through to the check of shapes."""
-    known = adapter.manifest.base_fingerprint
+    known, trained_on = adapter.manifest.base_fingerprint, adapter.manifest.base or adapter.base_name
     if known and base_print:
         same = known == base_print
     elif known and not Path(name).is_dir():
@@ -165,9 +228,17 @@ def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
     else:
         ids = [n.rstrip("/").lower() for n in (name, adapter.base_name or "")]
         same = ids[0] == ids[1] or Path(name).is_dir() or not all(HUB_ID.fullmatch(n) for n in ids)
-    if not same:
+    if same:
+        return
+    found = f"base {name!r} but the adapter was trained on {trained_on!r}"
+    if known and base_print and name == trained_on:
+        found = f"the weights of base {name!r} are not those that the adapter was trained on ({base_print} instead of "
         raise ModelError(
-            f"base {name!r} but the adapter was trained on {adapter.base_name!r}",
+            found + f"{known} in {MANIFEST_FILE})",
             "on another base its scores mean nothing",
-            f"use pretrained={adapter.base_name} or leave pretrained out",
+            "get the weights of that base again as they were",
         )
+    if adapter.manifest.base and adapter.base_name != trained_on:
+        found += f" (so says {MANIFEST_FILE}; {CONFIG} names {adapter.base_name!r})"
+    elsewhere = "" if name == adapter.base_name else " or leave pretrained out"
+    raise ModelError(found, "on another base its scores mean nothing", f"use pretrained={trained_on}{elsewhere}")

@@ -20,9 +20,10 @@ from harness_plugin.model.embedded import ADAPTER
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.hashes import file_sha256, short_hash
 from harness_plugin.model.identity import adapter_settings, settings, tokenizer_hash, weights_hash
+from harness_plugin.model.kind import check_is_pair_judge, class_order
 from harness_plugin.model.manifest import Manifest, read_manifest
-from harness_plugin.model.network import parts_of, whole_model, with_adapter
-from harness_plugin.model.spec import EMBEDDED, REDUCED, ModelSpec
+from harness_plugin.model.network import labels_of_whole, parts_of, whole_model, with_adapter
+from harness_plugin.model.spec import EMBEDDED, PAIR, REDUCED, ModelSpec
 from harness_plugin.prompt import PROMPT_VERSION, TEMPLATE, Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -33,14 +34,15 @@ KIND = "pair classifier"  # one network reads both responses at once
 @dataclass(frozen=True)
 class RewardModel:
     """A judge ready to score. `network` is the whole sequence classifier in eval mode; `backbone` and `head` are its
-    parts where it is a decoder with a linear score (head: fp32, shape (num_labels, hidden)), else None."""
+    parts where it is a decoder with a linear score (head: fp32, shape (num_labels, hidden)), else None. `classes`: the
+    positions of A, B and tie among its logits, [0] for one logit; the engine gives logits in that order."""
 
     network: nn.Module
     backbone: nn.Module | None
     head: torch.Tensor | None
     renderer: Renderer
     calibration: Calibration
-    num_labels: int
+    classes: list[int]
     device: torch.device
     dtype: torch.dtype
     reduced: str | None  # the format of the engine's matrix products where it is smaller than dtype: "int8"
@@ -48,11 +50,17 @@ class RewardModel:
     manifest: Manifest
     identity: dict  # as `Plan.identity`
 
+    @property
+    def num_labels(self) -> int:
+        """How many logits its head gives."""
+        return len(self.classes)
+
 
 @dataclass(frozen=True)
 class Plan:
     """A judge before the base's weights are loaded. `base` is what transformers loads, `name` what is shown of it;
-    `config` is the base's transformers configuration; `reason` says why the dtype was chosen."""
+    `config` is the base's transformers configuration; `classes` as in `RewardModel`; `reason` says why the dtype was
+    chosen."""
 
     spec: ModelSpec
     adapter: Adapter | None
@@ -63,6 +71,7 @@ class Plan:
     config: Any
     renderer: Renderer
     calibration: Calibration
+    classes: list[int]
     device: torch.device
     dtype: torch.dtype
     reason: str
@@ -77,9 +86,7 @@ class Plan:
 
     @property
     def num_labels(self) -> int:
-        if self.adapter:
-            return self.adapter.num_labels
-        return self.config.num_labels
+        return len(self.classes)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -119,8 +126,46 @@ def plan_model(spec: ModelSpec) -> Plan:
     renderer = Renderer(load_tokenizer(base, adapter, revision), **_rendering(spec, manifest))
     device = choose_device(spec.device)
     config = base_config(base, revision)
+    _check_vocabulary(renderer, config, adapter, name)
+    classes = _classes(spec, adapter, manifest, name, config)
     dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
-    return Plan(spec, adapter, manifest, base, name, revision, config, renderer, calibration, device, dtype, reason)
+    return Plan(
+        spec, adapter, manifest, base, name, revision, config, renderer, calibration, classes, device, dtype, reason
+    )
+
+
+def _check_vocabulary(renderer: Renderer, config: Any, adapter: Adapter | None, name: str) -> None:
+    """Raises ModelError for a tokenizer whose ids have no row in the embedding: on a CPU they would end the run in the
+    middle, on a GPU they would stop the device."""
+    rows = config.get_text_config().vocab_size
+    if adapter is not None and adapter.embedding is not None and adapter.embedding.shape[0] != rows:
+        log.info(
+            "arena_rm: the adapter brings its own embeddings; those of %s are resized from %d to %d rows",
+            name,
+            rows,
+            adapter.embedding.shape[0],
+        )
+        rows = adapter.embedding.shape[0]
+    beyond = renderer.tokens_beyond(rows)
+    if beyond:
+        owner = str(adapter.folder) if adapter is not None and has_tokenizer(adapter) else name
+        raise ModelError(
+            f"the tokenizer of {owner} has {len(renderer.tokenizer)} tokens and the embedding of {name} {rows} rows "
+            f"(no row for {', '.join(map(repr, beyond[:3]))})",
+            "a text with such a token cannot be scored",
+            "use the tokenizer that belongs to these weights, or an adapter that was saved with its resized embedding",
+        )
+
+
+def _classes(spec: ModelSpec, adapter: Adapter | None, manifest: Manifest, name: str, config: Any) -> list[int]:
+    """`RewardModel.classes` of a head of one or three logits. Raises ModelError for any other, and for weights that may
+    be no judge of pairs."""
+    if adapter is not None:
+        judge, num_labels = str(spec.peft or EMBEDDED), adapter.num_labels
+    else:
+        judge, num_labels = name, labels_of_whole(name, config, spec.kind == PAIR or manifest.found)
+    check_is_pair_judge(judge, spec.kind, num_labels, manifest, adapter)
+    return class_order(judge, num_labels, config, manifest, adapter)
 
 
 def load_model(spec: ModelSpec) -> RewardModel:
@@ -131,7 +176,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
     if plan.adapter:
         network, head = with_adapter(plan.base, plan.revision, spec, plan.adapter, plan.dtype)
     else:
-        network, head = whole_model(plan.base, plan.revision, spec, plan.dtype)
+        network, head = whole_model(plan.base, plan.revision, spec, plan.num_labels, plan.dtype)
     try:
         network.to(plan.device).eval()
     except torch.OutOfMemoryError as e:
@@ -145,7 +190,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
         head=head,
         renderer=plan.renderer,
         calibration=plan.calibration,
-        num_labels=network.config.num_labels,
+        classes=plan.classes,
         device=plan.device,
         dtype=plan.dtype,
         reduced=plan.reduced,

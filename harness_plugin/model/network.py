@@ -6,37 +6,51 @@ import torch
 from torch import nn
 
 from harness_plugin.errors import ModelError
-from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.base import base_config, load_base
+from harness_plugin.model.adapter import CONFIG, Adapter, is_embedding
+from harness_plugin.model.base import load_base
 from harness_plugin.model.merge import merge
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.model.spec import ModelSpec
 
 
-def whole_model(base: str, revision: str | None, spec: ModelSpec, dtype: torch.dtype):
-    """A model saved with its trained head, no adapter."""
-    config = base_config(base, revision)
-    saved_with_head = any("SequenceClassification" in a for a in config.architectures or ())
-    if saved_with_head and config.num_labels not in (1, 3):
+def labels_of_whole(name: str, config: Any, is_judge: bool) -> int:
+    """How many logits the head of a whole model has, by its configuration. Raises ModelError for a head that is no
+    judge's, and for a model that was saved as something else than a sequence classifier, unless `is_judge`: then it has
+    one logit, and the weights say whether they have a head."""
+    if not any("SequenceClassification" in a for a in config.architectures or ()):
+        if not is_judge:
+            raise _headless(name, f"it was saved as {', '.join(config.architectures or ['a model without a name'])}")
+        return 1
+    if config.num_labels not in (1, 3):
         raise ModelError(
-            f"{spec.pretrained}: a head of {config.num_labels} logits",
+            f"{name}: a head of {config.num_labels} logits",
             "a judge has one logit (positive: B) or three (A, B, tie)",
             "use such a model",
         )
-    network, missing = load_base(base, config.num_labels if saved_with_head else 1, dtype, revision, spec.allow_pickle)
+    return config.num_labels
+
+
+def whole_model(base: str, revision: str | None, spec: ModelSpec, num_labels: int, dtype: torch.dtype):
+    """A model saved with its trained head of `num_labels` logits, no adapter."""
+    network, missing = load_base(base, num_labels, dtype, revision, spec.allow_pickle)
     if missing:
-        raise ModelError(
-            f"{spec.pretrained} has no trained head ({', '.join(sorted(missing))} missing)",
-            "a head drawn at random would make the scores noise",
-            "add the adapter with peft=..., or name a model that was trained with its head",
-        )
+        raise _headless(str(spec.pretrained), f"{', '.join(sorted(missing))} missing")
     return network, None
+
+
+def _headless(name: str, detail: str) -> ModelError:
+    return ModelError(
+        f"{name} has no trained head ({detail})",
+        "a head drawn at random would make the scores noise",
+        "add the adapter with peft=..., or name a model that was trained with its head",
+    )
 
 
 def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
     from peft import PeftModel, get_peft_model_state_dict
 
     model, fresh = load_base(base, adapter.num_labels, dtype, revision, spec.allow_pickle)
+    _bring_embedding(model, base, adapter)
     fresh &= {name for name, _ in model.named_parameters()}
     lost = sorted(name for name in fresh if f"base_model.model.{name}" not in adapter.tensors)
     if lost:
@@ -49,24 +63,46 @@ def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adap
         with quiet_transformers():
             # to be merged they stay float32; apart they are cast, as the card's snippet casts them
             wrapped = PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=spec.merge)
-    except (RuntimeError, ValueError, KeyError) as e:
-        lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or [str(e).splitlines()[0]]
+    except MemoryError:
+        raise
+    except Exception as e:  # whatever PEFT raises about fields and shapes that do not fit
+        lines = [x.strip() for x in str(e).splitlines() if "size mismatch" in x] or str(e).splitlines()[:1] or [repr(e)]
         raise ModelError(
             f"the adapter does not fit {base!r} ({lines[0][:160]})",
-            "it was trained on another base",
-            f"use its own base, {adapter.base_name!r}",
+            f"it was trained on another base, or its {CONFIG} was changed",
+            f"use its own base, {adapter.base_name!r}, and the file that was saved with it",
         ) from e
     # without save_embedding_layers=False, peft asks the hub for the base's config
     differ = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False)) ^ set(adapter.tensors)
+    differ = {name for name in differ if not is_embedding(name)}  # `_bring_embedding` has loaded it
     if differ:
         raise ModelError(
-            f"{len(differ)} tensors differ between the adapter and the base, such as {min(differ)}",
+            f"{len(differ)} tensors differ between the adapter and the base, such as {min(differ)} "
+            f"({CONFIG}: target_modules {adapter.config.get('target_modules')})",
             "layers without their trained weights would make the scores noise",
-            f"use its own base, {adapter.base_name!r}",
+            f"use its own base, {adapter.base_name!r}, and the {CONFIG} that was saved with it",
         )
     if spec.merge:
         merge(wrapped, dtype)
     return wrapped.get_base_model(), adapter.head()
+
+
+@torch.no_grad()
+def _bring_embedding(model: Any, base: str, adapter: Adapter) -> None:
+    """Puts the embedding that the adapter stores, if it stores one, in the place of the base's, which may have fewer
+    rows. PEFT loads it only into an embedding that has the right size already."""
+    stored = adapter.embedding
+    if stored is None:
+        return
+    weight = model.get_input_embeddings().weight
+    if stored.shape[1] != weight.shape[1]:
+        raise ModelError(
+            f"the adapter's embedding has {stored.shape[1]} columns and that of {base!r} {weight.shape[1]}",
+            "it was trained on another base",
+            f"use its own base, {adapter.base_name!r}",
+        )
+    model.resize_token_embeddings(stored.shape[0], mean_resizing=False)
+    model.get_input_embeddings().weight.copy_(stored)
 
 
 def parts_of(network: Any, head: torch.Tensor | None, device: torch.device):

@@ -9,6 +9,8 @@ EMBEDDED = (
     "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
 )
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
+PAIR, POINTWISE = "pair", "pointwise"
+KINDS = (PAIR, POINTWISE)
 DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 
 
@@ -19,7 +21,8 @@ class ModelSpec:
     `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
     `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
     computes with PEFT's own layers and transformers' padded forward, as the card's snippet does. `deterministic` scores
-    each sequence alone, so that its logit has the same bits whatever is scored beside it.
+    each sequence alone, so that its logit has the same bits whatever is scored beside it. `kind`="pair" says that a
+    model of one logit without a manifest compares two responses (`model.kind`).
     """
 
     pretrained: str | None = None
@@ -34,8 +37,17 @@ class ModelSpec:
     merge: bool = True
     deterministic: bool = False
     allow_pickle: bool = False
+    kind: str | None = None
 
     def __post_init__(self):
+        if self.kind not in (None, *KINDS):
+            raise UsageError(f"kind={self.kind!r}", "no such kind of judge", f"use one of {', '.join(KINDS)}")
+        if self.kind == POINTWISE:
+            raise UsageError(
+                "kind=pointwise",
+                "reward models that score one response at a time are not yet supported",
+                "name a judge that compares two responses",
+            )
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
 
