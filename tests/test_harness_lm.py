@@ -31,7 +31,12 @@ def snippet_logits(args, texts):
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    base = AutoModelForSequenceClassification.from_pretrained(args["pretrained"], num_labels=1, dtype=torch.float32)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        args["pretrained"],
+        num_labels=1,
+        dtype=torch.float32,
+        attn_implementation="eager",  # the default of Gemma 2 is wrong before transformers 5.21
+    )
     model = PeftModel.from_pretrained(base, args["peft"]).eval()
     tokenizer = AutoTokenizer.from_pretrained(args["pretrained"])
     with torch.no_grad():

@@ -88,6 +88,9 @@ def load_base(
         model, info = from_hub(base, load)
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = 0
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        # Up to transformers 5.20 the default attention of Gemma 2 (sdpa) leaves the cap out of the scores.
+        model.set_attn_implementation("eager")
     return model, set(info["missing_keys"])
 
 

@@ -13,7 +13,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
-from harness_plugin.gate.readers.identity import judge_fingerprints
+from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
 from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.scores import pairs_run
 from harness_plugin.gate.run import Run, Texts

@@ -12,7 +12,7 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import json_object, remedy, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import read_object, whole_rows
-from harness_plugin.gate.readers.identity import judge_fingerprints
+from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
