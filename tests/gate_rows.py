@@ -5,6 +5,8 @@ import math
 import random
 from pathlib import Path
 
+from harness_plugin.scoring.judgement_rows import row_checksum
+
 WINNERS = ("model_a", "model_b", "tie")
 
 
@@ -45,7 +47,9 @@ def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa
 
 
 def write(file: Path, rows: list[dict]) -> str:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    """Writes the rows, each with the checksum of what it holds."""
+    lines = [json.dumps(row | {"checksum": row_checksum(row)}) + "\n" for row in rows]
+    file.write_text("".join(lines), encoding="utf-8")
     return str(file)
 
 

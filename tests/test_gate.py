@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,8 @@ import yaml
 
 from harness_plugin.cli import main
 from harness_plugin.gate import Reading, Rules, State, run_gate
+from harness_plugin.gate.compare import NotComparable, compare
+from harness_plugin.gate.readers.read import read_run
 from harness_plugin.gate.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,6 +178,15 @@ def test_files_that_are_no_run_say_so(gate, runs, tmp_path, content):
 # -- baselines ---------------------------------------------------------------------------------------------------------
 
 
+EDITS = [
+    ('"cluster": "k1"', '"cluster": "k9"'),
+    ('"acc": true', '"acc": false'),
+    ('"orders": "both"', '"orders": "ab"'),
+    ('"fixed": {', '"fixed": {}, "was": {'),
+    ('"kind": "pairs"', '"kind": "judge"'),
+]
+
+
 def test_a_blessed_baseline_is_small_the_same_each_time_and_stands_for_its_run(gate, runs, tmp_path):
     file = tmp_path / "baselines" / "judge.jsonl"
     assert gate("bless", runs["old"], "-o", file)[0] == 0
@@ -188,10 +200,19 @@ def test_a_blessed_baseline_is_small_the_same_each_time_and_stands_for_its_run(g
     code, said, _ = gate("bless", runs["worse"], "-o", file, "--yes")
     assert code == 0 and "regression" in said and file.read_bytes() != first
     lines = first.decode().splitlines(keepends=True)
-    for changed in ("".join(lines[:-1]), first.decode().replace('"cluster": "k1"', '"cluster": "k9"', 1)):
+    text = first.decode()
+    edited = [text.replace(a, b, 1) for a, b in EDITS]
+    assert text not in edited
+    for changed in ("".join(lines[:-1]), *edited):
         file.write_text(changed, encoding="utf-8")
         code, said, _ = gate(file, runs["old"])
         assert code == 3 and "changed by hand" in said
+
+
+def test_a_metric_whose_better_direction_differs_is_not_compared(runs):
+    before, now = (read_run(runs[name]) for name in ("old", "again"))
+    with pytest.raises(NotComparable, match="higher is better, for acc: True then, False now"):
+        compare(before, replace(now, metrics=now.metrics | {"acc": False}))
 
 
 # -- where teams look --------------------------------------------------------------------------------------------------
@@ -383,6 +404,8 @@ def test_two_judgings_are_compared_for_one_chatbot_and_another_judge_is_refused(
         board.write_text(wrong, encoding="utf-8")
         code, said, _ = gate(old, new, "--model", "heron")
         assert code == 3 and part in said
+    board.write_text(re.sub(r'"win_rate": [\d.]+', '"win_rate": NaN', other), encoding="utf-8")
+    assert gate(old, new, "--model", "heron")[0] == 3
     board.write_text(other, encoding="utf-8")
 
 

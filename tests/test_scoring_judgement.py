@@ -19,9 +19,9 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.report.gate import document
 from harness_plugin.scoring import Judgement, open_judge
-from harness_plugin.scoring.judgement import joined, judged, judged_identical, read_judgements
+from harness_plugin.scoring.judgement import joined, judged, judged_identical, read_judgements, sound_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
-from harness_plugin.scoring.judgement_rows import SCHEMA
+from harness_plugin.scoring.judgement_rows import SCHEMA, row_checksum
 from harness_plugin.scoring.metrics import accuracies_by_category, judge_metrics
 from harness_plugin.tournament import leaderboard
 
@@ -140,9 +140,28 @@ def test_a_row_that_was_edited_or_damaged_is_refused_with_its_place(damage):
 
 def test_a_judgement_moves_by_rounding_only():
     row = made()[0].to_row()
-    assert Judgement.from_row(row | {"p_b": row["p_b"] + 1e-8}).p_b != row["p_b"]
+    near = row | {"p_b": row["p_b"] + 1e-8}
+    assert Judgement.from_row(near | {"checksum": row_checksum(near)}).p_b != row["p_b"]
     with pytest.raises(DataError, match=r"p_b is .* but the logits give"):
         Judgement.from_row(row | {"p_b": row["p_b"] + 1e-4})
+
+
+@pytest.mark.parametrize("changes", [{"winner": "tie"}, {"length_b": 7}, {"prompt_key": "other"}, {"key": "0" * 16}])
+def test_a_row_that_was_edited_is_refused_where_its_numbers_agree_too(changes):
+    row = next(j for j in made() if j.winner).to_row()
+    assert Judgement.from_row(json.loads(json.dumps(row))).to_row() == row
+    exchanged = {"z_ab": row["z_ba"], "z_ba": row["z_ab"], "p_a": row["p_b"], "p_b": row["p_a"], "score": -row["score"]}
+    for edited in (row | changes, row | exchanged, {name: value for name, value in row.items() if name != "checksum"}):
+        with pytest.raises(DataError, match="the row was edited or damaged after it was written"):
+            Judgement.from_row(edited)
+
+
+def test_damaged_rows_are_left_out_and_said(caplog):
+    good, bad = (j.to_row() for j in made(2))
+    rows = [("line 1", good), ("line 2", bad | {"winner": "tie"}), ("line 3", {})]
+    assert [j.key for j in sound_judgements(rows, "the file")] == [good["key"]]
+    (message,) = (r.getMessage() for r in caplog.records)
+    assert message.startswith("arena_rm: 2 rows of the file are damaged and are judged again (the first: line 2: ")
 
 
 def test_arrays_hold_what_the_judgements_say():

@@ -246,12 +246,33 @@ def test_another_judges_verdicts_and_a_file_that_holds_none_are_left_alone(
     ):
         verdicts.write_text(text, "utf-8")
         code, out, err = arena(*args)
-        assert code == 3 and not out and "verdicts.jsonl holds a line that is no verdict (line 1" in err, text
+        assert code == 3 and not out and "verdicts.jsonl holds no verdict" in err, text
         assert verdicts.read_text("utf-8") == text and len(asked) == cost
     verdicts.write_bytes(b"\xff\xfe")
     assert arena(*args)[0] == 3 and verdicts.read_bytes() == b"\xff\xfe"
     verdicts.write_bytes(whole.replace("\n", "\r\n").encode())
     assert arena(*args)[0] == 0 and len(asked) == cost, "Windows' line ends are no difference"
+
+
+@pytest.mark.parametrize("damage", ["half a line", "an edited winner", "an edited probability", "another line"])
+def test_damaged_verdicts_are_judged_again_and_said(judge, three, arena, options, tmp_path, asked, damage):
+    judge(*three)
+    verdicts = tmp_path / "out" / "verdicts.jsonl"
+    whole, cost = verdicts.read_text("utf-8"), len(asked)
+    first, *others = whole.splitlines(keepends=True)
+    row = json.loads(first)
+    edits = {
+        "half a line": first[: len(first) // 2] + "\n",
+        "an edited winner": json.dumps(row | {"z_ab": -row["z_ab"], "z_ba": -row["z_ba"]}) + "\n",
+        "an edited probability": json.dumps(row | {"p_a": 0.99, "p_b": 0.01}) + "\n",
+        "another line": "[]\n",
+    }
+    verdicts.write_text("".join([edits[damage], *others]), "utf-8")
+    code, _, err = arena("judge", *options, "--no-cache", "-o", tmp_path / "out", *three)
+    assert code == 0 and "1 rows of" in err and "are damaged and are judged again" in err
+    rows = [list(map(json.loads, text.splitlines())) for text in (whole, verdicts.read_text("utf-8"))]
+    assert [r["id"] for r in rows[0]] == [r["id"] for r in rows[1]] and rows[0][1:] == rows[1][1:] and len(asked) > cost
+    assert rows[0][0]["z_ab"] == pytest.approx(rows[1][0]["z_ab"], abs=1e-5)
 
 
 def test_a_draw_of_prompts_stays_when_a_model_comes(judge, three, answers, asked):

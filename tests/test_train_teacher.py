@@ -14,6 +14,7 @@ from harness_plugin.errors import DataError, TrainError, UsageError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
 from harness_plugin.scoring.judgement import judged
+from harness_plugin.scoring.judgement_rows import row_checksum
 from harness_plugin.train.split import remove_duplicates, split
 from harness_plugin.train.teacher import apply_teacher, read_teacher
 
@@ -48,7 +49,7 @@ def scores(pairs, judge="0123456789abcdef", three=False, seed=0):
 
 
 def write(path, rows):
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = "".join(json.dumps(row | {"checksum": row_checksum(row)}) + "\n" for row in rows)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
 

@@ -82,6 +82,7 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
     share into the store, and the first then finds all of them there; the others return None instead of judgements."""
     from harness_plugin.engine.processes import first_in_turn, own_share
     from harness_plugin.files.journal import Journal
+    from harness_plugin.scoring.identity import parts
     from harness_plugin.scoring.judge import judgements_in, open_judge
 
     with first_in_turn(several):
@@ -98,7 +99,7 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
             judgements.append(judgement.of_pair(pair))
             click.echo(json.dumps(judgements[-1].to_row(), ensure_ascii=False))
         return judge, judgements
-    with Journal(output, judge.identity) as journal:
+    with Journal(output, parts(judge.identity)) as journal:
         finished = judgements_in(journal)
         if finished:
             click.echo(f"continuing: {len(finished)} pairs were scored before", err=True)

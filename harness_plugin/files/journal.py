@@ -2,12 +2,16 @@
 
 import io
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.rows import parse_json
 from harness_plugin.files.writing import atomic_write
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 
 class Journal:
@@ -47,39 +51,41 @@ class Journal:
     def _load(self) -> None:
         """Reads what an earlier run left.
 
-        A last line without its end, which was being written when that run was killed, is cut off. Raises DataError for
-        anything else that no run wrote.
+        A last line without its end, which was being written when that run was killed, is cut off. Any other line that
+        is no record is left out, and said. Raises DataError for a file that does not begin with a run's header, and for
+        another header than this run's.
         """
         self._file.seek(0)
-        good = 0
+        good, damaged = 0, []
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n"):
                 break
-            row = self._parsed(line, number)
-            if number == 1 and row.get("header") != self.header:
-                raise DataError(
-                    f"{self.part} was begun with other settings ({_difference(row['header'], self.header)})",
-                    "its scores cannot be continued",
-                    "delete it to start afresh, or repeat the first command",
-                )
-            if number > 1:
+            if number == 1:
+                self._check_header(line)
+            elif (row := _with(line, "key", str)) is None:
+                damaged.append(number)
+            else:
                 self.rows[row["key"]] = row
             good += len(line)
         self._file.truncate(good)
         self._file.seek(good)
+        if damaged:
+            log.warning("arena_rm: %d lines of %s are no records (line %d first)", len(damaged), self.part, damaged[0])
 
-    def _parsed(self, line: bytes, number: int) -> dict:
-        try:
-            row = json.loads(line)
-            if isinstance(row["header" if number == 1 else "key"], dict if number == 1 else str):
-                return row
-            raise ValueError("neither a header nor a record")
-        except (ValueError, KeyError, TypeError) as e:
+    def _check_header(self, line: bytes) -> None:
+        row = _with(line, "header", dict)
+        if row is None:
             raise DataError(
-                f"{self.part} line {number} is not from a run of arena-rm",
-                "it would be overwritten",
+                f"{self.part} line 1 is not from a run of arena-rm",
+                "the file would be overwritten",
                 "move it away, or choose another -o",
-            ) from e
+            )
+        if row["header"] != self.header:
+            raise DataError(
+                f"{self.part} was begun with other settings ({_difference(row['header'], self.header)})",
+                "its scores cannot be continued",
+                "delete it to start afresh, or repeat the first command",
+            )
 
     def _write(self, row: dict) -> None:
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
@@ -96,6 +102,15 @@ class Journal:
             for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
         os.unlink(self.part)
+
+
+def _with(line: bytes, name: str, kind: type) -> dict | None:
+    """The object of a line that has `name` with a value of that kind; None for any other line."""
+    try:
+        row = parse_json(line.decode("utf-8"))
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get(name), kind) else None
 
 
 def _difference(old: dict, new: dict) -> str:

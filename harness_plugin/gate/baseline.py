@@ -15,7 +15,7 @@ from harness_plugin.files.rows import parse_json
 from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of
 from harness_plugin.pairs.pair import plain
 
-MARK, SCHEMA = "arena_rm_baseline", 1
+MARK, SCHEMA = "arena_rm_baseline", 2
 ANSWER = 1000  # characters of an answer that a baseline keeps, to be read beside a later one
 
 
@@ -27,12 +27,12 @@ def baseline_text(run: Run, texts: bool = True) -> str:
         MARK: SCHEMA,
         "kind": run.kind,
         "items": len(lines),
-        "sha256": _digest(lines),
         "metrics": run.metrics,
         "fixed": run.fixed,
         "subject": run.subject,
         "left_out": run.left_out,
     }
+    header["sha256"] = _digest(header, lines)
     return "\n".join([json.dumps(header, ensure_ascii=False), *lines, ""])
 
 
@@ -49,8 +49,10 @@ def _line(item: Item, answer: str | None) -> str:
     return json.dumps({name: value for name, value in row.items() if value not in (None, "", {})}, ensure_ascii=False)
 
 
-def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+def _digest(header: dict, lines: list[str]) -> str:
+    """sha256 of the header, its own "sha256" aside, and of the lines of the items."""
+    content = {name: value for name, value in header.items() if name != "sha256"}
+    return hashlib.sha256("\n".join([json.dumps(content, sort_keys=True), *lines]).encode("utf-8")).hexdigest()
 
 
 @remedy("restore it, or bless it again")
@@ -64,7 +66,7 @@ def read_baseline(path: str) -> Run:
             f"this version reads {SCHEMA}",
             "bless it again, or use the version that wrote it",
         )
-    if header.get("items") != len(lines) - 1 or header.get("sha256") != _digest([raw for raw, _ in lines[1:]]):
+    if header.get("items") != len(lines) - 1 or header.get("sha256") != _digest(header, [raw for raw, _ in lines[1:]]):
         raise DataError(
             f"{path} is cut or was changed by hand ({len(lines) - 1} items, {header.get('items')!r} blessed)",
             "a baseline is what a run gave",

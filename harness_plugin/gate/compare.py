@@ -90,7 +90,13 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
 
 
 def _run_differences(baseline: Run, current: Run) -> list[Difference]:
-    return _differing(baseline.fixed, current.fixed)
+    """The fingerprints that differ, and the metrics of which each run says another direction is better."""
+    directions = [
+        Difference(f"higher is better, for {name}", before, current.metrics[name])
+        for name, before in baseline.metrics.items()
+        if current.metrics.get(name, before) != before
+    ]
+    return _differing(baseline.fixed, current.fixed) + directions
 
 
 def _differing(before: dict, after: dict) -> list[Difference]:

@@ -16,7 +16,7 @@ from harness_plugin.model import ModelSpec
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash, judge_identity, logit_identity
-from harness_plugin.scoring.judgement import Judgement, judged, read_judgements
+from harness_plugin.scoring.judgement import Judgement, judged, sound_judgements
 from harness_plugin.scoring.presentations import check_order, score_pairs
 from harness_plugin.scoring.store import ScoreCache
 
@@ -114,7 +114,7 @@ def open_judge(
 
 
 def judgements_in(journal: Journal) -> dict[str, Judgement]:
-    """What an earlier run into the journal's file has judged, by the keys of the texts. Raises DataError for rows that
-    are damaged."""
-    rows = ((f"{journal.part} row {n}", row) for n, row in enumerate(journal.rows.values(), start=2))
-    return {judgement.key: judgement for judgement in read_judgements(rows)}
+    """What an earlier run into the journal's file has judged, by the keys of the texts. Rows that are damaged are left
+    out, so that they are judged again."""
+    rows = ((f"{journal.part}, the record {key}", row) for key, row in journal.rows.items())
+    return {judgement.key: judgement for judgement in sound_judgements(rows, str(journal.part))}

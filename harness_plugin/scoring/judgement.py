@@ -4,6 +4,7 @@ Score files, verdicts, the gate, lm-eval's tasks, training's validation and the 
 Knows numbers, pairs and rows; no model, no engine and no file.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,16 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, text_length
 from harness_plugin.scoring.judgement_rows import (
     SCHEMA,
     Logits,
+    check_checksum,
     check_judgements,
     fields_of_row,
     outcomes_of,
     recompute,
+    row_checksum,
 )
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Judgement:
 
     def to_row(self) -> dict[str, Any]:
         """The judgement as a JSON object. Logits are a number for a head of one and a list for a head of three. What is
-        not known of winner, models, category and lengths is left out."""
+        not known of winner, models, category and lengths is left out. `checksum` is over all other fields."""
         optional = {
             "winner": self.winner and self.winner.value,
             "category": self.category,
@@ -130,7 +136,7 @@ class Judgement:
             "prompt_id": None if self.prompt_id == self.prompt_key else self.prompt_id,
             "identical": self.identical or None,
         }
-        return {
+        row = {
             "schema": SCHEMA,
             "id": self.id,
             "key": self.key,
@@ -141,8 +147,8 @@ class Judgement:
             "p_a": self.p_a,
             "p_b": self.p_b,
             "p_tie": self.p_tie,
-            "temperature": self.temperature,
-            "tie_nu": self.tie_nu,
+            "temperature": float(self.temperature),
+            "tie_nu": float(self.tie_nu),
             "tokens": self.tokens,
             "truncated": self.truncated,
             "kept": {name: list(counts) for name, counts in self.kept.items()},
@@ -150,11 +156,13 @@ class Judgement:
             "prompt_key": self.prompt_key,
             "judge": self.judge,
         }
+        return row | {"checksum": row_checksum(row)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], where: str = "row") -> "Judgement":
         """The judgement that `to_row` wrote. Raises DataError, which begins with `where`, for a field of another type,
-        a number that is not finite, and a score or probability that does not follow from the logits."""
+        a number that is not finite, a score or probability that does not follow from the logits, and a row that is not
+        as it was written."""
         return next(read_judgements([(where, row)]))
 
 
@@ -227,7 +235,24 @@ def read_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[J
     while part := list(islice(rows, _AT_ONCE)):
         judgements = [Judgement(**fields_of_row(row, where)) for where, row in part]
         check_judgements([where for where, _ in part], judgements)
+        for (where, row), judgement in zip(part, judgements, strict=True):
+            check_checksum(row, judgement.to_row(), where)
         yield from judgements
+
+
+def sound_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str) -> Iterator[Judgement]:
+    """The judgements of the rows that can be read, for a run that judges the others again. Says on the log how many
+    rows of `place` are damaged, and why the first one is."""
+    damaged: list[DataError] = []
+    for where, row in rows:
+        try:
+            yield Judgement.from_row(row, where)
+        except DataError as e:
+            damaged.append(e)
+    if damaged:
+        log.warning(
+            "arena_rm: %d rows of %s are damaged and are judged again (the first: %s)", len(damaged), place, damaged[0]
+        )
 
 
 _AT_ONCE = 1024

@@ -1,9 +1,11 @@
-"""Rows of judgements, checked: the fields of a row, and whether its numbers follow from its logits.
+"""Rows of judgements, checked: the fields of a row, whether its numbers follow from its logits, and its checksum.
 
 Knows the fields of a `Judgement` by name and not the class, which reads its rows with this file. Rows of version 0.1.0,
 which had no schema number, are read too.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,6 +53,24 @@ def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray) -> Outc
     with np.errstate(divide="ignore"):  # a tie mass of 0 is a log weight of -inf
         log_tie = np.log(tie_nu) if log_tie is None else log_tie / temperature
     return Outcomes(s, bias, davidson_log_probabilities(s / temperature, log_tie))
+
+
+def row_checksum(row: Mapping[str, Any]) -> str:
+    """The first 16 hex digits of the sha256 of a row, its own `checksum` aside. It tells an edited or damaged row from
+    the row that was written, also where the edited numbers agree with each other."""
+    content = {name: value for name, value in row.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_checksum(row: Mapping[str, Any], written: Mapping[str, Any], where: str) -> None:
+    """Compares the checksum in `row` with that of `written`, the row that its judgement gives. Raises DataError where
+    they differ. Rows of version 0.1.0 have none."""
+    if "schema" in row and row.get("checksum") != written["checksum"]:
+        raise DataError(
+            f"{where}: the checksum is {row.get('checksum')!r}, but the row gives {written['checksum']!r}",
+            "the row was edited or damaged after it was written",
+            "make the file again",
+        )
 
 
 def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:

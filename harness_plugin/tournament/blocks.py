@@ -1,5 +1,6 @@
 """Scores of a cluster's workers, kept in blocks as Parquet files, here or where a URI says. Knows rows, no model."""
 
+import json
 import logging
 from contextlib import contextmanager
 
@@ -11,6 +12,10 @@ from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import SCORES_FOLDER
 
 log = logging.getLogger("lm_eval.arena_rm")
+
+COLUMN = "judgement"
+"""The one column of a block: a row as JSON. A column for each field would change types on the way, and Parquet has no
+empty objects."""
 
 
 class Blocks:
@@ -31,10 +36,16 @@ class Blocks:
                     continue
                 try:
                     with system.open_input_file(file.path) as stream:
-                        rows = parquet.read_table(stream).to_pylist()
+                        rows = map(json.loads, parquet.read_table(stream)[COLUMN].to_pylist())
                     block = list(read_judgements((f"{file.path} row {n}", row) for n, row in enumerate(rows, start=1)))
                     judgements.update({judgement.key: judgement for judgement in block})
-                except (DataError, ValueError, KeyError, OSError) as e:  # Arrow's errors derive from the last three
+                except (
+                    DataError,
+                    ValueError,
+                    KeyError,
+                    TypeError,
+                    OSError,
+                ) as e:  # Arrow's errors derive from the last three
                     log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", file.path, e)
         return judgements
 
@@ -44,7 +55,7 @@ class Blocks:
             optional_module("pyarrow", "pyarrow", "scores are kept as Parquet"),
             optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet"),
         )
-        table = arrow.Table.from_pylist([judgement.to_row() for judgement in judgements])
+        table = arrow.table({COLUMN: [json.dumps(judgement.to_row()) for judgement in judgements]})
         with self._folder() as (system, path):
             name = f"{path}/{content_id(*sorted(judgement.key for judgement in judgements))}"
             with whole_stream(system, f"{name}.parquet") as stream:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import json_object
 from harness_plugin.files.journal import Journal
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs import Pair
+from harness_plugin.scoring.identity import parts
 from harness_plugin.scoring.judge import Done, Judge, judgements_in
-from harness_plugin.scoring.judgement import Judgement, judged_identical, read_judgements
+from harness_plugin.scoring.judgement import Judgement, judged_identical, sound_judgements
 from harness_plugin.tournament.folder import VERDICTS_FILE
 from harness_plugin.tournament.match import Battles
 
@@ -36,13 +36,13 @@ def collect_verdicts(
     """The verdicts, also written to `folder`/`file`, sorted by the models' names, then by the battle's id.
 
     Identical answers are not shown to the judge. Verdicts of this judge that an earlier run left in the file are used
-    again, by the content of the pair; the store of scores keeps those that this run has no use for. `done(k)` is called
-    as k more battles are judged. Raises ScoreError as judging does, DataError for verdicts or a journal of another
-    judge or damaged ones, and UsageError for a journal that is in use.
+    again, by the content of the pair; damaged ones are judged again. The store of scores keeps those that this run has
+    no use for. `done(k)` is called as k more battles are judged. Raises ScoreError as judging does, DataError for
+    verdicts or a journal of another judge or no run's, and UsageError for a journal that is in use.
     """
     out = folder / file
     earlier = _earlier(out, judge.hash)
-    with Journal(out, judge.identity) as journal:
+    with Journal(out, parts(judge.identity)) as journal:
         continued = judgements_in(journal)
         judgements = earlier | continued
         todo = list({p.key: p for p in battles.pairs if p.key not in judgements}.values())
@@ -69,18 +69,18 @@ def _say(pairs: list[Pair], continued: dict, earlier: dict, folder: Path) -> Non
 
 
 def _earlier(path: Path, judge: str) -> dict[str, Judgement]:
-    """The judgements of a file of verdicts, if it is there, by the content of the pairs. Raises DataError for those of
-    another judge, which a run would replace, and for lines that are none."""
+    """The judgements of a file of verdicts, if it is there, by the content of the pairs; damaged ones are left out, so
+    that they are judged again. Raises DataError for a file without a verdict, which a run would replace, and for
+    verdicts of another judge."""
     if not path.exists():
         return {}
-    try:
-        verdicts = list(read_judgements(_rows(path)))
-    except DataError as e:
+    verdicts = list(sound_judgements(_rows(path), str(path)))
+    if not verdicts and path.stat().st_size:
         raise DataError(
-            f"{path} holds a line that is no verdict ({e.found})",
+            f"{path} holds no verdict",
             "this run would replace the file",
             "move the file away, or choose another -o",
-        ) from e
+        )
     others = sorted({v.judge for v in verdicts} - {judge})
     if others:
         raise DataError(
@@ -92,13 +92,12 @@ def _earlier(path: Path, judge: str) -> dict[str, Judgement]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, fields) of each line. Read here and not by `read_rows`, for which an array or a table has rows too: a run
-    writes objects, one per line, and would replace anything else."""
+    """(place, fields) of each line; a line that is no object has no fields. Read here and not by `read_rows`, for which
+    an array or a table has rows too: a run writes objects, one per line, and would replace anything else."""
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
-            place = f"line {number}"
             try:
                 value = parse_json(line.decode("utf-8"))
-            except ValueError as e:
-                raise DataError(f"{place} is not JSON: {e}", "a line holds one verdict", "make the file again") from e
-            yield place, json_object(value, place)
+            except ValueError:
+                value = None
+            yield f"line {number}", value if isinstance(value, dict) else {}

@@ -120,7 +120,9 @@ def _check_rate(run: Run, board: dict, folder: Path) -> None:
         if isinstance(m, dict) and m.get("model") == run.subject["model"]
     ]
     rates = [item.values["win_rate"] for item in run.items.values()]
-    if len(said) != 1 or not isinstance(said[0], (int, float)) or abs(said[0] - sum(rates) / len(rates)) > 2e-4:
+    # A NaN is near no number: the comparison asks what holds, not what is wrong.
+    follows = len(said) == 1 and type(said[0]) in (int, float) and abs(said[0] - sum(rates) / len(rates)) <= 2e-4
+    if not follows:
         raise DataError(
             f"{folder}: the win rate in {BOARD_FILE} does not follow from {VERDICTS_FILE}",
             "the two files do not belong to one run",
