@@ -85,8 +85,11 @@ def stand_in(tmp_path):
 
 @pytest.mark.parametrize(
     "first",
-    ["", "import lm_eval.models", "import harness_plugin.harness.lm"],
-    ids=["nothing", "lm_eval.models", "our model"],
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("import lm_eval.models", id="lm_eval.models", marks=pytest.mark.slow),
+        pytest.param("import harness_plugin.harness.lm", id="our model", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("order", [["arena_rm", "hf"], ["hf", "arena_rm"]], ids="-".join)
 def test_arena_rm_and_the_built_in_models_are_found(tmp_path, first, order):
@@ -129,6 +132,7 @@ show(where(), where(include_path={str(folder)!r}), where(include_defaults=False)
     return folder, *answer(code, folder)
 
 
+@pytest.mark.slow
 def test_the_installed_lm_eval_finds_our_task_without_include_path(task_files):
     _, (file, count), _, _ = task_files
     assert Path(file) == ROOT / "tasks" / "arena_pairs" / "arena_pairs.yaml"

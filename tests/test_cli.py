@@ -278,6 +278,7 @@ def test_calibrate_warns_where_the_pairs_do_not_fix_a_number(calibrate, winners,
     assert at in out, "the number is written all the same"
 
 
+@pytest.mark.slow
 def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_asked_for(adapter, tiny_base, tmp_path):
     args = [
         "calibrate",

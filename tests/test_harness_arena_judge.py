@@ -265,6 +265,7 @@ def program(folder, *command, **variables):
     return done
 
 
+@pytest.mark.slow
 def test_two_processes_judge_a_share_each_and_give_the_numbers_of_one(metadata, tiny_base, tmp_path, monkeypatch):
     args = {"pretrained": str(tiny_base("gemma")), "dtype": "float32", "device": "cpu"}
     (tmp_path / "two.py").write_text(TWO.format(tests=str(ROOT / "tests"), metadata=metadata, args=args), "utf-8")
@@ -278,6 +279,7 @@ def test_two_processes_judge_a_share_each_and_give_the_numbers_of_one(metadata, 
     assert keys[0] == keys[1] and len(keys[0]) == 7
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_judge_from_metadata_and_environment(metadata, tmp_path):
     said = [f"{name}={value}" for name, value in metadata.items() if name != "judge_dtype"]
     command = ["-m", "harness_plugin", "--model", "dummy", "--tasks", "arena_judge", "--metadata", *said]

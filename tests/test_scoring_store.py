@@ -143,6 +143,7 @@ def test_where_and_how_large_is_told(tmp_path):
 # -- several processes, and kills -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_several_processes_make_and_write_one_file_at_once_the_same_keys_and_others(tmp_path, journal):
     running = [writer(tmp_path / "c", first, 200, journal=journal) for first in (0, 0, 100, 1000)]
     for process in running:
@@ -155,6 +156,7 @@ def test_several_processes_make_and_write_one_file_at_once_the_same_keys_and_oth
         assert cache._db.execute("PRAGMA journal_mode").fetchone() == (b"wal" if journal == "local" else b"delete",)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_was_stored_and_leaves_a_whole_file(tmp_path, journal):
     done, draw = 0, random.Random(1)
     for _ in range(3):

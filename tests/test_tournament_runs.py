@@ -328,6 +328,7 @@ def killed(options, three, tmp_path):
     return part
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_judges_only_what_is_left(killed, judge, three, asked, tmp_path):
     verdicts, board, _, err = judge(*three, "--no-cache")
     assert len(asked) == 2 * 9 and "continuing: 9 verdicts were given before" in err
@@ -338,6 +339,7 @@ def test_a_killed_run_continues_and_judges_only_what_is_left(killed, judge, thre
     assert [r["model"] for r in board["models"]] == [r["model"] for r in expected["models"]]
 
 
+@pytest.mark.slow
 def test_the_rest_of_another_judge_or_of_a_run_that_still_writes_is_left_alone(killed, arena, options, three, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     before = killed.read_bytes()

@@ -91,6 +91,7 @@ def test_dropout_drops_in_training_alone_and_by_each_adapter(tiny_base, sequence
 
 
 @compiler
+@pytest.mark.slow
 def test_fused_steps_change_neither(tiny_base, sequences):
     network, weights = network_of(tiny_base("gemma3")), torch.linspace(-1, 1, len(sequences))[:, None]
     made = []
@@ -189,7 +190,7 @@ def test_what_packs_cannot_do_is_left_to_padded_batches(tiny_base, tmp_path, nam
     assert name != "gemma" or can_pack(build(recipe("card", base, *EVERY), str(base)), CPU)
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k == "gemma3" else pytest.mark.slow) for k in tiny.KINDS])
 def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, monkeypatch):
     write_pairs(tmp_path / "lesson.jsonl", lesson(48))
     short = (

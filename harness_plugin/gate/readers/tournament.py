@@ -121,8 +121,8 @@ def _check_rate(run: Run, board: dict, folder: Path) -> None:
     ]
     rates = [item.values["win_rate"] for item in run.items.values()]
     # A NaN is near no number: the comparison asks what holds, not what is wrong.
-    follows = len(said) == 1 and type(said[0]) in (int, float) and abs(said[0] - sum(rates) / len(rates)) <= 2e-4
-    if not follows:
+    rate = said[0] if len(said) == 1 else None
+    if not (isinstance(rate, (int, float)) and abs(rate - sum(rates) / len(rates)) <= 2e-4):
         raise DataError(
             f"{folder}: the win rate in {BOARD_FILE} does not follow from {VERDICTS_FILE}",
             "the two files do not belong to one run",
