@@ -35,7 +35,7 @@ ROWS = {
         "id": 30192,
         **MODELS,
         "prompt": '["Hi","Count."]',
-        "response_a": '["Hello.",null]',
+        "response_a": '["Hello.",""]',
         "response_b": '["Yes?","1, 2, 3"]',
         "winner_model_a": 0,
         "winner_model_b": 1,
@@ -56,8 +56,8 @@ ROWS = {
         **MODELS,
         "winner": "both_bad",
         "conversation_a": say(("user", parts("Hi")), ("assistant", parts("Hello.", "There."))),
-        "conversation_b": say(("user", parts("Hi")), ("assistant", parts(None))),
-        "full_conversation": [{"user": "Hi"}],
+        "conversation_b": say(("user", parts("Hi")), ("assistant", parts(""))),
+        "full_conversation": [{"user": {"role": "user", "content": parts("Hi")}, "model_side_a": None}],
         "language": "en",
     },
     "chatbot_arena": {
@@ -138,16 +138,17 @@ GOOD = {"prompt": "Name a river.", "response_a": "The Oder.", "response_b": "A r
 PEOPLE = ["łódź", "🙂", "\x00", "\u2028", "\r", "مرحبا", "<eos>", '"', "\\", "word ", "\n", ""]
 
 
-def random_text(rng):
-    turn = lambda: "".join(rng.choices(PEOPLE, k=rng.randrange(6)))  # noqa: E731
-    return turn() if rng.random() < 0.6 else [turn() for _ in range(rng.randrange(1, 4))]
+def random_turn(rng):
+    return "".join(rng.choices(PEOPLE, k=rng.randrange(6)))
 
 
 def random_pair(rng):
+    turns = 1 if rng.random() < 0.6 else rng.randrange(2, 4)
+    said = lambda: random_turn(rng) if turns == 1 else [random_turn(rng) for _ in range(turns)]  # noqa: E731
     return Pair(
-        random_text(rng),
-        random_text(rng),
-        random_text(rng),
+        said(),
+        said(),
+        said(),
         id=rng.choice(["", f"id-{rng.random()}"]),
         winner=rng.choice([None, *Winner]),
         model_a=rng.choice([None, "alpha"]),

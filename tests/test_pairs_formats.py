@@ -82,7 +82,7 @@ def test_a_named_format_that_does_not_fit_says_which_column_is_missing():
 
 def test_lists_in_the_texts_of_a_table_are_not_guessed_about(tmp_path):
     path = tmp_path / "test.csv"
-    path.write_text('id,prompt,response_a,response_b\n7,"[""Hi""]","[null]","[""Yes?""]"\n', "utf-8")
+    path.write_text('id,prompt,response_a,response_b\n7,"[""Hi""]","[""""]","[""Yes?""]"\n', "utf-8")
     with pytest.raises(DataError, match=r"row 1 \(line 2\): .*turns \(arena_55k\) or the very text"):
         read_pairs(path)
     assert read_pairs(path, format="arena_55k").pairs == [Pair("Hi", "", "Yes?", id="7")]
@@ -116,15 +116,15 @@ def test_message_lists_become_turns_on_each_side():
     assert "both_bad" not in older.meta
 
 
-def test_a_system_message_is_the_first_turn_and_a_missing_last_answer_is_empty():
+def test_a_system_message_is_the_first_turn():
     system = ("system", "Be brief.")
     row = change(
         "arena_100k",
-        conversation_a=say(system, ("user", "Hi"), ("assistant", None)),
-        conversation_b=say(system, ("user", "Hi")),
+        conversation_a=say(system, ("user", "Hi"), ("assistant", "")),
+        conversation_b=say(system, ("user", "Hi"), ("assistant", [{"type": "text", "text": "Yes?"}])),
     )
     pair = read_one(row)
-    assert (pair.prompt, pair.response_a, pair.response_b) == (("System: Be brief.", "Hi"), "", "")
+    assert (pair.prompt, pair.response_a, pair.response_b) == (("System: Be brief.", "Hi"), "", "Yes?")
 
 
 def test_an_unjudged_battle_has_no_winner():

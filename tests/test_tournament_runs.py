@@ -356,9 +356,9 @@ def test_the_rest_of_another_judge_or_of_a_run_that_still_writes_is_left_alone(k
 def test_a_run_that_fails_leaves_the_last_one_as_it_was(judge, three, arena, options, tmp_path):
     judge(*three)
     before = bytes_in(tmp_path / "out")
-    (tmp_path / "answers" / "more.json").write_text('[{"instruction": "Hi", "output": null}]', "utf-8")
+    (tmp_path / "answers" / "more.json").write_text('[{"instruction": "Hi", "output": 3}]', "utf-8")
     code, out, err = arena("judge", *options, "-o", tmp_path / "out", tmp_path / "answers")
-    assert code == 3 and not out and "more.json row 1: field output is None" in err
+    assert code == 3 and not out and "more.json row 1: field output is 3" in err
     assert bytes_in(tmp_path / "out") == before
 
 

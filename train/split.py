@@ -182,12 +182,17 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
 def evaluation_prompts(file: str | Path) -> set[str]:
     """The prompt keys of a file of pairs or of one model's answers, in any format that `arena-rm` reads.
 
-    Raises DataError for a file that is neither, and for a bad row, whose prompt would otherwise be missed.
+    Raises DataError for a file that is neither, and for a row that is bad or makes no pair, whose prompt would otherwise
+    be missed.
     """
     try:
-        return {pair.prompt_key for pair in read_pairs(file).pairs}
+        found = read_pairs(file)
     except DataError as error:
         as_pairs = error
+    else:
+        if found.missing:
+            raise found.missing[0]
+        return {pair.prompt_key for pair in found.pairs}
     try:
         return {Pair(output.prompt, "", "").prompt_key for output in read_outputs(file)}
     except DataError as error:

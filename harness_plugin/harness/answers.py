@@ -33,6 +33,7 @@ def load_answers(**options: Any) -> dict[str, Any]:
 
     refuse_unknown(options, "arena_", _OF_THE_USER, ("arena_bundled",))
     found, source = _answers(options)
+    found = [a for a in found if a.response is not None]  # the reader has said which answers are missing
     single = [a for a in found if isinstance(a.prompt, str) and isinstance(a.response, str)]
     if len(single) < len(found):
         log.warning(

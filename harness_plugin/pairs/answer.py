@@ -11,10 +11,11 @@ from harness_plugin.pairs.pair import Text
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's answer. `id`: the file's own name for the prompt, or the prompt's content id; unique in a file."""
+    """One model's answer. `response`: None where the answer is missing, which is not an empty one. `id`: the file's own
+    name for the prompt, or the prompt's content id; unique in a file."""
 
     prompt: Text
-    response: Text
+    response: Text | None
     model: str | None = None
     category: str | None = None
     id: str = ""
@@ -22,10 +23,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt from a file of its own, for answers that are stored without their prompts."""
+    """A prompt from a file of its own, for answers that are stored without their prompts. `turns`: how many turns of
+    the user's it has, each of which wants an answer."""
 
     prompt: Text
     category: str | None
+    turns: int = 1
 
 
 Questions = Mapping[str, Question]

@@ -17,8 +17,10 @@ from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question
 from harness_plugin.pairs.formats import arena_hard, canonical
-from harness_plugin.pairs.formats.columns import typed_cells
+from harness_plugin.pairs.formats.columns import check_turns, typed_cells
 from harness_plugin.pairs.formats.table import NUMBER_COLUMNS, TEXT_COLUMNS, AnswerFormat, detect_answer_format
+from harness_plugin.pairs.notes import listed, log
+from harness_plugin.pairs.pair import MissingAnswer
 
 
 def read_outputs(
@@ -31,7 +33,8 @@ def read_outputs(
 
     `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
     the rows do not name one. `fields` maps `prompt`, `response`, `model` and `category` to the file's own columns; then
-    no other format is looked for. Of several samples of one answer the first counts, of several lm-eval filters too.
+    no other format is looked for. Of several samples of one answer the first counts, of several lm-eval filters too. A
+    missing answer (null, NaN, or one with fewer turns than the prompt) has the response None; the log lists their rows.
     Raises DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind;
     UsageError for an unknown field.
     """
@@ -47,9 +50,27 @@ def read_outputs(
     answers: list[tuple[str, Answer]] = []
     for row in only_like_first(itertools.chain([first], rows), format.first_of):
         with _place(name, row):
-            answer = format.answer(row.value, by_id)
+            answer = _of_all_turns(format.answer(row.value, by_id))
         answers.append((row.place, replace(answer, model=answer.model or model)))
+    _say_missing(name, answers)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])
+
+
+def _of_all_turns(answer: Answer) -> Answer:
+    """The answer, missing where it lacks a turn. Raises RowError where it has more turns than the prompt."""
+    if answer.response is None:
+        return answer
+    try:
+        check_turns(answer.prompt, answer.response, "response")
+    except MissingAnswer:
+        return replace(answer, response=None)
+    return answer
+
+
+def _say_missing(name: str, answers: list[tuple[str, Answer]]) -> None:
+    rows = [place for place, answer in answers if answer.response is None]
+    if rows:
+        log.warning("%s: %d of %d answers are missing: %s", name, len(rows), len(answers), listed(rows))
 
 
 def _rows(path: str | os.PathLike[str], fields: Mapping[str, str]) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from harness_plugin.files.checked import missing_field, refuse_surrogates, wrong_value
+from harness_plugin.files.checked import RowError, excerpt, missing_field, refuse_surrogates, wrong_value
 
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
@@ -61,6 +61,33 @@ def checked_text(name: str, value: Any) -> Text:
     for turn in turns:
         refuse_surrogates(name, turn)
     return turns if len(turns) > 1 else turns[0]
+
+
+class MissingAnswer(RowError):
+    """An answer, or a turn of one, that is absent: no field, null or NaN. It is left out and counted, and is never a
+    loss; the empty string is an answer."""
+
+
+def missing_answer(found: str) -> MissingAnswer:
+    """The error for an answer that is absent, or has a turn that is; `found` says the field and what it holds."""
+    return MissingAnswer(found, "a missing answer is not an empty one", 'fill it in; "" is an empty answer')
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a value says that there is none: None, or a number that is not one, as tables write it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def checked_answer(name: str, value: Any) -> Text:
+    """`checked_text` of an answer. Raises MissingAnswer where it, or a turn of it, is absent."""
+    if is_absent(value) or (isinstance(value, (list, tuple)) and any(map(is_absent, value))):
+        raise missing_answer(f"field {name} is {excerpt(value)}")
+    return checked_text(name, value)
+
+
+def turn_count(text: Text) -> int:
+    """How many turns a text has."""
+    return 1 if isinstance(text, str) else len(text)
 
 
 def text_length(text: Text) -> int:
@@ -132,7 +159,8 @@ class Pair:
 
     `p_b` is the probability in [0, 1] that B is preferred, kept to 15 decimals. An empty `id` becomes the content id
     (`key`). `meta` holds what else the file said; it is not compared and does not take sides, so `swap` leaves it.
-    Raises DataError for a field that its type or range does not allow.
+    Raises DataError for a field that its type or range does not allow, MissingAnswer (a DataError) for a response that
+    is absent.
     """
 
     prompt: Text
@@ -148,8 +176,9 @@ class Pair:
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the dataclass is frozen for everybody else
-        for name in ("prompt", "response_a", "response_b"):
-            put(self, name, checked_text(name, getattr(self, name)))
+        put(self, "prompt", checked_text("prompt", self.prompt))
+        for name in ("response_a", "response_b"):
+            put(self, name, checked_answer(name, getattr(self, name)))
         for name in ("model_a", "model_b", "category"):
             put(self, name, _checked_name(name, getattr(self, name)))
         put(self, "winner", _checked_winner(self.winner))

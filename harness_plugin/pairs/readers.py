@@ -6,7 +6,7 @@ This file puts rows and formats (what a row means) together; the columns of a fo
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
@@ -14,19 +14,22 @@ from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
-from harness_plugin.pairs.formats.columns import typed_cells
+from harness_plugin.pairs.formats.columns import check_turns, typed_cells
 from harness_plugin.pairs.formats.table import NUMBER_COLUMNS, TEXT_COLUMNS, PairFormat, detect_format, get_format
-from harness_plugin.pairs.pair import FIELDS, REQUIRED, Pair
+from harness_plugin.pairs.notes import listed, log
+from harness_plugin.pairs.pair import FIELDS, REQUIRED, MissingAnswer, Pair, missing_answer, turn_count
 
 
 @dataclass(frozen=True)
 class PairFile:
-    """What was read: pairs in the file's order with unique ids, the format, and the errors of rows left out."""
+    """What was read: pairs in the file's order with unique ids, the format, and the errors of rows left out: `skipped`,
+    the bad rows, and `missing`, those in which an answer is absent."""
 
     pairs: list[Pair]
     format: str
     skipped: list[DataError]
     path: str
+    missing: list[DataError] = field(default_factory=list)
 
 
 def read_pairs(
@@ -40,9 +43,12 @@ def read_pairs(
 
     `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
     to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and
-    content gets "-2", "-3" behind it. Raises DataError with file, row, field, value and what was allowed for the first
-    bad row; with `skip_bad_rows` these errors are collected in `skipped` instead, unless no row is good. Raises
-    UsageError for an unknown format or field name.
+    content gets "-2", "-3" behind it. A row in which an answer, or a turn of one, is absent (null, NaN, fewer turns
+    than the other answer or the prompt) makes no pair: it is listed in the log and in `missing`.
+
+    Raises DataError with file, row, field, value and what was allowed for the first bad row; with `skip_bad_rows` these
+    errors are collected in `skipped` instead, unless no row is good. Raises UsageError for an unknown format or field
+    name.
     """
     format, fields = _checked_options(format, fields)
     return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields)
@@ -69,7 +75,7 @@ def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
 
     Raises DataError for a field that is missing or not what the format allows.
     """
-    return get_format(format).pair(row)
+    return _pair(get_format(format), row)
 
 
 def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:
@@ -95,14 +101,18 @@ SKIP = "leave bad rows out with --skip-bad-rows"
 
 
 class _Bad:
-    """What happens to bad rows: the first one raises and names the option that leaves such rows out, or all are
-    kept."""
+    """What happens to rows that make no pair: one without an answer is kept in `missing`; of bad ones the first raises
+    and names the option that leaves such rows out, or all are kept in `errors`."""
 
     def __init__(self, skip: bool):
         self.skip = skip
         self.errors: list[DataError] = []
+        self.missing: list[DataError] = []
 
     def __call__(self, error: DataError) -> None:
+        if isinstance(error, MissingAnswer):
+            self.missing.append(error)
+            return
         if not self.skip:
             raise RowError(error.found, error.why, f"{error.do}, or {SKIP}") if isinstance(error, RowError) else error
         self.errors.append(error)
@@ -117,11 +127,23 @@ def _read(
     placed = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
     pairs = _with_unique_ids(placed, name, format_of_file, bad)
     if not pairs:
-        raise _nothing(name, bad.errors)
-    return PairFile(pairs, format_of_file.name, bad.errors, path)
+        raise _nothing(name, bad)
+    if bad.missing:
+        places = listed([error.found.removeprefix(f"{name} ") for error in bad.missing])
+        log.warning("%s: %d rows are left out, since an answer is missing: %s", name, len(bad.missing), places)
+    return PairFile(pairs, format_of_file.name, bad.errors, path, bad.missing)
 
 
-def _nothing(name: str, errors: list[DataError]) -> DataError:
+def _nothing(name: str, bad: _Bad) -> DataError:
+    errors = bad.errors
+    if bad.missing and not errors:
+        error = DataError(
+            f"no row of {name} has both answers ({len(bad.missing)} rows), first: {bad.missing[0].found}",
+            bad.missing[0].why,
+            bad.missing[0].do,
+        )
+        error.__cause__ = bad.missing[0]
+        return error
     if not errors:
         return DataError(f"{name} has no pairs", "there is nothing to judge", "check how the file was made")
     error = DataError(f"every row of {name} is bad ({len(errors)}), first: {errors[0].found}", errors[0].why)
@@ -176,18 +198,31 @@ def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[PairFormat, It
             bad(placed(error, f"{name} {row.place}"))
         else:
             return get_format(format), itertools.chain([row], rows)
-    raise _nothing(name, bad.errors)
+    raise _nothing(name, bad)
 
 
 def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) -> Iterator[tuple[str, Pair]]:
     for row in rows:
         try:
-            pair = format.pair(row.value)
+            pair = _pair(format, row.value)
         except DataError as error:
             bad(placed(error, f"{name} {row.place}"))
             continue
         if pair is not None:
             yield row.place, pair
+
+
+def _pair(format: PairFormat, row: Mapping[str, Any]) -> Pair | None:
+    """The pair of a row. Raises DataError also for one whose sides do not answer the same turns."""
+    pair = format.pair(row)
+    if pair is None:
+        return None
+    turns = {name: turn_count(getattr(pair, name)) for name in ("response_a", "response_b")}
+    fewer, more = sorted(turns, key=lambda name: turns[name])
+    if turns[fewer] < turns[more]:
+        raise missing_answer(f"field {fewer} has {turns[fewer]} turns, and {more} has {turns[more]}")
+    check_turns(pair.prompt, pair.response_a, "response_a")
+    return pair
 
 
 def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:

@@ -4,6 +4,7 @@ Prompts are joined by their exact text. An answer that is missing on one side ma
 no model and no score.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.compression import PACKED
-from harness_plugin.pairs import Pair, Text, content_id, read_outputs
+from harness_plugin.pairs import Pair, Text, content_id, read_outputs, turn_count
 from harness_plugin.tournament.folder import is_companion
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", *PACKED)), ".parquet")
 # The openings of a declined request; a heuristic, used only for a count in the report.
@@ -105,7 +108,8 @@ def gather(
             prompts[key] = output.prompt
             if output.category:
                 categories[key] = min(output.category, categories.get(key, output.category))
-            if by_model.setdefault(model, {}).setdefault(key, output.response) != output.response:
+            given = by_model.setdefault(model, {})
+            if output.response is not None and given.setdefault(key, output.response) != output.response:
                 raise _answered_twice(model, output.prompt, f"{file} and an earlier file")
     if len(by_model) < 2:
         raise UsageError(
@@ -113,6 +117,7 @@ def gather(
         )
     by_model = dict(sorted(by_model.items()))
     _settle_repeats(prompts, by_model, repeats)
+    _leave_out_short(prompts, by_model)
     return Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
 
 
@@ -126,17 +131,34 @@ def _model_name(file: str) -> str:
 
 def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]], repeats: dict[str, str]) -> None:
     """A benchmark may repeat a prompt: then several models have its later answers, and those meet in their order. Of
-    one model alone they are a file's own repeats: the same answer again is dropped, another one is refused. `repeats`:
-    key of a later answer -> key of the prompt."""
+    one model alone they are a file's own repeats: the same answer again is dropped, another one is refused, and one
+    that follows a missing answer takes its place. `repeats`: key of a later answer -> key of the prompt."""
     owners: dict[str, list[str]] = {}
     for model, given in by_model.items():
         for key in given:
             owners.setdefault(key, []).append(model)
     for key in sorted(key for key, models in owners.items() if key in repeats and len(models) == 1):
         model = owners[key][0]
-        if by_model[model].pop(key) != by_model[model][repeats[key]]:
+        later = by_model[model].pop(key)
+        if by_model[model].setdefault(repeats[key], later) != later:
             raise _answered_twice(model, prompts[key], "one file")
         del prompts[key]
+
+
+def _leave_out_short(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]]) -> None:
+    """Removes answers with fewer turns than another model's to the same prompt: what they lack was asked too, and a
+    missing turn is a missing answer."""
+    for key in prompts:
+        turns = {model: turn_count(given[key]) for model, given in by_model.items() if key in given}
+        for model in [model for model, count in turns.items() if count < max(turns.values())]:
+            del by_model[model][key]
+            log.warning(
+                "%s: the answer to %r is missing a turn (%d of %d) and is left out",
+                model,
+                _flat(prompts[key])[:60],
+                turns[model],
+                max(turns.values()),
+            )
 
 
 def _answered_twice(model: str, prompt: Text, where: str) -> DataError:

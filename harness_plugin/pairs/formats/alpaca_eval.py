@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from harness_plugin.files.checked import optional_text, required_texts, wrong_value
+from harness_plugin.files.checked import optional_text, wrong_value
 from harness_plugin.pairs.answer import Answer, Questions
-from harness_plugin.pairs.formats.columns import Fields, rest
+from harness_plugin.pairs.formats.columns import Fields, answer_or_none, answers_of, rest
+from harness_plugin.pairs.formats.prompts import prompt_of
 from harness_plugin.pairs.pair import Pair, Winner, content_id
 
 
@@ -13,11 +14,11 @@ def pair(row: Fields) -> Pair:
 
     1.5 is a tie, and so is 0, the older spelling. null is unknown.
     """
-    prompt, response_a, response_b = required_texts(row, "instruction", "output_1", "output_2")
+    response_a, response_b = answers_of(row, "output_1", "output_2")
     p_b, winner = _preference(row.get("preference"))
     used = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference", "dataset")
     return Pair(
-        prompt,
+        prompt_of(row, "instruction", (response_a, response_b)),
         response_a,
         response_b,
         winner=winner,
@@ -43,6 +44,7 @@ def _preference(value: Any) -> tuple[float | None, Winner | None]:
 
 def answer(row: Fields, questions: Questions) -> Answer:
     """A row of `model_outputs.json`."""
-    prompt, response = required_texts(row, "instruction", "output")
+    response = answer_or_none(row, "output")
+    prompt = prompt_of(row, "instruction", (response,))
     model, category = optional_text(row, "generator"), optional_text(row, "dataset")
     return Answer(prompt, response, model, category, content_id(prompt))

@@ -6,9 +6,10 @@ The Kaggle files of LMSYS and `lmarena-ai/arena-human-preference-55k`, `arena-hu
 
 from typing import Any
 
-from harness_plugin.files.checked import optional_id, optional_text, refuse_surrogates, required, wrong_value
+from harness_plugin.files.checked import optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats.battle import COLUMNS, SIDES, Words, battle
-from harness_plugin.pairs.formats.columns import Fields, json_turns, rest
+from harness_plugin.pairs.formats.columns import Fields, answers_of, json_turns, rest
+from harness_plugin.pairs.formats.prompts import prompt_of
 from harness_plugin.pairs.pair import REQUIRED, Pair, Winner
 
 WORDS: Words = {**SIDES, "tie (bothbad)": (Winner.TIE, "both_bad")}
@@ -22,17 +23,18 @@ def pair_100k(row: Fields) -> Pair:
 
 
 def pair_140k(row: Fields) -> Pair:
-    """A row of arena-human-preference-140k: a list of messages for each side, whose contents are lists of parts."""
+    """A row of arena-human-preference-140k: a list of messages for each side, whose contents are lists of parts. What
+    `full_conversation` has before them, from earlier votes of the same session, is part of the prompt."""
     return battle(row, _WORDS_140K, optional_id(row, "id"), rest(row, *COLUMNS, "id"))
 
 
 def pair_55k(row: Fields) -> Pair:
-    """A row of the Kaggle files: JSON lists of turns in text cells (null is an empty turn), and a one-hot winner."""
-    prompt, response_a, response_b = (
-        _turns(name, cell) for name, cell in zip(REQUIRED, required(row, *REQUIRED), strict=True)
-    )
+    """A row of the Kaggle files, with a one-hot winner. Texts are lists of turns, usually as JSON; in cleaned copies of
+    these files they are plain."""
+    texts = _listed(row) or row
+    response_a, response_b = answers_of(texts, "response_a", "response_b")
     return Pair(
-        prompt,
+        prompt_of({**row, "prompt": texts["prompt"]}, "prompt", (response_a, response_b)),
         response_a,
         response_b,
         id=optional_id(row, "id"),
@@ -43,13 +45,21 @@ def pair_55k(row: Fields) -> Pair:
     )
 
 
-def _turns(name: str, cell: Any) -> tuple[str, ...]:
-    turns = json_turns(cell)
-    if turns is None:
-        raise wrong_value(name, cell, "a JSON list of strings or nulls, one for each turn")
-    for turn in turns:
-        refuse_surrogates(name, turn)
-    return turns
+def _listed(row: Fields) -> dict[str, Any] | None:
+    """The three texts as lists of turns; None where they are plain. An answer that is missing as a whole stays so.
+
+    Whether they are plain is told by the prompt and by the two responses together, since one text alone may happen to
+    be a JSON list. Without a one-hot winner they must be lists: plain ones are a canonical pair.
+    """
+    cells = dict(zip(REQUIRED, required(row, *REQUIRED), strict=True))
+    turns = {name: json_turns(cell) for name, cell in cells.items()}
+    plain = turns["prompt"] is None and (turns["response_a"] is None or turns["response_b"] is None)
+    if plain and row.keys() & set(_ONE_HOT):
+        return None
+    for name, cell in cells.items():
+        if turns[name] is None and (cell is not None or name == "prompt"):
+            raise wrong_value(name, cell, "a JSON list of strings or nulls, one for each turn, as in the other texts")
+    return {name: None if given is None else list(given) for name, given in turns.items()}
 
 
 def _one_hot(row: Fields) -> Winner | None:

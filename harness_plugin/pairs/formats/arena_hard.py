@@ -11,34 +11,56 @@ from harness_plugin.files.checked import missing_field, optional_id, optional_te
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.pair import Text, checked_text
+from harness_plugin.pairs.formats.prompts import with_parts
+from harness_plugin.pairs.pair import Text, checked_text, is_absent, turn_count
+
+_FAILED = "$ERROR$"
+"""What FastChat writes in the place of an answer that the model's API did not give."""
 
 
 def answer_v01(row: Fields, questions: Questions) -> Answer:
-    """An answer of v0.1: `choices[0].turns`, each a string or {content}; the prompt is that of the question."""
+    """An answer of v0.1: `choices[0].turns`, each a string or {content}; the prompt is that of the question. An answer
+    with fewer turns than the question is missing."""
     id = _question_id(row)
     question = _question_of(id, questions)
+    response = _response(row, question.turns)
+    prompt = with_parts(row, question.prompt, (), (response,))
+    return Answer(prompt, response, optional_text(row, "model_id"), question.category, id)
+
+
+def _response(row: Fields, wanted: int) -> Text | None:
     (choices,) = required(row, "choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
+    if is_absent(choices) or choices == []:
+        return None
+    first = choices[0] if isinstance(choices, list) else None
     turns = first.get("turns") if isinstance(first, Mapping) else None
+    if isinstance(first, Mapping) and is_absent(turns):
+        return None
     if not isinstance(turns, list):
-        raise wrong_value("choices", choices, "a list of at least one object with a list of turns")
-    response = _texts("choices[0].turns", turns)
-    return Answer(question.prompt, response, optional_text(row, "model_id"), question.category, id)
+        raise wrong_value("choices", choices, "a list of objects with a list of turns")
+    said = [_turn(f"choices[0].turns[{at}]", turn) for at, turn in enumerate(turns)]
+    given = [text for text in said if text is not None and text != _FAILED]
+    if len(given) < max(wanted, len(said)):
+        return None
+    return checked_text("choices[0].turns", given)
 
 
 def answer_v2(row: Fields, questions: Questions) -> Answer:
-    """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}."""
+    """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}. Where a user's
+    message is the last, the answer is missing."""
     id = _question_id(row)
     (value,) = required(row, "messages")
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         raise wrong_value("messages", value, "a list of messages, each with role and content")
     plain = [{**entry, "content": _plain_content(entry.get("content"))} for entry in value]
     turns = chat.messages("messages", plain)
-    if len(turns) < 2 or turns[-1].role != "assistant":
+    asked = turns[:-1] if turns[-1].role == "assistant" else turns
+    if not asked or asked[-1].role != "user":
         raise wrong_value("messages", [turn.role for turn in turns], "a user's message first and the answer last")
+    response = turns[-1].text if asked is not turns and turns[-1].text != _FAILED else None
     category = questions[id].category if id in questions else None
-    return Answer(chat.history(turns[:-1]), turns[-1].text, optional_text(row, "model"), category, id)
+    prompt = with_parts(row, chat.history(asked), ("messages",))
+    return Answer(prompt, response, optional_text(row, "model"), category, id)
 
 
 def question(row: Fields) -> tuple[str, Question]:
@@ -50,8 +72,8 @@ def question(row: Fields) -> tuple[str, Question]:
         (turns,) = required(row, "turns")
         if not isinstance(turns, list):
             raise wrong_value("turns", turns, "a list of turns")
-        prompt = _texts("turns", turns)
-    return id, Question(prompt, optional_text(row, "category"))
+        prompt = checked_text("turns", [_turn(f"turns[{at}]", turn) for at, turn in enumerate(turns)])
+    return id, Question(with_parts(row, prompt), optional_text(row, "category"), turn_count(prompt))
 
 
 def _question_id(row: Fields) -> str:
@@ -73,12 +95,8 @@ def _question_of(id: str, questions: Questions) -> Question:
     return questions[id]
 
 
-def _texts(name: str, turns: list[Any]) -> Text:
-    return checked_text(name, [_turn(f"{name}[{at}]", turn) for at, turn in enumerate(turns)])
-
-
-def _turn(name: str, turn: Any) -> str:
-    if isinstance(turn, str):
+def _turn(name: str, turn: Any) -> str | None:
+    if is_absent(turn) or isinstance(turn, str):
         return chat.content_text(name, turn)
     if not isinstance(turn, Mapping) or "content" not in turn:
         raise wrong_value(name, turn, "a string, or an object with content")

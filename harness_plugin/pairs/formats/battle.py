@@ -9,6 +9,8 @@ from typing import Any
 from harness_plugin.files.checked import optional_text, required, wrong_value
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.formats.prompts import with_parts
+from harness_plugin.pairs.formats.sessions import before_vote
 from harness_plugin.pairs.pair import Pair, Winner
 
 Words = Mapping[str, tuple[Winner, str | None]]
@@ -17,20 +19,23 @@ Words = Mapping[str, tuple[Winner, str | None]]
 SIDES: Words = {"model_a": (Winner.MODEL_A, None), "model_b": (Winner.MODEL_B, None), "tie": (Winner.TIE, None)}
 
 _TALKS = ("conversation_a", "conversation_b")
-COLUMNS = (*_TALKS, "model_a", "model_b", "winner")
-"""The columns that `battle` reads."""
+_SESSION = "full_conversation"
+COLUMNS = (*_TALKS, _SESSION, "model_a", "model_b", "winner")
+"""The columns that `battle` reads, parts of the prompt aside."""
 
 
 def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any = None) -> Pair:
     """The pair of `conversation_a` and `conversation_b`, cut after `turns` of the user's turns if that is given.
 
+    Where `full_conversation` begins before the two, its beginning is the start of the prompt.
+
     Raises RowError for a conversation or a word for the winner that is not allowed.
     """
     a, b = zip(_TALKS, required(row, *_TALKS), strict=True)
-    prompt, response_a, response_b = chat.conversation(a, b, turns)
+    asked, response_a, response_b = chat.conversation(a, b, turns)
     winner, flag = _outcome(row.get("winner"), words)
     return Pair(
-        prompt,
+        (*before_vote(_SESSION, row.get(_SESSION), asked), *with_parts(row, asked, (_SESSION,))),
         response_a,
         response_b,
         id=id,

@@ -1,5 +1,5 @@
-"""Our own columns. A row of a pair has the names of `Pair`'s fields (`Pair.from_dict` reads it); a row of one answer
-has `prompt`, `response` and maybe `model` and `category`, or other columns that the user names for these.
+"""Our own columns. A row of a pair has the names of `Pair`'s fields; a row of one answer has `prompt`, `response` and
+maybe `model` and `category`, or other columns that the user names for these.
 """
 
 from collections.abc import Mapping
@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.answer import Answer, Questions
-from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import Fields, json_turns
-from harness_plugin.pairs.pair import REQUIRED, checked_text, content_id
+from harness_plugin.pairs.formats.columns import PROMPT_PARTS, Fields, answer_or_none, answers_of, json_turns
+from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.pair import REQUIRED, Pair, content_id
 
 ANSWER_COLUMNS = ("prompt", "response", "model", "category")
+
+
+def pair(row: Fields) -> Pair:
+    """A row with the names of `Pair`'s fields; other columns, parts of the prompt aside, go to `meta`."""
+    answers = answers_of(row, "response_a", "response_b")
+    own = {name: value for name, value in row.items() if name not in PROMPT_PARTS}
+    texts = dict(zip(REQUIRED, (prompt_of(row, "prompt", answers), *answers), strict=True))
+    return Pair.from_dict({**own, **texts})
 
 
 def refuse_json_cells(row: Fields) -> None:
@@ -19,7 +27,8 @@ def refuse_json_cells(row: Fields) -> None:
 
     That is how the Kaggle files look without their labels. Raises DataError that asks for the format.
     """
-    if all(json_turns(row.get(name)) is not None for name in REQUIRED):
+    cells = [row.get(name) for name in REQUIRED]
+    if all(isinstance(cell, str) and json_turns(cell) is not None for cell in cells):
         raise DataError(
             f"the columns are a canonical pair's, but the texts are JSON lists, such as {excerpt(row['prompt'])}",
             "they may be turns (arena_55k) or the very text of one turn (canonical)",
@@ -34,11 +43,9 @@ def answer(fields: Mapping[str, str], row: Fields, questions: Questions) -> Answ
     unless their columns were named.
     """
     prompt_column, response_column, model_column, category_column = (fields.get(name, name) for name in ANSWER_COLUMNS)
-    named = [fields[name] for name in ("model", "category") if name in fields]
-    prompt, response, *_ = required(row, prompt_column, response_column, *named)
-    if isinstance(prompt, list) and prompt and all(isinstance(entry, Mapping) for entry in prompt):
-        prompt = chat.history(chat.messages(prompt_column, prompt))
-    prompt, response = checked_text(prompt_column, prompt), checked_text(response_column, response)
+    required(row, *(fields[name] for name in ("model", "category") if name in fields))
+    response = answer_or_none(row, response_column)
+    prompt = prompt_of(row, prompt_column, (response,))
     model = optional_text(row, model_column)
     if not model and "model" in fields:
         raise wrong_value(model_column, model, "the name of the model that answered")

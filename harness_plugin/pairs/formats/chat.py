@@ -1,22 +1,25 @@
 """Turns messages and transcripts into the texts of a pair. The rule for all formats stands here, once:
 
 * A battle that is a conversation on each side: `prompt` is the user's turns and a response is that side's answers to
-  them, turn by turn (an answer that is missing or null is empty). A system message becomes the first turn of the
-  prompt, prefixed "System: ".
+  them, turn by turn. A system message becomes the first turn of the prompt, prefixed "System: ".
 * A history that both sides share, followed by one answer on each side: `prompt` is the history. One user's turn stands
   as it is; of several turns each is prefixed by its speaker: "System: ", "Human: " or "Assistant: ".
 * One turn is always a plain string.
+* An assistant's message without content (null) is a missing answer where it is judged, and an empty turn of a history.
+  A message list may be written as JSON, or as Python writes it, in a text cell.
 
 This file knows roles and turns; it must not know column names, labels or files.
 """
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.files.checked import RowError, refuse_surrogates, wrong_value
-from harness_plugin.pairs.pair import Text
+from harness_plugin.files.rows import parse_json
+from harness_plugin.pairs.pair import Text, is_absent, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -26,21 +29,47 @@ TRANSCRIPT_START = "\n\nHuman:"
 
 @dataclass(frozen=True)
 class Message:
-    """One message: role `system`, `user` or `assistant`, and its text."""
+    """One message: role `system`, `user` or `assistant`, and its text; None where an assistant said nothing."""
 
     role: str
-    text: str
+    text: str | None
 
 
 def messages(name: str, value: Any) -> list[Message]:
-    """The messages of a field that holds a list of {role, content} objects.
+    """The messages of a field that holds a list of {role, content} objects, or such a list as JSON text.
 
-    Content is a string, null (empty), or a list of parts of type text. Raises DataError for anything else, above all
-    for images, which no text model can judge.
+    Content is a string, null, or a list of parts of type text. A system message without content is left out. Raises
+    DataError for anything else, above all for images, which no text model can judge, and for a user's message without
+    content.
     """
-    if not isinstance(value, (list, tuple)) or not value:
+    entries = message_list(value) if isinstance(value, str) else value
+    if not isinstance(entries, (list, tuple)) or not entries:
         raise wrong_value(name, value, "a list of messages, each with role and content")
-    return [_message(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
+    found = [_message(f"{name}[{index}]", entry) for index, entry in enumerate(entries)]
+    return [message for message in found if message.role != "system" or message.text is not None]
+
+
+def message_list(text: str) -> list[Any] | None:
+    """The list of objects with a role that a text spells in JSON, or as Python writes it; None where it does not."""
+    if not re.match(r"\s*\[\s*\{", text):
+        return None
+    try:
+        value = parse_json(text)
+    except ValueError:
+        try:
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    return value if is_message_list(value) else None
+
+
+def is_message_list(value: Any) -> bool:
+    """Whether a value is a list of objects with a role: messages, if their contents are right."""
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(isinstance(entry, Mapping) and "role" in entry for entry in value)
+    )
 
 
 def _message(name: str, entry: Any) -> Message:
@@ -49,31 +78,39 @@ def _message(name: str, entry: Any) -> Message:
     role = entry.get("role")
     if not isinstance(role, str) or role not in _SPEAKERS:
         raise wrong_value(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
-    return Message(role, content_text(f"{name}.content", entry["content"]))
+    text = content_text(f"{name}.content", entry["content"])
+    if text is None and role == "user":
+        raise wrong_value(f"{name}.content", entry["content"], "the text of a user's message")
+    return Message(role, text)
 
 
-def content_text(name: str, content: Any) -> str:
-    """The text of a message's content: a string, null, or a list of text parts (joined by line feeds)."""
-    if content is None:
-        return ""
+def content_text(name: str, content: Any) -> str | None:
+    """The text of a message's content: a string, or a list of text parts (joined by line feeds); None where it is null
+    or has no part with a text."""
+    if is_absent(content):
+        return None
     if isinstance(content, str):
         refuse_surrogates(name, content)
         return content
     if not isinstance(content, (list, tuple)):
         raise wrong_value(name, content, "a string, null, or a list of text parts")
-    return "\n".join(_part_text(f"{name}[{index}]", part) for index, part in enumerate(content))
+    parts = [_part_text(f"{name}[{index}]", part) for index, part in enumerate(content)]
+    texts = [text for text in parts if text is not None]
+    return "\n".join(texts) if texts else None
 
 
-def _part_text(name: str, part: Any) -> str:
+def _part_text(name: str, part: Any) -> str | None:
     if not isinstance(part, Mapping):
         raise wrong_value(name, part, "a part with type and text")
     if part.get("type") != "text":
         raise wrong_value(f"{name}.type", part.get("type"), "'text' (pictures and files cannot be judged)")
     text = part.get("text")
-    if text is not None and not isinstance(text, str):
+    if is_absent(text):
+        return None
+    if not isinstance(text, str):
         raise wrong_value(f"{name}.text", text, "a string or null")
-    refuse_surrogates(name, text or "")
-    return text or ""
+    refuse_surrogates(name, text)
+    return text
 
 
 def transcript(name: str, text: str) -> list[Message]:
@@ -88,14 +125,25 @@ def transcript(name: str, text: str) -> list[Message]:
 def history(turns: list[Message]) -> Text:
     """The prompt for a shared history: one user's turn as it is, else every turn prefixed by its speaker."""
     if len(turns) == 1 and turns[0].role == "user":
-        return turns[0].text
-    return tuple(_SPEAKERS[turn.role] + turn.text for turn in turns)
+        return turns[0].text or ""
+    return spoken(turns)
+
+
+def spoken(turns: list[Message]) -> tuple[str, ...]:
+    """The turns as texts, each prefixed by its speaker."""
+    return tuple(_SPEAKERS[turn.role] + (turn.text or "") for turn in turns)
+
+
+def speaker(turn: str) -> str:
+    """The prefix that names the speaker of a turn of a history; empty where it has none."""
+    return next((prefix for prefix in _SPEAKERS.values() if turn.startswith(prefix)), "")
 
 
 def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
     """The history that both sides share, and the one answer that follows it on each side.
 
-    Raises DataError where anything but one assistant's message follows, since then no single answer was compared.
+    Raises DataError where anything but one assistant's message follows, since then no single answer was compared, and
+    MissingAnswer where that message has no content.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
@@ -105,14 +153,19 @@ def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[M
         if len(rest) != 1 or rest[0].role != "assistant":
             roles = ", ".join(turn.role for turn in rest)
             raise wrong_value(name, f"{shared} shared messages, then {roles}", "one assistant's message after them")
-    return chosen[:shared], chosen[shared].text, rejected[shared].text
+    better, worse = chosen[shared].text, rejected[shared].text
+    if better is None or worse is None:
+        raise missing_answer(f"the last message of field {'chosen' if better is None else 'rejected'} has no content")
+    return chosen[:shared], better, worse
 
 
-def conversation(a: tuple[str, Any], b: tuple[str, Any], turns: Any = None) -> tuple[Text, Text, Text]:
+def conversation(
+    a: tuple[str, Any], b: tuple[str, Any], turns: Any = None
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Prompt, response A and response B of two conversations, each given as (field name, messages).
 
     `turns` cuts both after that many of the user's turns (a whole number from 1, or None for all). Raises DataError
-    where the two sides do not answer the same turns.
+    where the two sides do not answer the same turns, MissingAnswer where an answer to one of them is missing.
     """
     prompt_a, answers_a = _rounds(*a)
     prompt_b, answers_b = _rounds(*b)
@@ -125,19 +178,26 @@ def conversation(a: tuple[str, Any], b: tuple[str, Any], turns: Any = None) -> t
         if not isinstance(turns, int) or isinstance(turns, bool) or not 1 <= turns <= len(answers_a):
             raise wrong_value("turn", turns, f"a whole number from 1 to the {len(answers_a)} turns of the conversation")
         prompt_a, answers_a, answers_b = prompt_a[: before + turns], answers_a[:turns], answers_b[:turns]
-    return tuple(prompt_a), tuple(answers_a), tuple(answers_b)
+    return tuple(prompt_a), _all_given(a[0], answers_a), _all_given(b[0], answers_b)
 
 
-def _rounds(name: str, value: Any) -> tuple[list[str], list[str]]:
+def _all_given(name: str, answers: list[str | None]) -> tuple[str, ...]:
+    given = tuple(answer for answer in answers if answer is not None)
+    if len(given) < len(answers):
+        raise missing_answer(f"field {name} has no answer to the user's turn {answers.index(None) + 1}")
+    return given
+
+
+def _rounds(name: str, value: Any) -> tuple[list[str], list[str | None]]:
     prompt: list[str] = []
-    answers: list[str] = []
+    answers: list[str | None] = []
     answered = True
     for index, turn in enumerate(messages(name, value)):
         if turn.role == "system" and index == 0:
-            prompt.append(_SPEAKERS["system"] + turn.text)
+            prompt.append(_SPEAKERS["system"] + (turn.text or ""))
         elif turn.role == "user":
-            prompt.append(turn.text)
-            answers.append("")
+            prompt.append(turn.text or "")
+            answers.append(None)
             answered = False
         elif turn.role == "assistant" and not answered:
             answers[-1] = turn.text

@@ -1,32 +1,92 @@
-"""What columns hold in all formats: cells of a table as values, JSON lists of turns, and what goes into `meta`."""
+"""What columns hold in all formats: answers, cells of a table as values, JSON lists of turns, and what goes into
+`meta`. The prompt has a file of its own, `prompts`.
+"""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
+from harness_plugin.files.checked import missing_field, wrong_value
 from harness_plugin.files.rows import parse_json
-from harness_plugin.pairs.pair import plain
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
 
 Fields = Mapping[str, Any]
 """A row as formats see it: column -> value."""
 
+SYSTEM_PARTS = ("system", "system_prompt")
+EARLIER_PARTS = ("history", "full_conversation", "messages")
+PROMPT_PARTS = (*SYSTEM_PARTS, *EARLIER_PARTS, "context", "input")
+"""Columns that are parts of a prompt whatever the format, in the order in which they stand in it: system prompts, the
+earlier conversation, `context` before the question and `input` after it."""
+
+
+def answer_of(row: Fields, name: str) -> Text:
+    """The answer in a column: a string, a list of turns, or a list of the assistant's messages.
+
+    Raises MissingAnswer where the column, its value, or a turn of it is absent, DataError for anything else.
+    """
+    if name not in row:
+        raise missing_answer(f"field {name} is not in the row")
+    value = row[name]
+    if chat.is_message_list(value):
+        return _said(name, chat.messages(name, value))
+    return checked_answer(name, value)
+
+
+def answers_of(row: Fields, *names: str) -> tuple[Text, ...]:
+    """`answer_of` for each column. Raises RowError for a row that has none of them, which is no row of its format."""
+    if not row.keys() & set(names):
+        raise missing_field(names[0], row)
+    return tuple(answer_of(row, name) for name in names)
+
+
+def answer_or_none(row: Fields, name: str) -> Text | None:
+    """`answer_of`, but None for a missing answer: what `Answer.response` holds."""
+    try:
+        return answer_of(row, name)
+    except MissingAnswer:
+        return None
+
+
+def _said(name: str, turns: list[chat.Message]) -> Text:
+    if any(turn.role != "assistant" for turn in turns):
+        raise wrong_value(name, [turn.role for turn in turns], "an answer: messages of the assistant only")
+    return checked_answer(name, [turn.text for turn in turns])
+
+
+def check_turns(prompt: Text, answer: Text, name: str) -> None:
+    """An answer has one turn for each of the user's, or is one answer to the whole conversation; turns of a prompt that
+    name their speaker need none. Raises MissingAnswer for an answer with too few turns, RowError for one with too
+    many."""
+    asked, given = turn_count(prompt), turn_count(answer)
+    if given in (1, asked):
+        return
+    if given > asked:
+        raise wrong_value(name, answer, f"as many turns as the prompt has, {asked}")
+    if not all(map(chat.speaker, prompt[: asked - given])):
+        raise missing_answer(f"field {name} has {given} turns, and the prompt has {asked}")
+
 
 def rest(row: Fields, *used: str) -> dict[str, Any]:
-    """What else a published row says, for `meta`: single values only, since its records repeat texts or are large."""
-    unused = {name: value for name, value in row.items() if name not in used and value is not None}
+    """What else a published row says, for `meta`: single values only, since its records repeat texts or are large.
+    Parts of the prompt are not among it."""
+    unused = {n: value for n, value in row.items() if n not in used and n not in PROMPT_PARTS and value is not None}
     return {name: plain(value) for name, value in unused.items() if not isinstance(value, (Mapping, list, tuple))}
 
 
-def json_turns(cell: Any) -> tuple[str, ...] | None:
-    """The turns that a text cell spells as a JSON list of strings and nulls (empty turns); None where it does not."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+def json_turns(cell: Any) -> tuple[str | None, ...] | None:
+    """The turns of a cell that is a list of strings and nulls, or spells one in JSON; None where it is not."""
+    value = cell
+    if isinstance(cell, str):
+        if not cell.lstrip().startswith("["):
+            return None
+        try:
+            value = parse_json(cell)
+        except ValueError:
+            return None
+    if not isinstance(value, (list, tuple)) or not value:
         return None
-    try:
-        value = parse_json(cell)
-    except ValueError:
-        return None
-    if not isinstance(value, list) or not value or not all(turn is None or isinstance(turn, str) for turn in value):
-        return None
-    return tuple(turn or "" for turn in value)
+    return tuple(value) if all(turn is None or isinstance(turn, str) for turn in value) else None
 
 
 def typed_cells(row: Fields, texts: Container[str], numbers: Container[str]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 from harness_plugin.files.checked import optional_id, required, text_value, wrong_value
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.answer import Answer, Questions
-from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats import canonical, chat
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.pair import REQUIRED, Pair, Text, content_id
+from harness_plugin.pairs.pair import REQUIRED, Pair, Text, content_id, is_absent
 
 
 def pair(row: Fields) -> Pair | None:
@@ -25,7 +25,7 @@ def pair(row: Fields) -> Pair | None:
     if swapped:
         return None
     fields = {name: value for name, value in doc.items() if name not in ("swapped", "pair_id")}
-    return Pair.from_dict({**fields, "id": optional_id(doc, "pair_id") or doc.get("id")})
+    return canonical.pair({**fields, "id": optional_id(doc, "pair_id") or doc.get("id")})
 
 
 def holds_pair(row: Fields) -> bool:
@@ -45,6 +45,8 @@ def answer(row: Fields, questions: Questions) -> Answer:
     response = row.get("resps") or row.get("filtered_resps")
     while isinstance(response, list) and response:
         response = response[0]
+    if is_absent(response) or response == []:
+        return Answer(prompt, None, None, None, id)
     if not isinstance(response, str):
         raise wrong_value("resps", row.get("resps"), "the answers of a generation task (a list of lists of strings)")
     return Answer(prompt, text_value("resps", response), None, None, id)

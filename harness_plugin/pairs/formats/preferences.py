@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from harness_plugin.files.checked import (
-    optional_id,
-    optional_text,
-    required,
-    text_value,
-    wrong_value,
-)
+from harness_plugin.files.checked import optional_id, optional_text, text_value, wrong_value
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
-from harness_plugin.pairs.pair import Pair, Text, Winner, content_id
+from harness_plugin.pairs.formats.prompts import prompt_of, with_parts
+from harness_plugin.pairs.pair import Pair, Text, Winner, content_id, is_absent, missing_answer
+
+PROMPTS = ("prompt", "instruction", "question")
+"""The columns that may hold the prompt; the first of them that a row has does."""
 
 
 def pair(row: Fields) -> Pair:
@@ -20,7 +18,8 @@ def pair(row: Fields) -> Pair:
     Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
     position, so the same two answers always stand the same way round.
     """
-    prompt, chosen, rejected = _texts(row)
+    column = next((name for name in PROMPTS if not is_absent(row.get(name))), None)
+    prompt, chosen, rejected = _texts(row, column)
     subset = optional_text(row, "subset")
     number = optional_id(row, "id")
     best, worst = (chosen, optional_text(row, "chosen_model")), (rejected, optional_text(row, "rejected_model"))
@@ -35,30 +34,43 @@ def pair(row: Fields) -> Pair:
         model_a=model_a,
         model_b=model_b,
         category=subset,
-        meta=rest(row, "prompt", "chosen", "rejected", "subset", "id", "chosen_model", "rejected_model"),
+        meta=rest(row, column or "", "chosen", "rejected", "subset", "id", "chosen_model", "rejected_model"),
     )
 
 
-def _texts(row: Fields) -> tuple[Text, str, str]:
-    prompt = row.get("prompt")
-    chosen, rejected = required(row, "chosen", "rejected")
-    if not isinstance(chosen, str):
-        return _after_history(prompt, chat.messages("chosen", chosen), chat.messages("rejected", rejected))
-    text_value("chosen", chosen)
-    text_value("rejected", rejected)
-    if prompt is None:
-        return _after_history(None, chat.transcript("chosen", chosen), chat.transcript("rejected", rejected))
-    return _prompt(prompt), chosen, rejected
-
-
-def _after_history(prompt: Any, chosen: list[chat.Message], rejected: list[chat.Message]) -> tuple[Text, str, str]:
-    shared, best, worst = chat.split_shared(chosen, rejected)
+def _texts(row: Fields, column: str | None) -> tuple[Text, str, str]:
+    """The prompt with its parts, and the better and the worse answer. `column`: that of the prompt, if there is one."""
+    for name in ("chosen", "rejected"):
+        if is_absent(row.get(name)):
+            raise missing_answer(f"field {name} is {row.get(name)!r}")
+    chosen, rejected = row["chosen"], row["rejected"]
+    if _is_plain(chosen) and _is_plain(rejected):
+        text_value("chosen", chosen)
+        text_value("rejected", rejected)
+        if column is not None:
+            return prompt_of(row, column, (chosen, rejected)), chosen, rejected
+        talks = chat.transcript("chosen", chosen), chat.transcript("rejected", rejected)
+    else:
+        talks = chat.messages("chosen", chosen), chat.messages("rejected", rejected)
+    shared, best, worst = chat.split_shared(*talks)
     if shared:
-        return chat.history(shared), best, worst
-    if prompt is None:
+        used = _repeated(row, column, shared)
+        return with_parts(row, chat.history(shared), used, (best, worst)), best, worst
+    if column is None:
         raise wrong_value("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
-    return _prompt(prompt), best, worst
+    return prompt_of(row, column, (best, worst)), best, worst
 
 
-def _prompt(value: Any) -> Text:
-    return text_value("prompt", value) if isinstance(value, str) else chat.history(chat.messages("prompt", value))
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and chat.message_list(value) is None
+
+
+def _repeated(row: Fields, column: str | None, shared: list[chat.Message]) -> tuple[str, ...]:
+    """The column of a prompt that the messages of both sides repeat. Raises RowError where they do not repeat it."""
+    if column is None:
+        return ()
+    value = row[column]
+    said = [value] if isinstance(value, str) else [turn.text for turn in chat.messages(column, value)]
+    if not {(text or "").strip() for text in said} <= {(turn.text or "").strip() for turn in shared}:
+        raise wrong_value(column, value, "what the messages of chosen and rejected begin with, or null")
+    return (column,)

@@ -81,7 +81,7 @@ _TALKS = "conversation_a conversation_b"
 _ONE_HOT = "winner_model_a winner_model_b winner_tie"
 
 PAIR_FORMATS = (
-    PairFormat("canonical", _TEXTS, Pair.from_dict, without=_ONE_HOT, texts=_TEXTS, numbers="p_b"),
+    PairFormat("canonical", _TEXTS, canonical.pair, without=_ONE_HOT, texts=_TEXTS, numbers="p_b"),
     PairFormat("arena_55k", f"{_TEXTS} {_ONE_HOT}", arena.pair_55k, texts=_TEXTS, numbers=_ONE_HOT),
     PairFormat("arena_100k", _TALKS, arena.pair_100k, without="full_conversation judge"),
     PairFormat("arena_140k", f"{_TALKS} full_conversation", arena.pair_140k),
@@ -103,10 +103,10 @@ PAIR_FORMATS = (
 
 ANSWER_FORMATS = (
     AnswerFormat("alpaca_eval", "instruction output", alpaca_eval.answer, texts="instruction output"),
+    AnswerFormat("canonical", "prompt response", partial(canonical.answer, {}), texts="prompt response"),
     AnswerFormat("arena_hard_v0.1", "choices model_id", arena_hard.answer_v01, unique_ids=True),
     AnswerFormat("arena_hard_v2", "messages model", arena_hard.answer_v2, unique_ids=True),
     AnswerFormat("lm_eval", "doc resps arguments", lm_eval_samples.answer, first_of="filter"),
-    AnswerFormat("canonical", "prompt response", partial(canonical.answer, {}), texts="prompt response"),
 )
 """The first that fits a row is taken."""
 

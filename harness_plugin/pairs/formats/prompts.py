@@ -1,0 +1,129 @@
+"""The prompt of a row: its own column, and the columns in which the field keeps the rest of what a person read before
+the answers (`columns.PROMPT_PARTS`). Every format reads its prompt through `prompt_of` or `with_parts`, so that two
+rows that differ in any of these columns have different prompts.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from harness_plugin.files.checked import required, text_value, wrong_value
+from harness_plugin.files.rows import parse_json
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.columns import EARLIER_PARTS, PROMPT_PARTS, SYSTEM_PARTS, Fields
+from harness_plugin.pairs.pair import Text, checked_text, is_absent
+
+_EARLIER = "a string, a list of messages, of strings or of [question, answer], or null"
+
+
+def prompt_of(row: Fields, column: str, answers: Sequence[Text | None] = ()) -> Text:
+    """The prompt in `column` with the other parts that the row has.
+
+    The column holds a string, a list of turns, or a list of messages. `answers` are the row's own: a column `messages`
+    may repeat one of them behind the prompt. Raises DataError for any other value, and for a part that is no text.
+    """
+    (value,) = required(row, column)
+    prompt = chat.history(chat.messages(column, value)) if chat.is_message_list(value) else checked_text(column, value)
+    return with_parts(row, prompt, (column,), answers)
+
+
+def with_parts(row: Fields, prompt: Text, used: Container[str] = (), answers: Sequence[Text | None] = ()) -> Text:
+    """The prompt with the parts that the row has in `PROMPT_PARTS`, the columns `used` not counted.
+
+    A part that is null or empty changes nothing. A system prompt and an earlier conversation become turns before the
+    prompt, each prefixed by its speaker, as in `chat.history`. `context` and `input` stand in the turn of the question,
+    before and after it, with an empty line between them.
+    """
+    parts = {name: row[name] for name in part_columns(row, used)}
+    before = [chat.Message("system", text_value(name, parts[name])) for name in SYSTEM_PARTS if name in parts]
+    texts: dict[str, str] = {}
+    for name, value in parts.items():
+        text = None if name in EARLIER_PARTS else _passage(name, value)
+        if text is not None:
+            texts[name] = text
+        elif name not in SYSTEM_PARTS:
+            before += _without_echo(earlier(name, value), prompt, answers)
+    return _preceded(before, _joined(texts.get("context"), prompt, texts.get("input")))
+
+
+def part_columns(row: Fields, used: Container[str] = ()) -> list[str]:
+    """The columns of the row from which `with_parts` reads something."""
+    return [name for name in PROMPT_PARTS if name not in used and not _says_nothing(row.get(name))]
+
+
+def _says_nothing(value: Any) -> bool:
+    return is_absent(value) or (isinstance(value, (str, list, tuple, Mapping)) and (not value or value == "[]"))
+
+
+def _passage(name: str, value: Any) -> str | None:
+    """The text of `context` or `input`: a string, or several strings; None for a conversation."""
+    if isinstance(value, str):
+        return text_value(name, value) if chat.message_list(value) is None else None
+    if isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value):
+        return "\n\n".join(text_value(name, text) for text in value)
+    return None
+
+
+def earlier(name: str, value: Any) -> list[chat.Message]:
+    """An earlier conversation: messages, pairs of [question, answer], or turns, of which the last is the assistant's;
+    any of these as JSON text. Other text is one turn of the user's. Raises DataError for anything else."""
+    if isinstance(value, str):
+        listed = _json_list(value)
+        if listed is None:
+            return [chat.Message("user", text_value(name, value))]
+        value = listed
+    if not isinstance(value, (list, tuple)):
+        raise wrong_value(name, value, _EARLIER)
+    if value and isinstance(value[0], Mapping):
+        return chat.messages(name, value)
+    if all(isinstance(turn, str) for turn in value):
+        roles = ("assistant", "user") * len(value)
+        turns = [chat.Message(role, text_value(name, turn)) for role, turn in zip(roles, value[::-1], strict=False)]
+        return turns[::-1]
+    return [message for entry in value for message in _exchange(name, entry)]
+
+
+def _exchange(name: str, entry: Any) -> list[chat.Message]:
+    if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+        raise wrong_value(name, entry, _EARLIER)
+    question, answer = entry
+    said = [chat.Message("user", text_value(name, question))]
+    return said if answer is None else [*said, chat.Message("assistant", text_value(name, answer))]
+
+
+def _json_list(text: str) -> list[Any] | None:
+    listed = chat.message_list(text)
+    if listed is None and text.lstrip().startswith("["):
+        try:
+            value = parse_json(text)
+        except ValueError:
+            return None
+        listed = value if isinstance(value, list) else None
+    return listed
+
+
+def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:
+    """The turns without those at their end that the row has in other columns: one of its answers, and the prompt."""
+    if turns and turns[-1].role == "assistant" and turns[-1].text is not None and turns[-1].text in answers:
+        turns = turns[:-1]
+    last = prompt if isinstance(prompt, str) else prompt[-1].removeprefix(chat.speaker(prompt[-1]))
+    return turns[:-1] if turns and turns[-1] == chat.Message("user", last) else turns
+
+
+def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
+    """The prompt with the context before its first question and the input after its last one."""
+    turns = [prompt] if isinstance(prompt, str) else list(prompt)
+    if context is not None:
+        at = next((n for n, turn in enumerate(turns) if chat.speaker(turn) != "System: "), len(turns) - 1)
+        label = chat.speaker(turns[at]) if len(turns) > 1 else ""
+        turns[at] = f"{label}{context}\n\n{turns[at].removeprefix(label)}"
+    if given is not None:
+        turns[-1] = f"{turns[-1]}\n\n{given}"
+    return turns[0] if isinstance(prompt, str) else tuple(turns)
+
+
+def _preceded(before: list[chat.Message], prompt: Text) -> Text:
+    if not before:
+        return prompt
+    if isinstance(prompt, str):
+        return chat.history([*before, chat.Message("user", prompt)])
+    return (*chat.spoken(before), *prompt)

@@ -1,0 +1,71 @@
+"""The arena's `full_conversation`: all rounds of a session, of which the last ones are those of the vote."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness_plugin.files.checked import wrong_value
+from harness_plugin.files.rows import parse_json
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.pair import is_absent
+
+_SIDES = ("model_side_a", "model_side_b")
+_ALLOWED = "a list of rounds, each with user, model_side_a and model_side_b, or a list of messages"
+
+
+def before_vote(name: str, session: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """What was said before the conversation whose turns are `asked` (a system turn among them), each turn prefixed by
+    its speaker; empty where the session begins with that conversation.
+
+    The user saw two answers in each round, and other models gave them, so both stand in the prompt, in an order that
+    does not depend on the sides of the vote; two equal ones stand there once. Raises DataError for a session that is
+    not one.
+    """
+    rounds = _rounds(name, session)
+    questions = [question for question, _ in rounds]
+    current = [turn for n, turn in enumerate(asked) if n or not turn.startswith("System: ")]
+    starts = [n for n in range(len(rounds)) if questions[n : n + len(current)] == current]
+    turns: list[chat.Message] = []
+    for question, answers in rounds[: starts[-1] if starts else len(rounds)]:
+        turns += [chat.Message("user", question), *(chat.Message("assistant", text) for text in dict.fromkeys(answers))]
+    return chat.spoken(turns)
+
+
+def _rounds(name: str, session: Any) -> list[tuple[str, list[str]]]:
+    """Each question with the answers to it."""
+    value = session
+    if isinstance(session, str):
+        try:
+            value = chat.message_list(session) or parse_json(session or "[]")
+        except ValueError as error:
+            raise wrong_value(name, session, _ALLOWED) from error
+    if is_absent(value):
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise wrong_value(name, session, _ALLOWED)
+    if chat.is_message_list(value):
+        return _of_messages(chat.messages(name, value))
+    return [_round(f"{name}[{n}]", entry) for n, entry in enumerate(value)]
+
+
+def _of_messages(turns: list[chat.Message]) -> list[tuple[str, list[str]]]:
+    rounds: list[tuple[str, list[str]]] = []
+    for turn in turns:
+        if turn.role == "user":
+            rounds.append((turn.text or "", []))
+        elif turn.role == "assistant" and rounds and turn.text is not None:
+            rounds[-1][1].append(turn.text)
+    return rounds
+
+
+def _round(name: str, entry: Any) -> tuple[str, list[str]]:
+    if not isinstance(entry, Mapping) or "user" not in entry:
+        raise wrong_value(name, entry, _ALLOWED)
+    question = _said(f"{name}.user", entry["user"])
+    if question is None:
+        raise wrong_value(f"{name}.user", entry["user"], "the text of a user's message")
+    answers = [_said(f"{name}.{side}", entry.get(side)) for side in _SIDES]
+    return question, [answer for answer in answers if answer is not None]
+
+
+def _said(name: str, value: Any) -> str | None:
+    return chat.content_text(name, value.get("content") if isinstance(value, Mapping) else value)

@@ -1,0 +1,230 @@
+"""Nothing of a prompt is lost: every column in which the field keeps a part of it is read, in every format."""
+
+import json
+
+import pytest
+from pair_rows import ANSWER_ROWS, ROWS, change, parts, say, talk, without
+
+from harness_plugin.errors import DataError
+from harness_plugin.pairs import FORMATS, pairs_from_rows, read_outputs
+from harness_plugin.pairs.formats.columns import PROMPT_PARTS
+from harness_plugin.pairs.formats.table import ANSWER_FORMATS
+from harness_plugin.pairs.pair import text_length
+from harness_plugin.tournament import battles, gather
+
+VALUES = {
+    "system": "Be brief.",
+    "system_prompt": "Be brief.",
+    "history": [["Who?", "I."], ["What?", "This."]],
+    "messages": talk("Who?", "I.", "What?", "This."),
+    "full_conversation": talk("Who?", "I.", "What?", "This."),
+    "context": "The sky is green today.",
+    "input": "pear apple",
+}
+
+
+def read_one(row):
+    return pairs_from_rows([row]).pairs[0]
+
+
+def with_part(row, column, value):
+    """The row with one more column, in the document of a sample of lm-eval's."""
+    return {**row, "doc": {**row["doc"], column: value}} if "doc" in row else {**row, column: value}
+
+
+def own_columns(format):
+    return next(f for f in ANSWER_FORMATS if f.name == format).columns.split()
+
+
+@pytest.mark.parametrize("column", PROMPT_PARTS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_part_is_read_into_the_prompt_of_every_format_of_pairs(format, column):
+    if column == "full_conversation" and format in ("arena_100k", "chatbot_arena", "mt_bench"):
+        pytest.skip("this column makes it another format")
+    bare, row = ROWS[format], with_part(ROWS[format], column, VALUES[column])
+    plain, pair = read_one(bare), read_one(row)
+    said = "\n".join([pair.prompt] if isinstance(pair.prompt, str) else pair.prompt)
+    words = VALUES[column] if isinstance(VALUES[column], str) else "This."
+    assert words in said and text_length(pair.prompt) > text_length(plain.prompt)
+    assert pair.prompt_key != plain.prompt_key and pair.key != plain.key
+    assert {pair.response_a, pair.response_b} == {plain.response_a, plain.response_b}
+    assert column not in pair.meta
+    for nothing in (None, "", [], float("nan")):
+        assert read_one(with_part(bare, column, nothing)).prompt == plain.prompt
+    with pytest.raises(DataError, match=f"field {column} is 3"):
+        read_one(with_part(bare, column, 3))
+
+
+@pytest.mark.parametrize("column", PROMPT_PARTS)
+@pytest.mark.parametrize("format", [format.name for format in ANSWER_FORMATS if format.name != "lm_eval"])
+def test_every_part_is_read_into_the_prompt_of_every_format_of_answers(format, column, tmp_path):
+    if column in own_columns(format):
+        pytest.skip("this column holds the prompt itself")
+
+    def prompt(name, **more):
+        (tmp_path / name).write_text(json.dumps({**ANSWER_ROWS[format], **more}) + "\n", "utf-8")
+        (tmp_path / "question.jsonl").write_text('{"question_id": "q1", "turns": ["Hi"]}\n', "utf-8")
+        (answer,) = read_outputs(tmp_path / name, tmp_path / "question.jsonl")
+        return answer.prompt
+
+    said = prompt("more.jsonl", **{column: VALUES[column]})
+    said = said if isinstance(said, str) else "\n".join(said)
+    assert (VALUES[column] if isinstance(VALUES[column], str) else "This.") in said
+    assert prompt("null.jsonl", **{column: None}) == prompt("empty.jsonl", **{column: ""}) == "Hi"
+
+
+def test_where_each_part_stands():
+    ask = lambda **more: read_one({"prompt": "Sort.", "response_a": "a", "response_b": "b", **more}).prompt  # noqa: E731
+    assert ask(input="b a") == "Sort.\n\nb a" and ask(context="Today.") == "Today.\n\nSort."
+    assert ask(context=["One.", "Two."]) == "One.\n\nTwo.\n\nSort."
+    assert ask(system="Be kind.") == ("System: Be kind.", "Human: Sort.")
+    earlier = ("Human: Who?", "Assistant: I.")
+    for value in (talk("Who?", "I."), [["Who?", "I."]], ["Who?", "I."]):
+        for given in (value, json.dumps(value)):
+            assert ask(history=given) == ask(messages=given) == (*earlier, "Human: Sort.")
+    assert ask(history=str(talk("Who?", "I."))) == (*earlier, "Human: Sort."), "as Python writes a list"
+    assert ask(history="Before.") == ("Human: Before.", "Human: Sort.")
+    everything = ask(system="Be kind.", history=talk("Who?", "I."), context="Today.", input="b a")
+    assert everything == ("System: Be kind.", *earlier, "Human: Today.\n\nSort.\n\nb a")
+    turns = {"prompt": ["Hi", "Bye"], "response_a": ["a", "b"], "response_b": ["c", "d"]}
+    pair = read_one({**turns, "system": "Be kind.", "context": "Today.", "input": "Now."})
+    assert pair.prompt == ("System: Be kind.", "Today.\n\nHi", "Bye\n\nNow.")
+    asked = read_one({**turns, "prompt": talk("Hi", "x", "Bye"), "response_a": "a", "response_b": "b", "context": "C."})
+    assert asked.prompt == ("Human: C.\n\nHi", "Assistant: x", "Human: Bye")
+
+
+def test_a_system_column_gives_the_prompt_that_a_system_message_gives():
+    system = ("system", "Be kind.")
+    row = {"prompt": "Hi", "chosen": "a", "rejected": "b", "system": "Be kind."}
+    messages = {
+        side: say(system, ("user", "Hi"), ("assistant", text)) for side, text in (("chosen", "a"), ("rejected", "b"))
+    }
+    assert read_one(row) == read_one(messages)
+    talks = {
+        side: say(system, *((m["role"], m["content"]) for m in ROWS["chatbot_arena"][side]))
+        for side in ("conversation_a", "conversation_b")
+    }
+    assert (
+        read_one(change("chatbot_arena", system_prompt="Be kind.")).prompt_key
+        == read_one(change("chatbot_arena", **talks)).prompt_key
+    )
+
+
+def test_what_a_column_of_messages_repeats_is_not_read_twice():
+    row = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Go."}
+    for messages in (talk("Hi", "Hello."), talk("Hi", "Go."), talk("Hi")):
+        assert read_one({**row, "messages": messages}).prompt == "Hi"
+    longer = talk("Who?", "I.", "Hi", "Hello.")
+    assert read_one({**row, "messages": longer}).prompt == ("Human: Who?", "Assistant: I.", "Human: Hi")
+
+
+def test_messages_are_a_prompt_of_a_canonical_pair_and_its_answers():
+    row = {"prompt": talk("Hi"), "response_a": say(("assistant", "a")), "response_b": "b"}
+    pair = read_one(row)
+    assert (pair.prompt, pair.response_a, pair.response_b) == ("Hi", "a", "b")
+    assert read_one({**row, "prompt": talk("Hi", "x", "Bye")}).prompt == ("Human: Hi", "Assistant: x", "Human: Bye")
+    with pytest.raises(
+        DataError, match=r"field response_a is \['user', 'assistant'\]; allowed: an answer: messages of"
+    ):
+        read_one({**row, "response_a": talk("Hi", "a")})
+
+
+# --- the arena's sessions
+
+
+def round_of(question, a, b):
+    said = lambda role, text: None if text is None else {"role": role, "content": parts(text)}  # noqa: E731
+    return {
+        "user": said("user", question),
+        "model_side_a": said("assistant", a),
+        "model_side_b": said("assistant", b),
+    }
+
+
+def vote(*rounds):
+    now = {"conversation_a": talk("And a fish?", "Cod."), "conversation_b": talk("And a fish?", "Oak.")}
+    return read_one(change("arena_140k", **now, full_conversation=list(rounds))).prompt
+
+
+def test_a_follow_up_vote_is_judged_with_the_conversation_before_it():
+    now = round_of("And a fish?", "Cod.", "Oak.")
+    assert vote(now) == vote() == "And a fish?"
+    before = round_of("Name a nut.", "Walnut.", "Plum.")
+    expected = ("Human: Name a nut.", "Assistant: Walnut.", "Assistant: Plum.", "And a fish?")
+    assert vote(before, now) == expected
+    assert vote(round_of("Name a nut.", "Walnut.", "Walnut."), now) == (*expected[:2], "And a fish?")
+    assert vote(round_of("Name a nut.", "Walnut.", None), now) == (*expected[:2], "And a fish?")
+    assert vote(before) == expected, "where the session lacks the current round, all of it came before"
+    assert vote(now, before, now) == ("Human: And a fish?", "Assistant: Cod.", "Assistant: Oak.", *expected)
+    assert vote(*talk("Name a nut.", "Walnut.", "And a fish?", "Cod.")) == (*expected[:2], "And a fish?")
+
+
+def test_a_session_may_be_json_text_and_must_be_a_session():
+    row = change("arena_140k", full_conversation="[]")
+    assert read_one(row) == read_one(ROWS["arena_140k"])
+    before = json.dumps([round_of("Name a nut.", "Walnut.", "Plum."), round_of("Hi", "Hello.\nThere.", "")])
+    assert read_one(change("arena_140k", full_conversation=before)).prompt[0] == "Human: Name a nut."
+    for wrong in ("[", 3, [3], [{"model_side_a": "x"}], [{"user": None}]):
+        with pytest.raises(DataError, match="field full_conversation"):
+            read_one(change("arena_140k", full_conversation=wrong))
+
+
+# --- real lists where JSON text is usual, and the other way round
+
+
+@pytest.mark.parametrize("format", ["arena_100k", "arena_140k", "chatbot_arena", "mt_bench"])
+def test_conversations_as_text_are_read_as_lists_are(format):
+    row = ROWS[format]
+    for write in (json.dumps, str):
+        texts = {side: write(row[side]) for side in ("conversation_a", "conversation_b")}
+        assert read_one(change(format, **texts)) == read_one(row)
+
+
+def test_texts_of_the_kaggle_files_are_lists_json_or_plain():
+    row = ROWS["arena_55k"]
+    lists = {name: json.loads(row[name]) for name in ("prompt", "response_a", "response_b")}
+    assert read_one(change("arena_55k", **lists)) == read_one(row)
+    plain = read_one(change("arena_55k", prompt="Say it in JSON.", response_a='["a"]', response_b="a"))
+    assert (plain.prompt, plain.response_a, plain.winner) == ("Say it in JSON.", '["a"]', "model_b")
+
+
+def test_chosen_and_rejected_as_json_text():
+    row = {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", "Go.")}
+    assert read_one({name: json.dumps(value) for name, value in row.items()}) == read_one(row)
+
+
+def test_a_prompt_that_the_messages_do_not_repeat_is_refused():
+    row = {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", "Go.")}
+    assert read_one({**row, "prompt": "Hi "}).prompt == read_one({**row, "prompt": talk("Hi")}).prompt == "Hi"
+    with pytest.raises(
+        DataError, match="field prompt is 'Bye'; allowed: what the messages of chosen and rejected begin"
+    ):
+        read_one({**row, "prompt": "Bye"})
+
+
+def test_the_prompt_beside_chosen_and_rejected_may_be_an_instruction_or_a_question():
+    row = without("chosen_rejected", "prompt")
+    assert read_one({**row, "instruction": "Hi", "input": "x"}).prompt == "Hi\n\nx"
+    assert read_one({**row, "question": "Hi", "system": "s"}).prompt == ("System: s", "Human: Hi")
+
+
+# --- answers
+
+
+def test_answers_to_different_inputs_never_meet(tmp_path):
+    files = []
+    for model, order in (("heron", (0, 1, 2)), ("stork", (1, 0, 2))):
+        rows = [
+            {"instruction": "Sort.", "input": "pear apple", "output": f"{model} fruit"},
+            {"instruction": "Sort.", "input": "rock cliff", "output": f"{model} stone"},
+            {"instruction": "Name a nut.", "input": "", "output": model},
+        ]
+        path = tmp_path / f"{model}.json"
+        path.write_text(json.dumps([{**rows[n], "generator": model} for n in order]), "utf-8")
+        files.append(str(path))
+    pairs = battles(gather(files)).pairs
+    assert sorted((p.prompt, p.response_a, p.response_b) for p in pairs) == [
+        ("Name a nut.", "heron", "stork"),
+        ("Sort.\n\npear apple", "heron fruit", "stork fruit"),
+        ("Sort.\n\nrock cliff", "heron stone", "stork stone"),
+    ]
