@@ -70,6 +70,24 @@ def test_score_writes_one_line_per_pair_in_input_order_with_the_promised_fields(
     assert "longer_wins" in err and "n=4" in err
 
 
+def test_score_reports_the_accuracy_by_every_mark_of_the_pairs(judge, tmp_path, capsys):
+    marks = [("math", "easy", "reasoning"), ("math", "hard", "instruction"), ("chat", "hard", "instruction")]
+    names = ("category", "difficulty", "decides")
+    rows = [{**ROWS[0], "id": str(i), **dict(zip(names, mark, strict=True))} for i, mark in enumerate(marks)]
+    file = tmp_path / "marked.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    _, _, err = run(["score", file, *judge], capsys)
+    counts = {line.split("  ")[1].strip(): line[-3:] for line in err.splitlines() if line.startswith("  acc ")}
+    assert {name.removeprefix("acc "): n for name, n in counts.items() if " " in name} == {
+        "chat": "n=1",
+        "math": "n=2",
+        "difficulty easy": "n=1",
+        "difficulty hard": "n=2",
+        "decides instruction": "n=2",
+        "decides reasoning": "n=1",
+    }
+
+
 def test_order_ab_leaves_the_other_order_null(judge, file, capsys):
     _, out, _ = run(["score", file, *judge, "--order", "ab"], capsys)
     assert all(r["z_ba"] is None and r["score"] == r["z_ab"] for r in lines(out))

@@ -40,7 +40,9 @@ def heard(caplog, monkeypatch):
 
 
 def test_each_pair_becomes_two_adjacent_documents_with_everything_that_has_a_side_exchanged():
-    one, other = harness.pair_documents([pair(4, "model_b", category="math", p_b=0.75)], "a file")
+    one, other = harness.pair_documents(
+        [pair(4, "model_b", category="math", p_b=0.75, meta={"difficulty": "hard", "decides": ["fact"]})], "a file"
+    )
     assert one == {
         "pair_id": "p004",
         "swapped": False,
@@ -49,11 +51,13 @@ def test_each_pair_becomes_two_adjacent_documents_with_everything_that_has_a_sid
         "response_b": ["no no "],
         "winner": "model_b",
         "category": "math",
+        "difficulty": "hard",
+        "decides": None,
         "prompt_key": pair(4).prompt_key,
         "length_a": 15,
         "length_b": 6,
         "p_b": 0.75,
-        "by_category": True,
+        "reported": ["category", "difficulty"],
     }
     changed = {"swapped": True, "winner": "model_a", "p_b": 0.25, "length_a": 6, "length_b": 15}
     assert other == one | changed | {"response_a": one["response_b"], "response_b": one["response_a"]}

@@ -5,6 +5,7 @@ import logging
 import math
 import pickle
 import random
+from collections import Counter
 from copy import deepcopy
 
 import pytest
@@ -26,9 +27,14 @@ def pair(number=0, winner="model_a", **more):
 def some_pairs(count=60):
     winners, names = ("model_a", "model_b", "tie"), harness.CATEGORIES
     return [
-        pair(i, winners[i % 3 if i % 7 else 1], prompt=f"question {i // 2}", category=names[i % len(names)])
+        pair(i, winners[i % 3 if i % 7 else 1], prompt=f"question {i // 2}", **marks(i, category=names[i % len(names)]))
         for i in range(count)
     ]
+
+
+def marks(i, category="math"):
+    own = {name: values[i % len(values)] for name, values in harness.BUNDLED_GROUPS.items() if name != "category"}
+    return {"category": category, "meta": own}
 
 
 def judged(docs, judge):
@@ -169,14 +175,14 @@ def test_half_pairs_count_in_no_metric_and_are_counted_once(heard):
 
 
 def test_a_single_document_gives_nan_and_not_zero():
-    found = table(judged(harness.pair_documents([pair(category="math")], "x")[:1], right))
+    found = table(judged(harness.pair_documents([pair(**marks(0))], "x")[:1], right))
     counts = {name: value for name, value in found.items() if name.startswith("n_")}
     assert set(counts.values()) == {0, 1}
     assert all(math.isnan(value) for name, value in found.items() if name not in counts)
 
 
 def test_one_pair_has_values_but_no_errors():
-    found = table(judged(harness.pair_documents([pair(category="math")], "x"), right))
+    found = table(judged(harness.pair_documents([pair(**marks(0))], "x"), right))
     assert (found["acc"], found["acc_math"], found["n_math"], found["n_coding"]) == (1.0, 1.0, 1, 0)
     assert math.isnan(found["acc_coding"])
     assert all(math.isnan(value) for name, value in found.items() if name.endswith("_stderr"))
@@ -200,6 +206,7 @@ def test_scores_have_a_direction_and_baselines_biases_and_counts_have_none():
     better = {entry["metric"]: entry["higher_is_better"] for entry in harness.BUNDLED_METRICS}
     up = {"acc", "acc_3way", "auc", "order_agreement", "acc_length_balanced"}
     up |= {f"acc_{name}" for name in harness.CATEGORIES}
+    up |= {f"acc_{mark}_{value}" for mark in ("difficulty", "decides") for value in harness.BUNDLED_GROUPS[mark]}
     assert {name for name, value in better.items() if value is True} == up
     assert {name for name, value in better.items() if value is False} == {"log_loss", "brier", "ece"}
 
@@ -213,7 +220,7 @@ def test_scores_have_a_direction_and_baselines_biases_and_counts_have_none():
     ],
 )
 def test_documents_return_exactly_the_metrics_that_the_task_lists_each_before_its_error(metrics, process):
-    doc = harness.pair_documents([pair(category="math")], "x")[0]
+    doc = harness.pair_documents([pair(**marks(0))], "x")[0]
     names = [entry["metric"] for entry in metrics]
     assert sorted(process(doc, [(-1.0, False)] * 3)) == sorted(names)
     assert len(set(names)) == len(names)
@@ -229,14 +236,33 @@ def test_aggregations_survive_the_hosts_copies_and_are_named_in_its_results_file
     assert str(copy) == "harness_plugin.harness: acc_stderr"
 
 
-# Categories
+# Groups
+
+
+def test_each_mark_is_reported_by_its_values_over_decisive_pairs():
+    pairs = some_pairs()
+    hard = {p.id for p in pairs if p.meta["difficulty"] == "hard"}
+    docs = harness.pair_documents(pairs, "x")
+    found = table(judged(docs, lambda doc: [ll * (-1 if doc["pair_id"] in hard else 1) for ll in right(doc)]))
+    assert (found["acc_difficulty_easy"], found["acc_difficulty_medium"], found["acc_difficulty_hard"]) == (1, 1, 0)
+    for mark in ("difficulty", "decides"):
+        counts = Counter(p.meta[mark] for p in pairs if p.winner != "tie")
+        assert {value: found[f"n_{mark}_{value}"] for value in harness.BUNDLED_GROUPS[mark]} == counts
+    assert 0 < found["acc_decides_fact"] < 1
+
+
+def test_marks_that_a_file_does_not_have_make_no_rows():
+    docs = harness.pair_documents([pair(i, category="math", meta={"difficulty": 3}) for i in range(3)], "x")
+    names = set(judged(docs, right)[0])
+    assert "acc_math" in names
+    assert not {name for name in names if "difficulty" in name or "decides" in name}
 
 
 def test_category_metrics_are_left_out_where_no_document_has_a_known_category():
     own = [pair(i, category="cooking") for i in range(4)]
     doc = harness.pair_documents(own, "x")[0]
     assert not [name for name in harness.process_results_bundled(doc, [(0.0, False)] * 3) if "math" in name]
-    mixed = harness.pair_documents([*own, pair(9, category="math")], "x")
+    mixed = harness.pair_documents([*own, pair(9, **marks(0))], "x")
     keys = {frozenset(harness.process_results_bundled(doc, [(0.0, False)] * 3)) for doc in mixed}
     assert keys == {frozenset(AGGREGATIONS)}
 

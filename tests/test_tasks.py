@@ -128,12 +128,15 @@ def hub(monkeypatch):
 def battles(tmp_path_factory):
     """A file of pairs with every category, outcome and kind of text; each prompt has two pairs."""
     winners, names = list(Winner), harness.CATEGORIES
+    difficulties, decides = harness.BUNDLED_GROUPS["difficulty"], harness.BUNDLED_GROUPS["decides"]
     rows = []
     for i in range(54):
         turns = names[i % 9] == "multi_turn"
         texts = [f"question {i // 2}?", "yes " * (i % 11 + 1), "no\n" * (i % 5 + 1)]
         texts = [[text, f"{text} more"] for text in texts] if turns else texts
-        rows.append(Pair(*texts, id=f"b{i:02}", winner=winners[i // 9 % 3], category=names[i % 9]).to_dict())
+        marks = {"difficulty": difficulties[i % 3], "decides": decides[i % 7]}
+        found = Pair(*texts, id=f"b{i:02}", winner=winners[i // 9 % 3], category=names[i % 9], meta=marks)
+        rows.append(found.to_dict())
     file = tmp_path_factory.mktemp("data") / "battles.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return str(file)
@@ -286,7 +289,15 @@ def test_the_bundled_battles_are_there_and_balanced():
 
 def test_a_perfect_judge_in_lm_eval(battles):
     found, values = evaluate(right, battles, log_samples=True)
-    for name in ("acc", "acc_3way", "auc", "acc_length_balanced", "acc_math", "acc_multi_turn"):
+    for name in (
+        "acc",
+        "acc_3way",
+        "auc",
+        "acc_length_balanced",
+        "acc_math",
+        "acc_difficulty_hard",
+        "acc_decides_fact",
+    ):
         assert values[name] == 1.0, name
     assert values["order_agreement"] == (36 + 18 / 2) / 54
     assert (values["n_pairs"], values["n_decisive"], values["n_unpaired"], values["n_math"]) == (54, 36, 0, 4)

@@ -17,6 +17,8 @@ from harness_plugin.cli.options import (
 )
 from harness_plugin.errors import UsageError
 
+MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its rows would bury the metrics
+
 
 @click.command("score")
 @click.argument("file", type=click.Path(allow_dash=True))
@@ -142,36 +144,42 @@ def summarize(pairs, judgements, renderer) -> None:
     """Truncation, and metrics where the winner is known or follows from p_b, to stderr."""
     cut = sum(j.truncated for j in judgements)
     click.echo(f"{len(judgements)} pairs, {cut} cut to {renderer.max_length} tokens ({renderer.truncation})", err=True)
-    labelled = [(j, p.verdict) for j, p in zip(judgements, pairs, strict=True) if p.verdict is not None]
+    labelled = [(j, p) for j, p in zip(judgements, pairs, strict=True) if p.verdict is not None]
     if not labelled:
         return
     click.echo(_metrics_table(labelled), err=True)
-    whole = [(j, winner) for j, winner in labelled if not j.truncated]
+    whole = [(j, p) for j, p in labelled if not j.truncated]
     if cut and whole:
         click.echo(f"without the pairs that were cut ({len(whole)} left):", err=True)
         click.echo(_metrics_table(whole, brief=True), err=True)
 
 
 def _metrics_table(labelled, brief: bool = False) -> str:
-    from harness_plugin.scoring.metrics import accuracies_by_category, judge_metrics
+    from harness_plugin.pairs import MARKS
+    from harness_plugin.scoring.metrics import accuracies_by, judge_metrics
+    from harness_plugin.stats import Estimate
 
-    judgements = [j for j, _ in labelled]
-    winners = [winner.class_index for _, winner in labelled]
-    by_category = {} if brief else accuracies_by_category(judgements, winners)
-    return table(judge_metrics(judgements, winners), by_category, brief)
+    judgements, pairs = zip(*labelled, strict=True)
+    winners = [pair.verdict.class_index for pair in pairs]
+    groups: dict[str, Estimate] = {}
+    for mark in () if brief else MARKS:
+        found = accuracies_by([pair.mark(mark) for pair in pairs], judgements, winners)
+        if len(found) <= MOST_GROUPS:
+            groups |= {name if mark == "category" else f"{mark} {name}": e for name, e in found.items()}
+    return table(judge_metrics(judgements, winners), groups, brief)
 
 
-def table(metrics, by_category, brief: bool = False) -> str:
-    """Metrics as aligned lines: value, 95% interval, n."""
+def table(metrics, groups, brief: bool = False) -> str:
+    """Metrics, then the accuracy of each group, as aligned lines: value, 95% interval, n."""
     names = ("acc", "longer_wins", "acc_length_balanced", "log_loss") if brief else list(metrics)
-    lines = [_line(name, metrics[name]) for name in names if not name.startswith("n_")]
-    if not brief and len(by_category) <= 20:
-        lines += [_line(f"acc {name}", e) for name, e in by_category.items()]
-    return "\n".join(lines)
+    rows = {name: metrics[name] for name in names if not name.startswith("n_")}
+    rows |= {f"acc {name}": e for name, e in groups.items()}
+    width = max(22, *map(len, rows))
+    return "\n".join(_line(name, e, width) for name, e in rows.items())
 
 
-def _line(name, e) -> str:
+def _line(name, e, width) -> str:
     if e.value != e.value:
         reason = " (no calibration: run with --tie-nu)" if name in ("acc_3way", "log_loss", "brier") else ""
-        return f"  {name:<22} -{reason}"
-    return f"  {name:<22} {e.value:7.4f}  [{e.low:.4f}, {e.high:.4f}]  n={e.n}"
+        return f"  {name:<{width}} -{reason}"
+    return f"  {name:<{width}} {e.value:7.4f}  [{e.low:.4f}, {e.high:.4f}]  n={e.n}"

@@ -8,7 +8,7 @@ reward model, and imports torch when it judges; lm-eval is never imported, `data
 """
 
 from harness_plugin.harness.answers import load_answers
-from harness_plugin.harness.categories import CATEGORIES
+from harness_plugin.harness.categories import BUNDLED_GROUPS, CATEGORIES
 from harness_plugin.harness.documents import document_pair, load, pair_documents
 from harness_plugin.harness.judge_filter import JUDGE
 from harness_plugin.harness.metrics import (
@@ -24,6 +24,7 @@ from harness_plugin.harness.win_rates import WIN_METRICS, process_verdict
 from harness_plugin.harness.zero_shot import judge_text, target
 
 __all__ = [
+    "BUNDLED_GROUPS",
     "BUNDLED_METRICS",
     "CATEGORIES",
     "JUDGE",

@@ -1,7 +1,9 @@
-"""Which categories a task reports: the bundled battles' own, and the parts of RewardBench's published score.
+"""Which groups of pairs a task reports: the bundled battles' own, and the parts of RewardBench's published score.
 
 Tables only.
 """
+
+from collections.abc import Mapping, Sequence
 
 CATEGORIES = (
     "coding",
@@ -15,6 +17,16 @@ CATEGORIES = (
     "safety",
 )
 """The categories of the bundled battles."""
+
+Groups = Mapping[str, Sequence[str]]
+"""Names of `pairs.MARKS`, and the values of each whose accuracy a task reports."""
+
+BUNDLED_GROUPS: Groups = {
+    "category": CATEGORIES,
+    "difficulty": ("easy", "medium", "hard"),
+    "decides": ("fact", "instruction", "language", "reasoning", "safety", "source", "style"),
+}
+"""How the bundled battles are marked: tasks/arena_pairs/README.md says what the values mean."""
 
 _REWARDBENCH = {
     "chat": "alpacaeval-easy alpacaeval-length alpacaeval-hard mt-bench-easy mt-bench-med",
@@ -37,5 +49,8 @@ REWARDBENCH_SECTIONS: Sections = (
     ("acc_macro", (("chat", 2.0), ("chat_hard", 2.0), ("safety", 2.0), ("math", 1.0), ("code", 1.0))),
 )
 
-KNOWN = frozenset(CATEGORIES) | frozenset(REWARDBENCH_SUBSETS)
-"""Every category name that some task reports by itself."""
+REPORTED = {
+    name: frozenset(values) | frozenset(REWARDBENCH_SUBSETS if name == "category" else ())
+    for name, values in BUNDLED_GROUPS.items()
+}
+"""Every value of a mark that some task reports by itself."""

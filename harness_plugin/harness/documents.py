@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, HarnessError
-from harness_plugin.harness.categories import KNOWN
-from harness_plugin.pairs import Pair, Text, Winner, pairs_from_rows, read_pairs, text_length
+from harness_plugin.harness.categories import REPORTED
+from harness_plugin.pairs import MARKS, Pair, Text, Winner, pairs_from_rows, read_pairs, text_length
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -95,10 +95,10 @@ def pair_documents(pairs: Iterable[Pair], source: str) -> list[dict[str, Any]]:
     """Two adjacent documents for each pair, as it stands and with the sides exchanged.
 
     Fields: pair_id, swapped, prompt, response_a, response_b (lists of turns), winner ("model_a", "model_b", "tie", of
-    the sides as presented), category, prompt_key, length_a, length_b (characters), p_b (or None), by_category (whether
-    any pair has a category that a task reports). Where the winner is unknown it follows from p_b: above one half B,
-    below A, else a tie. The ids are unique, as the readers give them. Raises DataError where neither is known,
-    HarnessError for no pairs at all.
+    the sides as presented), category, difficulty, decides (or None), prompt_key, length_a, length_b (characters), p_b
+    (or None), reported (those of `pairs.MARKS` of which some pair has a value that a task reports). Where the winner is
+    unknown it follows from p_b: above one half B, below A, else a tie. The ids are unique, as the readers give them.
+    Raises DataError where neither is known, HarnessError for no pairs at all.
     """
     pairs = list(pairs)
     if not pairs:
@@ -113,25 +113,25 @@ def pair_documents(pairs: Iterable[Pair], source: str) -> list[dict[str, Any]]:
             "fill in winner or p_b, or judge these rows with `arena-rm score`",
         )
     rows: list[dict[str, Any]] = []
-    by_category = any(pair.category in KNOWN for pair in pairs)
+    reported = [name for name in MARKS if any(pair.mark(name) in REPORTED[name] for pair in pairs)]
     for pair in pairs:
-        rows.append(_document(pair, False, by_category))
-        rows.append(_document(pair.swap(), True, by_category))
+        rows.append(_document(pair, False, reported))
+        rows.append(_document(pair.swap(), True, reported))
     return rows
 
 
-def _document(pair: Pair, swapped: bool, by_category: bool) -> dict[str, Any]:
+def _document(pair: Pair, swapped: bool, reported: list[str]) -> dict[str, Any]:
     return {
         "pair_id": pair.id,
         "swapped": swapped,
         **{name: _turns(getattr(pair, name)) for name in TEXTS},
         "winner": None if pair.verdict is None else pair.verdict.value,
-        "category": pair.category,
+        **{name: pair.mark(name) for name in MARKS},
         "prompt_key": pair.prompt_key,
         "length_a": text_length(pair.response_a),
         "length_b": text_length(pair.response_b),
         "p_b": pair.p_b,
-        "by_category": by_category,
+        "reported": reported,
     }
 
 
@@ -143,10 +143,10 @@ def to_dataset(rows: list[dict[str, Any]]) -> Any:
     """Documents as a `datasets.Dataset` with one type per column, whatever the first rows leave empty."""
     from datasets import Dataset, Features, Value
 
-    texts = {name: [Value("string")] for name in TEXTS}
-    words = {name: Value("string") for name in ("pair_id", "winner", "category", "prompt_key")}
+    texts = {name: [Value("string")] for name in (*TEXTS, "reported")}
+    words = {name: Value("string") for name in ("pair_id", "winner", *MARKS, "prompt_key")}
     numbers = {"length_a": Value("int64"), "length_b": Value("int64"), "p_b": Value("float64")}
-    flags = {"swapped": Value("bool"), "by_category": Value("bool")}
+    flags = {"swapped": Value("bool")}
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     types = {**texts, **words, **numbers, **flags}
     return Dataset.from_dict(columns, features=Features({name: types[name] for name in columns}))

@@ -10,16 +10,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness.aggregation import count, metric_line, with_error
 from harness_plugin.harness.categories import (
-    CATEGORIES,
+    BUNDLED_GROUPS,
     REWARDBENCH_PARTS,
     REWARDBENCH_SECTIONS,
     REWARDBENCH_SUBSETS,
+    Groups,
     Sections,
 )
 from harness_plugin.harness.documents import document_pair
@@ -48,6 +50,7 @@ _SCORES: dict[str, bool | None] = {
     "prior_log_loss": None,
 }
 _COUNTS = ("n_pairs", "n_decisive")
+_NO_GROUPS: Groups = MappingProxyType({})
 
 
 def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Judgement:
@@ -119,39 +122,47 @@ def _unpaired(sections: Sections, records: tuple[Judgement, ...]) -> int:
     return summary.n_unpaired
 
 
-def metric_list(categories: Sequence[str] = (), sections: Sections = ()) -> list[dict[str, Any]]:
-    """lm-eval's `metric_list` of a task: every metric, its standard error, the counts, then category by category. A
-    category's accuracy is `acc` of that category's records."""
+def _rows(groups: Groups) -> list[tuple[str, str, str]]:
+    """(mark, value, name in the table) of every group: `math` of a category, `difficulty_hard` of another mark."""
+    names = [(mark, value) for mark, values in groups.items() for value in values]
+    return [(mark, value, value if mark == "category" else f"{mark}_{value}") for mark, value in names]
+
+
+def metric_list(groups: Groups = _NO_GROUPS, sections: Sections = ()) -> list[dict[str, Any]]:
+    """lm-eval's `metric_list` of a task: every metric, its standard error, the counts, then group by group. A group's
+    accuracy is `acc` of that group's records."""
     scores = {**_SCORES, **{name: True for name, _ in sections}}
     entries = [line for n, better in scores.items() for line in with_error(n, partial(_estimate, n, sections), better)]
     entries += [count(name, partial(_estimate, name, sections)) for name in _COUNTS]
     entries.append(metric_line("n_unpaired", partial(_unpaired, sections)))
-    for category in categories:
-        entries += with_error(f"acc_{category}", partial(_estimate, "acc", ()), True)
-        entries.append(count(f"n_{category}", partial(_estimate, "n_decisive", ())))
+    for _, _, name in _rows(groups):
+        entries += with_error(f"acc_{name}", partial(_estimate, "acc", ()), True)
+        entries.append(count(f"n_{name}", partial(_estimate, "n_decisive", ())))
     return entries
 
 
 def processor(
-    categories: Sequence[str] = (), sections: Sections = (), parts: Mapping[str, str] | None = None
+    groups: Groups = _NO_GROUPS, sections: Sections = (), parts: Mapping[str, str] | None = None
 ) -> Callable[..., dict[str, Judgement | None]]:
     """The `process_results` that goes with `metric_list` of the same arguments.
 
     `parts` renames categories first (a subset to the part of a score that it belongs to). Every document of a set
-    returns the same keys: lm-eval loses a metric, or stops, where one process has documents without it. A category's
-    keys hold None for documents of other categories, which keeps logged samples short, and are left out where no
-    document of the set has a category that we know (`by_category`), as in most files of a user's own.
+    returns the same keys: lm-eval loses a metric, or stops, where one process has documents without it. A group's keys
+    hold None for documents of other groups, which keeps logged samples short, and are left out where no document of the
+    set has a value of that mark that a task reports (`reported`), as in most files of a user's own.
     """
-    overall = [entry["metric"] for entry in metric_list((), sections)]
-    keys = [(name, [f"acc_{name}", f"acc_{name}_stderr", f"n_{name}"]) for name in categories]
+    overall = [entry["metric"] for entry in metric_list(sections=sections)]
+    keys = [(mark, value, [f"acc_{name}", f"acc_{name}_stderr", f"n_{name}"]) for mark, value, name in _rows(groups)]
 
     def process(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Judgement | None]:
         entry = record(doc, results)
         if parts:
             entry = replace(entry, category=parts.get(entry.category or ""))
         found: dict[str, Judgement | None] = dict.fromkeys(overall, entry)
-        for name, of_category in keys if doc.get("by_category", True) else ():
-            found.update(dict.fromkeys(of_category, entry if entry.category == name else None))
+        marks = {**doc, "category": entry.category}
+        for mark, value, of_group in keys:
+            if mark in doc["reported"]:
+                found.update(dict.fromkeys(of_group, entry if marks[mark] == value else None))
         return found
 
     return process
@@ -159,7 +170,8 @@ def processor(
 
 METRICS = metric_list()
 process_results = processor()
-BUNDLED_METRICS = metric_list(CATEGORIES)
-process_results_bundled = processor(CATEGORIES)
-REWARDBENCH_METRICS = metric_list(REWARDBENCH_PARTS, REWARDBENCH_SECTIONS)
-process_results_rewardbench = processor(REWARDBENCH_PARTS, REWARDBENCH_SECTIONS, REWARDBENCH_SUBSETS)
+BUNDLED_METRICS = metric_list(BUNDLED_GROUPS)
+process_results_bundled = processor(BUNDLED_GROUPS)
+_PARTS: Groups = {"category": REWARDBENCH_PARTS}
+REWARDBENCH_METRICS = metric_list(_PARTS, REWARDBENCH_SECTIONS)
+process_results_rewardbench = processor(_PARTS, REWARDBENCH_SECTIONS, REWARDBENCH_SUBSETS)

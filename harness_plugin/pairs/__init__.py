@@ -8,13 +8,24 @@ statistics, and importing it imports nothing but the standard library.
 from harness_plugin.pairs.answer import Answer
 from harness_plugin.pairs.answer_readers import read_outputs
 from harness_plugin.pairs.formats.table import FORMATS, detect_format
-from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, Text, Winner, content_id, text_length, turn_count
+from harness_plugin.pairs.pair import (
+    FIELDS,
+    MARKS,
+    MissingAnswer,
+    Pair,
+    Text,
+    Winner,
+    content_id,
+    text_length,
+    turn_count,
+)
 from harness_plugin.pairs.readers import PairFile, pair_from_row, pairs_from_rows, read_pairs
 from harness_plugin.pairs.writers import write_pairs
 
 __all__ = [
     "FIELDS",
     "FORMATS",
+    "MARKS",
     "Answer",
     "MissingAnswer",
     "Pair",

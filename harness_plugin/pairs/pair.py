@@ -214,6 +214,11 @@ class Pair:
             return a, b, tie
         return None if self.p_b is None else (1.0 - self.p_b, self.p_b, 0.0)
 
+    def mark(self, name: str) -> str | None:
+        """The text that the pair has under one of MARKS, by which results are reported; None without."""
+        value = self.category if name == "category" else self.meta.get(name)
+        return value if isinstance(value, str) and value else None
+
     @property
     def soft_label(self) -> float | None:
         """Probability that B is preferred: `p_b` where known, else the winner, a tie being one half; None without."""
@@ -266,6 +271,9 @@ class Pair:
 
 FIELDS = tuple(entry.name for entry in fields(Pair))
 """The canonical field names."""
+
+MARKS = ("category", "difficulty", "decides")
+"""What results are reported by: the category, how hard a pair is to judge, and what it takes to decide it."""
 
 REQUIRED = ("prompt", "response_a", "response_b")
 """The canonical fields that a row cannot do without."""

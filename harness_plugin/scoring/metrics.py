@@ -27,9 +27,8 @@ def judge_metrics(judgements: Sequence[Judgement] | JudgementArrays, winners=Non
     )
 
 
-def accuracies_by_category(judgements: Sequence[Judgement], winners=None) -> dict[str, Estimate]:
-    """`acc` of each category, by name; `winners` as for `judge_metrics`."""
+def accuracies_by(groups: Sequence[str | None], judgements: Sequence[Judgement], winners=None) -> dict[str, Estimate]:
+    """`acc` of each group, by name; a judgement whose group is None is in no group. `winners` as for
+    `judge_metrics`."""
     c = judgement_arrays(judgements)
-    return category_accuracies(
-        c.score, c.winners if winners is None else winners, c.categories.tolist(), c.clusters.tolist()
-    )
+    return category_accuracies(c.score, c.winners if winners is None else winners, groups, c.clusters.tolist())
