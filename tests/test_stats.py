@@ -9,6 +9,7 @@ from sklearn import metrics as sklearn_metrics
 
 from harness_plugin import stats
 from harness_plugin.stats import A, B
+from harness_plugin.stats.bounded import excludes, lower_bound, upper_bound
 
 
 def close(x, y, tolerance=1e-12):
@@ -72,18 +73,29 @@ def test_stratified_error_is_the_sum_of_the_strata_errors():
     rng = np.random.default_rng(4)
     x, strata = rng.random(60), np.repeat(["easy", "hard"], [20, 40])
     names = [f"{stratum}{i % 7}" for i, stratum in enumerate(strata)]
-    found = stats.stratified_mean(x, strata, names, {"easy": 3, "hard": 1})
+    found = stats.stratified_share(x, strata, names, {"easy": 3, "hard": 1})
     parts = [stats.clustered_mean(x[strata == s], np.array(names)[strata == s]) for s in ("easy", "hard")]
     assert close(found.value, 0.75 * parts[0].value + 0.25 * parts[1].value)
     assert close(found.stderr, math.hypot(0.75 * parts[0].stderr, 0.25 * parts[1].stderr))
 
 
-def test_stratified_mean_ignores_other_strata_and_needs_every_named_one():
-    x, strata = [0.0, 1.0, 1.0, 9.0], np.array(["a", "a", "b", "c"], dtype=object)
-    assert stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).value == 0.75
-    assert stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).n == 3
-    assert math.isnan(stats.stratified_mean(x, strata, weights={"a": 1, "b": 1}).stderr)  # b has one cluster
-    assert math.isnan(stats.stratified_mean(x, strata, weights={"a": 1, "z": 1}).value)
+def test_the_interval_of_one_stratum_is_that_of_its_mean_and_of_two_equal_ones_shorter():
+    x, names = (np.arange(40) % 4 > 0).astype(float), np.arange(40)
+    alone = stats.clustered_mean(x, names, bounds=(0.0, 1.0))
+    one = stats.stratified_share(x, np.zeros(40), names)
+    assert close((one.low, one.high), (alone.low, alone.high), 1e-9)
+    two = stats.stratified_share(np.tile(x, 2), np.repeat([0, 1], 40), np.arange(80))
+    assert close(two.value - two.low, (alone.value - alone.low) / math.sqrt(2), 1e-9)
+    shared = stats.stratified_share(np.tile(x, 2), np.repeat([0, 1], 40), np.tile(names, 2))
+    assert close(shared.value - shared.low, alone.value - alone.low, 1e-9), "the same prompts again say nothing new"
+
+
+def test_a_stratified_share_ignores_other_strata_and_needs_every_named_one():
+    x, strata = [0.0, 1.0, 1.0, 0.5], np.array(["a", "a", "b", "c"], dtype=object)
+    assert stats.stratified_share(x, strata, weights={"a": 1, "b": 1}).value == 0.75
+    assert stats.stratified_share(x, strata, weights={"a": 1, "b": 1}).n == 3
+    assert math.isnan(stats.stratified_share(x, strata, weights={"a": 1, "b": 1}).stderr)  # b has one cluster
+    assert math.isnan(stats.stratified_share(x, strata, weights={"a": 1, "z": 1}).value)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (61, 97)])
@@ -100,9 +112,59 @@ def test_wilson_of_nothing_is_nan_and_of_the_impossible_an_error():
 
 def test_a_share_of_one_hundred_percent_keeps_an_interval():
     found = stats.clustered_share(np.ones(50))
-    assert (found.value, found.stderr, found.high) == (1.0, 0.0, 1.0)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert math.isnan(found.stderr), "an error of 0 would say that the share is certain"
     assert 0.90 < found.low < 0.95
     assert stats.clustered_share(np.ones(50), np.arange(50) // 10).low < found.low
+
+
+ALIKE = np.repeat(np.arange(10), 4)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        stats.clustered_mean(np.ones(40), ALIKE),
+        stats.clustered_mean(np.ones(40), ALIKE, bounds=(0.0, 1.0)),
+        stats.clustered_mean(np.ones(40), ALIKE, bounds=(0.0, math.inf)),
+        stats.clustered_share(np.ones(40), ALIKE),
+        stats.stratified_share(np.ones(40), np.arange(40) % 2, ALIKE),
+        stats.auc_estimate(np.arange(40), np.arange(40) > 19, ALIKE),
+        stats.jackknife(lambda keep: 1.0, 40, ALIKE),
+        stats.paired_difference(np.ones(40), np.ones(40)),
+    ],
+    ids=["mean", "bounded mean", "mean loss", "share", "stratified share", "AUC", "jackknife", "difference"],
+)
+def test_where_all_clusters_agree_no_interval_has_a_width_of_zero_and_no_error_is_zero(found):
+    assert math.isfinite(found.value) and not found.stderr == 0
+    assert math.isnan(found.low) == math.isnan(found.high)
+    assert math.isnan(found.low) or found.low < found.high
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (3, 10), (10, 10), (5, 400)])
+def test_the_bounds_of_right_and_wrong_are_clopper_and_pearsons(k, n):
+    x = np.arange(n) < k
+    exact = reference.binomtest(k, n).proportion_ci(0.95, "exact")
+    found = stats.clustered_mean(x, bounds=(0.0, 1.0))
+    assert found.low == pytest.approx(exact.low, abs=0.004) and found.high == pytest.approx(exact.high, abs=0.004)
+
+
+def test_bounds_are_the_quantiles_of_the_random_means_that_define_them():
+    rng = np.random.default_rng(16)
+    sums, sizes = rng.normal(0.1, 0.3, 30).clip(-1, 1), rng.integers(1, 5, 30)
+    sums = sums * sizes
+    e = rng.exponential(size=(200_000, 31))
+    means = (e[:, :30] @ sums - e[:, 30] * sizes.max()) / (e[:, :30] @ sizes + e[:, 30] * sizes.max())
+    assert lower_bound(sums, sizes, -1.0, 0.05) == pytest.approx(np.quantile(means, 0.05), abs=0.002)
+    mirrored = -upper_bound(-sums, sizes, 1.0, 0.05)
+    assert mirrored == lower_bound(sums, sizes, -1.0, 0.05)
+    assert excludes(sums, sizes, -1.0, 0.05, mirrored - 1e-6) and not excludes(sums, sizes, -1.0, 0.05, mirrored + 1e-6)
+
+
+def test_clusters_of_very_different_sizes_count_as_fewer():
+    x, names = np.random.default_rng(17).normal(size=60), np.repeat(np.arange(6), [50, 2, 2, 2, 2, 2])
+    found = stats.clustered_mean(x, names)
+    assert found.high - found.value == pytest.approx(12.7062047 * found.stderr, rel=1e-6), "Kish's number is below 2"
 
 
 def test_share_of_many_independent_values_has_wilsons_interval():

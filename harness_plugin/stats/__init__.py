@@ -12,7 +12,7 @@ from harness_plugin.stats.estimates import (
     clustered_share,
     jackknife,
     paired_difference,
-    stratified_mean,
+    stratified_share,
     wilson,
 )
 from harness_plugin.stats.length import length_feature
@@ -35,6 +35,7 @@ from harness_plugin.stats.ratings import (
 from harness_plugin.stats.scores import (
     acc_length_balanced,
     auc,
+    auc_estimate,
     brier,
     ece,
     log_loss,
@@ -64,6 +65,7 @@ __all__ = [
     "WinRate",
     "acc_length_balanced",
     "auc",
+    "auc_estimate",
     "bradley_terry_ratings",
     "brier",
     "category_accuracies",
@@ -88,7 +90,7 @@ __all__ = [
     "section_accuracy",
     "smallest_difference",
     "spearman",
-    "stratified_mean",
+    "stratified_share",
     "wilson",
     "win_rates",
     "win_table",

@@ -6,6 +6,7 @@ neither `Pair` nor lm-eval. Conventions of the project: positive `s` means that 
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from harness_plugin.stats.estimates import (
     clustered_mean,
     clustered_share,
     jackknife,
-    stratified_mean,
+    stratified_share,
     undefined,
 )
 
@@ -71,7 +72,7 @@ def category_accuracies(s, winners, categories, clusters=None) -> dict[str, Esti
 def section_accuracy(s, winners, categories, weights: Mapping[str, float], clusters=None) -> Estimate:
     """The mean of the categories' accuracies with the given weights; NaN where one of them has no decisive pair."""
     credit, labels, codes = _decisive_credit(s, winners, categories, clusters)
-    return stratified_mean(credit, labels, codes, weights, bounds=(0.0, 1.0))
+    return stratified_share(credit, labels, codes, weights)
 
 
 def _decisive_credit(s, winners, categories, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,12 +137,11 @@ def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict
         sides = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)[:, :TIE]
         confidence = sides.max(axis=1) / np.maximum(sides.sum(axis=1), scores.SMALLEST_P)
     confidence, right, groups = confidence[decisive], credit[decisive], codes[decisive]
-    order, wins_b = scores.rank_codes(s[decisive]), winners[decisive] == B
     bins = scores.equal_mass_bins(confidence)
     n, unit = int(decisive.sum()), (0.0, 1.0)
     return {
         "ece": jackknife(lambda keep: scores.ece(confidence[keep], right[keep], bins[keep]), n, groups, bounds=unit),
-        "auc": jackknife(lambda keep: scores.auc(order[keep], wins_b[keep]), n, groups, bounds=unit),
+        "auc": scores.auc_estimate(s[decisive], winners[decisive] == B, groups),
     }
 
 
@@ -182,7 +182,8 @@ def _prior_log_loss(winners, codes) -> Estimate:
     if not len(winners):
         return undefined()
     shares = np.bincount(winners, minlength=3) / len(winners)
-    return clustered_mean(0.0 - np.log(shares[winners]), codes, bounds=(0.0, math.log(3)))
+    found = clustered_mean(0.0 - np.log(shares[winners]), codes, bounds=(0.0, math.inf))
+    return replace(found, high=min(found.high, math.log(3))) if math.isfinite(found.high) else found
 
 
 def _count(mask, codes) -> Estimate:

@@ -1,4 +1,4 @@
-"""The two searches that the statistics need: Newton's method for the maximum of a concave function, and bisection."""
+"""The searches that the statistics need: Newton's method for the maximum of a concave function, and two for a zero."""
 
 from collections.abc import Callable
 
@@ -51,4 +51,29 @@ def bisect(falling: Callable[[float], float], low: float, high: float) -> float:
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def rising_root(rising: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Where a smooth rising function crosses zero between low and high, to `tolerance`; an end where it does not.
+
+    The Illinois method (Dowell and Jarratt 1971), which needs about a tenth of the values that bisection needs. Infinite
+    values are allowed; between them the bracket is halved.
+    """
+    at_low, at_high, side = rising(low), rising(high), 0
+    if at_low >= 0 or at_high <= 0:
+        return low if at_low >= 0 else high
+    for _ in range(ITERATIONS):
+        if high - low <= tolerance:
+            break
+        finite = np.isfinite(at_low) and np.isfinite(at_high)
+        middle = (low * at_high - high * at_low) / (at_high - at_low) if finite else (low + high) / 2
+        here = rising(middle)
+        if here >= 0:
+            high, at_high, at_low = middle, here, at_low / (2 if side > 0 else 1)
+        else:
+            low, at_low, at_high = middle, here, at_high / (2 if side < 0 else 1)
+        if abs(here) < 1e-12:
+            return middle
+        side = 1 if here >= 0 else -1
     return (low + high) / 2

@@ -13,10 +13,12 @@ from harness_plugin.stats.estimates import (
     GROUPS,
     UPPER,
     Estimate,
+    bounded_interval,
     cluster_codes,
     clustered_mean,
     clustered_share,
     jackknife,
+    positive,
     undefined,
 )
 from harness_plugin.stats.length import SLOPE_PRECISION, length_difference, length_feature
@@ -59,16 +61,15 @@ class LengthControlled:
 def win_rates(i, j, p, baseline: int, clusters=None, models: int | None = None) -> list[WinRate]:
     """Win rates against the baseline; comparisons without it do not count.
 
-    The soft interval is t on the clustered error of the log odds, which near 0 and 1 holds the truth more often than
-    one of the mean; the hard one is Wilson's on the effective size. Raises ValueError for input that is no comparison
-    and for a baseline that no comparison has.
+    The soft interval holds for any probabilities (`bounded`), so it is wide for few prompts; the hard one is Wilson's
+    on the effective size. Raises ValueError for input that is no comparison and for a baseline that no comparison has.
     """
     i, j, p, codes, models = _checked(i, j, p, clusters, models)
     model, q, _, here = _against(i, j, p, baseline)
     found = []
     for m in range(models):
         rows = model == m
-        soft = _logit_interval(clustered_mean(q[rows], codes[here][rows]))
+        soft = clustered_mean(q[rows], codes[here][rows], bounds=(0.0, 1.0))
         hard = clustered_share(_credit(q[rows]), codes[here][rows])
         if m == baseline:
             soft = hard = undefined(value=0.5)
@@ -80,9 +81,9 @@ def round_robin_win_rates(i, j, p, clusters=None, models: int | None = None) -> 
     """The mean of each model's win rates against the opponents that it met, each opponent counting the same.
 
     SE^2 = G / (G - 1) * sum over prompts of (sum of (x - mean of its opponent) / (opponents * n_opponent))^2, and
-    intervals as the soft ones of `win_rates`: with every opponent at every prompt, the error of the mean of the
-    prompts' means. NaN errors where an opponent was met at one prompt only. Raises ValueError for input that is no
-    comparison.
+    intervals as the soft ones of `win_rates`, on the same sums: with every opponent at every prompt, those of the mean
+    of the prompts' means. NaN errors where an opponent was met at one prompt only. Raises ValueError for input that is
+    no comparison.
     """
     i, j, p, codes, models = _checked(i, j, p, clusters, models)
     model, other = np.concatenate([i, j]), np.concatenate([j, i])
@@ -268,9 +269,11 @@ def _macro_mean(x, strata, codes) -> Estimate:
     alone = min(len(np.unique(codes[stratum == s])) for s in range(len(sizes))) < 2
     if alone:
         return undefined(len(x), n_clusters, value)
-    influence = np.bincount(codes, (x - means[stratum]) / (len(sizes) * sizes[stratum]))
-    stderr = math.sqrt(n_clusters / (n_clusters - 1) * float(influence @ influence))
-    return _logit_interval(Estimate(value, stderr, len(x), n_clusters, value, value))
+    codes, weight = cluster_codes(codes, len(x))[0], 1 / (len(sizes) * sizes[stratum])
+    influence, shares = np.bincount(codes, (x - means[stratum]) * weight), np.bincount(codes, weight)
+    stderr = positive(math.sqrt(n_clusters / (n_clusters - 1) * float(influence @ influence)), value)
+    low, high = bounded_interval(influence + shares * value, shares, 0.0, 1.0)
+    return Estimate(value, stderr, len(x), n_clusters, low, high)
 
 
 def _logit_interval(found: Estimate, degrees: int | None = None) -> Estimate:

@@ -1,0 +1,117 @@
+"""Simulated judges whose true numbers are known: each function gives pairs of an interval and the truth.
+
+`n` is the number of prompts and `truth` the share, or the AUC, that is estimated. With clusters each prompt has four
+items, whose correlation is 0.3; ties take a fifth of the items.
+"""
+
+import math
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+
+from harness_plugin import stats
+
+ITEMS, CORRELATION, TIES = 4, 0.3, 0.2
+NORMAL = np.random.default_rng(0).standard_normal(400_000)
+
+
+def prompts(n: int, clustered: bool) -> np.ndarray:
+    return np.repeat(np.arange(n), ITEMS) if clustered else np.arange(n)
+
+
+def outcomes(rng, n: int, truth: float, clustered: bool) -> np.ndarray:
+    """1 with the chance `truth`; in clusters with each prompt's own chance, whose variance makes the correlation."""
+    if not clustered:
+        return (rng.random(n) < truth).astype(float)
+    k = 1 / CORRELATION - 1
+    own = rng.beta(truth * k, (1 - truth) * k, n)
+    return (rng.random(n * ITEMS) < np.repeat(own, ITEMS)).astype(float)
+
+
+def normal(rng, n: int, clustered: bool) -> np.ndarray:
+    names = prompts(n, clustered)
+    shared = rng.standard_normal(n)[names] * math.sqrt(CORRELATION)
+    return shared + math.sqrt(1 - CORRELATION) * rng.standard_normal(len(names))
+
+
+def share(clustered: bool = False, ties: bool = False):
+    """`acc`, `order_agreement` and every other share; a tie is one half."""
+
+    def draw(rng, n, truth):
+        right = outcomes(rng, n, truth, clustered)
+        if ties:
+            right = np.where(rng.random(len(right)) < TIES, 0.5, right)
+        return [(stats.clustered_share(right, prompts(n, clustered)), TIES / 2 + (1 - TIES) * truth if ties else truth)]
+
+    return draw
+
+
+def length_balanced(clustered: bool = False):
+    """The right answer is the longer one in two thirds of the pairs."""
+
+    def draw(rng, n, truth):
+        right = outcomes(rng, n, truth, clustered)
+        longer = np.where(rng.random(len(right)) < 2 / 3, 1, -1)
+        return [(stats.acc_length_balanced(right, longer, prompts(n, clustered)), truth)]
+
+    return draw
+
+
+def section(rng, n, truth):
+    """Four categories that count the same and hold six, two, one and one in ten of the prompts."""
+    s, winners = 2 * outcomes(rng, n, truth, False) - 1, np.ones(n, dtype=int)
+    categories = np.array(list("aaaaaabbcd"))[np.arange(n) % 10]
+    return [(stats.section_accuracy(s, winners, categories, dict.fromkeys("abcd", 1.0)), truth)]
+
+
+def area(clustered: bool = False):
+    """The AUC of scores that are normal in both classes."""
+
+    def draw(rng, n, truth):
+        z = normal(rng, n, clustered)
+        positive = rng.random(len(z)) < 0.5
+        shifted = z + math.sqrt(2) * NormalDist().inv_cdf(truth) * positive
+        return [(stats.auc_estimate(shifted, positive, prompts(n, clustered)), truth)]
+
+    return draw
+
+
+def score(name: str, clustered: bool = False):
+    """`log_loss` or `brier` of a judge whose probabilities are right, and mostly as certain as `truth`."""
+
+    def draw(rng, n, truth):
+        p = _three_ways(truth, normal(rng, n, clustered))
+        winners = (rng.random(len(p))[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)
+        values = getattr(stats, name)(p, winners)
+        bounds = (0.0, 2.0) if name == "brier" else (0.0, math.inf)
+        return [(stats.clustered_mean(values, prompts(n, clustered), bounds), _expected(name, truth))]
+
+    return draw
+
+
+def _three_ways(truth: float, z) -> np.ndarray:
+    """Davidson's probabilities of A, B and tie at the logits z, scaled so that a z of 1 gives odds of truth."""
+    s = z * (0.5 + math.log(truth / (1 - truth)))
+    weights = np.stack([np.exp(-s / 2), np.exp(s / 2), np.full_like(s, 0.5)], axis=1)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@cache
+def _expected(name: str, truth: float) -> float:
+    p = _three_ways(truth, NORMAL)
+    each = -(p * np.log(p)).sum(axis=1) if name == "log_loss" else 1 - (p**2).sum(axis=1)
+    return float(each.mean())
+
+
+def position_bias(rng, n, truth):
+    """The mean of skewed logits."""
+    return [(stats.clustered_mean(rng.exponential(1.0, n) - 1 + truth), truth)]
+
+
+def length_correlation(rng, n, truth):
+    """Spearman's correlation of normal columns, which is 6 / pi arcsin(r / 2) for Pearson's r."""
+    r, x = 2 * math.sin(math.pi * truth / 6), rng.standard_normal(n)
+    y = stats.rank_codes(r * x + math.sqrt(1 - r * r) * rng.standard_normal(n))
+    x = stats.rank_codes(x)
+    return [(stats.jackknife(lambda keep: stats.spearman(x[keep], y[keep]), n, bounds=(-1.0, 1.0)), truth)]
