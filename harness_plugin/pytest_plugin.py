@@ -38,7 +38,7 @@ class ArenaRM:
     def assert_no_regression(self, current, baseline, *, metric=None, **options):
         """Fails the test where `current` is worse than `baseline`: two paths, as for `arena-rm gate`, whose options and
         defaults the arguments have. `metric`: a name or several; `options`: margin, alpha, power, on_inconclusive,
-        model, baseline_model, task, pairs, ignore, max_missing.
+        weigh, model, baseline_model, task, pairs, ignore, max_missing.
 
         Returns the GateResult of a pass. An inconclusive result warns, fails or does nothing, as
         `on_inconclusive` says. Raises DataError where the

@@ -18,32 +18,34 @@ def score_rows(count: int, worse: float = 0.0, seed: int = 0, judge: str = "aaaa
         pair = random.Random(n)
         winner = pair.choices(WINNERS, weights=(4, 4, 1))[0]
         right = min(0.97, max(0.03, pair.betavariate(5, 3) + noise.gauss(0, 0.05) - worse))
-        p_b = right if winner == "model_b" else 1 - right
-        s, p_tie = math.log(p_b / (1 - p_b)), 1 - 0.9 * (1 - p_b) - 0.9 * p_b
-        rows.append(
-            {
-                "schema": 2,
-                "id": f"p{n}",
-                "key": f"{n:016x}",
-                "z_ab": s,
-                "z_ba": -s,
-                "score": s,
-                "position_bias": 0.0,
-                "p_a": 0.9 * (1 - p_b),
-                "p_b": 0.9 * p_b,
-                "p_tie": p_tie,
-                "temperature": 1.0,
-                "tie_nu": p_tie / (0.9 * math.sqrt(p_b * (1 - p_b))),
-                "tokens": 50,
-                "truncated": False,
-                "kept": {},
-                "winner": winner,
-                "category": f"c{n % 3}",
-                "prompt_key": f"k{n // 2}",
-                "judge": judge,
-            }
-        )
+        rows.append(score_row(n, right if winner == "model_b" else 1 - right, winner) | {"judge": judge})
     return rows
+
+
+def score_row(n: int, p_b: float, winner: str) -> dict:
+    """One line of `arena-rm score`: pair n, with this probability of B given that there is no tie."""
+    s, p_tie = math.log(p_b / (1 - p_b)), 1 - 0.9 * (1 - p_b) - 0.9 * p_b
+    return {
+        "schema": 2,
+        "id": f"p{n}",
+        "key": f"{n:016x}",
+        "z_ab": s,
+        "z_ba": -s,
+        "score": s,
+        "position_bias": 0.0,
+        "p_a": 0.9 * (1 - p_b),
+        "p_b": 0.9 * p_b,
+        "p_tie": p_tie,
+        "temperature": 1.0,
+        "tie_nu": p_tie / (0.9 * math.sqrt(p_b * (1 - p_b))),
+        "tokens": 50,
+        "truncated": False,
+        "kept": {},
+        "winner": winner,
+        "category": f"c{n % 3}",
+        "prompt_key": f"k{n // 2}",
+        "judge": "aaaa",
+    }
 
 
 def write(file: Path, rows: list[dict]) -> str:

@@ -70,14 +70,107 @@ def test_an_unchanged_judge_passes_a_worse_one_fails_and_few_pairs_tell_nothing(
     assert gate(runs["old"], runs["old"])[0] == 0
 
 
-def test_the_smallest_drop_that_could_have_been_seen_is_said_and_shrinks_with_the_pairs(gate, runs, tmp_path):
+def test_the_smallest_drop_that_is_reported_is_said_and_shrinks_with_the_pairs(gate, runs, tmp_path):
     small = [gate_rows.scores(tmp_path, f"s{n}.jsonl", 150, seed=n) for n in (0, 1)]
     drops = []
-    for files in (small, [runs["old"], runs["again"]]):
+    for files, verdict in ((small, "inconclusive"), ([runs["old"], runs["again"]], "pass")):
         said = json.loads(gate(*files, "--margin", "0.02", "--json")[1])
         drops.append(said["metrics"][0]["smallest_drop"])
-        assert said["schema"] == 1 and said["verdict"] == "pass"
+        assert said["schema"] == 1 and said["verdict"] == verdict
+        assert any("needs about" in note for note in said["notes"]) == (verdict == "inconclusive")
     assert 0 < drops[1] < drops[0]
+
+
+def results_of(folder, name, values, outputs=None):
+    """The folder of an lm-eval run with these values of acc. `outputs`: what the model answered; None: the value."""
+    place = folder / name
+    place.mkdir()
+    rows = [
+        {
+            "doc_id": k,
+            "doc": {"n": k},
+            "doc_hash": f"{k:016x}" * 4,
+            "prompt_hash": f"{k:016x}" * 4,
+            "target_hash": "0" * 64,
+            "filter": "none",
+            "metrics": ["acc"],
+            "resps": [[str(value if outputs is None else outputs[k])]],
+            "acc": value,
+        }
+        for k, value in enumerate(values)
+    ]
+    (place / "samples_t_2026-01-01T00-00-00.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    summary = {
+        "results": {"t": {}},
+        "configs": {"t": {}},
+        "higher_is_better": {"t": {"acc": True}},
+        "n-samples": {"t": {"effective": len(values)}},
+        "n-shot": {"t": 0},
+        "versions": {"t": 1},
+    }
+    (place / "results_2026-01-01T00-00-00.json").write_text(json.dumps(summary))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("n", "state"), [(1, "inconclusive"), (5, "inconclusive"), (140, "inconclusive"), (160, "pass")]
+)
+def test_equal_values_pass_only_where_so_many_of_them_rule_out_a_drop_of_the_margin(gate, tmp_path, n, state):
+    values = [k % 2 for k in range(n)]
+    old = results_of(tmp_path, "old", values)
+    new = results_of(tmp_path, "new", values, [f"answer {k}" for k in range(n)])
+    said = json.loads(gate(old, new, "--json")[1])
+    assert said["verdict"] == state and said["metrics"][0]["difference"] == 0
+    assert ("needs about 150 prompts" in " ".join(said["notes"])) == (1 < n < 150)
+    assert gate(old, old)[:2] == (0, gate(old, old)[1]) and "all outputs are the same" in gate(old, old)[1]
+
+
+def test_a_handful_that_collapses_is_never_exit_code_0(gate, tmp_path):
+    for n in (1, 2, 4):
+        old, new = results_of(tmp_path, f"old{n}", [1] * n), results_of(tmp_path, f"new{n}", [0] * n)
+        for how in ("pass", "warn", "fail"):
+            code, said, _ = gate(old, new, "--on-inconclusive", how)
+            assert code == 4 and "every prompt got worse" in said
+    assert gate(results_of(tmp_path, "old5", [1] * 5), results_of(tmp_path, "new5", [0] * 5))[0] == 1
+    some = gate(results_of(tmp_path, "old3", [1, 1, 1]), results_of(tmp_path, "new3", [0, 0, 1]))
+    assert some[0] == 0 and "inconclusive" in some[1]
+
+
+def test_a_judge_that_says_the_same_up_to_rounding_is_unchanged_and_one_that_does_not_is_not(gate, tmp_path):
+    def scored(shift):
+        rows = [gate_rows.score_row(k, 0.3 + k / 50 + shift * (-1) ** k, "model_b") for k in range(20)]
+        return gate_rows.write(tmp_path / f"{shift}.jsonl", rows)
+
+    old = scored(0.0)
+    code, said, _ = gate(old, scored(1e-6), "--on-inconclusive", "fail")
+    assert code == 0 and "all outputs are the same" in said and "10 prompts alone would not rule out" in said
+    code, said, _ = gate(old, scored(1e-3), "--on-inconclusive", "fail")
+    assert code == 4 and "20 of 20 outputs changed" in said
+
+
+def test_prompts_and_items_are_both_said_and_either_may_decide(gate, tmp_path):
+    """One prompt of 60 pairs loses much, 40 prompts of one pair gain a little."""
+
+    def scored(name, big, small):
+        rows = [gate_rows.score_row(k, big if k < 60 else small, "model_b") for k in range(100)]
+        keys = ["big" if k < 60 else f"k{k}" for k in range(100)]
+        return gate_rows.write(tmp_path / name, [r | {"prompt_key": k} for r, k in zip(rows, keys, strict=True)])
+
+    old, new = scored("old.jsonl", 0.6, 0.6), scored("new.jsonl", 0.4, 0.62)
+    metric = ("--metric", "p_right", "--json")
+    by = {how: json.loads(gate(old, new, *metric, "--weigh", how)[1]) for how in ("prompts", "items")}
+    for how, sign in (("prompts", 1), ("items", -1)):
+        first = by[how]["metrics"][0]
+        assert first["difference"] * sign > 0 and first["difference"] == first[f"difference_by_{how}"]
+        assert f"over {how}, which decides" in " ".join(by[how]["notes"])
+    assert by["items"]["metrics"][0]["difference_by_items"] == pytest.approx(-0.6 * 0.2 + 0.4 * 0.02)
+    assert by["prompts"]["verdict"] != "pass"
+
+
+def test_a_small_p_beside_an_interval_that_holds_0_is_explained(gate, tmp_path):
+    old, new = results_of(tmp_path, "old", [0.6] * 8), results_of(tmp_path, "new", [0.4] * 7 + [0.5])
+    code, said, _ = gate(old, new)
+    assert code == 1 and "p decides whether there is a drop" in said
 
 
 def test_runs_that_differ_in_what_is_not_under_test_are_not_compared(gate, runs, tmp_path):
@@ -344,8 +437,9 @@ def test_no_more_unchanged_builds_fail_than_alpha_allows_and_a_drop_of_two_point
 
 def test_power_says_how_many_prompts_a_margin_needs(gate, runs):
     code, said, _ = gate("power", "--sd", "0.2", "--margin", "0.02")
-    needed = int(re.search(r"--sd\s+0\.200\s+(\d+)", said)[1])
-    assert code == 0 and 600 < needed < 640, "(1.645 + 0.842)^2 0.2^2 / 0.02^2 = 619"
+    detect, clear = map(int, re.search(r"--sd\s+0\.200\s+(\d+)\s+(\d+)", said).groups())
+    assert code == 0 and 600 < detect < 640, "(1.645 + 0.842)^2 0.2^2 / 0.02^2 = 619"
+    assert detect < clear < 1.25 * detect, "to rule out a drop, one unseen prompt is taken to have lost everything"
     assert gate("power", runs["old"], runs["again"])[0] == 0 and gate("power", runs["old"])[0] == 2
 
 

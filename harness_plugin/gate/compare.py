@@ -10,9 +10,11 @@ from typing import Any
 
 from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.rules import MAX_MISSING
-from harness_plugin.gate.run import KINDS, Item, Run
+from harness_plugin.gate.run import KINDS, PAIRS, Item, Run
 
 NAMED = 10  # items named in a message
+PROBABILITIES = ("p_right", "brier")  # values that change with every logit, of decisive pairs and of all
+ROUNDING = 1e-4  # of a probability: what another machine or batch changes at most in float32
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,6 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
         )
     _check_missing(ids, missing, added, max_missing)
     subject = tuple(_differing(baseline.subject, current.subject))
-    changed = sum(baseline.items[id].made != current.items[id].made for id in ids)
-    known = any(current.items[id].made for id in ids)
     return Comparison(
         baseline,
         current,
@@ -85,8 +85,25 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
         added,
         tuple(d for d in differences if d.name in ignore),
         subject,
-        changed if known else None,
+        _changed([(baseline.items[id], current.items[id]) for id in ids], current.kind),
     )
+
+
+def _changed(items: list[tuple[Item, Item]], kind: str) -> int | None:
+    """How many items' outputs differ; None where the runs do not have the outputs. A judge's outputs are its
+    probabilities."""
+    if kind == PAIRS:
+        return sum(not _same_probabilities(old.values, new.values) for old, new in items)
+    known = any(new.made for _, new in items)
+    return sum(old.made != new.made for old, new in items) if known else None
+
+
+def _same_probabilities(before: dict[str, float], after: dict[str, float]) -> bool:
+    """Whether a judge said the same of a pair, up to rounding. Probabilities of 0 and 1 alone do not show that: many
+    logits give them. A pair of which no probability is stored says nothing, and is the same."""
+    names = [name for name in PROBABILITIES if name in before and name in after]
+    close = all(abs(before[name] - after[name]) <= ROUNDING for name in names)
+    return close and (not names or any(before[name] not in (0.0, 1.0) for name in names))
 
 
 def _run_differences(baseline: Run, current: Run) -> list[Difference]:

@@ -1,23 +1,27 @@
 """Comparable runs -> pass, regression or inconclusive, with the numbers that say so.
 
-For each deciding metric: if the tests rule out a drop as large as the margin, it passes; otherwise, if they show a
-drop, it is a regression; otherwise it is inconclusive. Both tests are one-sided at level alpha. In this order a tiny
-drop, such as another machine's rounding makes, passes even if it is certain. Several deciding metrics must all pass,
-and their drops are tested with Holm's adjustment.
+For each deciding metric: if all outputs are the same, or a drop as large as the margin is ruled out, it passes;
+otherwise, if the test shows a drop, it is a regression; otherwise it is inconclusive. The bound and the test are
+one-sided at level alpha. In this order a tiny drop, such as another machine's rounding makes, passes even if it is
+certain. Several deciding metrics must all pass, and their drops are tested with Holm's adjustment.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.gate.compare import Comparison
-from harness_plugin.gate.rules import MARGIN, Rules
+from harness_plugin.gate.compare import ROUNDING, Comparison
+from harness_plugin.gate.rules import ITEMS, MARGIN, PROMPTS, Rules
+from harness_plugin.gate.run import JUDGE, PAIRS
 from harness_plugin.stats import holm
-from harness_plugin.stats.paired import DropTest, drop_test, prompts_needed
+from harness_plugin.stats.paired import MCNEMAR, DropTest, drop_test
+from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass
 
 CATEGORIES = 50  # with more different values, the field is no category
+LARGEST = {"brier": 2.0, "log_loss": math.inf}  # values of metrics that can be above 1 though none of a run's is
 DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
 
 
@@ -34,14 +38,19 @@ class State(str, Enum):
 @dataclass(frozen=True)
 class Measured:
     """One metric of both runs. `test`: in gains, so with signs turned where lower is better; `p_holm`: its p among all
-    metrics of its role; `state`: what it says by itself (for those that do not decide: a drop or nothing)."""
+    metrics of its role; `largest`: the largest drop that is possible; `smallest_drop`: the smallest true drop that the
+    gate reports with the power asked for, NaN where there is none; `unchanged`: whether all outputs are known to be the
+    same; `state`: what it says by itself (for those that do not decide: a drop or nothing)."""
 
     name: str
     role: str
     higher_is_better: bool
     test: DropTest
     margin: float | None
+    largest: float
+    unchanged: bool
     p_holm: float
+    smallest_drop: float
     state: State
 
     @property
@@ -69,6 +78,10 @@ class Measured:
     def high(self) -> float:
         return self.test.high if self.higher_is_better else -self.test.low + 0.0
 
+    def other_difference(self, weigh: str) -> float:
+        """after - before had the prompts counted the same instead of the items, or the other way round."""
+        return self.sign * (self.test.by_clusters if weigh == ITEMS else self.test.by_items) + 0.0
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -84,6 +97,14 @@ class Decision:
     def deciding(self) -> list[Measured]:
         return [m for m in self.measured if m.role == DECIDES]
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether every prompt got worse, by more than the margin in the mean, and there are too few of them for a
+        significant drop."""
+        return self.state == State.INCONCLUSIVE and any(
+            m.test.worse == m.test.n and -m.test.difference > (m.margin or 0.0) for m in self.deciding
+        )
+
 
 def decide(comparison: Comparison, rules: Rules) -> Decision:
     """The decision on two comparable runs.
@@ -98,11 +119,11 @@ def decide(comparison: Comparison, rules: Rules) -> Decision:
             raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
     deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules) for name in dict.fromkeys(names)]
     others = [_measured(comparison, name, SECONDARY, comparison.ids, rules) for name in shared if name not in names]
-    decided = _with_holm([m for m in deciding if m], rules.alpha)
+    decided = _with_holm([m for m in deciding if m], rules)
     measured = (
         *decided,
-        *_with_holm([m for m in others if m], rules.alpha),
-        *_with_holm(_by_category(comparison, names[0], rules), rules.alpha),
+        *_with_holm([m for m in others if m], rules),
+        *_with_holm(_by_category(comparison, names[0], rules), rules),
     )
     states = {m.state for m in decided}
     state = (
@@ -130,38 +151,47 @@ def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str
     new, old = (np.array([item.values[name] for item in side]) for side in zip(*known, strict=True))
     if not (np.isfinite(new) & np.isfinite(old)).all():
         raise DataError(f"{name} has values that are not finite", "no mean can be formed", "check the runs")
-    sign = 1 if up else -1
-    test = drop_test(sign * new, sign * old, [item.cluster for item, _ in known], rules.alpha, rules.power)
-    margin = _margin(name, rules, new, old) if role == DECIDES else None
-    state = _state(test, margin, test.n > 1 and bool((new == old).all()))
-    return Measured(label or name, role, up, test, margin, test.p, state)
+    sign, clusters = 1 if up else -1, [item.cluster for item, _ in known]
+    span = _span(name, new, old)
+    # In a duel the old answer has 0.5 by definition, and not by chance.
+    lowest = -0.5 if c.current.kind == JUDGE and (old == 0.5).all() else -span
+    test = drop_test(sign * new, sign * old, clusters, rules.alpha, (lowest, -lowest), rules.weigh == ITEMS)
+    margin = _margin(name, rules, span) if role == DECIDES else None
+    unchanged = c.changed == 0 and (c.current.kind == PAIRS or bool((np.abs(new - old) <= ROUNDING).all()))
+    largest = test.before if up else span + test.before
+    return Measured(label or name, role, up, test, margin, largest, unchanged, test.p, math.nan, State.INCONCLUSIVE)
 
 
-def _margin(name: str, rules: Rules, new: np.ndarray, old: np.ndarray) -> float:
+def _span(name: str, new: np.ndarray, old: np.ndarray) -> float:
+    """The largest value that the metric can have, the smallest being 0; infinite where that is not known."""
+    if min(new.min(), old.min()) < 0:
+        return math.inf
+    largest = LARGEST.get(name, 1.0)
+    return largest if max(new.max(), old.max()) <= largest else math.inf
+
+
+def _margin(name: str, rules: Rules, span: float) -> float:
     if rules.margin is not None:
         return rules.margin
-    if min(new.min(), old.min()) < 0 or max(new.max(), old.max()) > 1:
+    if span > 1:
         raise UsageError(
             f"{name} has values outside 0 to 1", "the default margin is for values in that range", "give --margin"
         )
     return MARGIN
 
 
-def _state(test: DropTest, margin: float | None, unchanged: bool) -> State:
-    """The state of a metric before Holm's adjustment. A metric that does not decide has no margin and cannot pass."""
-    if margin is not None and (unchanged or test.low >= -margin):
-        return State.PASS
-    return State.INCONCLUSIVE
-
-
-def _with_holm(measured: list[Measured], alpha: float) -> list[Measured]:
-    """The metrics with p values adjusted over all of them by Holm's method: a regression where that is at most alpha,
-    unless the metric passes."""
-    adjusted = holm([m.test.p for m in measured]).tolist()
-    return [
-        replace(m, p_holm=p, state=State.REGRESSION if p <= alpha and m.state != State.PASS else m.state)
-        for m, p in zip(measured, adjusted, strict=True)
-    ]
+def _with_holm(measured: list[Measured], rules: Rules) -> list[Measured]:
+    """The metrics of one role with their states, and p values adjusted over all of them by Holm's method. Whether a
+    drop is detectable is reckoned at the smallest level of that method."""
+    found, adjusted = [], holm([m.test.p for m in measured]).tolist()
+    for m, p in zip(measured, adjusted, strict=True):
+        # A metric that does not decide has no margin and cannot pass.
+        passes = m.margin is not None and (m.unchanged or m.test.low >= -m.margin)
+        state = State.PASS if passes else State.REGRESSION if p <= rules.alpha else State.INCONCLUSIVE
+        level = rules.alpha / len(measured)
+        drop = detectable_drop(m.test, level, rules.power, m.margin, rules.alpha, m.largest)
+        found.append(replace(m, p_holm=p, smallest_drop=drop, state=state))
+    return found
 
 
 def _by_category(c: Comparison, metric: str, rules: Rules) -> list[Measured]:
@@ -186,8 +216,42 @@ def _notes(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]:
     for m in deciding:
         if m.state == State.PASS and m.test.p <= rules.alpha:
             notes.append(f"{m.name}: there is a significant drop, and it is smaller than the margin")
-        drop = m.test.smallest_drop
-        if m.margin and drop > m.margin and m.state == State.INCONCLUSIVE:
-            needed = prompts_needed(m.margin, m.test.deviation, rules.alpha, rules.power)
-            notes.append(f"{m.name}: about {needed} prompts are needed to detect a drop of {m.margin:g}")
+        if m.state == State.PASS and m.unchanged and m.test.low < -(m.margin or 0.0):
+            notes.append(
+                f"{m.name}: it passes because all outputs are the same; {m.test.n} prompts alone would not rule out a "
+                f"drop of {-m.test.low:.4f}"
+            )
+        if m.state == State.INCONCLUSIVE and (needed := prompts_needed(m, rules, len(deciding))):
+            notes.append(
+                f"{m.name}: needs about {needed} prompts, not {m.test.n}, to tell a drop of {m.margin:g} from no change"
+            )
+        if not math.isfinite(m.test.lowest):
+            notes.append(
+                f"{m.name}: its values have no known limits, so the interval is Student's and misses rare large drops"
+            )
+        other = m.other_difference(rules.weigh)
+        if abs(other - m.difference) > ROUNDING:
+            less = ITEMS if rules.weigh == PROMPTS else PROMPTS
+            notes.append(
+                f"{m.name}: the mean change is {m.difference:+.4f} over {rules.weigh}, which decides, and {other:+.4f} "
+                f"over {less} (--weigh {less})"
+            )
     return notes
+
+
+def prompts_needed(m: Measured, rules: Rules, deciding: int = 1) -> int | None:
+    """How many prompts like these are enough for the gate to detect a drop of the margin with the power asked for, and
+    to pass a run without a change. None without a margin."""
+    if not m.margin or not m.test.n > 1:
+        return None
+    changes, noise = m.test.method == MCNEMAR, m.test.deviation
+    if changes:
+        half = noise**2 / 2
+        d, shares = np.array([1.0, 0.0, -1.0]), np.array([half, 1 - 2 * half, half])
+    else:
+        d = (m.test.sums - m.test.sizes * m.test.difference) / m.test.sizes.mean()
+        shares = np.full(m.test.n, 1 / m.test.n)
+    found = [prompts_to_pass(m.margin, d, shares, m.test.lowest, rules.alpha, rules.power)]
+    if noise > 0:
+        found.append(prompts_to_detect(m.margin, noise, rules.alpha / deciding, rules.power, changes))
+    return max(n for n in found if n is not None)

@@ -30,9 +30,11 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 regression, 3 not comparable; inconclusive is 4 where that is to fail, else 0."""
+        """0 pass, 1 regression, 3 not comparable; inconclusive is 4 where that is to fail or everything collapsed,
+        else 0."""
         if self.state == State.INCONCLUSIVE:
-            return 4 if self.rules.on_inconclusive == "fail" else 0
+            collapsed = self.decision is not None and self.decision.collapsed
+            return 4 if collapsed or self.rules.on_inconclusive == "fail" else 0
         return {State.PASS: 0, State.REGRESSION: 1, State.NOT_COMPARABLE: 3}[self.state]
 
 

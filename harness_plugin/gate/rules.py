@@ -11,19 +11,23 @@ POWER = 0.8  # with which probability the smallest drop that is reported would b
 MAX_MISSING = 0.01  # the share of all items that may be in one run only
 ON_INCONCLUSIVE = ("pass", "warn", "fail")
 WARN = "warn"
+PROMPTS, ITEMS = "prompts", "items"
+WEIGHTS = (PROMPTS, ITEMS)
 
 
 @dataclass(frozen=True)
 class Rules:
     """How to decide. `metrics`: those that decide, none for the kind's first; `margin`: the smallest drop that matters,
     None for MARGIN where values lie in [0, 1]; `alpha`, `power`: of every test; `on_inconclusive`: one of
-    ON_INCONCLUSIVE. Raises UsageError for numbers outside their range."""
+    ON_INCONCLUSIVE; `weigh`: whether all PROMPTS or all ITEMS count the same, where some prompts have more items than
+    others. Raises UsageError for numbers outside their range."""
 
     metrics: tuple[str, ...] = ()
     margin: float | None = None
     alpha: float = ALPHA
     power: float = POWER
     on_inconclusive: str = WARN
+    weigh: str = PROMPTS
 
     def __post_init__(self):
         if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
@@ -34,10 +38,9 @@ class Rules:
                 "alpha is the chance of a false alarm and power the chance of seeing a real drop",
                 "give 0 < alpha < 0.5 and alpha < power < 1",
             )
-        if self.on_inconclusive not in ON_INCONCLUSIVE:
-            raise UsageError(
-                f"on_inconclusive={self.on_inconclusive!r}", "", f"use one of {', '.join(ON_INCONCLUSIVE)}"
-            )
+        for name, allowed in (("on_inconclusive", ON_INCONCLUSIVE), ("weigh", WEIGHTS)):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name}={getattr(self, name)!r}", "", f"use one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)

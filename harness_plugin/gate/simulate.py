@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness_plugin.gate.rules import ALPHA, MARGIN, POWER
+from harness_plugin.gate.rules import ALPHA, MARGIN
+from harness_plugin.stats.bounded import excludes
 from harness_plugin.stats.paired import drop_test, mcnemar
 from harness_plugin.stats.search import bisect
 
@@ -62,8 +63,8 @@ def simulate(
 
 def _decided(base: np.ndarray, new: np.ndarray, alpha: float, margin: float) -> tuple[list[bool], bool]:
     """(which of RULES fail the build, whether the gate passes it)."""
-    test = drop_test(new, base, None, alpha, POWER)
-    passes = test.low >= -margin
+    test = drop_test(new, base, None, alpha)
+    passes = excludes(test.sums, test.sizes, -1.0, alpha, -margin)
     hard = (new > 0.5).astype(int) - (base > 0.5).astype(int)
     p_hard, _ = mcnemar(int((hard > 0).sum()), int((hard < 0).sum()))
     d = test.difference

@@ -18,6 +18,10 @@ from harness_plugin.report.markup import safe, table
 SCHEMA = 1
 DIGITS = 6
 LONGEST = 4000  # characters of a text in JSON
+P_DECIDES = (
+    "an interval holds 0 beside a small p: p decides whether there is a drop, and takes drops and rises to be equally "
+    "likely without a change; the interval, whose end decides whether a drop is ruled out, does not assume that"
+)
 SHOWN, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
 COMMENT_LIMIT = 65_000  # bytes; GitHub takes comments of 65,536 characters
 KEPT_MARKS = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joiners of emoji and of some scripts
@@ -35,9 +39,11 @@ def headline(result: GateResult) -> str:
         )
     names = ", ".join(log_line(m.name) for m in deciding)
     if result.state == State.INCONCLUSIVE:
+        if result.decision.collapsed:
+            return f"{result.state}: every prompt got worse in {names}, and there are too few prompts for a test"
         return f"{result.state}: the items show neither a drop in {names} nor that there is none"
-    if all(m.test.better == m.test.worse == 0 for m in deciding):
-        return f"{result.state}: {names} is the same for every item"
+    if all(m.unchanged for m in deciding):
+        return f"{result.state}: all outputs are the same, and so is {names}"
     return f"{result.state}: a drop of {max(m.margin or 0.0 for m in deciding):g} or more in {names} is ruled out"
 
 
@@ -75,6 +81,7 @@ def document(result: GateResult) -> dict[str, Any]:
             "alpha": rules.alpha,
             "power": rules.power,
             "on_inconclusive": rules.on_inconclusive,
+            "weigh": rules.weigh,
         },
         "metrics": [_metric(m) for m in d.measured] if d else [],
         "items": len(d.comparison.ids) if d else None,
@@ -146,11 +153,13 @@ def _beside(result: GateResult) -> list[str]:
         lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
         return lines + ([f"only in the current run: {_names(result.added)}"] if result.added else [])
     for m in d.deciding:
-        if math.isfinite(m.test.smallest_drop):
-            lines.append(
-                f"{m.name}: this comparison could have detected a drop of {m.test.smallest_drop:.4f} "
-                f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})"
-            )
+        said = f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})"
+        if math.isfinite(m.smallest_drop):
+            lines.append(f"{m.name}: this comparison would report a drop of {m.smallest_drop:.4f} or more {said}")
+        elif m.test.n > 1 and m.test.stderr > 0:
+            lines.append(f"{m.name}: this comparison would report no drop so often, however large {said}")
+    if any(m.low < 0 < m.high and m.p_holm <= d.rules.alpha for m in d.deciding):
+        lines.append(P_DECIDES)
     if d.comparison.changed is not None:
         lines.append(f"{d.comparison.changed} of {len(d.comparison.ids)} outputs changed")
     lines += [f"under test: {x}" for x in d.comparison.subject]
@@ -171,7 +180,7 @@ def _level(result: GateResult) -> str:
 
 def _interval(m: Measured) -> str:
     if not math.isfinite(m.low) or not math.isfinite(m.high):
-        return "[-, -]"
+        return "-"
     return f"[{m.low:+.4f}, {m.high:+.4f}]"
 
 
@@ -222,7 +231,9 @@ def _metric(m: Measured) -> dict[str, Any]:
         "p": t.p,
         "p_mid": t.p_mid,
         "p_holm": m.p_holm,
-        "smallest_drop": t.smallest_drop,
+        "smallest_drop": m.smallest_drop,
+        "difference_by_prompts": m.sign * t.by_clusters + 0.0,
+        "difference_by_items": m.sign * t.by_items + 0.0,
     }
     verdict = str(m.state) if decides else "drop" if m.state == State.REGRESSION else None
     return {

@@ -48,7 +48,7 @@ def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
         "high": m.high,
         "p_holm": m.p_holm,
         "n": m.test.n,
-        "smallest_drop": m.test.smallest_drop,
+        "smallest_drop": m.smallest_drop,
     }
     _properties(case, {name: f"{value:.6g}" for name, value in numbers.items() if math.isfinite(value)})
     said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())

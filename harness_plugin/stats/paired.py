@@ -1,37 +1,41 @@
 """Did the new run get worse? One-sided tests of the same items before and after, each clustered by prompt.
 
-Values are gains: higher is better. Every test gives one-sided bounds at level 1 - alpha on each side, so that the
-whole is an interval of 1 - 2 alpha, and the p value of "no drop". Three kinds, chosen by the data: McNemar and Tango
-for right and wrong, sign flips for few prompts, else t. numpy only, no scipy; knows arrays only.
+Values are gains: higher is better. Two questions have an answer each. Is there a drop? A p value of "no change": under
+it drops and rises of one size are equally likely (McNemar for right and wrong, sign flips for few prompts, else t). How
+large may the change be? One-sided bounds at level 1 - alpha, which hold for any values in a known range (`bounded`),
+also where only few items changed or none. numpy only, no scipy; knows arrays only.
 """
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from statistics import NormalDist
 
 import numpy as np
 
+from harness_plugin.stats.bounded import lower_bound, upper_bound
 from harness_plugin.stats.estimates import cluster_codes
-from harness_plugin.stats.search import bisect
 from harness_plugin.stats.student import t_quantile, t_tail
 
 FEW = 20  # clusters up to which all 2^n sign flips are looked at
-T, FLIPS, MCNEMAR = "paired t", "sign flips", "McNemar, Tango"
+T, FLIPS, MCNEMAR = "paired t", "sign flips", "McNemar"
+Bounds = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DropTest:
-    """new - base over the same items; `before`, `after` and `difference` are means over clusters, `n` clusters in all.
+    """new - base over the same items, in n clusters.
 
-    low, high: one-sided bounds at 1 - alpha; infinite where so few clusters cannot give one. p: of no drop, one-sided,
-    NaN below 2 clusters; p_mid: McNemar's mid-p (else NaN). smallest_drop: the true drop that this comparison sees with
-    the power asked for, NaN where nothing varies. better, worse: clusters whose value rose or fell. method: see above.
+    before, after, difference: means, weighing every cluster alike or every item alike, as asked for; by_clusters,
+    by_items: the difference either way. stderr: of the difference. low, high: its one-sided bounds at 1 - alpha. p: of
+    no change, one-sided, NaN below 2 clusters; p_mid: McNemar's mid-p (else NaN). better, worse: clusters whose value
+    rose or fell. method: what p is of. sums, sizes: the differences of each cluster, (n,), as they are weighed. lowest:
+    the smallest difference that is possible, -inf where there is none.
     """
 
     before: float
     after: float
     difference: float
+    by_clusters: float
+    by_items: float
     stderr: float
     low: float
     high: float
@@ -41,46 +45,50 @@ class DropTest:
     n_items: int
     better: int
     worse: int
-    smallest_drop: float
     method: str
+    sums: np.ndarray
+    sizes: np.ndarray
+    lowest: float
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the differences that `smallest_drop` rests on."""
+        """The standard deviation of the clusters' differences; of right and wrong, the root of the share that
+        changed, as if as many had risen as fallen."""
         return math.sqrt((self.better + self.worse) / self.n if self.method == MCNEMAR else self.stderr**2 * self.n)
 
 
-def drop_test(new, base, clusters, alpha: float, power: float) -> DropTest:
-    """Tests whether `new` fell below `base`, shape (n,) each and for the same items; items of one cluster are averaged.
+def drop_test(
+    new, base, clusters, alpha: float, bounds: Bounds = (-math.inf, math.inf), by_items: bool = False
+) -> DropTest:
+    """Tests whether `new` fell below `base`, shape (n,) each and for the same items.
 
-    Raises ValueError for values that are not finite, different lengths, no values, and unless 0 < alpha < 1/2 and
-    alpha < power < 1.
+    `bounds`: the smallest and the largest difference that are possible; where they are infinite, low and high are
+    Student's, which misses rare large drops. `by_items`: every item counts the same, and not every cluster. Raises
+    ValueError for values that are not finite, different lengths, no values, and unless 0 < alpha < 1/2.
     """
     new, base = np.asarray(new, dtype=np.float64).reshape(-1), np.asarray(base, dtype=np.float64).reshape(-1)
-    if not 0 < alpha < 0.5 or not alpha < power < 1:
-        raise ValueError(f"power {power} at alpha {alpha}: needs 0 < alpha < 1/2 and alpha < power < 1")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha {alpha}: needs 0 < alpha < 1/2")
     if len(new) != len(base) or not len(new) or not (np.isfinite(new) & np.isfinite(base)).all():
         raise ValueError(f"{len(new)} new and {len(base)} base values: needs the same items, all finite")
     codes, n = cluster_codes(clusters, len(new))
-    sizes = np.bincount(codes, minlength=n)
-    before, after = np.bincount(codes, base, n) / sizes, np.bincount(codes, new, n) / sizes
-    d = np.bincount(codes, new - base, n) / sizes
-    difference, better, worse = float(d.mean()), int((d > 0).sum()), int((d < 0).sum())
-    stderr = float(d.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    p_mid = math.nan
-    if n < 2:
-        method, p, low, high, drop = T, math.nan, -math.inf, math.inf, math.nan
-    elif n == len(new) and _is_binary(np.concatenate([new, base])):
-        method, (p, p_mid), (low, high) = MCNEMAR, mcnemar(better, worse), tango(better, worse, n, alpha)
-        drop = smallest_drop(math.sqrt((better + worse) / n), n, alpha, power)
-    else:
-        method = FLIPS if n <= FEW else T
-        p, low, high = sign_flips(d, alpha) if n <= FEW else _student(difference, stderr, n, alpha)
-        drop = smallest_drop(stderr * math.sqrt(n), n, alpha, power, n - 1)
+    counts = np.bincount(codes, minlength=n).astype(np.float64)
+    divisor = 1.0 if by_items else counts
+    sizes = counts / divisor
+    sums, start = (np.bincount(codes, x, n) / divisor for x in (new - base, base))
+    difference, before = float(sums.sum() / sizes.sum()), float(start.sum() / sizes.sum())
+    residuals = sums - sizes * difference
+    stderr = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / float(sizes.sum()) if n > 1 else math.nan
+    better, worse = int((sums > 0).sum()), int((sums < 0).sum())
+    binary = n == len(new) and _is_binary(np.concatenate([new, base]))
+    method, p, p_mid = _p_value(sums, difference, stderr, better, worse, binary)
+    low, high = _bounds(sums, sizes, difference, stderr, alpha, bounds)
     return DropTest(
-        float(before.mean()),
-        float(after.mean()),
+        before,
+        before + difference,
         difference,
+        float(np.mean(np.bincount(codes, new - base, n) / counts)),
+        float((new - base).mean()),
         stderr,
         low,
         high,
@@ -90,9 +98,34 @@ def drop_test(new, base, clusters, alpha: float, power: float) -> DropTest:
         len(new),
         better,
         worse,
-        drop,
         method,
+        sums,
+        sizes,
+        bounds[0],
     )
+
+
+def _p_value(sums, difference: float, stderr: float, better: int, worse: int, binary: bool) -> tuple[str, float, float]:
+    """(method, p, mid-p) of no change."""
+    n = len(sums)
+    if n < 2:
+        return T, math.nan, math.nan
+    if binary:
+        return MCNEMAR, *mcnemar(better, worse)
+    if n <= FEW:
+        return FLIPS, sign_flips(sums), math.nan
+    if stderr > 0:
+        return T, t_tail(-difference / stderr, n - 1), math.nan
+    return T, 2.0**-n if difference < 0 else 1.0, math.nan  # all alike: of the 2^n sign flips one is as low
+
+
+def _bounds(sums, sizes, difference: float, stderr: float, alpha: float, bounds: Bounds) -> Bounds:
+    if math.isfinite(bounds[0]) and math.isfinite(bounds[1]):
+        return lower_bound(sums, sizes, bounds[0], alpha), upper_bound(sums, sizes, bounds[1], alpha)
+    if not stderr > 0:
+        return -math.inf, math.inf
+    half = t_quantile(1 - alpha, len(sums) - 1) * stderr
+    return difference - half, difference + half
 
 
 def _is_binary(x: np.ndarray) -> bool:
@@ -100,42 +133,19 @@ def _is_binary(x: np.ndarray) -> bool:
     return bool(np.isin(x, (0, 1)).all() or np.isin(x, (0, -1)).all())
 
 
-def _student(difference: float, stderr: float, n: int, alpha: float) -> tuple[float, float, float]:
-    """(p, low, high). Where nothing varies the value stands alone: p is 0 for a drop and 1 without."""
-    half = t_quantile(1 - alpha, n - 1) * stderr
-    p = t_tail(-difference / stderr, n - 1) if stderr > 0 else float(difference >= 0)
-    return p, difference - half, difference + half
+def sign_flips(sums) -> float:
+    """p of no change for the sums of at most 20 clusters, shape (n,), from all 2^n ways to flip their signs.
 
-
-def sign_flips(d, alpha: float) -> tuple[float, float, float]:
-    """(p, low, high) of the mean of d, shape (n,) with n at most 20, from all 2^n ways to flip signs.
-
-    Exact where drops and rises of one size are equally likely. Flipping the signs of a subset lowers the mean exactly
-    when the subset's own mean is positive, so p counts the non-empty subsets whose mean is not negative, and the bounds
-    are order statistics of the subsets' means (Hartigan 1969). Below log2(1 / alpha) values there is no bound.
+    Exact where drops and rises of one size are equally likely. Flipping the signs of a subset lowers the total exactly
+    when the subset's own sum is positive, so p counts the subsets whose sum is not negative, the empty one too.
     """
-    d = np.asarray(d, dtype=np.float64).reshape(-1)
+    d = np.asarray(sums, dtype=np.float64).reshape(-1)
     if len(d) > FEW:
         raise ValueError(f"{len(d)} values have too many sign flips")
-    sums = np.zeros(1)
+    totals = np.zeros(1)
     for value in d:
-        sums = np.concatenate([sums, sums + value])
-    means = sums[1:] / _subset_sizes(len(d))[1:]
-    rounding = 1e-12 * max(float(np.abs(d).max()), 1e-300)
-    p = (1 + int((means >= -rounding).sum())) / 2 ** len(d)
-    k = int(alpha * 2 ** len(d) * (1 + 1e-12))
-    if k < 1:
-        return p, -math.inf, math.inf
-    ordered = np.partition(means, [k - 1, len(means) - k])
-    return p, float(ordered[k - 1]), float(ordered[len(means) - k])
-
-
-@cache
-def _subset_sizes(n: int) -> np.ndarray:
-    sizes = np.zeros(1)
-    for _ in range(n):
-        sizes = np.concatenate([sizes, sizes + 1])
-    return sizes
+        totals = np.concatenate([totals, totals + value])
+    return int((totals >= -1e-12 * float(np.abs(d).sum())).sum()) / 2 ** len(d)
 
 
 def mcnemar(better: int, worse: int) -> tuple[float, float]:
@@ -153,45 +163,3 @@ def mcnemar(better: int, worse: int) -> tuple[float, float]:
 def _halves(n: int, k: int) -> float:
     """P(X = k) for X binomial with probability one half."""
     return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-
-
-def tango(better: int, worse: int, n: int, alpha: float) -> tuple[float, float]:
-    """One-sided score bounds at 1 - alpha each for the difference of two paired shares, (better - worse) / n.
-
-    Tango 1998: the values whose score is the normal quantile. Unlike Wald's it says something where nothing changed.
-    """
-    z = NormalDist().inv_cdf(1 - alpha)
-    low = bisect(lambda gain: _tango_score(better, worse, n, gain) - z, -1.0, (better - worse) / n)
-    high = bisect(lambda gain: _tango_score(better, worse, n, gain) + z, (better - worse) / n, 1.0)
-    return low, high
-
-
-def _tango_score(better: int, worse: int, n: int, gain: float) -> float:
-    """The score of the hypothesis that the shares differ by `gain`, falling in it."""
-    b = -better - worse + (2 * n - better + worse) * gain
-    root = math.sqrt(max(b * b + 8 * n * worse * gain * (1 - gain), 0.0))
-    variance = n * ((root - b) / (2 * n) + gain * (1 - gain))
-    distance = better - worse - n * gain
-    return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance) if distance else 0.0
-
-
-def smallest_drop(deviation: float, n: int, alpha: float, power: float, degrees: int | None = None) -> float:
-    """The true drop that a one-sided test of n differences of this standard deviation sees with this power.
-
-    (z_(1 - alpha) + z_power) * deviation / sqrt(n), with Student's quantiles where `degrees` is given (Bloom 1995). For
-    right and wrong the deviation is the root of the share of items that changed. NaN for a deviation of 0.
-    """
-    if not deviation > 0:
-        return math.nan
-    return _both(alpha, power, degrees) * deviation / math.sqrt(n)
-
-
-def prompts_needed(drop: float, deviation: float, alpha: float, power: float) -> int:
-    """The fewest prompts with which a one-sided test at alpha sees a true drop with this power; at least 2."""
-    return max(2, math.ceil((_both(alpha, power, None) * deviation / drop) ** 2 - 1e-9))
-
-
-def _both(alpha: float, power: float, degrees: int | None) -> float:
-    if degrees is None:
-        return NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf(power)
-    return t_quantile(1 - alpha, degrees) + t_quantile(power, degrees)

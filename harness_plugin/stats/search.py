@@ -57,8 +57,8 @@ def bisect(falling: Callable[[float], float], low: float, high: float) -> float:
 def rising_root(rising: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """Where a smooth rising function crosses zero between low and high, to `tolerance`; an end where it does not.
 
-    The Illinois method (Dowell and Jarratt 1971), which needs about a tenth of the values that bisection needs. Infinite
-    values are allowed; between them the bracket is halved.
+    The Illinois method (Dowell and Jarratt 1971), which needs about a tenth of the values that bisection needs. Next to
+    an infinite value the bracket is halved.
     """
     at_low, at_high, side = rising(low), rising(high), 0
     if at_low >= 0 or at_high <= 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.errors import UsageError
-from harness_plugin.gate.rules import ALPHA, MARGIN, ON_INCONCLUSIVE, POWER, WARN
+from harness_plugin.gate.rules import ALPHA, MARGIN, ON_INCONCLUSIVE, POWER, PROMPTS, WARN, WEIGHTS
 
 RULES = [
     click.option(
@@ -37,14 +37,22 @@ RULES = [
         default=POWER,
         show_default=True,
         metavar="P",
-        help="The probability with which the smallest detectable drop, which is printed, is detected.",
+        help="The probability with which the gate reports a drop of the smallest size that is printed as detectable.",
     ),
     click.option(
         "--on-inconclusive",
         type=click.Choice(ON_INCONCLUSIVE),
         default=WARN,
         show_default=True,
-        help="What an inconclusive result does. fail: exit code 4; warn: a warning and exit code 0; pass: exit code 0.",
+        help="What an inconclusive result does. fail: exit code 4; warn: a warning and exit code 0; pass: exit code 0. "
+        "If every prompt got worse and there are too few of them for a test, the exit code is always 4.",
+    ),
+    click.option(
+        "--weigh",
+        type=click.Choice(WEIGHTS),
+        default=PROMPTS,
+        show_default=True,
+        help="What counts the same where prompts have different numbers of items: each prompt or each item.",
     ),
 ]
 OUTPUT = [
@@ -63,10 +71,10 @@ def rule_options(command):
     """Adds the options for the decision; the command receives them as one argument `rules`."""
 
     @functools.wraps(command)
-    def run(metrics, margin, alpha, power, on_inconclusive, **arguments):
+    def run(metrics, margin, alpha, power, on_inconclusive, weigh, **arguments):
         from harness_plugin.gate import Rules
 
-        return command(rules=Rules(metrics, margin, alpha, power, on_inconclusive), **arguments)
+        return command(rules=Rules(metrics, margin, alpha, power, on_inconclusive, weigh), **arguments)
 
     for option in reversed(RULES):
         run = option(run)

@@ -1,5 +1,7 @@
 """`arena-rm gate power`: how many prompts are needed to detect a drop."""
 
+import math
+
 import click
 
 from harness_plugin.errors import UsageError
@@ -38,13 +40,13 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     """Compute how many prompts a gate needs to detect a drop, and which drop it detects with a given number of prompts.
 
     RUNS are two stored runs: the standard deviation of their differences is used. Without RUNS and --sd, the table has
-    typical standard deviations.
+    typical standard deviations. The numbers hold for metrics from 0 to 1.
 
     \b
     Example: arena-rm gate power --margin 0.03
     """
     from harness_plugin.gate import Rules
-    from harness_plugin.gate.power import SIZES, TYPICAL, power_table
+    from harness_plugin.gate.power import SIZES, TYPICAL, Noise, power_table
 
     if len(runs) not in (0, 2) or (runs and sd is not None):
         raise UsageError(
@@ -57,24 +59,26 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
             f"--margin {margin} --sd {sd}", "a drop and a standard deviation are positive", "give numbers above 0"
         )
     rules = Rules(margin=margin, alpha=alpha, power=power)
-    deviations = _of_runs(runs, rules, task, model, baseline_model) if runs else TYPICAL if sd is None else {"--sd": sd}
+    noises = TYPICAL if sd is None else [Noise("--sd", sd)]
+    noises = _of_runs(runs, rules, task, model, baseline_model) if runs else noises
     click.echo(
-        f"One-sided alpha {alpha:g}, power {power:g}. `prompts`: how many are needed to detect a drop of {margin:g}. "
-        "The other columns: the smallest drop that so many prompts detect."
+        f"One-sided alpha {alpha:g}, power {power:g}. `detect`: how many prompts are needed to report a drop of "
+        f"{margin:g}; `pass`: how many are needed to pass a run without a change. The other columns: the smallest drop "
+        "that so many prompts report."
     )
-    click.echo(f"{'':<42} {'sd':>6} {'prompts':>8} " + " ".join(f"{n:>7}" for n in SIZES))
-    for row in power_table(deviations, margin, alpha, power):
-        drops = " ".join(f"{drop:7.4f}" for drop in row.drops)
-        needed = "-" if row.needed is None else str(row.needed)
-        click.echo(f"{row.name[:42]:<42} {row.deviation:6.3f} {needed:>8} {drops}")
+    click.echo(f"{'':<42} {'sd':>6} {'detect':>7} {'pass':>7} " + " ".join(f"{n:>7}" for n in SIZES))
+    for row in power_table(noises, margin, alpha, power):
+        drops = " ".join(f"{'-':>7}" if math.isnan(drop) else f"{drop:7.4f}" for drop in row.drops)
+        detect, clear = ("-" if n is None else str(n) for n in (row.detect, row.clear))
+        click.echo(f"{row.noise.name[:42]:<42} {row.noise.deviation:6.3f} {detect:>7} {clear:>7} {drops}")
 
 
-def _of_runs(runs, rules, task, model, baseline_model) -> dict[str, float]:
-    """The standard deviation of the difference of each metric of two runs."""
+def _of_runs(runs, rules, task, model, baseline_model):
+    """The noise of each metric of two runs."""
     from harness_plugin.gate import read_run
     from harness_plugin.gate.compare import compare
     from harness_plugin.gate.decide import decide
-    from harness_plugin.gate.power import deviations_of
+    from harness_plugin.gate.power import noise_of
 
     before, after = read_run(runs[0], task, baseline_model or model), read_run(runs[1], task, model)
-    return deviations_of(decide(compare(before, after), rules))
+    return noise_of(decide(compare(before, after), rules))
