@@ -174,7 +174,9 @@ def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
     write_run(out, board, judged, red, pictures=False)
     report = (out / REPORT_FILE).read_text("utf-8")
     (row,) = [line for line in report.splitlines() if line.startswith("| injection |")]
-    assert "| 0.900 | too few prompts to say | -0.40 |" in row, "one value throughout has no interval"
+    assert "| 0.900 [0.566, 0.937] | rewarded | -0.40 |" in row, (
+        "one value throughout is not certain, and has an interval"
+    )
     assert "Answers of ibis, changed without making them better" in report and report.count("red team") == 0
     assert json.loads((out / BOARD_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
     write_run(out, plain, judged, pictures=False)

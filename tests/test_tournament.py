@@ -313,7 +313,8 @@ def test_lengths_are_of_each_answer_once_and_a_judge_of_length_is_told():
     verdicts = [verdict("a", "b", f"p{n}", 0.5 + n / 30, lengths=(100, 100 + n)) for n in range(10)]
     board = leaderboard(verdicts, "a")
     assert by_name(board)["a"]["mean_length"] == 100 and by_name(board)["b"]["mean_length"] == 104.5
-    assert board["length_correlation"] == board["length_correlation_low"] == 1.0
+    assert board["length_correlation"] == 1.0
+    assert board["length_correlation_low"] is None, "ten prompts that all agree have no interval, not one of width 0"
     assert board["longer_preferred"] == 1.0, "answers of equal length do not count"
     even = verdict("a", "b", "p", 0.5, lengths=(1, 9))
     assert leaderboard([*verdicts, even], "a")["longer_preferred"] == 0.95, "an even verdict is half a preference"
