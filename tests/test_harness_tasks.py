@@ -10,7 +10,7 @@ from lm_runs import evaluate, lls, one_line, presentations
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import HarnessError
-from harness_plugin.pairs import Pair
+from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.scoring import presentations as scoring_presentations
 
 judge, lm, battles, scored = lm_runs.judge, lm_runs.lm, lm_runs.battles, lm_runs.scored
@@ -157,7 +157,7 @@ def test_a_cache_of_another_model_is_refused_and_left_as_it_was(judge, battles, 
         assert list(db) == ["0" * 64]
 
 
-def test_a_killed_run_continues_from_its_cache(judge, battles, pairs, tmp_path, monkeypatch, scored):
+def test_a_killed_run_continues_from_its_cache(judge, battles, tmp_path, monkeypatch, scored):
     monkeypatch.setattr(scoring_presentations, "CHUNK", 16)
     counting, calls = Engine.logits, itertools.count()
 
@@ -171,7 +171,7 @@ def test_a_killed_run_continues_from_its_cache(judge, battles, pairs, tmp_path, 
         cached(judge(), tmp_path / "cache", battles)
     assert scored == [16]
     again, _ = cached(judge(), tmp_path / "cache", battles)
-    assert sum(scored) == presentations(pairs)
+    assert sum(scored) == presentations(read_pairs(battles).pairs)
     fresh, _ = cached(judge(), tmp_path / "another", battles)
     assert again == {name: pytest.approx(row, abs=1e-5) for name, row in fresh.items()}
 

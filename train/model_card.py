@@ -35,8 +35,18 @@ from harness_plugin.train.markdown import (
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"
 HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
-FIRST = ("acc", "longer_wins", "acc_length_balanced", "acc_3way", "log_loss", "prior_log_loss", "order_agreement")
-BASELINES = ("longer_wins", "prior_log_loss")  # can be had without a judge
+FIRST = (
+    "acc",
+    "longer_wins",
+    "surface_acc",
+    "acc_length_balanced",
+    "acc_3way",
+    "log_loss",
+    "prior_log_loss",
+    "surface_log_loss",
+    "order_agreement",
+)
+BASELINES = ("longer_wins", "surface_acc", "prior_log_loss", "surface_log_loss")  # can be had without a judge
 COUNTS = ("n_pairs", "n_decisive")  # not rows of the table, since each row has its own n
 
 

@@ -182,8 +182,8 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
 def evaluation_prompts(file: str | Path) -> set[str]:
     """The prompt keys of a file of pairs or of one model's answers, in any format that `arena-rm` reads.
 
-    Raises DataError for a file that is neither, and for a row that is bad or makes no pair, whose prompt would otherwise
-    be missed.
+    Raises DataError for a file that is neither, and for a row that is bad or makes no pair, whose prompt would
+    otherwise be missed.
     """
     try:
         found = read_pairs(file)

@@ -171,7 +171,7 @@ def _metrics_table(labelled, brief: bool = False) -> str:
 
 def table(metrics, groups, brief: bool = False) -> str:
     """Metrics, then the accuracy of each group, as aligned lines: value, 95% interval, n."""
-    names = ("acc", "longer_wins", "acc_length_balanced", "log_loss") if brief else list(metrics)
+    names = ("acc", "longer_wins", "surface_acc", "acc_length_balanced", "log_loss") if brief else list(metrics)
     rows = {name: metrics[name] for name in names if not name.startswith("n_")}
     rows |= {f"acc {name}": e for name, e in groups.items()}
     width = max(22, *map(len, rows))

@@ -47,7 +47,9 @@ _SCORES: dict[str, bool | None] = {
     "length_corr": None,
     "acc_length_balanced": True,
     "longer_wins": None,
+    "surface_acc": None,
     "prior_log_loss": None,
+    "surface_log_loss": None,
 }
 _COUNTS = ("n_pairs", "n_decisive")
 _NO_GROUPS: Groups = MappingProxyType({})

@@ -26,6 +26,7 @@ from harness_plugin.scoring.judgement_rows import (
     recompute,
     row_checksum,
 )
+from harness_plugin.scoring.surface import surface_logit
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -46,7 +47,8 @@ class Judgement:
 
     `tokens` and `truncated` are over the presentations that were judged; `kept` maps a field to (kept, original) tokens
     with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them. `winner`, `model_a`,
-    `model_b`, `category`: what the pair's file said.
+    `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface features says of a pair
+    with a winner, as log odds for B.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Judgement:
     model_b: str | None = None
     category: str | None = None
     identical: bool = False
+    surface: float | None = None
 
     def __str__(self) -> str:
         """One line for a log: lm-eval writes it into the samples of a task."""
@@ -119,6 +122,7 @@ class Judgement:
             length_a=self.length_b,
             length_b=self.length_a,
             winner=self.winner and self.winner.swapped,
+            surface=None if self.surface is None else -self.surface,
             model_a=self.model_b,
             model_b=self.model_a,
         )
@@ -135,6 +139,7 @@ class Judgement:
             "length_b": self.length_b,
             "prompt_id": None if self.prompt_id == self.prompt_key else self.prompt_id,
             "identical": self.identical or None,
+            "surface": self.surface,
         }
         row = {
             "schema": SCHEMA,
@@ -269,6 +274,7 @@ def _pair_fields(pair: Pair) -> dict[str, Any]:
         "model_a": pair.model_a,
         "model_b": pair.model_b,
         "category": pair.category,
+        "surface": None if pair.winner is None else surface_logit(pair),
     }
 
 

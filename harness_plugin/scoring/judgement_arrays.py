@@ -14,7 +14,7 @@ class JudgementArrays:
     """n judgements as arrays. `models`: sorted names; `i`, `j`: indices of model_a and model_b, -1 where unnamed;
     `score`, `bias` (NaN where unknown), `win_b`: shape (n,); `p`: (n, 3), of A, B, tie; `lengths`: (n, 2), NaN where
     unknown; `winners`: 0 A, 1 B, 2 tie, -1 unknown; `clusters`: prompt keys; `categories`: "" where unknown;
-    `truncated`: true or false."""
+    `truncated`: true or false; `surface`: log odds of the baseline, NaN where unknown."""
 
     models: list[str]
     i: np.ndarray
@@ -28,6 +28,7 @@ class JudgementArrays:
     clusters: np.ndarray
     categories: np.ndarray
     truncated: np.ndarray
+    surface: np.ndarray
 
     def __len__(self) -> int:
         return len(self.score)
@@ -63,4 +64,5 @@ def judgement_arrays(judgements: Sequence[Judgement], models: Iterable[str] = ()
         column((j.prompt_key for j in judgements), str),
         column((j.category or "" for j in judgements), object),
         column((j.truncated for j in judgements), bool),
+        known(j.surface for j in judgements),
     )

@@ -117,6 +117,7 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "model_b": optional_text(row, "model_b", where) or None,
         "category": optional_text(row, "category", where) or None,
         "identical": _flag(row, "identical", where),
+        "surface": None if row.get("surface") is None else number(row, "surface", where),
     }
 
 

@@ -1,11 +1,14 @@
 """Judgements of pairs whose winners are known -> how good the judge is. The numbers come from `stats`."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
+from harness_plugin.scoring.outcome import davidson_log_probabilities
+from harness_plugin.scoring.surface import surface_model
 from harness_plugin.stats import Estimate, category_accuracies, preference_metrics
 
 
@@ -24,7 +27,13 @@ def judge_metrics(judgements: Sequence[Judgement] | JudgementArrays, winners=Non
         lengths_a=c.lengths[:, 0] if lengths_known else None,
         lengths_b=c.lengths[:, 1] if lengths_known else None,
         clusters=c.clusters.tolist(),
+        baseline=None if np.isnan(c.surface).any() else surface_probabilities(c.surface),
     )
+
+
+def surface_probabilities(logits: np.ndarray) -> np.ndarray:
+    """P of A, B and tie of the baseline of surface features, (n, 3), from its log odds for B, (n,)."""
+    return np.exp(davidson_log_probabilities(logits, np.full(len(logits), math.log(surface_model().tie_nu))))
 
 
 def accuracies_by(groups: Sequence[str | None], judgements: Sequence[Judgement], winners=None) -> dict[str, Estimate]:

@@ -33,6 +33,7 @@ def preference_metrics(
     lengths_a=None,
     lengths_b=None,
     clusters=None,
+    baseline=None,
 ) -> dict[str, Estimate]:
     """All metrics of n judged pairs, by name; each has its own n, and is NaN where there is too little data.
 
@@ -40,8 +41,9 @@ def preference_metrics(
     (n,), in the units of s; None or NaN throughout with one order. The metric `position_bias` is its mean, so callers
     give both as the judge's logits are, not divided by a temperature. probabilities: of A, B, tie (n, 3); None or a
     P(tie) of zero throughout leaves the three-way metrics NaN, and with None `ece` takes s for a log odds. lengths_a,
-    lengths_b: characters (n,). clusters: the prompts' names (n,). Raises ValueError for numbers that are not finite or
-    lengths that do not match. Accuracies by category: `category_accuracies`.
+    lengths_b: characters (n,). clusters: the prompts' names (n,). baseline: of A, B, tie as another judge gives them
+    (n, 3), whose accuracy and log loss are `surface_acc` and `surface_log_loss`. Raises ValueError for numbers that are
+    not finite or lengths that do not match. Accuracies by category: `category_accuracies`.
     """
     s, winners = np.asarray(s, dtype=np.float64).reshape(-1), np.asarray(winners, dtype=int).reshape(-1)
     n = len(s)
@@ -56,6 +58,7 @@ def preference_metrics(
     found |= _decisive_scores(s, winners, credit, decisive, probabilities, codes)
     found |= _order(s, bias, codes)
     found |= _length(s, winners, credit, decisive, lengths_a, lengths_b, codes)
+    found |= _baseline(n, baseline, winners, decisive, codes)
     found["prior_log_loss"] = _prior_log_loss(winners, codes)
     found["n_pairs"] = _count(np.ones(n, dtype=bool), codes)
     found["n_decisive"] = _count(decisive, codes)
@@ -174,6 +177,17 @@ def _length(s, winners, credit, decisive, lengths_a, lengths_b, codes) -> dict[s
         ),
         "acc_length_balanced": scores.acc_length_balanced(credit[decisive], right_longer, codes[decisive]),
         "longer_wins": clustered_share((1 + np.sign(right_longer)) / 2, codes[decisive]),
+    }
+
+
+def _baseline(n: int, baseline, winners, decisive, codes) -> dict[str, Estimate]:
+    p = _probabilities(n, baseline)
+    if p is None:
+        return dict.fromkeys(("surface_acc", "surface_log_loss"), undefined(n))
+    credit = sign_credit(p[:, B] - p[:, A], winners)
+    return {
+        "surface_acc": clustered_share(credit[decisive], codes[decisive]),
+        "surface_log_loss": clustered_mean(scores.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
     }
 
 
