@@ -205,7 +205,7 @@ def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(
 
 def test_scores_have_a_direction_and_baselines_biases_and_counts_have_none():
     better = {entry["metric"]: entry["higher_is_better"] for entry in harness.BUNDLED_METRICS}
-    up = {"acc", "acc_3way", "auc", "order_agreement", "acc_length_balanced"}
+    up = {"acc", "acc_3way", "auc", "order_agreement", "acc_length_balanced", "acc_sure_half"}
     up |= {f"acc_{name}" for name in harness.CATEGORIES}
     up |= {f"acc_{mark}_{value}" for mark in ("difficulty", "decides") for value in harness.BUNDLED_GROUPS[mark]}
     assert {name for name, value in better.items() if value is True} == up

@@ -58,6 +58,7 @@ def test_every_metric_of_four_pairs_by_hand():
     )
     # e^(-s/2), e^(s/2), 1 is 1/3, 3, 1 for the first and last, 3, 1/3, 1 for the second, 1, 1, 1 for the third.
     assert found["acc"].value == 0.5  # right, wrong, undecided
+    assert found["acc_sure_half"].value == 0.5 and found["acc_sure_half"].n == 2  # without the undecided one
     assert close(found["acc_3way"].value, (1 + 0 + 1 / 3 + 0) / 4)
     assert close(found["log_loss"].value, -(math.log(9 / 13) + math.log(1 / 13) - ln3 + math.log(3 / 13)) / 4)
     one = ((1 / 13) ** 2 + (4 / 13) ** 2 + (3 / 13) ** 2, (9 / 13) ** 2 + (12 / 13) ** 2 + (3 / 13) ** 2)

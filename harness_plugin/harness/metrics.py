@@ -46,6 +46,7 @@ _SCORES: dict[str, bool | None] = {
     "first_position_rate": None,
     "length_corr": None,
     "acc_length_balanced": True,
+    "acc_sure_half": True,
     "longer_wins": None,
     "surface_acc": None,
     "prior_log_loss": None,

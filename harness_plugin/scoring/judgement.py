@@ -92,6 +92,11 @@ class Judgement:
         return self.p_b + self.p_tie / 2
 
     @property
+    def confidence(self) -> float:
+        """P of the side that is the more likely winner, given that there is no tie: from 0.5 to 1."""
+        return 1 / (1 + math.exp(-min(abs(self.score) / self.temperature, 700.0)))
+
+    @property
     def preferred(self) -> str | None:
         """ "a" or "b", whichever is the more likely winner; None where neither is."""
         return None if self.score == 0 else "b" if self.score > 0 else "a"
@@ -152,6 +157,7 @@ class Judgement:
             "p_a": self.p_a,
             "p_b": self.p_b,
             "p_tie": self.p_tie,
+            "confidence": self.confidence,
             "temperature": float(self.temperature),
             "tie_nu": float(self.tie_nu),
             "tokens": self.tokens,

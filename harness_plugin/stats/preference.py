@@ -57,6 +57,7 @@ def preference_metrics(
     found |= _three_way(p, winners, codes)
     found |= _decisive_scores(s, winners, credit, decisive, probabilities, codes)
     found |= _order(s, bias, codes)
+    found["acc_sure_half"] = _sure_half(s, credit, decisive, codes)
     found |= _length(s, winners, credit, decisive, lengths_a, lengths_b, codes)
     found |= _baseline(n, baseline, winners, decisive, codes)
     found["prior_log_loss"] = _prior_log_loss(winners, codes)
@@ -178,6 +179,13 @@ def _length(s, winners, credit, decisive, lengths_a, lengths_b, codes) -> dict[s
         "acc_length_balanced": scores.acc_length_balanced(credit[decisive], right_longer, codes[decisive]),
         "longer_wins": clustered_share((1 + np.sign(right_longer)) / 2, codes[decisive]),
     }
+
+
+def _sure_half(s, credit, decisive, codes) -> Estimate:
+    """`acc` of the half of the decisive pairs of which the judge is surest; pairs as sure as the last of them count."""
+    sure = np.abs(s[decisive])
+    chosen = sure >= np.median(sure) if len(sure) else np.zeros(0, dtype=bool)
+    return clustered_share(credit[decisive][chosen], codes[decisive][chosen])
 
 
 def _baseline(n: int, baseline, winners, decisive, codes) -> dict[str, Estimate]:
