@@ -428,3 +428,14 @@ def test_a_failing_disk_ends_the_reading_and_not_the_run(tmp_path, caplog):
     assert cache.get([digest(1)]) == cache.get([digest(2)]) == {} and cache.misses == 2
     cache.put(rows(1))
     assert len(caplog.records) == 1 and "scoring goes on without it" in caplog.text
+
+
+def test_a_schema_that_is_not_even_text_is_damage(tmp_path):
+    file = tmp_path / "scores.sqlite"
+    with ScoreCache(file) as cache:
+        cache.bind({"judge": 1}, 1).put({b"d" * 32: [1.0]})
+    content = file.read_bytes()
+    assert content.count(b"PRIMARY KEY") == 1
+    file.write_bytes(content.replace(b"PRIMARY KEY", b"PRIMARY K\xffY"))
+    with pytest.raises(DataError, match="damaged"):
+        ScoreCache(file)

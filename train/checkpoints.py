@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
+from harness_plugin.files.rows import read_object
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -78,7 +79,7 @@ def begin(work: Path, facts: dict) -> None:
     """
     note = work / RUN_FILE
     if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(facts)):
+        if read_object(note) != json.loads(json.dumps(facts)):
             raise UsageError(
                 f"{work} holds another run, unfinished",
                 "its checkpoints do not belong to this recipe and data",

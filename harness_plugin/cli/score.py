@@ -16,6 +16,7 @@ from harness_plugin.cli.options import (
     pair_options,
 )
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import log_line
 
 MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its rows would bury the metrics
 
@@ -173,7 +174,7 @@ def table(metrics, groups, brief: bool = False) -> str:
     """Metrics, then the accuracy of each group, as aligned lines: value, 95% interval, n."""
     names = ("acc", "longer_wins", "surface_acc", "acc_length_balanced", "log_loss") if brief else list(metrics)
     rows = {name: metrics[name] for name in names if not name.startswith("n_")}
-    rows |= {f"acc {name}": e for name, e in groups.items()}
+    rows |= {f"acc {log_line(name)}": e for name, e in groups.items()}
     width = max(22, *map(len, rows))
     return "\n".join(_line(name, e, width) for name, e in rows.items())
 

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,13 +84,13 @@ def _container(name: str, stream: Stream) -> str:
     return "jsonl" if named_json or first in (b"{", b"") else "csv"
 
 
-def parse_json(text: str) -> Any:
-    """`json.loads` with one kind of error.
+def parse_json(text: str | bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """`json.loads` with one kind of error. `hook`: its `object_pairs_hook`.
 
     Raises ValueError also for nesting that is too deep and for numbers with more digits than Python converts.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=hook)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

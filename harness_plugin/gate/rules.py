@@ -9,6 +9,7 @@ MARGIN = 0.02  # the smallest drop that matters
 ALPHA = 0.05  # how often an unchanged build may fail
 POWER = 0.8  # with which probability the smallest drop that is reported would be seen
 MAX_MISSING = 0.01  # the share of all items that may be in one run only
+SMALLEST = 1e-6  # margin above 0, since values are rounded to it, and alpha, whose quantiles are exact so far
 ON_INCONCLUSIVE = ("pass", "warn", "fail")
 WARN = "warn"
 PROMPTS, ITEMS = "prompts", "items"
@@ -30,13 +31,16 @@ class Rules:
     weigh: str = PROMPTS
 
     def __post_init__(self):
-        if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
-            raise UsageError(f"--margin {self.margin}", "it is the smallest drop that matters", "give 0 or more")
-        if not 0 < self.alpha < 0.5 or not self.alpha < self.power < 1:
+        margin = 0.0 if self.margin is None else self.margin
+        if not (math.isfinite(margin) and (margin == 0 or margin >= SMALLEST)):
+            raise UsageError(
+                f"--margin {margin}", "it is the smallest drop that matters", f"give 0 or more, such as {SMALLEST:g}"
+            )
+        if not SMALLEST <= self.alpha < 0.5 or not self.alpha < self.power < 1:
             raise UsageError(
                 f"--alpha {self.alpha} with --power {self.power}",
                 "alpha is the chance of a false alarm and power the chance of seeing a real drop",
-                "give 0 < alpha < 0.5 and alpha < power < 1",
+                f"give {SMALLEST:g} <= alpha < 0.5 and alpha < power < 1",
             )
         for name, allowed in (("on_inconclusive", ON_INCONCLUSIVE), ("weigh", WEIGHTS)):
             if getattr(self, name) not in allowed:

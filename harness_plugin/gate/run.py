@@ -6,7 +6,7 @@ Knows no format.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from harness_plugin.errors import DataError
 
@@ -17,6 +17,7 @@ KINDS = {
     LM_EVAL: "a model's results on an lm-eval task",
 }
 DIGITS = 6  # values are kept so; what a rounding of float32 moves is below this
+LARGEST = 1e100  # of a value: sums of squares of larger ones overflow
 Texts = dict[str, dict[str, str]]
 """Item id -> title -> text, such as {"prompt": ..., "answer": ...}."""
 
@@ -67,6 +68,11 @@ def items_of(items: Iterable[Item], place: str) -> dict[str, Item]:
     if not by_id:
         raise DataError(f"{place} has no item to compare", "there is nothing to decide on", "check how it was made")
     return dict(sorted(by_id.items()))
+
+
+def is_value(value: Any) -> TypeGuard[int | float]:
+    """Whether a value of a file can be compared: a number (true and false are what some metrics log) up to LARGEST."""
+    return isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST
 
 
 def kept(value: float) -> float:

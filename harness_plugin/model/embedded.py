@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness_plugin.errors import ModelError
 from harness_plugin.files.home import home
+from harness_plugin.files.rows import parse_json
 from harness_plugin.files.writing import moved_into_place
 from harness_plugin.model.hashes import file_sha256, read_sha256
 from harness_plugin.model.quiet import quiet_transformers
@@ -40,7 +41,7 @@ def is_ready(folder: Path) -> bool:
 def _record(folder: Path) -> dict[str, str] | None:
     """The files of a whole conversion, each with its SHA-256; None where the conversion is not whole."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = parse_json((folder / MARKER).read_text(encoding="utf-8"))
         whole = all((folder / name).stat().st_size == made["bytes"] for name, made in marker["files"].items())
         hashes = {str(name): str(made["sha256"]) for name, made in marker["files"].items()}
         return hashes if whole and WEIGHTS in hashes and marker["gguf_sha256"] == GGUF_SHA256 else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from harness_plugin.errors import DataError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.home import home
+from harness_plugin.files.rows import parse_json
 
 FOLDER = "hashes"
 # Seconds since the last change of a file from which on its hash is remembered. File systems count time in steps of up
@@ -75,7 +76,7 @@ def _state(place: str) -> dict:
 
 def _recall(entry: Path, state: dict) -> str | None:
     try:
-        stored = json.loads(entry.read_text(encoding="utf-8"))
+        stored = parse_json(entry.read_text(encoding="utf-8"))
         check = stored.pop("check")
         sha256 = stored.pop("sha256")
         whole = stored == state and check == short_hash(state | {"sha256": sha256})

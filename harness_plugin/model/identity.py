@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import ModelError
+from harness_plugin.files.rows import parse_json
 from harness_plugin.model.hashes import file_sha256, files_sha256, short_hash
 
 # Fields of configurations that say where a model lies, which library wrote it, or how it was used: never a score.
@@ -47,7 +48,7 @@ def weights_hash(folder: Path) -> str:
         )
     try:
         return files_sha256(_weight_files(folder))
-    except (OSError, ValueError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ModelError(
             f"the weights in {folder} cannot be read ({e})",
             "a judge is identified by its weights",
@@ -63,7 +64,7 @@ def _weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(".index.json"):
             return [file]
-        index = json.loads(file.read_text(encoding="utf-8"))
+        index = parse_json(file.read_text(encoding="utf-8"))
         return [folder / part for part in sorted(set(index["weight_map"].values()))]
     raise FileNotFoundError(f"none of {', '.join(WEIGHTS)}")
 
@@ -93,7 +94,14 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about fields that this PEFT does not know; loading the adapter says it
-        return settings(PeftConfig.from_pretrained(str(folder)))
+        try:
+            return settings(PeftConfig.from_pretrained(str(folder)))
+        except Exception as e:  # whatever PEFT raises about fields that it did not write
+            raise ModelError(
+                f"{folder}: PEFT cannot read the adapter's configuration ({type(e).__name__}: {e})",
+                "it says what the adapter is",
+                "restore the file",
+            ) from e
 
 
 def _plain(value: Any) -> Any:
@@ -105,6 +113,6 @@ def tokenizer_hash(folder: Path) -> str:
     parts: dict[str, Any] = {n: file_sha256(folder / n) for n in TOKENIZER_FILES if (folder / n).is_file()}
     config = folder / TOKENIZER_CONFIG
     if config.is_file():
-        fields = json.loads(config.read_text(encoding="utf-8"))
+        fields = parse_json(config.read_text(encoding="utf-8"))
         parts[TOKENIZER_CONFIG] = {name: value for name, value in fields.items() if name not in NOT_IDS}
     return short_hash(parts)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness_plugin.errors import UsageError
+from harness_plugin.model.calibration import Calibration
 
 EMBEDDED = (
     "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
@@ -40,6 +41,9 @@ class ModelSpec:
     kind: str | None = None
 
     def __post_init__(self):
+        Calibration(1.0 if self.temperature is None else self.temperature, self.tie_nu or 0.0)  # checks both
+        if self.max_length is not None and self.max_length < 1:
+            raise UsageError(f"max_length={self.max_length}", "a presentation has tokens", "give a number above 0")
         if self.kind not in (None, *KINDS):
             raise UsageError(f"kind={self.kind!r}", "no such kind of judge", f"use one of {', '.join(KINDS)}")
         if self.kind == POINTWISE:

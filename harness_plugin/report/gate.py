@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness_plugin.files.printable import one_line
+from harness_plugin.files.printable import KEPT, log_line
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
 from harness_plugin.report.markup import safe, table
@@ -24,7 +24,6 @@ P_DECIDES = (
 )
 SHOWN, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
 COMMENT_LIMIT = 65_000  # bytes; GitHub takes comments of 65,536 characters
-KEPT_MARKS = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joiners of emoji and of some scripts
 
 
 def headline(result: GateResult) -> str:
@@ -126,11 +125,6 @@ def markdown(result: GateResult, limit: int = COMMENT_LIMIT) -> str:
     return text
 
 
-def log_line(text: Any) -> str:
-    """Somebody's text as a part of one line of a log: no control characters, and no command to a runner."""
-    return one_line(text).replace("::", ": :").replace("##[", "## [")
-
-
 def safe_line(text: str) -> str:
     """A sentence that quotes somebody's text, as Markdown."""
     return "".join(safe(part) if part.strip() else part for part in re.split(r"(\s+)", text))
@@ -217,7 +211,7 @@ def _change(change: Change) -> str:
 def visible(text: str) -> str:
     """The text with every character that could hide or reorder others written out, such as \\u202e."""
     text = text.replace("\r\n", "\n")
-    return "".join(c if c.isprintable() or c in KEPT_MARKS else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in KEPT else c.encode("unicode_escape").decode() for c in text)
 
 
 def _metric(m: Measured) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.printable import readable
+from harness_plugin.files.printable import log_line, readable
 from harness_plugin.gate import GateResult, State
 from harness_plugin.gate.decide import DECIDES
-from harness_plugin.report.gate import document, headline, log_line, markdown
+from harness_plugin.report.gate import document, headline, markdown
 
 MOST = 4  # annotations; GitHub shows ten of a kind per step
 OUTPUTS = ("baseline", "current", "difference", "low", "high", "p_holm", "smallest_drop", "prompts")

@@ -27,6 +27,8 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NO
 KEYS = 900  # in one query; SQLite before 3.32 takes 999
 WAIT = 30.0  # seconds for another process's transaction, which takes milliseconds
 CHECK = 8  # bytes of checksum at the end of a value
+# What SQLite raises. Where its message quotes a damaged file, the message may not be UTF-8, and Python says only that.
+TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 # File systems that only one machine's processes can reach: elsewhere a write-ahead log corrupts the file, since its
 # index is shared memory.
 LOCAL = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "tmpfs", "xfs", "zfs"}
@@ -57,7 +59,7 @@ class ScoreCache:
 
     def close(self) -> None:
         if self._db is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*TROUBLE):
                 self._db.close()
             self._db = None
 
@@ -99,8 +101,8 @@ class ScoreCache:
             self._db.executemany("DELETE FROM scores WHERE key = ?", bad)
             self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?)", rows)
             self._db.execute("COMMIT")
-        except sqlite3.Error as e:
-            with suppress(sqlite3.Error):
+        except TROUBLE as e:
+            with suppress(*TROUBLE):
                 self._db.rollback()
             self._stores = False
             self._say(e, "no more scores are stored in this run")
@@ -130,7 +132,7 @@ class ScoreCache:
                 part = keys[start : start + KEYS]
                 marks = ",".join("?" * len(part))
                 yield from db.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", part).fetchall()
-        except sqlite3.Error as e:
+        except TROUBLE as e:
             self._stores = False
             self._say(e, "scoring goes on without it")
             self.close()
@@ -179,7 +181,7 @@ class ScoreCache:
             prepare(db)
             db.execute("SELECT key, value FROM scores LIMIT 1").fetchone()
             return db
-        except sqlite3.Error as e:
+        except TROUBLE as e:
             db.close()
             if _is_damage(e):
                 raise DataError(
@@ -202,7 +204,7 @@ def _check(key: bytes, body: bytes) -> bytes:
 
 def _is_damage(error: Exception) -> bool:
     """A malformed file, or one whose table is gone; not a full disk, a lock or a missing permission."""
-    return type(error) is sqlite3.DatabaseError or "no such" in str(error)
+    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError) or "no such" in str(error)
 
 
 def _is_new(path: Path) -> bool:

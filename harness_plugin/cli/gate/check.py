@@ -2,7 +2,7 @@
 
 import click
 
-from harness_plugin.cli.gate.options import output_options, rule_options
+from harness_plugin.cli.gate.options import Number, output_options, rule_options
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -21,7 +21,7 @@ from harness_plugin.gate.rules import MAX_MISSING
 )
 @click.option(
     "--max-missing",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=MAX_MISSING,
     show_default=True,
     metavar="SHARE",

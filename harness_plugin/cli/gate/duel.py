@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.gate.options import output_options, rule_options
+from harness_plugin.cli.gate.options import Number, output_options, rule_options
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
@@ -25,7 +25,7 @@ from harness_plugin.gate.rules import MAX_MISSING
 @questions_option
 @click.option(
     "--max-missing",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=MAX_MISSING,
     show_default=True,
     metavar="SHARE",

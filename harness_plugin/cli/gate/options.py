@@ -1,12 +1,26 @@
 """Options that several commands of the gate share, and the printing of a result."""
 
 import functools
+import math
+import sys
 from pathlib import Path
 
 import click
 
+from harness_plugin.cli.streams import RunnerCommand
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.rules import ALPHA, MARGIN, ON_INCONCLUSIVE, POWER, PROMPTS, WARN, WEIGHTS
+
+
+class Number(click.FloatRange):
+    """A range of numbers, without NaN and infinity, which click lets through."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
 
 RULES = [
     click.option(
@@ -109,5 +123,6 @@ def print_result(result, output: Path | None, as_json: bool) -> None:
         write_gate(output, result)
         click.echo(f"gate.json, comment.md and junit.xml are in {output}", err=True)
     for line in report_to_github(result, output):
-        click.echo(readable(line), err=True)  # the runner reads both streams, and stdout may hold JSON
-    raise SystemExit(result.exit_code)
+        # the runner reads both streams, and stdout may hold JSON
+        sys.stderr.write(RunnerCommand(readable(line) + "\n"))
+    raise click.exceptions.Exit(result.exit_code)

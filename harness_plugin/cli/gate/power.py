@@ -4,6 +4,7 @@ import math
 
 import click
 
+from harness_plugin.cli.gate.options import Number
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.rules import ALPHA, MARGIN, POWER
 
@@ -29,7 +30,7 @@ from harness_plugin.gate.rules import ALPHA, MARGIN, POWER
 )
 @click.option(
     "--sd",
-    type=float,
+    type=Number(0, 1000, min_open=True),
     metavar="X",
     help="The standard deviation of the differences between two runs, prompt by prompt.",
 )

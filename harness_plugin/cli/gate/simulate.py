@@ -2,6 +2,7 @@
 
 import click
 
+from harness_plugin.cli.gate.options import Number
 from harness_plugin.gate.rules import ALPHA, MARGIN
 
 
@@ -32,7 +33,7 @@ from harness_plugin.gate.rules import ALPHA, MARGIN
 )
 @click.option(
     "--correlation",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     default=0.65,
     show_default=True,
     metavar="R",

@@ -1,6 +1,7 @@
 """The judge that a stored run names -> fingerprints that the gate compares, by the definition in `scoring.identity`."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,4 +17,6 @@ def judge_fingerprints(identity: Mapping[str, Any]) -> dict[str, str | int | flo
 def _plain(value: Any) -> str | int | float:
     if value is None:
         return "none"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # a damaged file has such a one: it is shown, and JSON has no number for it
     return value if isinstance(value, (str, int, float)) else json.dumps(value, sort_keys=True)

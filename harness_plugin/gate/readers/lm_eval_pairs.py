@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import json_object, optional_text, text, wrong_value
+from harness_plugin.files.checked import json_object, optional_text, required, text, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
@@ -45,14 +45,21 @@ def labelled_pairs(results: Results, rows: list) -> Run:
             "there is nothing to compare",
             "run lm-eval without --limit",
         )
+    pairs = [_pair(*both[False]) for both in whole]
+    for pair, both in zip(pairs, whole, strict=True):
+        other = _pair(*both[True]).swap()
+        if (other.key, other.winner) != (pair.key, pair.winner):
+            where, row = both[True]
+            raise wrong_value("doc", row["doc"], "the pair of the other order with its sides exchanged", where)
     judgements = judged(
-        [_pair(*both[False]) for both in whole],
+        pairs,
         [_log_likelihoods(*both[False]) for both in whole],
         [_log_likelihoods(*both[True]) for both in whole],
         NEUTRAL,
         judge="",
     )
-    judge = results.content.get("config", {}).get("arena_rm")
+    config = results.content.get("config")
+    judge = config.get("arena_rm") if isinstance(config, dict) else None
     judge = judge if isinstance(judge, dict) else {}
     # The template counts where it is known: other lm-eval models read the task's own text.
     fixed = task_fingerprints(results) | {"prompt version": judge.get("prompt_version"), "orders": "both"}
@@ -69,7 +76,7 @@ def _log_likelihoods(where: str, row: dict) -> tuple[float, float, float]:
     choices: Any = row.get("filtered_resps")
     try:
         found = [float(ll) for ll, _ in choices]
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise wrong_value("filtered_resps", choices, "three log-likelihoods", where) from e
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise wrong_value("filtered_resps", choices, "three finite log-likelihoods", where)
@@ -79,8 +86,11 @@ def _log_likelihoods(where: str, row: dict) -> tuple[float, float, float]:
 def _pair(where: str, row: dict) -> Pair:
     doc = row["doc"]
     category = optional_text(doc, "category", where) or None
+    prompt, response_a, response_b, winner = required(
+        doc, "prompt", "response_a", "response_b", "winner", where=f"{where}: doc"
+    )
     try:
-        pair = Pair(doc["prompt"], doc["response_a"], doc["response_b"], winner=doc["winner"], category=category)
+        pair = Pair(prompt, response_a, response_b, winner=winner, category=category)
     except DataError as e:
         raise DataError(f"{where}: {e.found}", e.why, "run lm-eval again") from e
     if pair.winner is None:

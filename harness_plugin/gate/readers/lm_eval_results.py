@@ -4,7 +4,6 @@ become pairs again (`lm_eval_pairs`).
 Knows lm-eval's files and does not import it.
 """
 
-import math
 from collections.abc import Collection, Iterable
 from functools import partial
 from itertools import chain
@@ -17,7 +16,7 @@ from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers import lm_eval_pairs
 from harness_plugin.gate.readers.lm_eval_files import Results, check_count, find_results, task_fingerprints
-from harness_plugin.gate.run import LM_EVAL, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.run import LM_EVAL, Item, Run, Texts, is_value, items_of, kept
 from harness_plugin.pairs import content_id
 
 HASH = 16  # digits of lm-eval's hashes that are kept
@@ -55,8 +54,8 @@ def _scalars(results: Results, rows: list) -> Run:
     for where, row in rows:
         filter_name = str(row.get("filter"))
         documents.setdefault(filter_name, []).append((where, row))
-        for name in row.get("metrics") or ():
-            if name in better and _is_number(row.get(name)):
+        for name in _logged(row, where):
+            if name in better and isinstance(row.get(name), (int, float)):
                 metrics.setdefault(_named(name, filter_name), better[name])
     if not metrics:
         raise DataError(
@@ -82,8 +81,12 @@ def _scalars(results: Results, rows: list) -> Run:
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))  # true and false are what some metrics log
+def _logged(row: dict, where: str) -> list[str]:
+    """The names of the metrics that a row has."""
+    names = row.get("metrics") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise wrong_value("metrics", names, "a list of names", where)
+    return names
 
 
 def _named(metric: str, filter_name: str) -> str:
@@ -100,7 +103,7 @@ def _document(shown: Iterable[tuple[str, dict]], better: dict[str, bool]) -> Ite
         if other.get("doc_hash") != row["doc_hash"]:
             raise wrong_value("doc_hash", other.get("doc_hash"), f"{row['doc_hash']}, as for the first filter", place)
         for name in better:
-            if _is_number(other.get(name)) and math.isfinite(other[name]):
+            if is_value(other.get(name)):
                 values[_named(name, str(other.get("filter")))] = kept(float(other[name]))
     fixed = {"target": text(row, "target_hash", where)[:HASH], "prompt": text(row, "prompt_hash", where)[:HASH]}
     doc = row.get("doc")

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import json_object, remedy, wrong_value
+from harness_plugin.files.checked import json_object, optional_text, remedy, text, wrong_value
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
-from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.run import JUDGE, Item, Run, Texts, is_value, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
 
@@ -33,13 +33,14 @@ def read_judge_run(folder: Path, model: str | None = None) -> Run:
             "judge again",
         )
     identity = json_object(board.get("judge"), f"{folder / BOARD_FILE}: judge")
-    if {r.judge for r in rows} != {identity.get("hash")}:
+    hash = text(identity, "hash", f"{folder / BOARD_FILE}: judge")
+    if {r.judge for r in rows} != {hash}:
         raise DataError(
             f"the verdicts in {folder} are not all of the judge that {BOARD_FILE} names",
             "they cannot be compared",
             "judge again",
         )
-    subject = _subject(rows, board.get("baseline"), model, folder)
+    subject = _subject(rows, optional_text(board, "baseline", str(folder / BOARD_FILE)), model, folder)
     own = [r for r in rows if subject in (r.model_a, r.model_b)]
     opponents = sorted({name for r in own for name in _models(r)} - {subject})
     items = items_of((_item(r, subject, len(opponents) > 1) for r in own), str(folder))
@@ -116,18 +117,25 @@ def _check_rate(run: Run, board: dict, folder: Path) -> None:
     """The leaderboard's win rate must follow from the verdicts, or the two are not of one run."""
     said = [
         m.get("win_rate")
-        for m in board.get("models") or []
+        for m in _list(board, "models", folder)
         if isinstance(m, dict) and m.get("model") == run.subject["model"]
     ]
     rates = [item.values["win_rate"] for item in run.items.values()]
     # A NaN is near no number: the comparison asks what holds, not what is wrong.
-    rate = said[0] if len(said) == 1 else None
-    if not (isinstance(rate, (int, float)) and abs(rate - sum(rates) / len(rates)) <= 2e-4):
+    near = [is_value(rate) and abs(rate - sum(rates) / len(rates)) <= 2e-4 for rate in said]
+    if near != [True]:
         raise DataError(
             f"{folder}: the win rate in {BOARD_FILE} does not follow from {VERDICTS_FILE}",
             "the two files do not belong to one run",
             "judge again",
         )
+
+
+def _list(board: dict, name: str, folder: Path) -> list:
+    value = board.get(name) or []
+    if not isinstance(value, list):
+        raise wrong_value(name, value, "a list", str(folder / BOARD_FILE))
+    return value
 
 
 def _texts(folder: Path, subject: str, prompt_ids: Mapping[str, str]) -> Texts:
@@ -139,7 +147,7 @@ def _texts(folder: Path, subject: str, prompt_ids: Mapping[str, str]) -> Texts:
     if not (folder / ANSWERS_FILE).is_file():
         return found
     for where, row in whole_rows(folder / ANSWERS_FILE):
-        for id in wanted.get(row.get("prompt_key", ""), []):
+        for id in wanted.get(text(row, "prompt_key", where), []):
             answers = json_object(row.get("answers"), f"{where}: answers")
             found[id] = {"prompt": readable(row.get("prompt")), "answer": readable(answers.get(subject, ""))}
     return found
