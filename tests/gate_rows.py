@@ -32,6 +32,7 @@ def score_row(n: int, p_b: float, winner: str) -> dict:
         "z_ab": s,
         "z_ba": -s,
         "score": s,
+        "confidence": 1 / (1 + math.exp(-abs(s))),
         "position_bias": 0.0,
         "p_a": 0.9 * (1 - p_b),
         "p_b": 0.9 * p_b,
