@@ -4,6 +4,7 @@ typed error for a bad file.
 This file knows bytes and lines and not what a row means.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -154,3 +155,23 @@ def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterat
                     "save the file as UTF-8",
                 ),
             )
+
+
+def text_pieces(stream: Stream, name: str) -> Iterator[str]:
+    """The text of a stream in pieces of any length. Raises DataError where the bytes are not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    before = 0
+    while True:
+        data = stream.read1(CHUNK)
+        kept = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}: byte {error.object[error.start]:#04x} at position {before - kept + error.start} is not UTF-8",
+                "the text cannot be read for certain",
+                "save the file as UTF-8",
+            ) from error
+        before += len(data)
+        if not data:
+            return

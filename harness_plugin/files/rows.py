@@ -15,7 +15,8 @@ from typing import Any
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, json_object
 from harness_plugin.files.compression import Stream, uncompressed_name
-from harness_plugin.files.opening import display, open_binary, text_lines
+from harness_plugin.files.json_array import array_values
+from harness_plugin.files.opening import display, open_binary, text_lines, text_pieces
 from harness_plugin.files.optional import optional_module
 from harness_plugin.files.systems import without_query
 
@@ -133,11 +134,10 @@ def _row_of_value(value: Any, place: str, name: str, container: str) -> Row | Da
 
 def _json_array(stream: Stream, name: str) -> Iterator[Row | DataError]:
     try:
-        values = parse_json("".join(_decoded(stream, name)))
+        for number, value in enumerate(array_values(text_pieces(stream, name)), start=1):
+            yield _row_of_value(value, f"row {number}", name, "json")
     except ValueError as error:
         raise DataError(f"{name} is not JSON ({error})", "it begins as a JSON array", "make the file again") from error
-    for number, value in enumerate(values, start=1):
-        yield _row_of_value(value, f"row {number}", name, "json")
 
 
 def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
