@@ -4,7 +4,7 @@ This file knows nothing of files or formats.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness_plugin.pairs.pair import Text
 
@@ -12,13 +12,17 @@ from harness_plugin.pairs.pair import Text
 @dataclass(frozen=True)
 class Answer:
     """One model's answer. `response`: None where the answer is missing, which is not an empty one. `id`: the file's own
-    name for the prompt, or the prompt's content id; unique in a file."""
+    name for the prompt, or the prompt's content id; unique in a file. Where the file says which `document` of a
+    benchmark the prompt was made of, answers to one document meet, in whatever words each model was asked; `question`
+    is then the prompt without its system messages."""
 
     prompt: Text
     response: Text | None
     model: str | None = None
     category: str | None = None
     id: str = ""
+    document: str = field(default="", compare=False)
+    question: Text | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

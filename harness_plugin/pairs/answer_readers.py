@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import excerpt, placed
+from harness_plugin.files.checked import excerpt, optional_id, placed
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question
@@ -33,10 +33,10 @@ def read_outputs(
 
     `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
     the rows do not name one. `fields` maps `prompt`, `response`, `model` and `category` to the file's own columns; then
-    no other format is looked for. Of several samples of one answer the first counts, of several lm-eval filters too. A
-    missing answer (null, NaN, or one with fewer turns than the prompt) has the response None; the log lists their rows.
-    Raises DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind;
-    UsageError for an unknown field.
+    no other format is looked for. Without it a column `category` is used in every format. Of several samples of one
+    answer the first counts, of several lm-eval filters too. A missing answer (null, NaN, or one with fewer turns than
+    the prompt) has the response None; the log lists their rows. Raises DataError with file, row, field, value and what
+    was allowed for a bad row, and for a file of another kind; UsageError for an unknown field.
     """
     name, fields = display(path), fields or {}
     by_id = _read_questions(questions) if questions is not None else {}
@@ -51,7 +51,8 @@ def read_outputs(
     for row in only_like_first(itertools.chain([first], rows), format.first_of):
         with _place(name, row):
             answer = _of_all_turns(format.answer(row.value, by_id))
-        answers.append((row.place, replace(answer, model=answer.model or model)))
+            category = answer.category if fields else optional_id(row.value, "category") or answer.category
+        answers.append((row.place, replace(answer, model=answer.model or model, category=category)))
     _say_missing(name, answers)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])
 

@@ -1,7 +1,7 @@
 """Files of chatbots' answers -> battles: who answered what, which answers meet, what is missing.
 
-Prompts are joined by their exact text. An answer that is missing on one side makes no battle and is never a loss. Knows
-no model and no score.
+Prompts are joined by their exact text, lm-eval's samples by the document that they belong to. An answer that is missing
+on one side makes no battle and is never a loss. Knows no model and no score.
 """
 
 import logging
@@ -14,8 +14,9 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.compression import PACKED
-from harness_plugin.pairs import Pair, Text, content_id, read_outputs, turn_count
+from harness_plugin.pairs import Answer, Pair, Text, content_id, read_outputs, turn_count
 from harness_plugin.tournament.folder import is_companion
+from harness_plugin.tournament.questions import Document, agreed_prompts, document_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -96,21 +97,23 @@ def gather(
     categories: dict[str, str] = {}
     by_model: dict[str, dict[str, Text]] = {}
     repeats: dict[str, str] = {}
-    for file in files:
+    read = {file: read_outputs(file, questions, _model_name(file), fields) for file in files}
+    agreed = _agreed(read, names or {})
+    for file, outputs in read.items():
         count: Counter[tuple[str, str]] = Counter()
-        name = _model_name(file)
-        for output in read_outputs(file, questions, name, fields):
-            model, key = (names or {}).get(file) or output.model or name, content_id(output.prompt)
+        for output in outputs:
+            model, prompt = _model_of(file, output, names or {}), _prompt_of(file, output, agreed)
+            key = content_id(prompt)
             count[model, key] += 1
             if count[model, key] > 1:
                 key, first = f"{key}-{count[model, key]}", key
                 repeats[key] = first
-            prompts[key] = output.prompt
+            prompts[key] = prompt
             if output.category:
                 categories[key] = min(output.category, categories.get(key, output.category))
             given = by_model.setdefault(model, {})
             if output.response is not None and given.setdefault(key, output.response) != output.response:
-                raise _answered_twice(model, output.prompt, f"{file} and an earlier file")
+                raise _answered_twice(model, prompt, f"{file} and an earlier file")
     if len(by_model) < 2:
         raise UsageError(
             f"answers of {', '.join(by_model) or 'nobody'} only", "a battle needs two models", "name more files"
@@ -119,6 +122,25 @@ def gather(
     _settle_repeats(prompts, by_model, repeats)
     _leave_out_short(prompts, by_model)
     return Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
+
+
+def _model_of(file: str, output: Answer, names: Mapping[str, str]) -> str:
+    return names.get(file) or output.model or _model_name(file)
+
+
+def _agreed(read: Mapping[str, list[Answer]], names: Mapping[str, str]) -> dict[Document, Text]:
+    asked = [
+        (_model_of(file, output, names), document, output)
+        for file, outputs in read.items()
+        for output in outputs
+        if (document := document_of(file, output)) is not None
+    ]
+    return agreed_prompts(asked)
+
+
+def _prompt_of(file: str, output: Answer, agreed: Mapping[Document, Text]) -> Text:
+    document = document_of(file, output)
+    return output.prompt if document is None else agreed.get(document, output.prompt)
 
 
 def _model_name(file: str) -> str:
@@ -197,6 +219,7 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
                     meta={"prompt_id": key},
                 )
                 (identical if first[key] == second[key] else judged).append(pair)
+    _warn_of_lonely(answers, [*judged, *identical])
     given = answers.by_model.items()
     missing = {
         m: [key for key in chosen if key not in own] for m, own in given if any(key not in own for key in chosen)
@@ -210,6 +233,19 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
         _count(answers, chosen, lambda text: not _flat(text).strip()),
         _count(answers, chosen, lambda text: bool(REFUSAL.match(_flat(text)))),
     )
+
+
+def _warn_of_lonely(answers: Answers, pairs: list[Pair]) -> None:
+    """Says aloud which models have no battle: the leaderboard says nothing of them."""
+    met = {name for pair in pairs for name in (pair.model_a, pair.model_b)}
+    for model, given in answers.by_model.items():
+        if model not in met:
+            log.warning(
+                "WARNING: %s meets nobody: of its %d answers none is to a prompt that a model it is compared with has "
+                "answered too; check that its file answers the same prompts, or leave it out",
+                model,
+                len(given),
+            )
 
 
 def _meetings(answers: Answers, baseline: str | None) -> Iterator[tuple[str, str]]:
@@ -227,7 +263,7 @@ def _chosen(answers: Answers, baseline: str | None, prompts: int | None) -> list
     if not possible:
         raise DataError(
             "no prompt was answered by both sides of any battle",
-            "prompts are joined by their exact text",
+            "prompts are joined by their exact text, and lm-eval's samples by doc_hash or doc_id",
             "check that the files answer the same prompts",
         )
     return list(answers.prompts) if prompts is None else possible[:prompts]

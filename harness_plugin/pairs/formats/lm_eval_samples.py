@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness_plugin.files.checked import optional_id, required, text_value, wrong_value
-from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import canonical, chat
+from harness_plugin.pairs.formats.chat_templates import templated_messages
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.pair import REQUIRED, Pair, Text, content_id, is_absent
 
@@ -38,31 +38,54 @@ def _is_pair(doc: Any) -> bool:
 
 
 def answer(row: Fields, questions: Questions) -> Answer:
-    """The answer of a sample of a generation task: the prompt is what the model was given, the response its first raw
-    answer."""
-    prompt = _prompt(row)
-    id = optional_id(row, "doc_hash") or optional_id(row, "doc_id") or content_id(prompt)
+    """The answer of a sample of a generation task: the prompt is what the model was given, without the markers of its
+    chat template, and the response its first raw answer. `doc_hash`, else `doc_id`, says which document it is of."""
+    prompt, question = _asked(row)
+    document = next((f"{name} {id}" for name in ("doc_hash", "doc_id") if (id := optional_id(row, name))), "")
+    id = document.partition(" ")[2] or content_id(prompt)
+    doc = row["doc"]
+    category = doc.get("category") if isinstance(doc, Mapping) else None
     response = row.get("resps") or row.get("filtered_resps")
     while isinstance(response, list) and response:
         response = response[0]
     if is_absent(response) or response == []:
-        return Answer(prompt, None, None, None, id)
-    if not isinstance(response, str):
+        response = None
+    elif not isinstance(response, str):
         raise wrong_value("resps", row.get("resps"), "the answers of a generation task (a list of lists of strings)")
-    return Answer(prompt, text_value("resps", response), None, None, id)
+    else:
+        text_value("resps", response)
+    return Answer(prompt, response, None, category if isinstance(category, str) else None, id, document, question)
 
 
-def _prompt(row: Fields) -> Text:
+def _asked(row: Fields) -> tuple[Text, Text]:
+    """The prompt, and the prompt without its system messages."""
+    name, given = _given(row)
+    listed = given
+    if isinstance(given, list) and len(given) == 1 and isinstance(given[0], str):  # so lm-eval logs chat messages
+        listed = chat.message_list(given[0]) or given
+    elif isinstance(given, str):
+        listed = chat.message_list(given)
+    if listed is not None:
+        turns = chat.messages(name, listed)
+    else:
+        found = templated_messages(text_value(name, given))
+        if found is None:
+            return given, given
+        turns = found
+    asked = [turn for turn in turns if turn.role != "system"]
+    return chat.history(turns), chat.history(asked or turns)
+
+
+def _given(row: Fields) -> tuple[str, Any]:
+    """Where the sample says what the model was given, and what that was: `gen_args_0`, or as earlier versions wrote it,
+    a list of [prompt, settings]. The settings tell a generation task from others."""
     (arguments,) = required(row, "arguments")
     first = arguments.get("gen_args_0") if isinstance(arguments, Mapping) else None
-    given = first.get("arg_0") if isinstance(first, Mapping) and isinstance(first.get("arg_1"), Mapping) else None
-    if isinstance(given, str):
-        return text_value("arguments.gen_args_0.arg_0", given)
-    if isinstance(given, list) and len(given) == 1 and isinstance(given[0], str):  # how lm-eval logs chat messages
-        try:
-            value = parse_json(given[0])
-        except ValueError:
-            value = given
-        return chat.history(chat.messages("arguments.gen_args_0.arg_0", value))
-    allowed = "gen_args_0 of a generation task: the prompt in arg_0, the settings in arg_1"
+    if isinstance(first, Mapping) and "arg_0" in first and isinstance(first.get("arg_1", {}), Mapping):
+        return "arguments.gen_args_0.arg_0", first["arg_0"]
+    if isinstance(arguments, (list, tuple)) and arguments:
+        pair = arguments[0] if isinstance(arguments[0], (list, tuple)) else arguments
+        if len(pair) == 2 and isinstance(pair[1], Mapping):
+            return "arguments[0]", pair[0]
+    allowed = "gen_args_0 of a generation task (the prompt in arg_0, the settings in arg_1), or [[prompt, settings]]"
     raise wrong_value("arguments", arguments, allowed)
