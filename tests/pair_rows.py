@@ -23,6 +23,10 @@ def parts(*texts):
     return [{"type": "text", "text": text, "image": None, "mimeType": None} for text in texts]
 
 
+def vote(word):
+    return {"evaluator": "w-1", "overall_pref": word, "helpful_pref": "Tie", "time_spent": 60.0}
+
+
 MODELS = {"model_a": "heron", "model_b": "stork"}
 TALKS = {"conversation_a": talk("Hi", "Hello."), "conversation_b": talk("Hi", "Yes?")}
 TWO_TURNS = {
@@ -81,6 +85,89 @@ ROWS = {
         "dataset": "koala",
         "annotator": "judge-1",
         "preference": 1.75,
+    },
+    "llama_factory": {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Hello."},
+        "rejected": {"from": "gpt", "value": "Go."},
+    },
+    "rewardbench2": {
+        "id": "4",
+        "prompt": "Hi",
+        "chosen": ["Hello."],
+        "rejected": ["Go.", "No.", "Hm."],
+        "num_correct": 1,
+        "num_incorrect": 3,
+        "total_completions": 4,
+        "models": ["heron", "stork", "ibis", "egret"],
+        "subset": "Focus",
+        "additional_metadata": {"category": "greetings"},
+    },
+    "rm_bench": {
+        "id": 7,
+        "prompt": "Hi",
+        "chosen": ["Hello.", "Hello to you.", "**Hello**"],
+        "rejected": ["Go.", "Go away.", "**Go**"],
+        "domain": "chat",
+    },
+    "judgebench": {
+        "pair_id": "j-1",
+        "original_id": "10646",
+        "source": "livebench-math",
+        "question": "What is 3 times 3?",
+        "response_model": "heron",
+        "response_A": "9",
+        "response_B": "6",
+        "label": "A>B",
+    },
+    "llmbar": {"input": "Hi", "output_1": "Go.", "output_2": "Hello.", "label": 2},
+    "ppe": {
+        "question_id": "p-1",
+        **MODELS,
+        "winner": "model_b",
+        "prompt": "Hi",
+        "response_1": "Hello.",
+        "response_2": "Yes?",
+        "language": "English",
+        "conv_metadata": {"turns": 1},
+        "is_code": False,
+        "hard_prompt": False,
+    },
+    "helpsteer3": {
+        "domain": "general",
+        "language": "english",
+        "context": say(("user", "Hi"), ("assistant", "Hello."), ("user", "Count.")),
+        "response1": "1 2",
+        "response2": "1, 2, 3",
+        "overall_preference": 2,
+        "individual_preference": [{"score": 2, "reasoning": "longer", "feedback1": "", "feedback2": ""}],
+    },
+    "multipref": {
+        "comparison_id": "c-1",
+        "prompt_id": "q-1",
+        "text": "Hi",
+        "completion_a": "Hello.",
+        "completion_b": "Yes?",
+        **MODELS,
+        "source": "made up",
+        "category": "Chat",
+        "normal_worker_annotations": [vote("A-is-slightly-better"), vote("Tie")],
+        "expert_worker_annotations": [vote("A-is-clearly-better"), vote("B-is-slightly-better")],
+    },
+    "comparia": {
+        "id": 5,
+        "timestamp": "2025-05-01",
+        "model_a_name": "heron",
+        "model_b_name": "stork",
+        "chosen_model_name": "stork",
+        "both_equal": False,
+        "opening_msg": "Hi",
+        **TALKS,
+        "conv_turns": 1,
+        "selected_category": "greetings",
+        "system_prompt_a": "Be brief.",
+        "system_prompt_b": "Be brief.",
+        "conv_useful_a": True,
     },
     "lm_eval": {
         "doc_id": 0,

@@ -205,6 +205,26 @@ def test_a_bad_row_stops_the_run_with_its_number_and_nothing_is_written(judge, f
     assert code == 0 and "row 7" in err and len(lines((tmp_path / "out").read_text())) == 6
 
 
+def test_only_the_first_pairs_are_scored_and_shown_and_the_rest_is_not_read(judge, file, capsys):
+    file.write_text(file.read_text("utf-8") + "no JSON\n", encoding="utf-8")
+    code, out, _ = run(["score", file, "--limit", 2, *judge], capsys)
+    assert code == 0 and [row["id"] for row in lines(out)] == ["p0", "p1"]
+    code, out, _ = run(["show", file, *judge], capsys)
+    assert code == 0 and "-- pair p0:" in out
+    code, out, _ = run(["show", file, "--id", "p5", *judge], capsys)
+    assert code == 0 and "-- pair p5:" in out
+    code, out, err = run(["show", file, "--id", "p9", *judge], capsys)
+    assert code == 3 and not out and "row 7" in err, "only the whole file says that there is no such pair"
+    assert run(["score", file, "--limit", 0, *judge], capsys)[0] == 2
+
+
+def test_answers_of_one_model_are_sent_to_judge(file, capsys):
+    file.write_text('{"prompt": "Hi", "response": "Hello."}\n', encoding="utf-8")
+    for command in ("score", "show"):
+        code, out, err = run([command, file], capsys)
+        assert code == 3 and not out and "`arena-rm judge`" in err
+
+
 def test_show_prints_text_counts_and_ids(judge, file, capsys):
     code, out, _ = run(["show", file, *judge, "--id", "p2"], capsys)
     assert code == 0 and "Say 2." in out and "-- ids:" in out

@@ -41,6 +41,8 @@ def own_columns(format):
 def test_every_part_is_read_into_the_prompt_of_every_format_of_pairs(format, column):
     if column == "full_conversation" and format in ("arena_100k", "chatbot_arena", "mt_bench"):
         pytest.skip("this column makes it another format")
+    if column in ROWS[format]:
+        pytest.skip("the column of the prompt itself")
     bare, row = ROWS[format], with_part(ROWS[format], column, VALUES[column])
     plain, pair = read_one(bare), read_one(row)
     said = "\n".join([pair.prompt] if isinstance(pair.prompt, str) else pair.prompt)

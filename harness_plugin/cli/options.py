@@ -132,7 +132,8 @@ PAIR_OPTIONS = [
 
 
 def pair_options(command):
-    """Adds the options for reading pairs; the command receives `read`, a function from a path to pairs."""
+    """Adds the options for reading pairs; the command receives `read`, a function from a path, and maybe the `limit` or
+    `until` of `read_pairs`, to pairs."""
 
     @functools.wraps(command)
     def run(format_, fields, skip_bad_rows, **arguments):
@@ -143,7 +144,7 @@ def pair_options(command):
     return run
 
 
-def _read(format_, fields, skip_bad_rows, path):
+def _read(format_, fields, skip_bad_rows, path, **bounds):
     from harness_plugin.pairs import read_pairs
 
     columns = dict(item.partition("=")[::2] for item in fields)
@@ -153,7 +154,7 @@ def _read(format_, fields, skip_bad_rows, path):
             "a field and its column are needed, with = between them",
             "write for example --field prompt=question",
         )
-    table = read_pairs(path, format=format_, skip_bad_rows=skip_bad_rows, fields=columns or None)
+    table = read_pairs(path, format=format_, skip_bad_rows=skip_bad_rows, fields=columns or None, **bounds)
     for error in table.skipped[:20]:
         click.echo(f"left out: {error}", err=True)
     if table.skipped:

@@ -32,6 +32,7 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
     show_default=True,
     help="ab: present each pair with A first only; both: present it in both orders and average them.",
 )
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Score only the first N pairs.")
 @batch_size_option
 @cache_options(default=False)
 @click.option(
@@ -41,7 +42,7 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
     metavar="FILE",
     help="Write the scores to this file; the same command then continues a run that was stopped. [default: stdout]",
 )
-def command(file, spec, read, order, batch_size, cache_file, output):
+def command(file, spec, read, order, limit, batch_size, cache_file, output):
     """Score every pair of FILE (- for stdin) and write one JSON line for each, in input order.
 
     Fields: id, z_ab and z_ba (the logit of each order, positive for B; z_ba is null with --order ab), score, p_a, p_b,
@@ -60,7 +61,7 @@ def command(file, spec, read, order, batch_size, cache_file, output):
     several = accelerator(on_cpu=spec.device == "cpu")
     if several:
         spec, cache_file = _of_several(several, file, spec, cache_file)
-    pairs = read(file)
+    pairs = read(file, limit=limit)
     with opened_cache(cache_file) as store:
         judge, judgements = _judged(pairs, spec, order, batch_size, store, output, several)
     if judgements is not None:

@@ -37,9 +37,14 @@ def read_pairs(
     format: str | None = None,
     skip_bad_rows: bool = False,
     fields: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    until: str | None = None,
 ) -> PairFile:
     """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain or compressed; "-" is standard input, and a
     URI such as hf:// a file on another system.
+
+    `limit`: only so many pairs, the first ones; `until`: only those up to the first pair with that id. The rest of the
+    file is not read then.
 
     `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
     to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and
@@ -51,7 +56,8 @@ def read_pairs(
     name.
     """
     format, fields = _checked_options(format, fields)
-    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields)
+    bounds = limit, until
+    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields, bounds)
 
 
 def pairs_from_rows(
@@ -71,11 +77,12 @@ def pairs_from_rows(
 
 
 def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
-    """The pair of one row of the named format; None for a row that repeats another (lm-eval's swapped documents).
+    """The pair of one row of the named format, of several the first; None for a row that repeats another (lm-eval's
+    swapped documents).
 
     Raises DataError for a field that is missing or not what the format allows.
     """
-    return _pair(get_format(format), row)
+    return next(iter(_pairs(get_format(format), row)), None)
 
 
 def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:
@@ -119,12 +126,19 @@ class _Bad:
 
 
 def _read(
-    rows: Iterator[Row | DataError], name: str, path: str, format: str | None, skip: bool, fields: Mapping[str, str]
+    rows: Iterator[Row | DataError],
+    name: str,
+    path: str,
+    format: str | None,
+    skip: bool,
+    fields: Mapping[str, str],
+    bounds: tuple[int | None, str | None] = (None, None),
 ) -> PairFile:
     bad = _Bad(skip)
     good = _named(_readable(rows, bad), name, fields, bad)
     format_of_file, good = (get_format(format), good) if format else _detected(good, name, bad)
     placed = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
+    placed = _bounded(placed, *bounds)
     pairs = _with_unique_ids(placed, name, format_of_file, bad)
     if not pairs:
         raise _nothing(name, bad)
@@ -204,25 +218,37 @@ def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[PairFormat, It
 def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) -> Iterator[tuple[str, Pair]]:
     for row in rows:
         try:
-            pair = _pair(format, row.value)
+            pairs = _pairs(format, row.value)
         except DataError as error:
             bad(placed(error, f"{name} {row.place}"))
             continue
-        if pair is not None:
+        for pair in pairs:
             yield row.place, pair
 
 
-def _pair(format: PairFormat, row: Mapping[str, Any]) -> Pair | None:
-    """The pair of a row. Raises DataError also for one whose sides do not answer the same turns."""
-    pair = format.pair(row)
-    if pair is None:
-        return None
+def _bounded(placed: Iterator[tuple[str, Pair]], limit: int | None, until: str | None) -> Iterator[tuple[str, Pair]]:
+    """The first `limit` pairs, or those up to the one whose id is `until`; what follows is not read."""
+    for number, (place, pair) in enumerate(placed, start=1):
+        yield place, pair
+        if number == limit or pair.id == until:
+            return
+
+
+def _pairs(format: PairFormat, row: Mapping[str, Any]) -> list[Pair]:
+    """The pairs of a row. Raises DataError also for one whose sides do not answer the same turns."""
+    found = format.pair(row)
+    pairs = found if isinstance(found, list) else [] if found is None else [found]
+    for pair in pairs:
+        _check_turns(pair)
+    return pairs
+
+
+def _check_turns(pair: Pair) -> None:
     turns = {name: turn_count(getattr(pair, name)) for name in ("response_a", "response_b")}
     fewer, more = sorted(turns, key=lambda name: turns[name])
     if turns[fewer] < turns[more]:
         raise missing_answer(f"field {fewer} has {turns[fewer]} turns, and {more} has {turns[more]}")
     check_turns(pair.prompt, pair.response_a, "response_a")
-    return pair
 
 
 def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:

@@ -11,7 +11,7 @@ from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.prompts import with_parts
 from harness_plugin.pairs.formats.sessions import before_vote
-from harness_plugin.pairs.pair import Pair, Winner
+from harness_plugin.pairs.pair import Pair, Winner, is_absent
 
 Words = Mapping[str, tuple[Winner, str | None]]
 """Word -> outcome, and the flag that `meta` gets for it."""
@@ -33,7 +33,7 @@ def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any 
     """
     a, b = zip(_TALKS, required(row, *_TALKS), strict=True)
     asked, response_a, response_b = chat.conversation(a, b, turns)
-    winner, flag = _outcome(row.get("winner"), words)
+    winner, flag = outcome("winner", row.get("winner"), words)
     return Pair(
         (*before_vote(_SESSION, row.get(_SESSION), asked), *with_parts(row, asked, (_SESSION,))),
         response_a,
@@ -46,9 +46,11 @@ def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any 
     )
 
 
-def _outcome(word: Any, words: Words) -> tuple[Winner | None, str | None]:
-    if word is None:
+def outcome(name: str, word: Any, words: Words) -> tuple[Winner | None, str | None]:
+    """The outcome that a word of the column stands for, and its flag; none where it is null or not a number, as tables
+    write null. Raises RowError for a word that is not in the table."""
+    if is_absent(word):
         return None, None
     if not isinstance(word, str) or word not in words:
-        raise wrong_value("winner", word, ", ".join(map(repr, words)) + ", or null where nobody judged")
+        raise wrong_value(name, word, ", ".join(map(repr, words)) + ", or null where nobody judged")
     return words[word]

@@ -13,29 +13,36 @@ PROMPTS = ("prompt", "instruction", "question")
 
 
 def pair(row: Fields) -> Pair:
-    """A row of RewardBench, UltraFeedback or HH-RLHF: strings, message lists, or transcripts without a prompt column.
-
-    Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
-    position, so the same two answers always stand the same way round.
-    """
+    """A row of RewardBench, UltraFeedback, HH-RLHF, TRL or LLaMA-Factory: strings, message lists, or transcripts
+    without a prompt column."""
     column = next((name for name in PROMPTS if not is_absent(row.get(name))), None)
     prompt, chosen, rejected = _texts(row, column)
     subset = optional_text(row, "subset")
     number = optional_id(row, "id")
-    best, worst = (chosen, optional_text(row, "chosen_model")), (rejected, optional_text(row, "rejected_model"))
-    chosen_first = content_id(prompt, chosen) <= content_id(prompt, rejected)
-    (response_a, model_a), (response_b, model_b) = (best, worst) if chosen_first else (worst, best)
-    return Pair(
+    return better_and_worse(
         prompt,
-        response_a,
-        response_b,
+        chosen,
+        rejected,
+        models=(optional_text(row, "chosen_model"), optional_text(row, "rejected_model")),
         id=f"{subset}:{number}" if subset and number else number,  # RewardBench counts from 0 in each subset
-        winner=Winner.MODEL_A if chosen_first else Winner.MODEL_B,
-        model_a=model_a,
-        model_b=model_b,
         category=subset,
         meta=rest(row, column or "", "chosen", "rejected", "subset", "id", "chosen_model", "rejected_model"),
     )
+
+
+def better_and_worse(
+    prompt: Text, better: Text, worse: Text, models: tuple[str | None, str | None] = (None, None), **fields: Any
+) -> Pair:
+    """The pair of a better and a worse answer, of which `models` gives the names in this order.
+
+    Side A is the response whose content id with the prompt sorts first: the label has no say in it, nor has the row's
+    position, so the same two answers always stand the same way round.
+    """
+    best_first = content_id(prompt, better) <= content_id(prompt, worse)
+    sides = [(better, models[0]), (worse, models[1])]
+    (response_a, model_a), (response_b, model_b) = sides if best_first else sides[::-1]
+    winner = Winner.MODEL_A if best_first else Winner.MODEL_B
+    return Pair(prompt, response_a, response_b, winner=winner, model_a=model_a, model_b=model_b, **fields)
 
 
 def _texts(row: Fields, column: str | None) -> tuple[Text, str, str]:

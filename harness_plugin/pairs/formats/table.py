@@ -17,7 +17,11 @@ from harness_plugin.pairs.formats import (
     alpaca_eval,
     arena,
     arena_hard,
+    benchmarks,
+    candidates,
     canonical,
+    comparia,
+    llama_factory,
     lm_eval_samples,
     mt_bench,
     preferences,
@@ -35,15 +39,15 @@ class PairFormat:
     """A format whose rows are pairs. Names of columns stand in one string, with spaces between them.
 
     `columns` and `without`: a row is of this format where it has all of the first and none of the second, and where
-    `fits` accepts it. `pair`: a row to its pair, or to None where the row repeats another. `texts` and `numbers`: for
-    CSV files, the columns in which an empty cell is an empty text, and those that hold numbers. `unique_ids`: False
-    where the publisher's ids may repeat, so that a repeated one gets a suffix instead of an error. `first_of`: a
-    column; only the rows count that have in it what the first row has.
+    `fits` accepts it. `pair`: a row to its pair or pairs, or to None where the row repeats another. `texts` and
+    `numbers`: for CSV files, the columns in which an empty cell is an empty text, and those that hold numbers.
+    `unique_ids`: False where the publisher's ids may repeat, so that a repeated one gets a suffix instead of an error.
+    `first_of`: a column; only the rows count that have in it what the first row has.
     """
 
     name: str
     columns: str
-    pair: Callable[[Fields], Pair | None]
+    pair: Callable[[Fields], Pair | list[Pair] | None]
     without: str = ""
     fits: Callable[[Fields], bool] = _always
     texts: str = ""
@@ -83,12 +87,31 @@ _ONE_HOT = "winner_model_a winner_model_b winner_tie"
 PAIR_FORMATS = (
     PairFormat("canonical", _TEXTS, canonical.pair, without=_ONE_HOT, texts=_TEXTS, numbers="p_b"),
     PairFormat("arena_55k", f"{_TEXTS} {_ONE_HOT}", arena.pair_55k, texts=_TEXTS, numbers=_ONE_HOT),
-    PairFormat("arena_100k", _TALKS, arena.pair_100k, without="full_conversation judge"),
-    PairFormat("arena_140k", f"{_TALKS} full_conversation", arena.pair_140k),
+    PairFormat("arena_100k", _TALKS, arena.pair_100k, without="full_conversation judge both_equal"),
+    PairFormat("comparia", f"{_TALKS} chosen_model_name both_equal", comparia.pair),
+    PairFormat("arena_140k", f"{_TALKS} full_conversation", arena.pair_140k, without="both_equal"),
     PairFormat("chatbot_arena", f"{_TALKS} judge tstamp", arena.pair_100k, without="full_conversation"),
     PairFormat("mt_bench", f"{_TALKS} judge turn", mt_bench.pair, without="full_conversation tstamp"),
     PairFormat(
-        "chosen_rejected", "chosen rejected", preferences.pair, texts="prompt chosen rejected", unique_ids=False
+        "chosen_rejected",
+        "chosen rejected",
+        preferences.pair,
+        fits=lambda row: not candidates.holds_lists(row) and not llama_factory.holds_messages(row),
+        texts="prompt chosen rejected",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "llama_factory", "chosen rejected", llama_factory.pair, fits=llama_factory.holds_messages, unique_ids=False
+    ),
+    PairFormat(
+        "rewardbench2", "prompt chosen rejected", candidates.rewardbench2, "domain", fits=candidates.holds_lists
+    ),
+    PairFormat(
+        "rm_bench",
+        "prompt chosen rejected domain",
+        candidates.rm_bench,
+        fits=candidates.holds_lists,
+        unique_ids=False,
     ),
     PairFormat(
         "alpaca_eval",
@@ -96,6 +119,32 @@ PAIR_FORMATS = (
         alpaca_eval.pair,
         texts="instruction output_1 output_2",
         numbers="preference",
+    ),
+    PairFormat(
+        "judgebench", "question response_A response_B", benchmarks.judgebench, texts="question response_A response_B"
+    ),
+    PairFormat(
+        "llmbar", "input output_1 output_2 label", benchmarks.llmbar, "instruction", texts="input output_1 output_2"
+    ),
+    PairFormat(
+        "ppe",
+        "prompt response_1 response_2",
+        benchmarks.ppe,
+        texts="prompt response_1 response_2",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "helpsteer3",
+        "context response1 response2",
+        benchmarks.helpsteer3,
+        texts="response1 response2",
+        numbers="overall_preference",
+    ),
+    PairFormat(
+        "multipref",
+        "text completion_a completion_b",
+        benchmarks.multipref,
+        texts="text completion_a completion_b",
     ),
     PairFormat("lm_eval", "doc resps", lm_eval_samples.pair, fits=lm_eval_samples.holds_pair, first_of="filter"),
 )
@@ -138,7 +187,8 @@ def detect_format(row: Mapping[str, Any]) -> str:
         raise DataError(
             "the file holds single answers of one model, not pairs",
             "there is nothing in it to compare",
-            "put two models' answers side by side: one row with prompt, response_a and response_b each",
+            "judge them with `arena-rm judge` and another model's file, or put two models' answers side by side: one "
+            "row with prompt, response_a and response_b each",
         )
     what = f"fit more than one format ({', '.join(fitting)})" if fitting else "fit no known format"
     raise DataError(

@@ -1,0 +1,134 @@
+"""Benchmarks and sets of votes with two answers in a row and words of their own for the better one: JudgeBench, LLMBar,
+PPE, HelpSteer3 and MultiPref.
+
+As in `battle`, the words of each are a closed table: a word that is not in it is an error, never a guess.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from harness_plugin.files.checked import number, optional_id, optional_text, required, wrong_value
+from harness_plugin.pairs.formats import arena
+from harness_plugin.pairs.formats.battle import Words, outcome
+from harness_plugin.pairs.formats.columns import Fields, answer_of, rest
+from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.pair import Pair, Text, Winner, is_absent
+
+_JUDGEBENCH: Words = {"A>B": (Winner.MODEL_A, None), "B>A": (Winner.MODEL_B, None), "A=B": (Winner.TIE, None)}
+_PPE: Words = {**arena.WORDS, "model_1": (Winner.MODEL_A, None), "model_2": (Winner.MODEL_B, None)}
+_LLMBAR = {1: Winner.MODEL_A, 2: Winner.MODEL_B}
+_VOTES = {
+    "A-is-clearly-better": Winner.MODEL_A,
+    "A-is-slightly-better": Winner.MODEL_A,
+    "Tie": Winner.TIE,
+    "B-is-slightly-better": Winner.MODEL_B,
+    "B-is-clearly-better": Winner.MODEL_B,
+}
+_ANNOTATORS = ("normal_worker_annotations", "expert_worker_annotations")
+_STRONGEST = 3
+
+
+def judgebench(row: Fields) -> Pair:
+    """A row of JudgeBench: `label` is A>B or B>A, and `source` the category."""
+    answers = answer_of(row, "response_A"), answer_of(row, "response_B")
+    winner, _ = outcome("label", row.get("label"), _JUDGEBENCH)
+    return _pair(
+        row, "question", answers, ("response_A", "response_B", "label", "pair_id", "source"),
+        id=optional_id(row, "pair_id"), winner=winner, category=optional_text(row, "source"),
+    )  # fmt: skip
+
+
+def llmbar(row: Fields) -> Pair:
+    """A row of LLMBar: `input` is the instruction, `label` the number of the better output."""
+    answers = answer_of(row, "output_1"), answer_of(row, "output_2")
+    winner, category = _number(row, "label", _LLMBAR), optional_text(row, "category")
+    used = ("output_1", "output_2", "label", "category")
+    return _pair(row, "input", answers, used, winner=winner, category=category)
+
+
+def ppe(row: Fields) -> Pair:
+    """A row of PPE's human preferences: `winner` names a model or a tie; the first model is `model_a` or `model_1`."""
+    answers = answer_of(row, "response_1"), answer_of(row, "response_2")
+    winner, flag = outcome("winner", row.get("winner"), _PPE)
+    names = [[name for name in both if name in row] for both in (("model_a", "model_1"), ("model_b", "model_2"))]
+    model_a, model_b = (optional_text(row, given[0]) if given else None for given in names)
+    used = ("response_1", "response_2", "winner", "model_a", "model_b", "model_1", "model_2", "question_id")
+    found = {flag: True} if flag else {}
+    return _pair(
+        row, "prompt", answers, used, found,
+        id=optional_id(row, "question_id"), winner=winner, model_a=model_a, model_b=model_b,
+    )  # fmt: skip
+
+
+def helpsteer3(row: Fields) -> Pair:
+    """A row of HelpSteer3's preferences: `context` is the conversation, `domain` the category, and
+    `overall_preference` goes from -3 (response1 is much better) over 0 (about the same) to 3."""
+    answers = answer_of(row, "response1"), answer_of(row, "response2")
+    winner = None
+    if not is_absent(row.get("overall_preference")):
+        value = number(row, "overall_preference", low=-_STRONGEST, high=_STRONGEST)
+        winner = Winner.TIE if value == 0 else Winner.MODEL_B if value > 0 else Winner.MODEL_A
+    return _pair(
+        row, "context", answers, ("response1", "response2", "domain"),
+        winner=winner, category=optional_text(row, "domain"),
+    )  # fmt: skip
+
+
+def multipref(row: Fields) -> Pair:
+    """A row of MultiPref: what most annotators say of `overall_pref` wins, and where no side has more votes than any
+    other outcome it is a tie; p_b is the share of the votes for B, half of the ties among them."""
+    answers = answer_of(row, "completion_a"), answer_of(row, "completion_b")
+    votes = Counter(vote for name in _ANNOTATORS for vote in _votes(name, row.get(name)))
+    winner, p_b = None, None
+    if votes:
+        first, *others = votes.most_common()
+        winner = Winner.TIE if others and others[0][1] == first[1] else first[0]
+        p_b = (votes[Winner.MODEL_B] + votes[Winner.TIE] / 2) / votes.total()
+    used = ("completion_a", "completion_b", "model_a", "model_b", "category", "comparison_id", *_ANNOTATORS)
+    return _pair(
+        row, "text", answers, used, {"votes": votes.total()},
+        id=optional_id(row, "comparison_id"), winner=winner, p_b=p_b, category=optional_text(row, "category"),
+        model_a=optional_text(row, "model_a"), model_b=optional_text(row, "model_b"),
+    )  # fmt: skip
+
+
+def _pair(
+    row: Fields,
+    prompt: str,
+    answers: tuple[Text, Text],
+    used: tuple[str, ...],
+    found: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Pair:
+    """The pair of the answers to the prompt in that column; what is in none of the columns that are `used` goes into
+    `meta`, beside what was `found`."""
+    meta = {**rest(row, prompt, *used), **(found or {})}
+    return Pair(prompt_of(row, prompt, answers), *answers, meta=meta, **fields)
+
+
+def _number(row: Fields, name: str, winners: Mapping[int, Winner]) -> Winner | None:
+    value = row.get(name)
+    if is_absent(value):
+        return None
+    number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number not in winners:
+        raise wrong_value(name, value, f"{' or '.join(map(str, winners))}, or null where nobody judged")
+    return winners[int(number)]
+
+
+def _votes(name: str, annotations: Any) -> list[Winner]:
+    if is_absent(annotations):
+        return []
+    if not isinstance(annotations, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in annotations):
+        raise wrong_value(name, annotations, "a list of annotations, each with overall_pref")
+    return [vote for n, entry in enumerate(annotations) if (vote := _vote(f"{name}[{n}]", entry)) is not None]
+
+
+def _vote(name: str, annotation: Mapping[str, Any]) -> Winner | None:
+    (word,) = required(annotation, "overall_pref", where=name)
+    if is_absent(word):
+        return None
+    if not isinstance(word, str) or word not in _VOTES:
+        raise wrong_value(f"{name}.overall_pref", word, ", ".join(map(repr, _VOTES)) + ", or null")
+    return _VOTES[word]
