@@ -12,15 +12,18 @@ import pytest
 import yaml
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
+from pair_rows import ROWS as PUBLISHED
 
 from harness_plugin import harness
 from harness_plugin.errors import HarnessError
+from harness_plugin.harness import documents
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.outcome import IMPOSSIBLE
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 BATTLES = TASKS / "arena_pairs" / "battles.jsonl"
-HUB = ("55k", "100k", "140k", "mt_bench", "rewardbench")
+HUB = ("55k", "100k", "140k", "mt_bench", "rewardbench", "rewardbench2", "rm_bench", "judgebench", "helpsteer3")
+HUB += ("multipref", "ppe", "llmbar")
 NAMES = ["arena_pairs", *sorted(f"arena_pairs_{name}" for name in HUB)]
 
 
@@ -35,6 +38,8 @@ def arena(winner, a, b, **more):
     return {"model_a": "m1", "model_b": "m2", "winner": winner, "conversation_a": a, "conversation_b": b, **more}
 
 
+COUNTED = Pair(("Human: Hi", "Assistant: Hello.", "Human: Count."), "1 2", "1, 2, 3")
+
 # Rows with the published columns, and the documents (in the original order) that they must become.
 ROWS = {
     "55k": [
@@ -43,7 +48,7 @@ ROWS = {
             "model_a": "gpt-4-1106-preview",
             "model_b": "gpt-4-0613",
             "prompt": '["first?", "second?"]',
-            "response_a": '["a1", null]',
+            "response_a": '["a1", ""]',
             "response_b": '["b1", "b2"]',
             "winner_model_a": 0,
             "winner_model_b": 1,
@@ -100,13 +105,21 @@ ROWS = {
             "id": 5,
         }
     ],
+    **{name: [PUBLISHED[name]] for name in HUB[5:]},
 }
 EXPECTED = {
     "55k": (Pair(("first?", "second?"), ("a1", ""), ("b1", "b2")), "model_b", "30192"),
     "100k": (Pair("hi", "a1", "b1"), "tie", "q77"),
-    "140k": (Pair("hi", "a1", "b1"), "tie", "e-1"),
+    "140k": (Pair(("Human: earlier", "hi"), "a1", "b1"), "tie", "e-1"),
     "mt_bench": (Pair("q1", "a1", "b1"), "model_a", Pair("q1", "a1", "b1").key),
     "rewardbench": (Pair("How?", "So.", "No idea."), "model_a", "alpacaeval-easy:5"),
+    "rewardbench2": (Pair("Hi", "Hello.", "Go."), "model_a", "4/1of1-1of3"),
+    "rm_bench": (Pair("Hi", "Hello.", "Go."), "model_a", "chat:7/1of3-1of3"),
+    "judgebench": (Pair("What is 3 times 3?", "9", "6"), "model_a", "j-1"),
+    "helpsteer3": (COUNTED, "model_b", COUNTED.key),
+    "multipref": (Pair("Hi", "Hello.", "Yes?"), "model_a", "c-1"),
+    "ppe": (Pair("Hi", "Hello.", "Yes?"), "model_b", "p-1"),
+    "llmbar": (Pair("Hi", "Go.", "Hello."), "model_b", f"natural:{Pair('Hi', 'Go.', 'Hello.').key}"),
 }
 SOURCES = {
     "55k": ("lmarena-ai/arena-human-preference-55k", "train"),
@@ -114,14 +127,29 @@ SOURCES = {
     "140k": ("lmarena-ai/arena-human-preference-140k", "train"),
     "mt_bench": ("lmsys/mt_bench_human_judgments", "human"),
     "rewardbench": ("allenai/reward-bench", "filtered"),
+    "rewardbench2": ("allenai/reward-bench-2", "test"),
+    "rm_bench": ("THU-KEG/RM-Bench", "train"),
+    "judgebench": ("ScalerLab/JudgeBench", "gpt"),
+    "helpsteer3": ("nvidia/HelpSteer3", "validation"),
+    "multipref": ("allenai/multipref", "train"),
+    "ppe": ("lmarena-ai/PPE-Human-Preference-V1", "test"),
 }
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    """The hub's datasets by their published ids, each with its row."""
+def hub(monkeypatch, tmp_path):
+    """The hub's datasets by their published ids, each with its row, and a file with LLMBar's row in the place of its
+    repository's."""
     tables = {source: datasets.Dataset.from_list(ROWS[name]) for name, source in SOURCES.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda path, split: tables[path, split])
+    (tmp_path / "dataset.json").write_text(json.dumps(ROWS["llmbar"]), "utf-8")
+    read = documents.read_pairs
+    here = "https://raw.githubusercontent.com/princeton-nlp/LLMBar/main/Dataset/LLMBar/"
+    monkeypatch.setattr(
+        documents,
+        "read_pairs",
+        lambda path, **options: read(tmp_path / "dataset.json" if str(path).startswith(here) else path, **options),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +222,10 @@ def test_every_task_file_is_found_and_the_shared_one_is_no_task():
 def test_a_family_reads_its_published_rows(hub, name):
     task = manager().load([f"arena_pairs_{name}"])["tasks"][f"arena_pairs_{name}"]
     pair, winner, pair_id = EXPECTED[name]
-    docs = {doc["swapped"]: doc for doc in task.eval_docs}
+    docs = {doc["swapped"]: doc for doc in reversed(task.eval_docs.to_list())}  # of several pairs the first
     presented = harness.document_pair(docs[False])
-    if name == "rewardbench" and presented.response_a != pair.response_a:  # the texts decide which side is A
+    drawn = name in ("rewardbench", "rewardbench2", "rm_bench")  # the texts decide which side is A
+    if drawn and presented.response_a != pair.response_a:
         pair, winner = pair.swap(), "model_b"
     assert (presented.prompt, presented.response_a, presented.response_b) == (
         pair.prompt,

@@ -1,25 +1,36 @@
 """What the task files under `tasks/` name: documents, lm-eval's metrics of them, and the filter of `arena_judge`.
 
-Two families. `arena_pairs` measures judges: `documents` loads pairs and lays each out in both orders, `judging` words
-them for a language model that judges, `metrics` turns log-likelihoods into numbers. `arena_judge` measures chatbots:
-`answers` loads prompts and baseline answers, `verdicts` has a reward model compare a chatbot's answers to those,
-`win_rates` turns verdicts into numbers. `aggregation` is what both sets of metrics share. Only `verdicts` knows a
-reward model, and imports torch when it judges; lm-eval is never imported, `datasets` only where a task is loaded.
+Two families. `arena_pairs` measures judges: `documents` loads pairs and lays each out in both orders, `zero_shot` words
+them for a language model that judges, `metrics` turns log-likelihoods into numbers, `families` says which numbers each
+benchmark has, `own_scores` computes those that its publisher defines. `arena_judge` measures chatbots: `answers` loads
+prompts and baseline answers, `judge_filter` has a reward model compare a chatbot's answers to those, `win_rates` turns
+verdicts into numbers. `aggregation` is what both sets of metrics share. Only `judge_filter` knows a reward model, and
+imports torch when it judges; lm-eval is never imported, `datasets` only where a task is loaded.
 """
 
 from harness_plugin.harness.answers import load_answers
 from harness_plugin.harness.categories import BUNDLED_GROUPS, CATEGORIES
 from harness_plugin.harness.documents import document_pair, load, pair_documents
-from harness_plugin.harness.judge_filter import JUDGE
-from harness_plugin.harness.metrics import (
+from harness_plugin.harness.families import (
     BUNDLED_METRICS,
+    HELPSTEER3_METRICS,
+    JUDGEBENCH_METRICS,
+    LLMBAR_METRICS,
     METRICS,
+    REWARDBENCH2_METRICS,
     REWARDBENCH_METRICS,
+    RM_BENCH_METRICS,
     process_results,
     process_results_bundled,
+    process_results_helpsteer3,
+    process_results_judgebench,
+    process_results_llmbar,
     process_results_rewardbench,
-    summarize,
+    process_results_rewardbench2,
+    process_results_rm_bench,
 )
+from harness_plugin.harness.judge_filter import JUDGE
+from harness_plugin.harness.metrics import summarize
 from harness_plugin.harness.win_rates import WIN_METRICS, process_verdict
 from harness_plugin.harness.zero_shot import judge_text, target
 
@@ -27,9 +38,14 @@ __all__ = [
     "BUNDLED_GROUPS",
     "BUNDLED_METRICS",
     "CATEGORIES",
+    "HELPSTEER3_METRICS",
     "JUDGE",
+    "JUDGEBENCH_METRICS",
+    "LLMBAR_METRICS",
     "METRICS",
+    "REWARDBENCH2_METRICS",
     "REWARDBENCH_METRICS",
+    "RM_BENCH_METRICS",
     "WIN_METRICS",
     "document_pair",
     "judge_text",
@@ -38,7 +54,12 @@ __all__ = [
     "pair_documents",
     "process_results",
     "process_results_bundled",
+    "process_results_helpsteer3",
+    "process_results_judgebench",
+    "process_results_llmbar",
     "process_results_rewardbench",
+    "process_results_rewardbench2",
+    "process_results_rm_bench",
     "process_verdict",
     "summarize",
     "target",

@@ -7,25 +7,27 @@ documents several times, and then only gets them. Knows pairs and `datasets`; mu
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import DataError, HarnessError
-from harness_plugin.harness.categories import REPORTED
-from harness_plugin.pairs import MARKS, Pair, Text, Winner, pairs_from_rows, read_pairs, text_length
+from harness_plugin.harness.categories import is_reported
+from harness_plugin.pairs import MARKS, Pair, PairFile, Text, Winner, pairs_from_rows, read_pairs, text_length
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 TEXTS = ("prompt", "response_a", "response_b")
-_OF_THE_TASK = ("arena_bundled", "arena_hub", "arena_split", "arena_reader")
+_OF_THE_TASK = ("arena_bundled", "arena_hub", "arena_split", "arena_files", "arena_reader")
 _OF_THE_USER = ("arena_data", "arena_format", "arena_skip_bad_rows")
 
 
 def load(**options: Any) -> dict[str, Any]:
     """The documents of a task as {"test": datasets.Dataset}; the host calls it as the task's `custom_dataset`.
 
-    The task file says where its pairs are: `arena_bundled` (a file beside the task files), or `arena_hub`,
-    `arena_split` and `arena_reader` (a dataset on the hub, and the format of its rows). The user's `--metadata
+    The task file says where its pairs are: `arena_bundled` (a file beside the task files), or `arena_hub` and
+    `arena_split` (a dataset on the hub), or `arena_files` (a category to the address of its file), and `arena_reader`,
+    the format of the rows. The user's `--metadata
     arena_data=FILE` puts a file in their place, with `arena_format` if it cannot be told from the columns;
     `arena_skip_bad_rows=true` leaves out bad rows and says how many. The host passes model arguments and the task's
     own metadata too; they are ignored. Raises DataError or HarnessError in one sentence.
@@ -56,12 +58,27 @@ def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:
         source = f"{options['arena_hub']} (split {options['arena_split']})"
         rows = _hub_rows(options["arena_hub"], options["arena_split"])
         found = pairs_from_rows(rows, reader, skip_bad_rows=skip, source=source)
+    elif "arena_files" in options:
+        source = ", ".join(options["arena_files"].values())
+        found = _of_categories(options["arena_files"], reader, skip)
     else:
         source = str(bundled_file(options.get("arena_bundled")))
         found = read_pairs(source)
     if found.skipped:
         log.warning("%s: %d bad row(s) left out; the first: %s", source, len(found.skipped), found.skipped[0])
     return found.pairs, source
+
+
+def _of_categories(files: Mapping[str, str], reader: str | None, skip: bool) -> PairFile:
+    """The pairs of several files, each of which is a category; ids begin with it."""
+    read = {category: read_pairs(place, format=reader, skip_bad_rows=skip) for category, place in files.items()}
+    pairs = [
+        replace(pair, id=f"{category}:{pair.id}", category=category)
+        for category, found in read.items()
+        for pair in found.pairs
+    ]
+    skipped = [error for found in read.values() for error in found.skipped]
+    return PairFile(pairs, reader or "", skipped, ", ".join(files.values()))
 
 
 def bundled_file(name: str | None) -> Path:
@@ -113,7 +130,7 @@ def pair_documents(pairs: Iterable[Pair], source: str) -> list[dict[str, Any]]:
             "fill in winner or p_b, or judge these rows with `arena-rm score`",
         )
     rows: list[dict[str, Any]] = []
-    reported = [name for name in MARKS if any(pair.mark(name) in REPORTED[name] for pair in pairs)]
+    reported = [name for name in MARKS if any(is_reported(name, pair.mark(name)) for pair in pairs)]
     for pair in pairs:
         rows.append(_document(pair, False, reported))
         rows.append(_document(pair.swap(), True, reported))

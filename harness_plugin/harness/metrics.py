@@ -8,22 +8,14 @@ lm-eval's conventions but does not import it; knows no model and no file.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness_plugin import stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness.aggregation import count, metric_line, with_error
-from harness_plugin.harness.categories import (
-    BUNDLED_GROUPS,
-    REWARDBENCH_PARTS,
-    REWARDBENCH_SECTIONS,
-    REWARDBENCH_SUBSETS,
-    Groups,
-    Sections,
-)
+from harness_plugin.harness.categories import Groups, Sections
 from harness_plugin.harness.documents import document_pair
 from harness_plugin.scoring.judgement import Judgement, joined, judged
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
@@ -53,7 +45,25 @@ _SCORES: dict[str, bool | None] = {
     "surface_log_loss": None,
 }
 _COUNTS = ("n_pairs", "n_decisive")
-_NO_GROUPS: Groups = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family of tasks reports beside the metrics that all have.
+
+    `groups`: each value of a mark gets its accuracy and its number of pairs. `sections`: accuracies that are weighted
+    means of categories'. `part`: a judgement to the category that it counts for, where that is not the pair's own.
+    `own`: the publisher's own scores of a set of judgements, by name, and `own_names`, those names.
+    """
+
+    groups: Groups = field(default_factory=dict, hash=False)
+    sections: Sections = ()
+    part: Callable[[Judgement], str | None] | None = None
+    own: Callable[[Sequence[Judgement]], dict[str, Estimate]] | None = None
+    own_names: tuple[str, ...] = ()
+
+
+PLAIN = Family()
 
 
 def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Judgement:
@@ -87,31 +97,34 @@ class Summary(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def summarize(records: tuple[Judgement, ...], sections: Sections = ()) -> Summary:
+def summarize(records: tuple[Judgement, ...], family: Family = PLAIN) -> Summary:
     """Every metric of the pairs that have both orders among the records, whatever the records' order."""
     both: dict[str, dict[str, Judgement]] = {}
     for entry in records:
         both.setdefault(entry.id, {})[entry.orders] = entry
     whole = [both[id] for id in sorted(both) if len(both[id]) == 2]
-    c = judgement_arrays(joined([orders["ab"] for orders in whole], [orders["ba"] for orders in whole]))
+    pairs = joined([orders["ab"] for orders in whole], [orders["ba"] for orders in whole])
+    c = judgement_arrays(pairs)
     has_ties = bool((c.p[:, stats.TIE] > 0).all())
     if not has_ties:  # a judge that says tie of some pairs only has no probability of a tie
         c.p[:, stats.TIE] = 0.0
     metrics = judge_metrics(c)
-    for name, weights in sections:
+    for name, weights in family.sections:
         metrics[name] = stats.section_accuracy(
             c.score, c.winners, c.categories.tolist(), dict(weights), c.clusters.tolist()
         )
+    if family.own:
+        metrics |= family.own(pairs)
     return Summary(metrics, len(both) - len(whole), has_ties)
 
 
-def _estimate(metric: str, sections: Sections, records: tuple[Judgement, ...]) -> Estimate:
-    return summarize(records, sections).metrics[metric]
+def _estimate(metric: str, family: Family, records: tuple[Judgement, ...]) -> Estimate:
+    return summarize(records, family).metrics[metric]
 
 
-def _unpaired(sections: Sections, records: tuple[Judgement, ...]) -> int:
+def _unpaired(family: Family, records: tuple[Judgement, ...]) -> int:
     """Also says, once since this is one metric only, what a reader of the table must know."""
-    summary = summarize(records, sections)
+    summary = summarize(records, family)
     if not summary.has_ties and summary.metrics["n_pairs"].value:
         log.warning(
             "acc_3way, log_loss and brier are NaN: this judge has no probability of a tie. They need a calibration: "
@@ -131,36 +144,36 @@ def _rows(groups: Groups) -> list[tuple[str, str, str]]:
     return [(mark, value, value if mark == "category" else f"{mark}_{value}") for mark, value in names]
 
 
-def metric_list(groups: Groups = _NO_GROUPS, sections: Sections = ()) -> list[dict[str, Any]]:
+def metric_list(family: Family = PLAIN) -> list[dict[str, Any]]:
     """lm-eval's `metric_list` of a task: every metric, its standard error, the counts, then group by group. A group's
     accuracy is `acc` of that group's records."""
-    scores = {**_SCORES, **{name: True for name, _ in sections}}
-    entries = [line for n, better in scores.items() for line in with_error(n, partial(_estimate, n, sections), better)]
-    entries += [count(name, partial(_estimate, name, sections)) for name in _COUNTS]
-    entries.append(metric_line("n_unpaired", partial(_unpaired, sections)))
-    for _, _, name in _rows(groups):
-        entries += with_error(f"acc_{name}", partial(_estimate, "acc", ()), True)
-        entries.append(count(f"n_{name}", partial(_estimate, "n_decisive", ())))
+    scores = {**_SCORES, **dict.fromkeys([*(name for name, _ in family.sections), *family.own_names], True)}
+    entries = [line for n, better in scores.items() for line in with_error(n, partial(_estimate, n, family), better)]
+    entries += [count(name, partial(_estimate, name, family)) for name in _COUNTS]
+    entries.append(metric_line("n_unpaired", partial(_unpaired, family)))
+    for _, _, name in _rows(family.groups):
+        entries += with_error(f"acc_{name}", partial(_estimate, "acc", PLAIN), True)
+        entries.append(count(f"n_{name}", partial(_estimate, "n_decisive", PLAIN)))
     return entries
 
 
-def processor(
-    groups: Groups = _NO_GROUPS, sections: Sections = (), parts: Mapping[str, str] | None = None
-) -> Callable[..., dict[str, Judgement | None]]:
-    """The `process_results` that goes with `metric_list` of the same arguments.
+def processor(family: Family = PLAIN) -> Callable[..., dict[str, Judgement | None]]:
+    """The `process_results` that goes with `metric_list` of the same family.
 
-    `parts` renames categories first (a subset to the part of a score that it belongs to). Every document of a set
-    returns the same keys: lm-eval loses a metric, or stops, where one process has documents without it. A group's keys
-    hold None for documents of other groups, which keeps logged samples short, and are left out where no document of the
-    set has a value of that mark that a task reports (`reported`), as in most files of a user's own.
+    Every document of a set returns the same keys: lm-eval loses a metric, or stops, where one process has documents
+    without it. A group's keys hold None for documents of other groups, which keeps logged samples short, and are left
+    out where no document of the set has a value of that mark that a task reports (`reported`), as in most files of a
+    user's own.
     """
-    overall = [entry["metric"] for entry in metric_list(sections=sections)]
-    keys = [(mark, value, [f"acc_{name}", f"acc_{name}_stderr", f"n_{name}"]) for mark, value, name in _rows(groups)]
+    overall = [entry["metric"] for entry in metric_list(replace(family, groups={}))]
+    keys = [
+        (mark, value, [f"acc_{name}", f"acc_{name}_stderr", f"n_{name}"]) for mark, value, name in _rows(family.groups)
+    ]
 
     def process(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Judgement | None]:
         entry = record(doc, results)
-        if parts:
-            entry = replace(entry, category=parts.get(entry.category or ""))
+        if family.part:
+            entry = replace(entry, category=family.part(entry))
         found: dict[str, Judgement | None] = dict.fromkeys(overall, entry)
         marks = {**doc, "category": entry.category}
         for mark, value, of_group in keys:
@@ -169,12 +182,3 @@ def processor(
         return found
 
     return process
-
-
-METRICS = metric_list()
-process_results = processor()
-BUNDLED_METRICS = metric_list(BUNDLED_GROUPS)
-process_results_bundled = processor(BUNDLED_GROUPS)
-_PARTS: Groups = {"category": REWARDBENCH_PARTS}
-REWARDBENCH_METRICS = metric_list(_PARTS, REWARDBENCH_SECTIONS)
-process_results_rewardbench = processor(_PARTS, REWARDBENCH_SECTIONS, REWARDBENCH_SUBSETS)

@@ -1,11 +1,13 @@
 """Statistics of judgements: estimates with honest errors, scores of probabilities, and the summary of a judge.
 
 `estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `scores` says how good
-scores and probabilities are, `preference` puts them together for pairs. For leaderboards `ratings` fits Bradley-Terry,
-with and without length, and Davidson, `winrates` counts wins with and without length, `multiple` tests all pairs of
-models. Numbers in, numbers out (numpy, scipy inside functions): nothing here knows files, models, `Pair` or lm-eval.
+scores and probabilities are, `preference` puts them together for pairs, `best_of` has RewardBench 2's scores. For
+leaderboards `ratings` fits Bradley-Terry, with and without length, and Davidson, `winrates` counts wins with and
+without length, `multiple` tests all pairs of models. Numbers in, numbers out (numpy, scipy inside functions): nothing
+here knows files, models, `Pair` or lm-eval.
 """
 
+from harness_plugin.stats.best_of import best_of, mean_of, ties
 from harness_plugin.stats.estimates import (
     Estimate,
     clustered_mean,
@@ -66,6 +68,7 @@ __all__ = [
     "acc_length_balanced",
     "auc",
     "auc_estimate",
+    "best_of",
     "bradley_terry_ratings",
     "brier",
     "category_accuracies",
@@ -80,6 +83,7 @@ __all__ = [
     "length_controlled_win_rates",
     "length_feature",
     "log_loss",
+    "mean_of",
     "midranks",
     "paired_difference",
     "pairwise",
@@ -91,6 +95,7 @@ __all__ = [
     "smallest_difference",
     "spearman",
     "stratified_share",
+    "ties",
     "wilson",
     "win_rates",
     "win_table",
