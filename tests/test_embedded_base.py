@@ -16,10 +16,12 @@ import pytest
 import tiny
 
 import harness_plugin
+from harness_plugin.cli.doctor import examine
 from harness_plugin.errors import ModelError
 from harness_plugin.model import ModelSpec, embedded, hashes
 from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
 from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.hashes import read_sha256
 
 CONTENT = (b"GGUF stand-in ", b"in three ", b"chunks")
 
@@ -208,3 +210,21 @@ def test_the_home_is_what_the_environment_says(monkeypatch, tmp_path):
     assert embedded.home() == tmp_path / "arena-rm"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert embedded.home() == Path.home() / ".cache" / "arena-rm"
+
+
+def test_the_adapter_in_the_package_is_the_one_that_was_released(monkeypatch, tmp_path):
+    """After another adapter is put into the package, ADAPTER_SHA256 must hold the hashes of its files."""
+    assert {name: read_sha256(embedded.ADAPTER / name) for name in embedded.ADAPTER_SHA256} == embedded.ADAPTER_SHA256
+    assert embedded.embedded_adapter() == embedded.ADAPTER
+    copy = shutil.copytree(embedded.ADAPTER, tmp_path / "embedded")
+    monkeypatch.setattr(embedded, "ADAPTER", copy)
+    for name in embedded.ADAPTER_SHA256:
+        content = (copy / name).read_bytes()
+        changed = bytearray(content)
+        changed[len(changed) // 2] ^= 1
+        (copy / name).write_bytes(changed)
+        tiny.refused(ModelSpec(device="cpu"), name, "not the file that was released", "reinstall")
+        (copy / name).write_bytes(content)
+    (copy / "arena_rm.json").unlink()
+    tiny.refused(ModelSpec(device="cpu"), "arena_rm.json cannot be read")
+    assert any("arena_rm.json" in problem for problem in examine()[1])

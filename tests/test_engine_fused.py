@@ -1,6 +1,7 @@
 """Our kernels say what torch says: each by itself, and a whole decoder in bfloat16 and int8 beside float32."""
 
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -208,6 +209,23 @@ def test_a_library_is_compiled_once_and_another_source_or_a_failure_never_loads_
     with pytest.raises(subprocess.CalledProcessError):
         native._compiled()
     assert len(list((tmp_path / "kernels").glob("*"))) == 2, "nothing half made stays"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are compiled only on Linux")
+def test_a_damaged_library_is_compiled_anew_and_not_loaded(tmp_path, monkeypatch, caplog):
+    """Loading one that was cut would end the process with SIGBUS."""
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do source=$1; shift; done\ncp "$source" "$2"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    whole = native.SOURCE.read_bytes()
+    file = native._compiled()
+    for damage in (whole[:5000], b"", whole[:-1] + b"?"):
+        file.write_bytes(damage)
+        assert native._compiled() == file and file.read_bytes() == whole
+        assert "is damaged" in caplog.text
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_int8_is_for_cpus_and_for_gemmas(tiny_base):

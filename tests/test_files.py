@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import stat
 import sys
@@ -15,7 +16,7 @@ from harness_plugin.files import atomic_write
 from harness_plugin.files.checked import RowError
 from harness_plugin.files.rows import read_object
 from harness_plugin.files.systems import reached, whole_stream
-from harness_plugin.files.writing import moved_into_place
+from harness_plugin.files.writing import TEMPORARY, lock, moved_into_place
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
 
 # --- containers
@@ -266,3 +267,16 @@ def test_pairs_are_not_written_under_a_name_that_promises_another_format(tmp_pat
     for name in ("x.csv", "x.parquet", "x.csv.gz"):
         with pytest.raises(UsageError, match="cannot be written as"):
             write_pairs(tmp_path / name, [])
+
+
+def test_temporary_files_of_killed_writers_are_removed_and_those_of_living_ones_stay(tmp_path):
+    old, new, held = (tmp_path / f"{TEMPORARY}{name}.tmp" for name in ("old", "new", "held"))
+    with open(held, "wb") as writing:
+        assert lock(writing.fileno())
+        for file in (old, new):
+            file.write_bytes(b"half")
+        for file in (old, held):
+            os.utime(file, (1e9, 1e9))
+        with atomic_write(tmp_path / "out.json") as out:
+            out.write("{}")
+        assert sorted(file.name for file in tmp_path.iterdir()) == sorted([held.name, new.name, "out.json"])

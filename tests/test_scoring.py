@@ -1,5 +1,6 @@
 """Pairs become records: in input order, each presentation scored once, and a killed run loses nothing."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+import harness_plugin.files.journal as journal_room
 import harness_plugin.scoring.presentations as scoring
 from harness_plugin.engine import Engine
 from harness_plugin.errors import DataError, ScoreError, UsageError
@@ -193,7 +195,7 @@ def test_the_file_holds_one_line_per_pair_in_input_order(tmp_path, pairs, rows):
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == [p.id for p in repeated]
     assert [line["key"] for line in lines] == [p.key for p in repeated]
-    assert lines[-1] == {**lines[2], "id": "again", "winner": "tie"}
+    assert lines[-1] == {**lines[2], "id": "again", "winner": "tie", "checksum": lines[-1]["checksum"]}
     assert [f.name for f in out.parent.iterdir()] == ["scores.jsonl"]
 
 
@@ -250,6 +252,34 @@ def test_two_writers_of_one_file_are_refused(tmp_path, pairs, rows):
             pass
         journal.add(rows[1])
     assert run(tmp_path / "out", pairs, rows) == len(rows) - 2
+
+
+def test_a_run_that_finishes_does_not_leave_its_part_to_two_others(tmp_path, monkeypatch):
+    """One that opened the part just before it was removed must not hold it beside one that made a new part."""
+    out, real = tmp_path / "out", journal_room.lock
+
+    def finished_meanwhile(file):
+        monkeypatch.setattr(journal_room, "lock", real)
+        (tmp_path / "out.part").unlink()
+        return real(file)
+
+    monkeypatch.setattr(journal_room, "lock", finished_meanwhile)
+    with Journal(out, HEADER), pytest.raises(UsageError, match="in use"), Journal(out, HEADER):
+        pass
+
+
+def test_a_full_disk_names_the_part(tmp_path, monkeypatch):
+    with Journal(tmp_path / "out", HEADER) as journal:
+        real = journal._file
+
+        class Full:
+            def write(self, data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        journal._file = Full()
+        with pytest.raises(DataError, match=r"out\.part \(No space left"):
+            journal.add({"key": "k"})
+        journal._file = real
 
 
 def test_a_finished_file_is_replaced_only_by_a_whole_one(tmp_path, pairs, rows):

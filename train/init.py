@@ -6,7 +6,7 @@ from pathlib import Path
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import EMBEDDED
 from harness_plugin.model.adapter import SCALES, Adapter, check_base, read_adapter
-from harness_plugin.model.embedded import ADAPTER
+from harness_plugin.model.embedded import embedded_adapter
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.hashes import file_sha256
 from harness_plugin.train.config import TrainConfig
@@ -23,7 +23,7 @@ def read_init(config: TrainConfig, base: str) -> Adapter | None:
     """
     if config.init is None:
         return None
-    adapter = read_adapter(str(ADAPTER) if config.init == EMBEDDED else config.init)
+    adapter = read_adapter(str(embedded_adapter()) if config.init == EMBEDDED else config.init)
     try:
         check_base(adapter, base, fingerprint(base))
     except ModelError as e:

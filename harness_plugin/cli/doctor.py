@@ -97,7 +97,7 @@ def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
     from harness_plugin import __version__, _bridge
     from harness_plugin.cli.options import default_cache
-    from harness_plugin.model.embedded import ADAPTER, TWO_WAYS, base_folder, check_files, is_ready
+    from harness_plugin.model.embedded import TWO_WAYS, base_folder, check_files, embedded_adapter, is_ready
     from harness_plugin.scoring.store import describe
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
@@ -131,10 +131,10 @@ def examine() -> tuple[dict[str, str], list[str]]:
             missing.append(str(e))
     else:
         missing.append(f"the embedded Gemma 3 270M: {TWO_WAYS}")
-    if (ADAPTER / "adapter_config.json").is_file():
-        facts["embedded adapter"] = str(ADAPTER)
-    else:
-        missing.append("the embedded adapter: reinstall lm-eval-arena-rm")
+    try:
+        facts["embedded adapter"] = str(embedded_adapter())
+    except ModelError as e:
+        missing.append(str(e))
     facts["score cache"] = describe(default_cache())
     if "torch" in facts:
         try:

@@ -1,4 +1,5 @@
 """kernels.c as a library: compiled once for this CPU by the machine's own compiler, kept in `home()`, loaded by ctypes.
+Its name holds a hash of its bytes, since a damaged library would end the process that loads it: it is compiled anew.
 
 Shipping it compiled would need a wheel for every instruction set, and PyTorch's own C++ extensions need ninja and a
 minute to compile; this is one file and takes one second. Without a compiler `ops` computes the same, more slowly.
@@ -13,9 +14,9 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness_plugin.files.home import home
-from harness_plugin.files.writing import moved_into_place
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -73,14 +74,23 @@ def _compiled() -> Path:
         raise OSError("no C compiler" if compiler is None else f"they are compiled only on Linux, and this is {system}")
     key = hashlib.sha256(SOURCE.read_bytes())
     key.update(repr((FLAGS, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
-    file = home() / "kernels" / f"decoder-{key.hexdigest()[:16]}.so"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes may compile at once: each moves its finished file into place, and no one loads half a file.
-        with moved_into_place(file) as work:
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(work), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return file
+    folder, name = home() / "kernels", f"decoder-{key.hexdigest()[:16]}"
+    for file in sorted(folder.glob(f"{name}-*.so")):
+        if file.stem == f"{name}-{_content(file)}":
+            return file
+        log.warning("arena_rm: %s is damaged and is compiled anew", file)
+        file.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two processes may compile at once: each moves its finished file into place, and no one loads half a file.
+    with TemporaryDirectory(prefix=f"{name}.", suffix=".tmp", dir=folder) as scratch:
+        work = Path(scratch) / "decoder.so"
+        command = [compiler, *FLAGS, str(SOURCE), "-o", str(work), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        return work.replace(folder / f"{name}-{_content(work)}.so")
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _cpu() -> str:

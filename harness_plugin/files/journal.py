@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.rows import parse_json
-from harness_plugin.files.writing import atomic_write
+from harness_plugin.files.writing import atomic_write, lock, naming
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -28,25 +28,28 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.part, "a+b")
-        self._lock()
+        self._file = self._locked()
         self._load()
         if self._file.tell() == 0:
             self._write({"header": self.header})
         return self
 
     def __exit__(self, *exc) -> None:
-        self._file.close()
+        with naming(self.part):
+            self._file.close()
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows has no such lock
-            return
-        except OSError as e:
-            raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o") from e
+    def _locked(self) -> io.BufferedRandom:
+        """The part, opened, which this run alone holds."""
+        while True:
+            file = open(self.part, "a+b")  # noqa: SIM115
+            if not lock(file.fileno()):
+                file.close()
+                raise UsageError(f"{self.part} is in use", "another run is writing it", "wait, or choose another -o")
+            # Another run may have finished between the two calls: then the file that is held has no name any more, and
+            # a third run could make and hold one that has.
+            if _is_at(file.fileno(), self.part):
+                return file
+            file.close()
 
     def _load(self) -> None:
         """Reads what an earlier run left.
@@ -88,8 +91,9 @@ class Journal:
             )
 
     def _write(self, row: dict) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
-        self._file.flush()
+        with naming(self.part):
+            self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+            self._file.flush()
 
     def add(self, row: dict) -> None:
         """Appends a record, which has its own "key"."""
@@ -102,6 +106,14 @@ class Journal:
             for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
         os.unlink(self.part)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one that lies at the path."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except OSError:
+        return False
 
 
 def _with(line: bytes, name: str, kind: type) -> dict | None:

@@ -7,8 +7,9 @@ import errno
 import gzip
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
@@ -16,6 +17,8 @@ from typing import IO, Any, cast
 from harness_plugin.errors import DataError
 from harness_plugin.files.optional import optional_module
 
+TEMPORARY = ".arena-rm-"  # how the names of temporary files begin
+JUST_MADE = 60.0  # seconds: a file that was just made may not be locked yet
 _DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -32,14 +35,17 @@ def atomic_write(path: str | os.PathLike[str], binary: bool = False) -> Iterator
     if os.path.exists(path) and not os.path.isfile(path):
         with _writing(target, "open"):
             file = open(path, **options)  # noqa: SIM115
-        with _full_disk(target), file:
+        with naming(target), file:
             yield file
         return
-    temporary = target.with_name(f".arena-rm-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    remove_left(target.parent)
+    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}.tmp")
     with _writing(target, "make"):
         file = open(temporary, **{**options, "mode": options["mode"].replace("w", "x")})  # noqa: SIM115
+    held = os.dup(file.fileno())  # keeps the lock until the file is in its place
     try:
-        with _full_disk(target), file:
+        lock(held)
+        with naming(target), file:
             yield file
             with _writing(target, "write"):
                 file.flush()
@@ -51,6 +57,32 @@ def atomic_write(path: str | os.PathLike[str], binary: bool = False) -> Iterator
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(held)
+
+
+def lock(file: int) -> bool:
+    """Locks an open file for this process; False where another holds it. The lock ends with the process. Windows has no
+    such lock, and some network file systems have none: there it is as if nobody else were there."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except OSError as e:
+        return e.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def remove_left(folder: Path) -> None:
+    """Removes the temporary files in the folder whose writers were killed: those that nobody holds and that were not
+    just made."""
+    with suppress(OSError):
+        for file in folder.glob(f"{TEMPORARY}*.tmp"):
+            with suppress(OSError), open(file, "rb") as left:
+                if time.time() - os.fstat(left.fileno()).st_mtime > JUST_MADE and lock(left.fileno()):
+                    file.unlink()
 
 
 @contextmanager
@@ -88,7 +120,7 @@ def moved_into_place(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _full_disk(target: Path) -> Iterator[None]:
+def naming(target: Path) -> Iterator[None]:
     """Turns errors of the disk into one that names the file; other errors of the block pass."""
     try:
         yield

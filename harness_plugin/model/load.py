@@ -16,7 +16,7 @@ from harness_plugin.model.adapter import Adapter, check_base, read_adapter
 from harness_plugin.model.base import base_config, find_base, has_tokenizer, load_tokenizer, local_folder
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
-from harness_plugin.model.embedded import ADAPTER
+from harness_plugin.model.embedded import embedded_adapter
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.hashes import file_sha256, short_hash
 from harness_plugin.model.identity import adapter_settings, settings, tokenizer_hash, weights_hash
@@ -220,7 +220,7 @@ def _named(spec: ModelSpec) -> tuple[Adapter | None, Manifest, str, str, str | N
 
 def _adapter_of(spec: ModelSpec) -> Adapter | None:
     if spec.peft == EMBEDDED or (spec.peft is None and spec.pretrained in (None, EMBEDDED)):
-        return read_adapter(str(ADAPTER))
+        return read_adapter(str(embedded_adapter()))
     return read_adapter(spec.peft, allow_pickle=spec.allow_pickle) if spec.peft else None
 
 
