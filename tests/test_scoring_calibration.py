@@ -4,18 +4,23 @@ import math
 
 import numpy as np
 import pytest
+import tiny
 
-from harness_plugin.errors import DataError
+from harness_plugin.errors import DataError, ModelError
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.pairs import Pair
+from harness_plugin.scoring import Judgement, open_judge
 from harness_plugin.scoring.calibration import (
     TEMPERATURE_BOUNDS,
     TIE_NU_BOUNDS,
     at_bounds,
     calibration_loss,
     fit_calibration,
+    fit_length_worth,
     fit_temperature,
 )
-from harness_plugin.scoring.outcome import IMPOSSIBLE, combine, log_probabilities
+from harness_plugin.scoring.judgement import joined, judged
+from harness_plugin.scoring.outcome import IMPOSSIBLE, combine, length_ratio, log_probabilities
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
 
@@ -172,3 +177,50 @@ def test_three_logits_that_are_always_right_or_wrong_end_at_a_bound_too(shift, e
     z = 3 * np.eye(3)
     found = fit_temperature(z, z[:, A_FIRST], np.roll(np.eye(3), shift, axis=0))
     assert found.temperature == pytest.approx(end, rel=1e-3) and at_bounds(found) == ["temperature"]
+
+
+# -- what length is worth ------------------------------------------------------------------------------------------
+
+
+def test_the_worth_of_length_is_told_from_what_people_prefer():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(10, 4000, (500, 2))
+    ratio = length_ratio(lengths[:, 0], lengths[:, 1])
+    labels = 1 / (1 + np.exp(-0.5 * ratio + rng.normal(size=500)))  # people like longer responses too
+    s = 1.5 * (2 * labels - 1) + 0.7 * ratio + rng.normal(scale=0.3, size=500)
+    assert fit_length_worth(s, labels, lengths) == pytest.approx(0.7, abs=0.05)
+    assert fit_length_worth(-s, 1 - labels, lengths[:, ::-1]) == fit_length_worth(s, labels, lengths)
+    assert fit_length_worth(s[:1], labels[:1], lengths[:1]) is None
+    assert fit_length_worth(s, labels, np.full((500, 2), 7)) is None
+
+
+@pytest.mark.parametrize("head", [1, 3])
+def test_verdicts_at_equal_length_have_the_worth_of_length_taken_off(head):
+    pair = Pair("p", "no", "no " * 30)
+    z = [[[0.5], [-0.3]], [[0.1, 0.6, -1.0], [0.3, -0.2, -2.0]]][head == 3]
+    plain, controlled = (
+        judged([pair], [z[0]], [z[1]], Calibration(1.3, 0.5, worth), "0" * 16)[0] for worth in (0.0, 0.2)
+    )
+    off = 0.2 * float(length_ratio(*pair.lengths))
+    assert controlled.score == pytest.approx(plain.score - off) and controlled.position_bias == plain.position_bias
+    assert math.log(controlled.p_b / controlled.p_a) == pytest.approx((plain.score - off) / 1.3)
+    row = controlled.to_row()
+    assert "length_worth" not in plain.to_row() and Judgement.from_row(row) == controlled
+    assert controlled.swapped().score == -controlled.score
+    with pytest.raises(DataError, match=r"score is .* but the logits give"):
+        Judgement.from_row(row | {"length_worth": 0.1})
+    ab = judged([pair], [z[0]], None, Calibration(1.3, 0.5, 0.2), "0" * 16)
+    ba = judged([pair], None, [z[1]], Calibration(1.3, 0.5, 0.2), "0" * 16)
+    assert joined(ab, ba)[0].score == pytest.approx(controlled.score)
+
+
+def test_length_control_comes_from_the_manifest_and_makes_another_judge(tiny_spec, tiny_adapter, adapter_copy):
+    pair = Pair("Name a prime.", "9", "7 is a prime number, and so is 11, and so is 13.")
+    with pytest.raises(ModelError, match="no length_worth"):
+        open_judge(tiny_spec(length_control=True))
+    folder = adapter_copy(manifest=True)
+    tiny.change_json(folder / "arena_rm.json", calibration={"temperature": 2.0, "tie_nu": 0.1, "length_worth": 0.5})
+    plain, controlled = (open_judge(tiny_spec(peft=str(folder), length_control=on)) for on in (False, True))
+    assert plain.hash != controlled.hash and controlled.identity["length_worth"] == 0.5
+    one, other = (next(judge.judge([pair])) for judge in (plain, controlled))
+    assert other.score == pytest.approx(one.score - 0.5 * float(length_ratio(*pair.lengths)), abs=1e-6)

@@ -10,7 +10,7 @@ import numpy as np
 from harness_plugin.model import Manifest, ModelSpec
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring import open_judge
-from harness_plugin.scoring.calibration import at_bounds, fit_calibration, fit_temperature
+from harness_plugin.scoring.calibration import at_bounds, fit_calibration, fit_length_worth, fit_temperature
 from harness_plugin.scoring.judgement import judged
 from harness_plugin.scoring.metrics import judge_metrics
 from harness_plugin.train.split import label_of, target_of
@@ -45,7 +45,12 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     labels = np.array([label_of(p) for p in validation])
     soft = np.logaddexp(0.0, s) - labels * s  # for three logits: between A and B, ties left out
     metrics = {name: _entry(e) for name, e in estimates.items()} | {"soft_log_loss": round(float(soft.mean()), 4)}
-    entry = {"temperature": calibration.temperature, "tie_nu": calibration.tie_nu, "n": len(validation)}
+    entry = {
+        "temperature": calibration.temperature,
+        "tie_nu": calibration.tie_nu,
+        "length_worth": fit_length_worth(s, labels, [p.lengths for p in validation]),
+        "n": len(validation),
+    }
     return replace(manifest, calibration=entry, metrics={"validation": metrics})
 
 

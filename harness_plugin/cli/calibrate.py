@@ -45,7 +45,7 @@ def command(adapter, file, spec, read, out, plot):
             "the calibration is written to a file beside the adapter",
             "name a folder for it with --out",
         )
-    ignored = [n for n in ("peft", "temperature", "tie_nu") if getattr(spec, n) is not None]
+    ignored = [n for n in ("peft", "temperature", "tie_nu", "length_control") if getattr(spec, n) not in (None, False)]
     if ignored:
         raise UsageError(
             f"--{ignored[0].replace('_', '-')} cannot be used here",
@@ -60,10 +60,10 @@ def command(adapter, file, spec, read, out, plot):
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
     from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.calibration import at_bounds, calibration_loss, fit_calibration
+    from harness_plugin.scoring.calibration import at_bounds, calibration_loss, fit_calibration, fit_length_worth
     from harness_plugin.scoring.judge import open_judge
 
-    judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None))
+    judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None, length_control=False))
     model = judge.model
     if model.num_labels != 1:
         raise UsageError(
@@ -76,6 +76,7 @@ def command(adapter, file, spec, read, out, plot):
     entry = {
         "temperature": fitted.temperature,
         "tie_nu": fitted.tie_nu,
+        "length_worth": fit_length_worth(s, [p.soft_label for p in pairs], [p.lengths for p in pairs]),
         "n": len(pairs),
         "log_loss_at_temperature_1": round(before, 5),
         "log_loss": round(after, 5),

@@ -70,6 +70,12 @@ MODEL_OPTIONS = [
         help="Score each presentation alone, so that its logit does not depend on other pairs in the last digits.",
     ),
     click.option(
+        "--length-control",
+        is_flag=True,
+        help="Verdicts at equal length: take off each logit what length alone is worth to the judge, as measured when "
+        "it was calibrated.",
+    ),
+    click.option(
         "--allow-pickle",
         is_flag=True,
         help="Read adapter_model.bin if there is no safetensors file. It is loaded with weights_only=True.",
@@ -93,6 +99,7 @@ SPEC_FIELDS = (
     "tie_nu",
     "merge",
     "deterministic",
+    "length_control",
     "allow_pickle",
     "kind",
 )

@@ -1,4 +1,4 @@
-"""The two numbers that turn a judge's logits into probabilities. Where they are fitted and used is `scoring`'s."""
+"""The numbers that turn a judge's logits into probabilities. Where they are fitted and used is `scoring`'s."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,13 @@ from harness_plugin.errors import UsageError
 
 @dataclass(frozen=True)
 class Calibration:
-    """Two numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: none)."""
+    """Numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: none).
+    `length_worth` is what length alone is worth to the judge, in logits per unit of `scoring.outcome.length_ratio`; it
+    is taken off the logit, and is 0 unless verdicts are to be at equal length."""
 
     temperature: float = 1.0
     tie_nu: float = 0.0
+    length_worth: float = 0.0
 
     def __post_init__(self):
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -20,3 +23,5 @@ class Calibration:
             raise UsageError(
                 f"tie_nu={self.tie_nu}", "it is the weight of a tie", "give 0 (no ties) or a number above 0"
             )
+        if not math.isfinite(self.length_worth):
+            raise UsageError(f"length_worth={self.length_worth}", "it is taken off every logit", "give a finite number")

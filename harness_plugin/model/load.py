@@ -241,4 +241,14 @@ def _rendering(spec: ModelSpec, manifest: Manifest) -> dict[str, Any]:
 
 def _calibration(spec: ModelSpec, manifest: Manifest) -> Calibration:
     given = {k: v for k, v in (("temperature", spec.temperature), ("tie_nu", spec.tie_nu)) if v is not None}
-    return replace(manifest.calibrated() or Calibration(), **given)
+    calibration = replace(manifest.calibrated() or Calibration(), **given)
+    if not spec.length_control:
+        return calibration
+    worth = manifest.length_worth()
+    if worth is None:
+        raise ModelError(
+            "length_control=true, and the judge's arena_rm.json has no length_worth",
+            "what length is worth to this judge was not measured",
+            "calibrate it with `arena-rm calibrate`",
+        )
+    return replace(calibration, length_worth=worth)

@@ -32,7 +32,7 @@ class Manifest:
     truncation: str = "card"
     positive_means: str = POSITIVE_MEANS
     num_labels: int = 1
-    calibration: dict | None = None  # {"temperature", "tie_nu"} and how they were fitted
+    calibration: dict | None = None  # {"temperature", "tie_nu", "length_worth"} and how they were fitted
     training: dict = field(default_factory=dict)  # recipe, data file hashes, counts, seed
     metrics: dict = field(default_factory=dict)  # on held-out data, each with n
     versions: dict = field(default_factory=dict)
@@ -42,6 +42,11 @@ class Manifest:
         if self.calibration is None:
             return None
         return Calibration(float(self.calibration["temperature"]), float(self.calibration["tie_nu"]))
+
+    def length_worth(self) -> float | None:
+        """What length alone is worth to the judge, as in `Calibration`; None where it was not measured."""
+        worth = (self.calibration or {}).get("length_worth")
+        return None if worth is None else Calibration(length_worth=float(worth)).length_worth
 
     def save(self, folder: Path) -> None:
         data = {
@@ -75,6 +80,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest(**data)
         manifest.calibrated()
+        manifest.length_worth()
     except (TypeError, KeyError, ValueError, UsageError) as e:
         raise ModelError(f"{path}: {e}", "a field is missing or malformed", "restore the file") from e
     _check(manifest, path)

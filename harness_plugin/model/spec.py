@@ -22,7 +22,8 @@ class ModelSpec:
     `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
     `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
     computes with PEFT's own layers and transformers' padded forward, as the card's snippet does. `deterministic` scores
-    each sequence alone, so that its logit has the same bits whatever is scored beside it. `kind`="pair" says that a
+    each sequence alone, so that its logit has the same bits whatever is scored beside it. `length_control` takes off
+    the logit what length alone is worth to the judge (its manifest's `length_worth`). `kind`="pair" says that a
     model of one logit without a manifest compares two responses (`model.kind`).
     """
 
@@ -37,6 +38,7 @@ class ModelSpec:
     tie_nu: float | None = None
     merge: bool = True
     deterministic: bool = False
+    length_control: bool = False
     allow_pickle: bool = False
     kind: str | None = None
 

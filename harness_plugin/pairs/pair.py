@@ -220,6 +220,11 @@ class Pair:
         return value if isinstance(value, str) and value else None
 
     @property
+    def lengths(self) -> tuple[int, int]:
+        """Characters of response A and of response B."""
+        return text_length(self.response_a), text_length(self.response_b)
+
+    @property
     def soft_label(self) -> float | None:
         """Probability that B is preferred: `p_b` where known, else the winner, a tie being one half; None without."""
         if self.p_b is not None or self.winner is None:

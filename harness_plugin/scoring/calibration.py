@@ -7,7 +7,13 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.scoring.outcome import IMPOSSIBLE, average_orders, davidson_log_probabilities, log_probabilities
+from harness_plugin.scoring.outcome import (
+    IMPOSSIBLE,
+    average_orders,
+    davidson_log_probabilities,
+    length_ratio,
+    log_probabilities,
+)
 
 # A fit looks for its numbers within these limits.
 TEMPERATURE_BOUNDS = math.exp(-6), math.exp(6)
@@ -73,6 +79,22 @@ def fit_temperature(z_ab, z_ba, target) -> Calibration:
         return float(by_d @ s + by_tie @ log_tie)
 
     return Calibration(_temperature(_minimum(slope, *_LOG_INVERSE_BOUNDS)))
+
+
+def fit_length_worth(s, labels, lengths) -> float | None:
+    """What length alone is worth to a judge, for `Calibration.length_worth`.
+
+    `s`: debiased logits, `labels`: soft labels (1: B), shape (n,); `lengths`: characters of both responses, (n, 2). The
+    judge's logit is explained by what people prefer and by length: s = a (2 label - 1) + w length_ratio, by least
+    squares without an intercept, since exchanging the sides must change signs only; w is returned. Length that people
+    themselves prefer stays in the verdicts. None where the pairs cannot tell the two apart.
+    """
+    s, labels = np.asarray(s, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    lengths = np.asarray(lengths, dtype=np.float64).reshape(-1, 2)
+    x = np.stack([2 * labels - 1, length_ratio(lengths[:, 0], lengths[:, 1])], axis=1)  # (n, 2)
+    if len(s) < 2 or np.linalg.matrix_rank(x) < 2:
+        return None
+    return round(float(np.linalg.lstsq(x, s, rcond=None)[0][1]), DIGITS)
 
 
 def at_bounds(fitted: Calibration) -> list[str]:

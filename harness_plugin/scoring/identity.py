@@ -34,6 +34,7 @@ MEANINGS = {
     "order": "the orders in which a pair is presented",
     "temperature": "what logits are divided by",
     "tie_nu": "the weight of a tie",
+    "length_worth": "what is taken off for length, 0 without length_control",
 }
 LOGIT_PARTS = ("kind", "num_labels", "base_sha256", "base_config", "adapter_sha256", "adapter_config", "dtype", "merge")
 
@@ -42,7 +43,8 @@ def judge_identity(model, order: str) -> dict:
     """The identity of a loaded model that scores in this order: its own (`RewardModel.identity`), with the order and
     the calibration in use."""
     c = model.calibration
-    return {**model.identity, "order": order, "temperature": c.temperature, "tie_nu": c.tie_nu}
+    numbers = {"temperature": c.temperature, "tie_nu": c.tie_nu, "length_worth": c.length_worth}
+    return {**model.identity, "order": order, **numbers}
 
 
 def parts(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.pairs import Pair, Winner, text_length
+from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judgement_rows import (
     SCHEMA,
     Logits,
     check_checksum,
     check_judgements,
     fields_of_row,
+    length_logit,
     outcomes_of,
     recompute,
     row_checksum,
@@ -40,10 +41,10 @@ class Judgement:
     prompt. `judge`: the judge's hash (`identity.identity_hash`).
 
     `z_ab`: logits with A shown first; `z_ba`: logits with B shown first; None where that order was not judged. A pair
-    of identical texts needs no judge: then both are None and `identical` is true. `temperature`, `tie_nu`: the
-    calibration that was in force. From these follow `score` (the log odds for B, position cancelled) and
-    `position_bias` (positive: the response shown second; None with one order), both in raw logits, not divided by the
-    temperature; and `p_a`, `p_b`, `p_tie`.
+    of identical texts needs no judge: then both are None and `identical` is true. `temperature`, `tie_nu`,
+    `length_worth`: the calibration that was in force. From these follow `score` (the log odds for B, position
+    cancelled, less what length is worth) and `position_bias` (positive: the response shown second; None with one
+    order), both in raw logits, not divided by the temperature; and `p_a`, `p_b`, `p_tie`.
 
     `tokens` and `truncated` are over the presentations that were judged; `kept` maps a field to (kept, original) tokens
     with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them. `winner`, `model_a`,
@@ -76,6 +77,7 @@ class Judgement:
     category: str | None = None
     identical: bool = False
     surface: float | None = None
+    length_worth: float = 0.0
 
     def __str__(self) -> str:
         """One line for a log: lm-eval writes it into the samples of a task."""
@@ -145,6 +147,7 @@ class Judgement:
             "prompt_id": None if self.prompt_id == self.prompt_key else self.prompt_id,
             "identical": self.identical or None,
             "surface": self.surface,
+            "length_worth": self.length_worth or None,
         }
         row = {
             "schema": SCHEMA,
@@ -194,7 +197,9 @@ def judged(
     if not pairs:
         return []
     n = len(pairs)
-    outcomes = outcomes_of(z_ab, z_ba, np.full(n, calibration.temperature), np.full(n, calibration.tie_nu))
+    for_length = np.array([length_logit(calibration.length_worth, *pair.lengths) for pair in pairs])
+    numbers = np.full(n, calibration.temperature), np.full(n, calibration.tie_nu), for_length
+    outcomes = outcomes_of(z_ab, z_ba, *numbers)
     p = outcomes.p  # (n, 3)
     return [
         Judgement(
@@ -205,6 +210,7 @@ def judged(
             z_ba=None if z_ba is None else tuple(map(float, z_ba[n])),
             temperature=calibration.temperature,
             tie_nu=calibration.tie_nu,
+            length_worth=calibration.length_worth,
             score=float(outcomes.s[n]),
             position_bias=_number_or_none(outcomes.bias[n]),
             p_a=float(p[n, 0]),
@@ -274,8 +280,8 @@ def _pair_fields(pair: Pair) -> dict[str, Any]:
         "id": pair.id,
         "prompt_key": pair.prompt_key,
         "prompt_id": pair.meta.get("prompt_id", pair.prompt_key),
-        "length_a": text_length(pair.response_a),
-        "length_b": text_length(pair.response_b),
+        "length_a": pair.lengths[0],
+        "length_b": pair.lengths[1],
         "winner": pair.winner,
         "model_a": pair.model_a,
         "model_b": pair.model_b,

@@ -15,7 +15,7 @@ import numpy as np
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import number, optional_text, text, wrong_value
 from harness_plugin.pairs import Winner
-from harness_plugin.scoring.outcome import Outcomes, average_orders, davidson_log_probabilities
+from harness_plugin.scoring.outcome import Outcomes, average_orders, davidson_log_probabilities, length_ratio
 
 SCHEMA = 2
 """The number of the row format."""
@@ -37,12 +37,21 @@ def recompute(judgements: Sequence[Any]) -> Outcomes:
         None if one.z_ba is None else [j.z_ba for j in judgements],
         np.array([j.temperature for j in judgements]),
         np.array([j.tie_nu for j in judgements]),
+        np.array([length_logit(j.length_worth, j.length_a, j.length_b) for j in judgements]),
     )
 
 
-def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray) -> Outcomes:
+def length_logit(worth: float, length_a: int | None, length_b: int | None) -> float:
+    """What is taken off the logit of a pair for the lengths of its responses."""
+    if not worth or length_a is None or length_b is None:
+        return 0.0
+    return worth * float(length_ratio(length_a, length_b))
+
+
+def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, for_length: np.ndarray) -> Outcomes:
     """`outcome.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
-    first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side."""
+    first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side.
+    `for_length`, shape (n,): taken off the logit (`length_logit`)."""
     if z_ab is None and z_ba is None:
         s, bias, log_tie = np.zeros(len(temperature)), np.full(len(temperature), np.nan), None
     elif z_ab is None:
@@ -50,6 +59,7 @@ def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray) -> Outc
         s = -s
     else:
         s, bias, log_tie = average_orders(z_ab, z_ba)
+    s = s - for_length
     with np.errstate(divide="ignore"):  # a tie mass of 0 is a log weight of -inf
         log_tie = np.log(tie_nu) if log_tie is None else log_tie / temperature
     return Outcomes(s, bias, davidson_log_probabilities(s / temperature, log_tie))
@@ -102,6 +112,7 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "z_ba": _logits(row, "z_ba", where),
         "temperature": temperature,
         "tie_nu": number(row, "tie_nu", where, 0),
+        "length_worth": 0.0 if row.get("length_worth") is None else number(row, "length_worth", where),
         "score": number(row, "score", where),
         "position_bias": None if row.get("position_bias") is None else number(row, "position_bias", where),
         "p_a": p_a,

@@ -78,6 +78,16 @@ def average_orders(z_ab, z_ba=None) -> tuple[np.ndarray, np.ndarray, np.ndarray 
     return (z - other) / 2, (z + other) / 2, None if log_tie is None else (log_tie + other_tie) / 2
 
 
+def length_ratio(length_a, length_b) -> np.ndarray:
+    """ln((length_b + 1) / (length_a + 1)), from -3 to 3, of characters of the responses, (n,) each: how many times
+    longer B is. The limit keeps one enormous response from deciding by itself."""
+    a, b = (np.asarray(length, dtype=np.float64) for length in (length_a, length_b))
+    return np.clip(np.log1p(b) - np.log1p(a), -LONGEST_RATIO, LONGEST_RATIO)
+
+
+LONGEST_RATIO = 3.0
+
+
 def _log_odds(logits) -> tuple[np.ndarray, np.ndarray | None]:
     """The log odds of B against A, shape (n,), and the log weight of a tie, None for one logit."""
     z = np.asarray(logits, dtype=np.float64)

@@ -81,7 +81,7 @@ class RayJudge:
         found = _who(ray, self.spec, self.workers)
         said = {getattr(self.spec, name): getattr(spec, name) for name in FOLDERS}
         self.identity = {name: said.get(value, value) for name, value in found.items()}
-        self.calibration = Calibration(found["temperature"], found["tie_nu"])
+        self.calibration = Calibration(found["temperature"], found["tie_nu"], found["length_worth"])
         self.hash = identity_hash(found)
         self.blocks = Blocks(output, self.hash)
 
