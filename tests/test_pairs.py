@@ -192,5 +192,5 @@ def test_own_column_names_are_read_and_checked(tmp_path):
     assert "row 1: column 'rihgt' (for field response_b) is missing; columns found: left, prompt, question" in text
     with pytest.raises(UsageError, match="field 'answer' is unknown"):
         read_pairs(path, fields={"answer": "left"})
-    with pytest.raises(UsageError, match="columns are named for format mt_bench"):
+    with pytest.raises(UsageError, match="column question is named for prompt, which files of format mt_bench do not"):
         read_pairs(path, format="mt_bench", fields=fields)

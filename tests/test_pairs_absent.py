@@ -48,10 +48,10 @@ def test_a_pair_without_an_answer_is_left_out_listed_and_does_not_end_the_run(fo
     assert len(found.pairs) == 1 and not found.skipped and len(found.missing) == 1
     assert str(found.missing[0]).startswith("file.jsonl row 2: ") and expected in str(found.missing[0])
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.startswith("file.jsonl: 1 rows are left out, since an answer is missing: row 2: ")
+    assert said.startswith("file.jsonl: 1 row left out, since an answer is missing: row 2: ")
     with pytest.raises(MissingAnswer):
         pair_from_row(bad, format)
-    with pytest.raises(DataError, match=r"no row of rows has both answers \(1 rows\), first: rows row 1: "):
+    with pytest.raises(DataError, match=r"no row of rows has both answers \(1 row\), first: rows row 1: "):
         pairs_from_rows([bad], format=format)
 
 
@@ -123,7 +123,7 @@ def test_a_missing_answer_keeps_its_prompt_and_has_no_response(format, fields, t
     questions = lines("question.jsonl", *({"question_id": id, "turns": ["Hi"]} for id in ("q1", "q2")))
     whole, missing = read_outputs(path, questions)
     assert (whole.response, missing.response, missing.prompt) == ("Hello.", None, whole.prompt)
-    assert caplog.messages[0] == f"{path}: 1 of 2 answers are missing: row 2"
+    assert caplog.messages[0] == f"{path}: 1 of 2 answers missing: row 2"
 
 
 def test_a_row_without_the_field_is_a_missing_answer(tmp_path):

@@ -93,7 +93,7 @@ def test_a_file_that_no_tool_made_is_read_by_its_plain_columns_or_by_named_ones(
 def test_named_columns_hold_turns_and_messages_too(tmp_path):
     def read(ask, say):
         (found,) = read_outputs(
-            lines(tmp_path / "x.jsonl", {"ask": ask, "say": say}), fields=dict(list(OWN.items())[:2])
+            lines(tmp_path / "x.jsonl", {"n": 1, "ask": ask, "say": say}), fields=dict(list(OWN.items())[:2])
         )
         return found.prompt, found.response
 
@@ -139,7 +139,7 @@ def test_a_bad_row_of_named_columns_names_the_column_as_the_file_does(tmp_path, 
 
 
 def test_an_unknown_field_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="field 'answer' is unknown; fields of an answer: prompt, response"):
+    with pytest.raises(UsageError, match="field 'answer' is unknown; fields: prompt, response"):
         read_outputs(lines(tmp_path / "x.jsonl", ALPACA), fields={"answer": "output"})
 
 

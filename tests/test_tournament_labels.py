@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from tournament_rows import judged_by_length, three_files
 
+from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair
-from harness_plugin.tournament import agreement, battles, gather, labels_of
+from harness_plugin.tournament import agreement, battles, check_labels, gather, labels_of
 
 
 @pytest.fixture
@@ -59,3 +60,17 @@ def test_bins_hold_what_the_judge_said_and_what_people_said(judged):
 def test_no_label_of_this_run_is_a_count_of_zero(judged):
     labels = labels_of(judged.verdicts, [Pair("other", "a", "b", winner="tie")])
     assert set(labels) == {None} and agreement(judged.verdicts, labels) == {"battles": 0}
+
+
+def test_judgements_that_are_of_no_battle_are_an_error_and_those_that_are_get_counted(judged):
+    pairs = [*judged.battles.pairs, *judged.battles.identical]
+    one = pairs[0]
+    here = Pair(one.prompt, one.response_b, one.response_a, winner="tie")
+    other = Pair("other", "a", "b", winner="model_a")
+    assert check_labels(pairs, [here, other, Pair(one.prompt, one.response_a, one.response_b)], "people.jsonl") == 1
+    with pytest.raises(
+        DataError, match=r"none of the 1 pairs with a winner in people.jsonl is a battle of these answers"
+    ):
+        check_labels(pairs, [other], "people.jsonl")
+    with pytest.raises(DataError, match=r"none of the 1 pairs of people.jsonl has a winner"):
+        check_labels(pairs, [Pair("other", "a", "b")], "people.jsonl")

@@ -9,8 +9,11 @@ from click.core import ParameterSource
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
+    field_option,
+    ignore_option,
     log_to_stderr,
     model_options,
+    named_columns,
     opened_cache,
     prompts_option,
     questions_option,
@@ -39,6 +42,8 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
     "--model-field", metavar="COLUMN", help="The column of the model's name. [default: model, else the file's name]"
 )
 @click.option("--category-field", metavar="COLUMN", help="The column of the prompt's category. [default: category]")
+@field_option
+@ignore_option
 @questions_option
 @click.option(
     "--labels",
@@ -82,6 +87,8 @@ def command(
     baseline,
     round_robin,
     prompts,
+    fields,
+    ignored,
     questions,
     labels,
     red_team,
@@ -114,15 +121,18 @@ def command(
     from harness_plugin.report.markdown import table_markdown
     from harness_plugin.report.run import write_run
 
-    fields = {name: columns[f"{name}_field"] for name in COLUMNS if columns[f"{name}_field"]}
+    fields = named_columns(fields) | {n: columns[f"{n}_field"] for n in COLUMNS if columns[f"{n}_field"]}
     _check(baseline, round_robin, fields, questions)
     _check_places(engine, output)
     with local(files, output) as place:
-        answers = room.gather(room.find_files(place.files), questions, fields)
+        answers = room.gather(room.find_files(place.files), questions, fields, ignore=ignored)
         meetings = room.battles(answers, baseline, prompts)
         if red_team_model is not None:
             room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
         by_people = None if labels is None else read_pairs(labels).pairs
+        if by_people is not None:
+            count = room.check_labels((*meetings.pairs, *meetings.identical), by_people, labels)
+            click.echo(f"{labels}: {count} of {len(by_people)} judgements are of battles here", err=True)
         place.folder.mkdir(parents=True, exist_ok=True)
         click.echo(
             f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
@@ -148,7 +158,7 @@ def _check(baseline, round_robin, fields, questions) -> None:
     """Refuses what can be refused before anything is read."""
     if baseline is not None and round_robin:
         raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
-    if questions is not None and fields:
+    if questions is not None and "prompt" in fields:
         raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
 
 

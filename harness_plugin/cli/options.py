@@ -120,6 +120,20 @@ def model_options(command):
     return run
 
 
+field_option = click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Read the field NAME, such as prompt, from another column, in any format. Can be given several times.",
+)
+ignore_option = click.option(
+    "--ignore",
+    "ignored",
+    multiple=True,
+    metavar="COLUMN",
+    help="Leave a column alone, such as a context that nobody read with the prompt. Can be given several times.",
+)
 PAIR_OPTIONS = [
     click.option(
         "--format",
@@ -127,13 +141,15 @@ PAIR_OPTIONS = [
         metavar="NAME",
         help="The format of the file. [default: recognised by its columns]",
     ),
+    field_option,
     click.option(
-        "--field",
-        "fields",
+        "--winner-map",
+        "winner_maps",
         multiple=True,
-        metavar="NAME=COLUMN",
-        help="Read the field NAME, such as prompt, from another column. Can be given several times.",
+        metavar="WORD=WINNER,...",
+        help="What words in the column of winners mean: model_a, model_b, tie or none. Can be given several times.",
     ),
+    ignore_option,
     click.option("--skip-bad-rows", is_flag=True, help="Leave out bad rows and list them, instead of stopping."),
 ]
 
@@ -143,17 +159,23 @@ def pair_options(command):
     `until` of `read_pairs`, to pairs."""
 
     @functools.wraps(command)
-    def run(format_, fields, skip_bad_rows, **arguments):
-        return command(read=functools.partial(_read, format_, fields, skip_bad_rows), **arguments)
+    def run(format_, fields, winner_maps, ignored, skip_bad_rows, **arguments):
+        options = {
+            "format": format_,
+            "fields": named_columns(fields),
+            "winner_map": _winner_map(winner_maps),
+            "ignore": ignored,
+            "skip_bad_rows": skip_bad_rows,
+        }
+        return command(read=functools.partial(_read, options), **arguments)
 
     for option in reversed(PAIR_OPTIONS):
         run = option(run)
     return run
 
 
-def _read(format_, fields, skip_bad_rows, path, **bounds):
-    from harness_plugin.pairs import read_pairs
-
+def named_columns(fields) -> dict[str, str]:
+    """Field -> column, of the values of --field. Raises UsageError for one that is not NAME=COLUMN."""
     columns = dict(item.partition("=")[::2] for item in fields)
     if not all(columns.values()):
         raise UsageError(
@@ -161,7 +183,26 @@ def _read(format_, fields, skip_bad_rows, path, **bounds):
             "a field and its column are needed, with = between them",
             "write for example --field prompt=question",
         )
-    table = read_pairs(path, format=format_, skip_bad_rows=skip_bad_rows, fields=columns or None, **bounds)
+    return columns
+
+
+def _winner_map(maps) -> dict[str, str]:
+    """Word -> winner, of the values of --winner-map. A word may hold =, since the last one counts; a comma ends it."""
+    items = [item for text in maps for item in text.split(",") if item]
+    words = dict(item.rpartition("=")[::2] for item in items)
+    if not all(words):
+        raise UsageError(
+            f"--winner-map {' '.join(maps)}",
+            "a word and what it means are needed, with = between them",
+            'write for example --winner-map "A>B=model_a,B>A=model_b,A=B=tie"',
+        )
+    return {word.strip(): winner.strip() for word, winner in words.items()}
+
+
+def _read(options, path, **bounds):
+    from harness_plugin.pairs import read_pairs
+
+    table = read_pairs(path, **options, **bounds)
     for error in table.skipped[:20]:
         click.echo(f"left out: {error}", err=True)
     if table.skipped:

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from harness_plugin.cli.options import model_options, pair_options
+from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
 from harness_plugin.errors import UsageError
 
 
@@ -17,11 +17,12 @@ from harness_plugin.errors import UsageError
 @click.option("--json", "as_json", is_flag=True, help="Print text, numbers of tokens and token ids as JSON.")
 def command(file, spec, read, pair_id, swap, as_json):
     """Show one pair of FILE (- for stdin) as the judge reads it: its text, how many tokens of each field were kept, and
-    its token ids. No weights are loaded, and FILE is read only up to that pair.
+    its token ids. No weights are loaded.
 
     \b
     Example: arena-rm show pairs.jsonl --id 17 --swap
     """
+    log_to_stderr()
     pairs = read(file, limit=1) if pair_id is None else read(file, until=pair_id)
     pair = _find(pairs, pair_id, file)
     from harness_plugin.model import load_renderer

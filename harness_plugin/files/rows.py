@@ -6,6 +6,7 @@ in its place, so that the caller can stop or count it.
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, json_object
 from harness_plugin.files.compression import Stream, uncompressed_name
 from harness_plugin.files.json_array import array_values
+from harness_plugin.files.json_columns import rows_of_object
 from harness_plugin.files.opening import display, open_binary, text_lines, text_pieces
 from harness_plugin.files.optional import optional_module
 from harness_plugin.files.systems import without_query
@@ -109,11 +111,42 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:
-    for number, line in text_lines(stream, name, "row"):
-        if isinstance(line, DataError):
-            yield line
-        elif line.strip():
-            yield _row_of_line(line, f"row {number}", name)
+    """The rows of JSON lines, or of a file that is one object; in a .json file it may be written over several lines."""
+    is_json = uncompressed_name(without_query(name), stream).endswith(".json")
+    lines = (entry for entry in text_lines(stream, name, "row") if isinstance(entry[1], DataError) or entry[1].strip())
+    head = list(itertools.islice(lines, 2))
+    first = _row_of_text(*head[0], name) if head else None
+    if isinstance(first, Row) and len(head) == 1:
+        yield from _of_object(first.value, name, is_json)
+        return
+    if is_json and not isinstance(first, Row):
+        head += lines
+        value = _joined_object(head)
+        if value is not None:
+            yield from _of_object(value, name, is_json)
+            return
+    for number, line in itertools.chain(head, lines):
+        yield _row_of_text(number, line, name)
+
+
+def _joined_object(lines: list[tuple[int, str | DataError]]) -> dict[str, Any] | None:
+    try:
+        value = parse_json("".join(line for _, line in lines if not isinstance(line, DataError)))
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _of_object(value: dict[str, Any], name: str, is_json: bool) -> Iterator[Row | DataError]:
+    try:
+        for number, row in enumerate(rows_of_object(value, name, is_json), start=1):
+            yield Row(f"row {number}", row, "jsonl")
+    except RowError as error:
+        yield error
+
+
+def _row_of_text(number: int, line: str | DataError, name: str) -> Row | DataError:
+    return line if isinstance(line, DataError) else _row_of_line(line, f"row {number}", name)
 
 
 def _row_of_line(line: str, place: str, name: str) -> Row | DataError:

@@ -6,20 +6,26 @@ This file puts rows and formats together; it must not know how two answers are m
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
-from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import excerpt, optional_id, placed
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import excerpt, optional_id, placed, wrong_value
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question
-from harness_plugin.pairs.formats import arena_hard, canonical
-from harness_plugin.pairs.formats.columns import check_turns, typed_cells
-from harness_plugin.pairs.formats.table import NUMBER_COLUMNS, TEXT_COLUMNS, AnswerFormat, detect_answer_format
-from harness_plugin.pairs.notes import listed, log
+from harness_plugin.pairs.formats import arena_hard
+from harness_plugin.pairs.formats.columns import check_turns, table_cells
+from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming, checked_fields
+from harness_plugin.pairs.formats.table import (
+    ANSWER_FIELDS,
+    NUMBER_COLUMNS,
+    TEXT_COLUMNS,
+    AnswerFormat,
+    detect_answer_format,
+)
+from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log
 from harness_plugin.pairs.pair import MissingAnswer
 
 
@@ -28,33 +34,71 @@ def read_outputs(
     questions: str | os.PathLike[str] | None = None,
     model: str | None = None,
     fields: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
 ) -> list[Answer]:
     """The answers of a file, in its order; compressed files, "-" and URIs as in `read_pairs`.
 
     `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
-    the rows do not name one. `fields` maps `prompt`, `response`, `model` and `category` to the file's own columns; then
-    no other format is looked for. Without it a column `category` is used in every format. Of several samples of one
-    answer the first counts, of several lm-eval filters too. A missing answer (null, NaN, or one with fewer turns than
-    the prompt) has the response None; the log lists their rows. Raises DataError with file, row, field, value and what
-    was allowed for a bad row, and for a file of another kind; UsageError for an unknown field.
+    the rows do not name one. `fields` maps `prompt`, `response`, `model`, `category` and parts of the prompt to the
+    file's own columns, in any format; the columns `ignore` are left alone. A column `category` is used in every format.
+    Of several samples of one answer the first counts, of several lm-eval filters too. A missing answer (null, NaN, or
+    one with fewer turns than the prompt) has the response None. The log lists their rows, and says which columns were
+    used for what.
+
+    Raises DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind;
+    UsageError for an unknown field.
     """
-    name, fields = display(path), fields or {}
+    name = display(path)
+    naming = Naming(checked_fields(fields, ANSWER_FIELDS), ignore)
     by_id = _read_questions(questions) if questions is not None else {}
-    format = _own_format(fields) if fields else None
-    rows = _rows(path, fields)
+    rows = _rows(path, naming)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{name} has no answers", "there is nothing to judge", "check how the file was made")
     with _place(name, first):
-        format = format or detect_answer_format(first.value)
+        format = detect_answer_format(first.value, naming)
+        naming.check(format)
+    columns = ColumnNotes(format, naming.fields)
     answers: list[tuple[str, Answer]] = []
     for row in only_like_first(itertools.chain([first], rows), format.first_of):
+        columns.add(row.value)
         with _place(name, row):
-            answer = _of_all_turns(format.answer(row.value, by_id))
-            category = answer.category if fields else optional_id(row.value, "category") or answer.category
-        answers.append((row.place, replace(answer, model=answer.model or model, category=category)))
+            answer = _answer(row, format, naming, by_id)
+        answers.append((row.place, replace(answer, model=answer.model or model)))
+    columns.say(name, counted(len(answers), "answer"))
     _say_missing(name, answers)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])
+
+
+def _rows(path: str | os.PathLike[str], naming: Naming = NOTHING_NAMED) -> Iterator[Row]:
+    """The rows of a file in which every row counts: one that is left out would be a missing answer."""
+    for row in read_rows(path):
+        if isinstance(row, DataError):
+            raise row
+        yield replace(row, value=dict(naming.cleaned(row.value)))
+
+
+@contextmanager
+def _place(name: str, row: Row) -> Iterator[None]:
+    """Errors that leave the block name the file and the row."""
+    try:
+        yield
+    except DataError as error:
+        raise placed(error, f"{name} {row.place}") from error
+
+
+def _answer(row: Row, format: AnswerFormat, naming: Naming, questions: Mapping[str, Question]) -> Answer:
+    """The answer of a row; missing where it lacks a turn."""
+    naming.require(row.value, "prompt", "model", "category")
+    renamed = replace(row, value=dict(naming.renamed(row.value, format)))
+    try:
+        answer = format.answer(table_cells(renamed, TEXT_COLUMNS, NUMBER_COLUMNS), questions)
+    except DataError as error:
+        raise naming.in_words_of_the_file(error, format) from error
+    if "model" in naming.fields and not answer.model:
+        raise wrong_value(naming.fields["model"], answer.model, "the name of the model that answered")
+    category = optional_id(renamed.value, "category") or answer.category
+    return _of_all_turns(replace(answer, category=category))
 
 
 def _of_all_turns(answer: Answer) -> Answer:
@@ -68,45 +112,22 @@ def _of_all_turns(answer: Answer) -> Answer:
     return answer
 
 
+def _read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
+    questions: dict[str, Question] = {}
+    columns = ColumnNotes(arena_hard.QUESTIONS, {})
+    for row in _rows(path):
+        columns.add(row.value)
+        with _place(display(path), row):
+            id, question = arena_hard.question(table_cells(row, TEXT_COLUMNS, NUMBER_COLUMNS))
+        questions[id] = question
+    columns.say(display(path), counted(len(questions), "question"))
+    return questions
+
+
 def _say_missing(name: str, answers: list[tuple[str, Answer]]) -> None:
     rows = [place for place, answer in answers if answer.response is None]
     if rows:
-        log.warning("%s: %d of %d answers are missing: %s", name, len(rows), len(answers), listed(rows))
-
-
-def _rows(path: str | os.PathLike[str], fields: Mapping[str, str]) -> Iterator[Row]:
-    """The rows of a file in which every row counts: one that is left out would be a missing answer."""
-    texts = TEXT_COLUMNS | {fields[name] for name in ("prompt", "response") if name in fields}
-    for row in read_rows(path):
-        if isinstance(row, DataError):
-            raise row
-        yield replace(row, value=typed_cells(row.value, texts, NUMBER_COLUMNS)) if row.container == "csv" else row
-
-
-@contextmanager
-def _place(name: str, row: Row) -> Iterator[None]:
-    """Errors that leave the block name the file and the row."""
-    try:
-        yield
-    except DataError as error:
-        raise placed(error, f"{name} {row.place}") from error
-
-
-def _own_format(fields: Mapping[str, str]) -> AnswerFormat:
-    """The format of a file whose columns the user named."""
-    for name in sorted(set(fields) - set(canonical.ANSWER_COLUMNS)):
-        allowed = f"fields of an answer: {', '.join(canonical.ANSWER_COLUMNS)}"
-        raise UsageError(f"field {excerpt(name)} is unknown", allowed, "name those")
-    return AnswerFormat("own columns", "", partial(canonical.answer, fields))
-
-
-def _read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
-    questions: dict[str, Question] = {}
-    for row in _rows(path, {}):
-        with _place(display(path), row):
-            id, question = arena_hard.question(row.value)
-        questions[id] = question
-    return questions
+        log.warning("%s: %d of %s missing: %s", name, len(rows), counted(len(answers), "answer"), listed(rows))
 
 
 def _numbered(answers: list[Answer]) -> list[Answer]:

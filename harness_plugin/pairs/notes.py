@@ -1,14 +1,97 @@
-"""What is said about a file that was read: in the package's log, which the command line prints on stderr."""
+"""What is said about a file that was read: which columns were used for what, which were not, and what was left out. It
+goes to the package's log, which the command line prints on stderr.
+"""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness_plugin.pairs.formats.columns import PROMPT_PARTS
+from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.pair import is_absent
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 _SHOWN = 20
+_LABEL = re.compile(
+    r"labels?|winners?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best|judge?ments?"
+    r"|annotations?|ratings?|scores?|rank|ranking|gold"
+)
 
 
 def listed(items: Sequence[str]) -> str:
     """The items with commas between them; of many the first twenty, and how many more there are."""
     more = len(items) - _SHOWN
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """The count with its noun, such as "1 pair" or "2 pairs"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def looks_like_label(column: str) -> bool:
+    """Whether a word in the name of a column says that somebody's judgement stands in it."""
+    words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+    return any(map(_LABEL.fullmatch, words))
+
+
+class ColumnNotes:
+    """The columns of a file as its rows come by, by the names that the file gives them.
+
+    `format` and `fields` (our name -> the file's column) say what they are used for.
+    """
+
+    def __init__(self, format: Layout, fields: Mapping[str, str]):
+        self._format = format
+        self._ours = {column: format.column_of(ours) for ours, column in fields.items()}
+        self._shadowed = set(self._ours.values()) - set(self._ours)
+        self._seen: dict[str, bool] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Notes the columns of a row, as the file has it."""
+        for column, value in row.items():
+            if not self._seen.get(column):
+                self._seen[str(column)] = not is_absent(value) and value not in ("", [], {})
+
+    def used(self) -> dict[str, list[str]]:
+        """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
+        found: dict[str, list[str]] = {}
+        for role, choices in self._format.roles.items():
+            columns = [self._first_of(choice) for choice in choices]
+            if any(columns):
+                found[role] = [column for column in columns if column]
+        parts = self._parts()
+        if parts:
+            after = [column for column in parts if self._name(column) == "input"]
+            found["prompt"] = [*(c for c in parts if c not in after), *found.get("prompt", []), *after]
+        return found
+
+    def _first_of(self, choices: Sequence[str]) -> str | None:
+        """The column, of several that may hold the same thing the first that has a value."""
+        columns = [column for name in choices for column in self._seen if self._name(column) == name]
+        return next((column for column in columns if self._seen[column]), columns[0] if columns else None)
+
+    def _name(self, column: str) -> str | None:
+        """What the format calls a column of the file; None for one whose place another was named for."""
+        return self._ours.get(column, None if column in self._shadowed else column)
+
+    def _parts(self) -> list[str]:
+        named = {self._name(column): column for column, holds in self._seen.items() if holds}
+        return [named[part] for part in PROMPT_PARTS if part in named and part not in self._format.used]
+
+    def unused(self) -> list[str]:
+        """The columns that nothing was read from."""
+        used = {column for columns in self.used().values() for column in columns}
+        return [column for column in self._seen if column not in used and self._name(column) not in PROMPT_PARTS]
+
+    def say(self, name: str, what: str) -> None:
+        """Logs the one line about a file; `what`: how many of what it holds."""
+        shown = [
+            role if columns == [role] else f"{role} = {' + '.join(columns)}" for role, columns in self.used().items()
+        ]
+        unused = ", ".join(self.unused()) or "none"
+        log.info(
+            "%s: %s, read as %s: %s; columns not used: %s", name, what, self._format.name, ", ".join(shown), unused
+        )

@@ -7,7 +7,7 @@ refuses what cannot be rendered or counted, so no later room checks again.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from enum import Enum
@@ -68,6 +68,16 @@ class MissingAnswer(RowError):
     loss; the empty string is an answer."""
 
 
+class UnknownWinner(RowError):
+    """A winner in words that its format does not have; the user may say what they mean."""
+
+
+def unknown_winner(name: str, value: Any, words: Iterable[str]) -> UnknownWinner:
+    """The error for a field of a winner whose value is not one of the words."""
+    allowed = f"allowed: {', '.join(map(repr, words))}, or null where nobody judged"
+    return UnknownWinner(f"field {name} is {excerpt(value)}", allowed, "correct the row")
+
+
 def missing_answer(found: str) -> MissingAnswer:
     """The error for an answer that is absent, or has a turn that is; `found` says the field and what it holds."""
     return MissingAnswer(found, "a missing answer is not an empty one", 'fill it in; "" is an empty answer')
@@ -119,8 +129,7 @@ def _checked_winner(value: Any) -> Winner | None:
     try:
         return Winner(value)
     except ValueError as error:
-        allowed = ", ".join(repr(str(winner)) for winner in Winner)
-        raise wrong_value("winner", value, f"{allowed}, or null where nobody judged") from error
+        raise unknown_winner("winner", value, map(str, Winner)) from error
 
 
 def _checked_probability(value: Any) -> float | None:

@@ -5,19 +5,27 @@ This file puts rows and formats (what a row means) together; the columns of a fo
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness_plugin.errors import DataError, UsageError
+from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
-from harness_plugin.pairs.formats.columns import check_turns, typed_cells
-from harness_plugin.pairs.formats.table import NUMBER_COLUMNS, TEXT_COLUMNS, PairFormat, detect_format, get_format
-from harness_plugin.pairs.notes import listed, log
-from harness_plugin.pairs.pair import FIELDS, REQUIRED, MissingAnswer, Pair, missing_answer, turn_count
+from harness_plugin.pairs.formats.columns import check_turns, table_cells
+from harness_plugin.pairs.formats.naming import Naming, checked_fields, winner_words
+from harness_plugin.pairs.formats.table import (
+    COLUMNS_OF_PAIRS,
+    NUMBER_COLUMNS,
+    TEXT_COLUMNS,
+    PairFormat,
+    detect_format,
+    get_format,
+)
+from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log, looks_like_label
+from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ def read_pairs(
     format: str | None = None,
     skip_bad_rows: bool = False,
     fields: Mapping[str, str] | None = None,
+    winner_map: Mapping[str, str | None] | None = None,
+    ignore: Collection[str] = (),
     limit: int | None = None,
     until: str | None = None,
 ) -> PairFile:
@@ -46,18 +56,20 @@ def read_pairs(
     `limit`: only so many pairs, the first ones; `until`: only those up to the first pair with that id. The rest of the
     file is not read then.
 
-    `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps canonical field names
-    to the file's own column names. A row without an id gets its content id, and a row that repeats another's id and
-    content gets "-2", "-3" behind it. A row in which an answer, or a turn of one, is absent (null, NaN, fewer turns
-    than the other answer or the prompt) makes no pair: it is listed in the log and in `missing`.
+    `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps the names of fields
+    (those of a pair, parts of the prompt such as `system`, columns of the format) to the file's own columns;
+    `winner_map` maps words in the column of winners to `model_a`, `model_b`, `tie` or `none`; the columns `ignore` are
+    left alone. A row without an id gets its content id, and a row that repeats another's id and content gets "-2",
+    "-3" behind it. A row in which an answer, or a turn of one, is absent (null, NaN, fewer turns than the other answer
+    or the prompt) makes no pair: it is listed in the log and in `missing`. The log says which columns were used for
+    what, and warns of a column that looks like a label where no winner was read.
 
     Raises DataError with file, row, field, value and what was allowed for the first bad row; with `skip_bad_rows` these
-    errors are collected in `skipped` instead, unless no row is good. Raises UsageError for an unknown format or field
-    name.
+    errors are collected in `skipped` instead, unless no row is good. Raises UsageError for an unknown format or field,
+    or one that the format has no use for.
     """
-    format, fields = _checked_options(format, fields)
-    bounds = limit, until
-    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, fields, bounds)
+    naming = _naming(format, fields, winner_map, ignore)
+    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, naming, (limit, until))
 
 
 def pairs_from_rows(
@@ -66,14 +78,16 @@ def pairs_from_rows(
     skip_bad_rows: bool = False,
     fields: Mapping[str, str] | None = None,
     source: str = "rows",
+    winner_map: Mapping[str, str | None] | None = None,
+    ignore: Collection[str] = (),
 ) -> PairFile:
     """The pairs of rows that are loaded already, such as those of a hub's data set; `source` names them in errors.
 
     Everything else is as in `read_pairs`.
     """
-    format, fields = _checked_options(format, fields)
+    naming = _naming(format, fields, winner_map, ignore)
     numbered = (Row(f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
-    return _read(numbered, source, source, format, skip_bad_rows, fields)
+    return _read(numbered, source, source, format, skip_bad_rows, naming)
 
 
 def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
@@ -85,26 +99,20 @@ def pair_from_row(row: Mapping[str, Any], format: str) -> Pair | None:
     return next(iter(_pairs(get_format(format), row)), None)
 
 
-def _checked_options(format: str | None, fields: Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:
+def _naming(
+    format: str | None,
+    fields: Mapping[str, str] | None,
+    winner_map: Mapping[str, str | None] | None,
+    ignore: Collection[str],
+) -> Naming:
+    naming = Naming(checked_fields(fields, FIELDS, COLUMNS_OF_PAIRS), ignore, winner_words(winner_map or {}))
     if format is not None:
-        get_format(format)
-    if not fields:
-        return format, {}
-    for ours in sorted(fields):
-        if ours not in FIELDS:
-            raise UsageError(
-                f"field {excerpt(ours)} is unknown", f"fields of a pair: {', '.join(FIELDS)}", "name one of them"
-            )
-    if format not in (None, "canonical"):
-        raise UsageError(
-            f"columns are named for format {format}",
-            "a published format has its own columns",
-            "name either the format or the columns",
-        )
-    return "canonical", fields
+        naming.check(get_format(format))
+    return naming
 
 
 SKIP = "leave bad rows out with --skip-bad-rows"
+_WORDS = 'say what its words mean with --winner-map "WORD=model_a,..."'
 
 
 class _Bad:
@@ -120,8 +128,11 @@ class _Bad:
         if isinstance(error, MissingAnswer):
             self.missing.append(error)
             return
+        if not self.skip and isinstance(error, RowError):
+            words = f"{_WORDS}, " if isinstance(error, UnknownWinner) else ""
+            raise RowError(error.found, error.why, f"{words}{error.do}, or {SKIP}")
         if not self.skip:
-            raise RowError(error.found, error.why, f"{error.do}, or {SKIP}") if isinstance(error, RowError) else error
+            raise error
         self.errors.append(error)
 
 
@@ -131,28 +142,45 @@ def _read(
     path: str,
     format: str | None,
     skip: bool,
-    fields: Mapping[str, str],
+    naming: Naming,
     bounds: tuple[int | None, str | None] = (None, None),
 ) -> PairFile:
     bad = _Bad(skip)
-    good = _named(_readable(rows, bad), name, fields, bad)
-    format_of_file, good = (get_format(format), good) if format else _detected(good, name, bad)
-    placed = _converted(only_like_first(good, format_of_file.first_of), name, format_of_file, bad)
-    placed = _bounded(placed, *bounds)
-    pairs = _with_unique_ids(placed, name, format_of_file, bad)
+    good: Iterator[Row] = (replace(row, value=dict(naming.cleaned(row.value))) for row in _readable(rows, bad))
+    found, good = (get_format(format), good) if format else _detected(good, name, naming, bad)
+    naming.check(found)
+    columns = ColumnNotes(found, naming.fields)
+    named = _noted(only_like_first(good, found.first_of), columns, name, naming)
+    placed = _bounded(_converted(named, name, found, naming, bad), *bounds)
+    pairs = _with_unique_ids(placed, name, found, bad)
     if not pairs:
         raise _nothing(name, bad)
+    columns.say(name, counted(len(pairs), "pair"))
+    _say_what_is_missing(name, pairs, columns, bad)
+    return PairFile(pairs, found.name, bad.errors, path, bad.missing)
+
+
+def _say_what_is_missing(name: str, pairs: list[Pair], columns: ColumnNotes, bad: _Bad) -> None:
     if bad.missing:
         places = listed([error.found.removeprefix(f"{name} ") for error in bad.missing])
-        log.warning("%s: %d rows are left out, since an answer is missing: %s", name, len(bad.missing), places)
-    return PairFile(pairs, format_of_file.name, bad.errors, path, bad.missing)
+        rows = counted(len(bad.missing), "row")
+        log.warning("%s: %s left out, since an answer is missing: %s", name, rows, places)
+    labels = [column for column in columns.unused() if looks_like_label(column)]
+    if labels and all(pair.verdict is None for pair in pairs):
+        log.warning(
+            "%s: no winner was read, and %s looks like a label; name its column (--field winner=%s), and say what its "
+            "words mean if they are not model_a, model_b and tie (--winner-map)",
+            name,
+            listed(labels),
+            labels[0],
+        )
 
 
 def _nothing(name: str, bad: _Bad) -> DataError:
     errors = bad.errors
     if bad.missing and not errors:
         error = DataError(
-            f"no row of {name} has both answers ({len(bad.missing)} rows), first: {bad.missing[0].found}",
+            f"no row of {name} has both answers ({counted(len(bad.missing), 'row')}), first: {bad.missing[0].found}",
             bad.missing[0].why,
             bad.missing[0].do,
         )
@@ -173,19 +201,28 @@ def _readable(rows: Iterator[Row | DataError], bad: _Bad) -> Iterator[Row]:
             yield row
 
 
-def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad) -> Iterator[Row]:
-    """Rows under our field names; a column that is named for a field but stands in no row is an error."""
-    unseen = set(fields.values())
+def _detected(rows: Iterator[Row], name: str, naming: Naming, bad: _Bad) -> tuple[PairFormat, Iterator[Row]]:
+    """The format of the first row that fits one, and the rows from there on."""
+    for row in rows:
+        try:
+            format = get_format(detect_format(row.value, naming))
+            if format.name == "canonical" and row.container not in ("jsonl", "json"):
+                refuse_json_cells(naming.renamed(row.value, format))
+        except DataError as error:
+            bad(placed(error, f"{name} {row.place}"))
+        else:
+            return format, itertools.chain([row], rows)
+    raise _nothing(name, bad)
+
+
+def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming) -> Iterator[Row]:
+    """The rows, noted; a column that is named for a field but stands in no row is an error."""
+    unseen = set(naming.fields.values())
     row = None
     for row in rows:
-        unseen -= set(row.value)
-        missing = [ours for ours in REQUIRED if fields.get(ours, ours) not in row.value] if fields else []
-        if missing:
-            bad(placed(_no_column(missing[0], fields, row.value), f"{name} {row.place}"))
-            continue
-        value = {column: cell for column, cell in row.value.items() if column not in fields.values()}
-        value |= {ours: row.value[column] for ours, column in fields.items() if column in row.value}
-        yield replace(row, value=typed_cells(value, TEXT_COLUMNS, NUMBER_COLUMNS) if row.container == "csv" else value)
+        unseen -= row.value.keys()
+        columns.add(row.value)
+        yield row
     if row is not None and unseen:
         column = sorted(unseen)[0]
         raise DataError(
@@ -193,34 +230,14 @@ def _named(rows: Iterator[Row], name: str, fields: Mapping[str, str], bad: _Bad)
         )
 
 
-def _no_column(ours: str, fields: Mapping[str, str], row: Mapping[str, Any]) -> DataError:
-    return DataError(
-        f"column {excerpt(fields.get(ours, ours))} (for field {ours}) is missing",
-        f"columns found: {', '.join(sorted(map(str, row))) or 'none'}",
-        "name the column that holds it",
-    )
-
-
-def _detected(rows: Iterator[Row], name: str, bad: _Bad) -> tuple[PairFormat, Iterator[Row]]:
-    """The format of the first row that fits one, and the rows from there on."""
+def _converted(
+    rows: Iterator[Row], name: str, format: PairFormat, naming: Naming, bad: _Bad
+) -> Iterator[tuple[str, Pair]]:
     for row in rows:
         try:
-            format = detect_format(row.value)
-            if format == "canonical" and row.container not in ("jsonl", "json"):
-                refuse_json_cells(row.value)
+            pairs = _named_pairs(row, format, naming)
         except DataError as error:
-            bad(placed(error, f"{name} {row.place}"))
-        else:
-            return get_format(format), itertools.chain([row], rows)
-    raise _nothing(name, bad)
-
-
-def _converted(rows: Iterator[Row], name: str, format: PairFormat, bad: _Bad) -> Iterator[tuple[str, Pair]]:
-    for row in rows:
-        try:
-            pairs = _pairs(format, row.value)
-        except DataError as error:
-            bad(placed(error, f"{name} {row.place}"))
+            bad(placed(naming.in_words_of_the_file(error, format), f"{name} {row.place}"))
             continue
         for pair in pairs:
             yield row.place, pair
@@ -232,6 +249,16 @@ def _bounded(placed: Iterator[tuple[str, Pair]], limit: int | None, until: str |
         yield place, pair
         if number == limit or pair.id == until:
             return
+
+
+def _named_pairs(row: Row, format: PairFormat, naming: Naming) -> list[Pair]:
+    """The pairs of a row whose columns and winners the user may have named."""
+    renamed = replace(row, value=dict(naming.renamed(row.value, format)))
+    value, winner = naming.own_winner(table_cells(renamed, TEXT_COLUMNS, NUMBER_COLUMNS), format)
+    changes: dict[str, Any] = {**naming.afterwards(row.value, format)}
+    if winner is not None:
+        changes["winner"] = winner
+    return [replace(pair, **changes) if changes else pair for pair in _pairs(format, value)]
 
 
 def _pairs(format: PairFormat, row: Mapping[str, Any]) -> list[Pair]:

@@ -7,7 +7,7 @@ and keeps its scores in `blocks`, `cost` says what judging takes. What else a ru
 
 from harness_plugin.tournament.answers import write_answers
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
-from harness_plugin.tournament.labels import agreement, labels_of
+from harness_plugin.tournament.labels import agreement, check_labels, labels_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
@@ -21,6 +21,7 @@ __all__ = [
     "Judged",
     "agreement",
     "battles",
+    "check_labels",
     "collect_verdicts",
     "find_files",
     "gather",

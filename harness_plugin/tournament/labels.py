@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
@@ -14,6 +15,26 @@ from harness_plugin.tournament.leaderboard import numbers
 
 METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
 WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}
+
+
+def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> int:
+    """How many of people's judgements, in the file `source`, are of these battles. Raises DataError where none is."""
+    given = [pair for pair in judged if pair.verdict is not None]
+    if not given:
+        raise DataError(
+            f"none of the {len(judged)} pairs of {source} has a winner",
+            "there is nothing to compare the judge with",
+            "give a file of pairs that people judged",
+        )
+    battles = {pair.key for pair in pairs}
+    count = sum(pair.key in battles or pair.swap().key in battles for pair in given)
+    if not count:
+        raise DataError(
+            f"none of the {len(given)} pairs with a winner in {source} is a battle of these answers",
+            "battles and judgements are joined by the exact texts of prompt and responses",
+            "check that people judged answers of these files, and, with --prompts, to the prompts that are used",
+        )
+    return count
 
 
 def labels_of(verdicts: Sequence[Judgement], judged: Iterable[Pair]) -> list[float | None]:

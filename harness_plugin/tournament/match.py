@@ -7,7 +7,7 @@ on one side makes no battle and is never a loss. Knows no model and no score.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -85,9 +85,11 @@ def gather(
     questions: str | None = None,
     fields: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
 ) -> Answers:
     """The answers of all files; the order of the files does not matter. A file whose rows name no model is named by its
-    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`: as for
+    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`,
+    `ignore`: as for
     `read_outputs`; `names`: file -> what its one model is called here, whatever the file says.
 
     Raises DataError where a model answers a prompt twice, differently, unless other files repeat that prompt too, and
@@ -97,7 +99,7 @@ def gather(
     categories: dict[str, str] = {}
     by_model: dict[str, dict[str, Text]] = {}
     repeats: dict[str, str] = {}
-    read = {file: read_outputs(file, questions, _model_name(file), fields) for file in files}
+    read = {file: read_outputs(file, questions, _model_name(file), fields, ignore) for file in files}
     agreed = _agreed(read, names or {})
     for file, outputs in read.items():
         count: Counter[tuple[str, str]] = Counter()

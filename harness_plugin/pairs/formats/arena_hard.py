@@ -11,9 +11,17 @@ from harness_plugin.files.checked import missing_field, optional_id, optional_te
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.formats.layout import Layout
 from harness_plugin.pairs.formats.prompts import with_parts
 from harness_plugin.pairs.pair import Text, checked_text, is_absent, turn_count
 
+
+class _Questions(Layout):
+    name, columns = "questions", "turns"
+    uses = "id=question_id|uid prompt=prompt|turns category"
+
+
+QUESTIONS = _Questions()
 _FAILED = "$ERROR$"
 """What FastChat writes in the place of an answer that the model's API did not give."""
 

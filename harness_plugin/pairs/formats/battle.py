@@ -6,12 +6,12 @@ The words of each format are a closed table: a word that is not in it is an erro
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import optional_text, required, wrong_value
+from harness_plugin.files.checked import optional_text, required
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.prompts import with_parts
 from harness_plugin.pairs.formats.sessions import before_vote
-from harness_plugin.pairs.pair import Pair, Winner, is_absent
+from harness_plugin.pairs.pair import Pair, Winner, is_absent, unknown_winner
 
 Words = Mapping[str, tuple[Winner, str | None]]
 """Word -> outcome, and the flag that `meta` gets for it."""
@@ -52,5 +52,5 @@ def outcome(name: str, word: Any, words: Words) -> tuple[Winner | None, str | No
     if is_absent(word):
         return None, None
     if not isinstance(word, str) or word not in words:
-        raise wrong_value(name, word, ", ".join(map(repr, words)) + ", or null where nobody judged")
+        raise unknown_winner(name, word, words)
     return words[word]

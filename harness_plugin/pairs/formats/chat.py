@@ -175,6 +175,8 @@ def conversation(
         raise wrong_value(b[0], what, f"the same system and user's turns as {a[0]}")
     before = len(prompt_a) - len(answers_a)  # a system message has no answer
     if turns is not None:
+        if isinstance(turns, float) and turns.is_integer():  # how a table holds a whole number
+            turns = int(turns)
         if not isinstance(turns, int) or isinstance(turns, bool) or not 1 <= turns <= len(answers_a):
             raise wrong_value("turn", turns, f"a whole number from 1 to the {len(answers_a)} turns of the conversation")
         prompt_a, answers_a, answers_b = prompt_a[: before + turns], answers_a[:turns], answers_b[:turns]

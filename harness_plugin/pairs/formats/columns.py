@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.files.checked import missing_field, wrong_value
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.rows import Row, parse_json
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
 
@@ -89,16 +89,24 @@ def json_turns(cell: Any) -> tuple[str | None, ...] | None:
     return tuple(value) if all(turn is None or isinstance(turn, str) for turn in value) else None
 
 
-def typed_cells(row: Fields, texts: Container[str], numbers: Container[str]) -> dict[str, Any]:
-    """A row of a CSV file with types: cells of `numbers` become floats, that of `meta` becomes an object.
+def table_cells(row: Row, texts: Container[str], numbers: Container[str]) -> dict[str, Any]:
+    """The values of a row, those of a table with their types: a list of messages that a cell of a CSV or parquet file
+    spells is that list; in CSV, cells of `numbers` are floats and that of `meta` is an object.
 
-    An empty cell is null, but in `texts` an empty text. A cell that does not parse stays text, so that the format's own
-    check refuses it by name.
+    An empty cell of a CSV file is null, but in `texts` an empty text. A cell that does not parse stays text, so that
+    the format's own check refuses it by name.
     """
-    return {name: cell if name in texts else _typed_cell(name, cell, numbers) for name, cell in row.items()}
+    if row.container not in ("csv", "parquet"):
+        return row.value
+    cells = {n: chat.message_list(cell) or cell if isinstance(cell, str) else cell for n, cell in row.value.items()}
+    if row.container == "parquet":
+        return cells
+    return {name: cell if name in texts else _typed_cell(name, cell, numbers) for name, cell in cells.items()}
 
 
-def _typed_cell(name: str, cell: str, numbers: Container[str]) -> Any:
+def _typed_cell(name: str, cell: Any, numbers: Container[str]) -> Any:
+    if not isinstance(cell, str):
+        return cell
     if not cell:
         return None
     try:

@@ -1,13 +1,14 @@
 """The table of formats: which columns tell each one, and which function reads its rows.
 
 To add a format: write a function in the file of its family (or in a new file) that turns a row into a `Pair` or an
-`Answer` and raises `wrong_value` or `missing_field` for what the format does not allow; then add one entry to
-PAIR_FORMATS or ANSWER_FORMATS. For the tests, add a row of it to ROWS or ANSWER_ROWS in tests/pair_rows.py.
+`Answer`, reads the prompt with `prompt_of` or `with_parts` and the answers with `answers_of` or `answer_or_none`, and
+raises `wrong_value` or `missing_field` for what the format does not allow; then add one entry to PAIR_FORMATS or
+ANSWER_FORMATS, which says in `uses` what is read from which column. For the tests, add a row of it to ROWS or
+ANSWER_ROWS in tests/pair_rows.py.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
@@ -27,7 +28,9 @@ from harness_plugin.pairs.formats import (
     preferences,
 )
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.pair import Pair
+from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
+from harness_plugin.pairs.pair import FIELDS, Pair
 
 
 def _always(row: Fields) -> bool:
@@ -35,19 +38,20 @@ def _always(row: Fields) -> bool:
 
 
 @dataclass(frozen=True)
-class PairFormat:
+class PairFormat(Layout):
     """A format whose rows are pairs. Names of columns stand in one string, with spaces between them.
 
     `columns` and `without`: a row is of this format where it has all of the first and none of the second, and where
     `fits` accepts it. `pair`: a row to its pair or pairs, or to None where the row repeats another. `texts` and
     `numbers`: for CSV files, the columns in which an empty cell is an empty text, and those that hold numbers.
     `unique_ids`: False where the publisher's ids may repeat, so that a repeated one gets a suffix instead of an error.
-    `first_of`: a column; only the rows count that have in it what the first row has.
+    `first_of`: a column; only the rows count that have in it what the first row has. `uses`: as in `Layout`.
     """
 
     name: str
     columns: str
     pair: Callable[[Fields], Pair | list[Pair] | None]
+    uses: str = ""
     without: str = ""
     fits: Callable[[Fields], bool] = _always
     texts: str = ""
@@ -61,8 +65,8 @@ class PairFormat:
 
 
 @dataclass(frozen=True)
-class AnswerFormat:
-    """A format whose rows are single answers of one model; `columns`, `texts` and `first_of` as in `PairFormat`.
+class AnswerFormat(Layout):
+    """A format whose rows are single answers of one model; `columns`, `uses`, `texts`, `first_of` as in `PairFormat`.
 
     `answer`: a row and the questions that were given to its answer. `unique_ids`: True where an id names one question,
     so that a second answer to it is an error; else equal ids are prompts that the benchmark repeats, and are numbered.
@@ -71,6 +75,7 @@ class AnswerFormat:
     name: str
     columns: str
     answer: Callable[[Fields, Questions], Answer]
+    uses: str = ""
     texts: str = ""
     unique_ids: bool = False
     first_of: str | None = None
@@ -84,32 +89,95 @@ _TEXTS = "prompt response_a response_b"
 _TALKS = "conversation_a conversation_b"
 _ONE_HOT = "winner_model_a winner_model_b winner_tie"
 
+_SIDES = "response_a=conversation_a response_b=conversation_b winner model_a model_b"
+_TALK = "prompt=conversation_a+conversation_b"
+
 PAIR_FORMATS = (
-    PairFormat("canonical", _TEXTS, canonical.pair, without=_ONE_HOT, texts=_TEXTS, numbers="p_b"),
-    PairFormat("arena_55k", f"{_TEXTS} {_ONE_HOT}", arena.pair_55k, texts=_TEXTS, numbers=_ONE_HOT),
-    PairFormat("arena_100k", _TALKS, arena.pair_100k, without="full_conversation judge both_equal"),
-    PairFormat("comparia", f"{_TALKS} chosen_model_name both_equal", comparia.pair),
-    PairFormat("arena_140k", f"{_TALKS} full_conversation", arena.pair_140k, without="both_equal"),
-    PairFormat("chatbot_arena", f"{_TALKS} judge tstamp", arena.pair_100k, without="full_conversation"),
-    PairFormat("mt_bench", f"{_TALKS} judge turn", mt_bench.pair, without="full_conversation tstamp"),
+    PairFormat(
+        "canonical",
+        _TEXTS,
+        canonical.pair,
+        " ".join(FIELDS),
+        without=_ONE_HOT,
+        texts=_TEXTS,
+        numbers="p_b",
+    ),
+    PairFormat(
+        "arena_55k",
+        f"{_TEXTS} {_ONE_HOT}",
+        arena.pair_55k,
+        f"id {_TEXTS} winner={_ONE_HOT.replace(' ', '+')} model_a model_b",
+        texts=_TEXTS,
+        numbers=_ONE_HOT,
+    ),
+    PairFormat(
+        "arena_100k",
+        _TALKS,
+        arena.pair_100k,
+        f"id=question_id {_TALK} {_SIDES}",
+        without="full_conversation judge both_equal",
+    ),
+    PairFormat(
+        "arena_140k",
+        f"{_TALKS} full_conversation",
+        arena.pair_140k,
+        f"id prompt=full_conversation+conversation_a+conversation_b {_SIDES}",
+        without="both_equal",
+    ),
+    PairFormat(
+        "comparia",
+        f"{_TALKS} chosen_model_name both_equal",
+        comparia.pair,
+        "id prompt=system_prompt_a+system_prompt_b+conversation_a+conversation_b response_a=conversation_a "
+        "response_b=conversation_b winner=chosen_model_name+both_equal model_a=model_a_name model_b=model_b_name "
+        "category=selected_category",
+    ),
+    PairFormat(
+        "chatbot_arena",
+        f"{_TALKS} judge tstamp",
+        arena.pair_100k,
+        f"id=question_id {_TALK} {_SIDES}",
+        without="full_conversation",
+    ),
+    PairFormat(
+        "mt_bench",
+        f"{_TALKS} judge turn",
+        mt_bench.pair,
+        f"{_TALK} turns=turn {_SIDES}",
+        without="full_conversation tstamp",
+        numbers="turn",
+    ),
     PairFormat(
         "chosen_rejected",
         "chosen rejected",
         preferences.pair,
+        f"id prompt={'|'.join(preferences.PROMPTS)} better=chosen worse=rejected better_model=chosen_model "
+        "worse_model=rejected_model category=subset",
         fits=lambda row: not candidates.holds_lists(row) and not llama_factory.holds_messages(row),
-        texts="prompt chosen rejected",
+        texts=f"{' '.join(preferences.PROMPTS)} chosen rejected",
         unique_ids=False,
     ),
     PairFormat(
-        "llama_factory", "chosen rejected", llama_factory.pair, fits=llama_factory.holds_messages, unique_ids=False
+        "llama_factory",
+        "chosen rejected",
+        llama_factory.pair,
+        "id prompt=conversations|messages better=chosen worse=rejected category=subset",
+        fits=llama_factory.holds_messages,
+        unique_ids=False,
     ),
     PairFormat(
-        "rewardbench2", "prompt chosen rejected", candidates.rewardbench2, "domain", fits=candidates.holds_lists
+        "rewardbench2",
+        "prompt chosen rejected",
+        candidates.rewardbench2,
+        "id prompt better=chosen worse=rejected category=subset",
+        without="domain",
+        fits=candidates.holds_lists,
     ),
     PairFormat(
         "rm_bench",
         "prompt chosen rejected domain",
         candidates.rm_bench,
+        "id prompt better=chosen worse=rejected category=domain",
         fits=candidates.holds_lists,
         unique_ids=False,
     ),
@@ -117,19 +185,32 @@ PAIR_FORMATS = (
         "alpaca_eval",
         "instruction output_1 output_2",
         alpaca_eval.pair,
+        "prompt=instruction response_a=output_1 response_b=output_2 winner=preference model_a=generator_1 "
+        "model_b=generator_2 category=dataset",
         texts="instruction output_1 output_2",
         numbers="preference",
     ),
     PairFormat(
-        "judgebench", "question response_A response_B", benchmarks.judgebench, texts="question response_A response_B"
+        "judgebench",
+        "question response_A response_B",
+        benchmarks.judgebench,
+        "id=pair_id prompt=question response_a=response_A response_b=response_B winner=label category=source",
+        texts="question response_A response_B",
     ),
     PairFormat(
-        "llmbar", "input output_1 output_2 label", benchmarks.llmbar, "instruction", texts="input output_1 output_2"
+        "llmbar",
+        "input output_1 output_2 label",
+        benchmarks.llmbar,
+        "prompt=input response_a=output_1 response_b=output_2 winner=label category",
+        without="instruction",
+        texts="input output_1 output_2",
     ),
     PairFormat(
         "ppe",
         "prompt response_1 response_2",
         benchmarks.ppe,
+        "id=question_id prompt response_a=response_1 response_b=response_2 winner model_a=model_a|model_1 "
+        "model_b=model_b|model_2",
         texts="prompt response_1 response_2",
         unique_ids=False,
     ),
@@ -137,6 +218,7 @@ PAIR_FORMATS = (
         "helpsteer3",
         "context response1 response2",
         benchmarks.helpsteer3,
+        "prompt=context response_a=response1 response_b=response2 winner=overall_preference category=domain",
         texts="response1 response2",
         numbers="overall_preference",
     ),
@@ -144,23 +226,68 @@ PAIR_FORMATS = (
         "multipref",
         "text completion_a completion_b",
         benchmarks.multipref,
+        "id=comparison_id prompt=text response_a=completion_a response_b=completion_b "
+        "winner=normal_worker_annotations+expert_worker_annotations model_a model_b category",
         texts="text completion_a completion_b",
     ),
-    PairFormat("lm_eval", "doc resps", lm_eval_samples.pair, fits=lm_eval_samples.holds_pair, first_of="filter"),
+    PairFormat(
+        "lm_eval",
+        "doc resps",
+        lm_eval_samples.pair,
+        "pair=doc filter",
+        fits=lm_eval_samples.holds_pair,
+        first_of="filter",
+    ),
 )
 """A row must fit exactly one of these."""
 
 ANSWER_FORMATS = (
-    AnswerFormat("alpaca_eval", "instruction output", alpaca_eval.answer, texts="instruction output"),
-    AnswerFormat("canonical", "prompt response", partial(canonical.answer, {}), texts="prompt response"),
-    AnswerFormat("arena_hard_v0.1", "choices model_id", arena_hard.answer_v01, unique_ids=True),
-    AnswerFormat("arena_hard_v2", "messages model", arena_hard.answer_v2, unique_ids=True),
-    AnswerFormat("lm_eval", "doc resps arguments", lm_eval_samples.answer, first_of="filter"),
+    AnswerFormat(
+        "alpaca_eval",
+        "instruction output",
+        alpaca_eval.answer,
+        "prompt=instruction response=output model=generator category=category|dataset",
+        texts="instruction output",
+    ),
+    AnswerFormat(
+        "canonical",
+        "prompt response",
+        canonical.answer,
+        "prompt response model category",
+        texts="prompt response",
+    ),
+    AnswerFormat(
+        "arena_hard_v0.1",
+        "choices model_id",
+        arena_hard.answer_v01,
+        "id=question_id|uid response=choices model=model_id category",
+        unique_ids=True,
+    ),
+    AnswerFormat(
+        "arena_hard_v2",
+        "messages model",
+        arena_hard.answer_v2,
+        "id=question_id|uid prompt=messages response=messages model category",
+        unique_ids=True,
+    ),
+    AnswerFormat(
+        "lm_eval",
+        "doc resps arguments",
+        lm_eval_samples.answer,
+        "id=doc_hash|doc_id prompt=arguments+doc response=resps|filtered_resps filter category",
+        first_of="filter",
+    ),
 )
 """The first that fits a row is taken."""
 
 FORMATS = tuple(format.name for format in PAIR_FORMATS)
 """The names of the formats that `read_pairs` takes."""
+
+COLUMNS_OF_PAIRS = frozenset(name for format in PAIR_FORMATS for name in (*format.used, *format.roles))
+"""Columns of the formats of pairs, and what they are used for: a user may name columns for these too."""
+
+ANSWER_FIELDS = ("prompt", "response", "model", "category")
+"""The fields of an answer."""
 
 TEXT_COLUMNS = frozenset(name for format in (*PAIR_FORMATS, *ANSWER_FORMATS) for name in format.texts.split())
 NUMBER_COLUMNS = frozenset(name for format in PAIR_FORMATS for name in format.numbers.split())
@@ -174,15 +301,21 @@ def get_format(name: str) -> PairFormat:
     raise UsageError(f"format {excerpt(name)} is unknown", f"formats known: {', '.join(FORMATS)}", "name one of them")
 
 
-def detect_format(row: Mapping[str, Any]) -> str:
-    """The name of the format of pairs whose columns the row has.
+def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str:
+    """The name of the format of pairs whose columns the row has, under the names that `naming` gives them.
 
     Raises DataError, listing the columns found and the formats known, where no format or more than one fits, and where
-    the row holds a single answer instead of a pair.
+    the row holds a single answer instead of a pair. Columns that are named for a canonical pair's fields make one, or a
+    pair of the published format that has these fields in these columns.
     """
-    fitting = [format.name for format in PAIR_FORMATS if format.matches(row)]
+    fitting = [format.name for format in PAIR_FORMATS if format.matches(naming.renamed(row, format))]
+    published = [name for name in fitting if name != "canonical" and naming.agrees_with(get_format(name))]
+    if naming.fields and "canonical" in fitting:
+        return published[0] if len(published) == 1 else "canonical"
     if len(fitting) == 1:
         return fitting[0]
+    if not fitting and (error := naming.without_column(row)) is not None:
+        raise error
     if not fitting and any(format.matches(row) for format in ANSWER_FORMATS):
         raise DataError(
             "the file holds single answers of one model, not pairs",
@@ -198,11 +331,17 @@ def detect_format(row: Mapping[str, Any]) -> str:
     )
 
 
-def detect_answer_format(row: Mapping[str, Any]) -> AnswerFormat:
-    """The format of answers whose columns the row has. Raises DataError, listing the columns found and those known."""
-    for format in ANSWER_FORMATS:
-        if format.matches(row):
+def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> AnswerFormat:
+    """The format of answers whose columns the row has, under the names that `naming` gives them. Raises DataError,
+    listing the columns found and those known."""
+    own_first = (
+        sorted(ANSWER_FORMATS, key=lambda format: format.name != "canonical") if naming.fields else ANSWER_FORMATS
+    )
+    for format in own_first:
+        if format.matches(naming.renamed(row, format)):
             return format
+    if (error := naming.without_column(row)) is not None:
+        raise error
     raise DataError(
         f"the columns fit no known format of answers; columns found: {_names(row)}",
         f"columns known: {'; '.join(' + '.join(sorted(format.columns.split())) for format in ANSWER_FORMATS)}",
