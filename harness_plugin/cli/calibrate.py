@@ -21,7 +21,7 @@ PLOT = "reliability.png"
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write arena_rm.json into this folder. It belongs beside the weights. [default: the folder of the adapter]",
+    help="Write arena_rm.json here instead. To use it, put it beside the weights. [default: the folder of the adapter]",
 )
 @click.option(
     "--plot/--no-plot",
@@ -30,7 +30,8 @@ PLOT = "reliability.png"
 )
 def command(adapter, file, spec, read, out, plot):
     """Fit the temperature and the tie mass of ADAPTER to the labelled pairs of FILE (- for stdin) by maximum
-    likelihood, and write them to its arena_rm.json. They turn logits into probabilities of A, B and a tie.
+    likelihood, and write both numbers to arena_rm.json in the adapter's folder. They turn logits into probabilities of
+    A, B and a tie.
 
     ADAPTER is the folder of an adapter, its id on the hub, or `embedded`. The pairs must not be among those that it was
     trained on.

@@ -67,7 +67,7 @@ MODEL_OPTIONS = [
     click.option(
         "--deterministic",
         is_flag=True,
-        help="Score each presentation alone, so that its logit does not depend on other pairs in the last digits.",
+        help="Score each presentation alone, so that other pairs do not change the last digits of its logit.",
     ),
     click.option(
         "--length-control",

@@ -45,9 +45,9 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
 def command(file, spec, read, order, limit, batch_size, cache_file, output):
     """Score every pair of FILE (- for stdin) and write one JSON line for each, in input order.
 
-    Fields: id, z_ab and z_ba (the logit of each order, positive for B; z_ba is null with --order ab), score, p_a, p_b,
-    p_tie, tokens, truncated, and winner and category if FILE has them. If it has winners, metrics of the judge are
-    printed to stderr.
+    The most important fields: id, z_ab and z_ba (the logit of each order, positive for B; z_ba is null with --order
+    ab), score, p_a, p_b, p_tie, confidence, and winner and category if FILE has them. If it has winners, metrics of the
+    judge are printed to stderr.
 
     \b
     Example: arena-rm score pairs.jsonl -o scores.jsonl
