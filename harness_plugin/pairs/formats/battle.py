@@ -35,7 +35,7 @@ def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any 
     asked, response_a, response_b = chat.conversation(a, b, turns)
     winner, flag = outcome("winner", row.get("winner"), words)
     return Pair(
-        (*before_vote(_SESSION, row.get(_SESSION), asked), *with_parts(row, asked, (_SESSION,))),
+        with_parts(row, asked, (_SESSION,), session=before_vote(_SESSION, row.get(_SESSION), asked)),
         response_a,
         response_b,
         id=id,

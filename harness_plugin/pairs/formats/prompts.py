@@ -26,8 +26,15 @@ def prompt_of(row: Fields, column: str, answers: Sequence[Text | None] = ()) -> 
     return with_parts(row, prompt, (column,), answers)
 
 
-def with_parts(row: Fields, prompt: Text, used: Container[str] = (), answers: Sequence[Text | None] = ()) -> Text:
-    """The prompt with the parts that the row has in `PROMPT_PARTS`, the columns `used` not counted.
+def with_parts(
+    row: Fields,
+    prompt: Text,
+    used: Container[str] = (),
+    answers: Sequence[Text | None] = (),
+    session: tuple[str, ...] = (),
+) -> Text:
+    """The prompt with the parts that the row has in `PROMPT_PARTS`, the columns `used` not counted; `session`: turns
+    that came between the earlier conversation and the prompt.
 
     A part that is null or empty changes nothing. A system prompt and an earlier conversation become turns before the
     prompt, each prefixed by its speaker, as in `chat.history`. `context` and `input` stand in the turn of the question,
@@ -41,8 +48,9 @@ def with_parts(row: Fields, prompt: Text, used: Container[str] = (), answers: Se
         if text is not None:
             texts[name] = text
         elif name not in SYSTEM_PARTS:
-            before += _without_echo(earlier(name, value), prompt, answers)
-    return _preceded(before, _joined(texts.get("context"), prompt, texts.get("input")))
+            turns = earlier(name, value)
+            before += turns if name == "history" else _without_echo(turns, prompt, answers)
+    return _preceded(before, session, _joined(texts.get("context"), prompt, texts.get("input")))
 
 
 def part_columns(row: Fields, used: Container[str] = ()) -> list[str]:
@@ -102,11 +110,13 @@ def _json_list(text: str) -> list[Any] | None:
 
 
 def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:
-    """The turns without those at their end that the row has in other columns: one of its answers, and the prompt."""
-    if turns and turns[-1].role == "assistant" and turns[-1].text is not None and turns[-1].text in answers:
-        turns = turns[:-1]
+    """The turns without the prompt, or the prompt and one of the answers, at their end, which other columns hold."""
     last = prompt if isinstance(prompt, str) else prompt[-1].removeprefix(chat.speaker(prompt[-1]))
-    return turns[:-1] if turns and turns[-1] == chat.Message("user", last) else turns
+    asked = chat.Message("user", last)
+    if turns and turns[-1] == asked:
+        return turns[:-1]
+    answered = len(turns) > 1 and turns[-2] == asked and turns[-1].role == "assistant"
+    return turns[:-2] if answered and turns[-1].text in answers else turns
 
 
 def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
@@ -121,9 +131,13 @@ def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
     return turns[0] if isinstance(prompt, str) else tuple(turns)
 
 
-def _preceded(before: list[chat.Message], prompt: Text) -> Text:
-    if not before:
+def _preceded(before: list[chat.Message], session: tuple[str, ...], prompt: Text) -> Text:
+    """The prompt after earlier turns, of which those that are the system's come first."""
+    if not before and not session:
         return prompt
     if isinstance(prompt, str):
-        return chat.history([*before, chat.Message("user", prompt)])
-    return (*chat.spoken(before), *prompt)
+        prompt = chat.spoken([chat.Message("user", prompt)])
+    own_system = prompt[:1] if chat.speaker(prompt[0]) == "System: " and len(prompt) > 1 else ()
+    systems = [turn for turn in before if turn.role == "system"]
+    others = [turn for turn in before if turn.role != "system"]
+    return (*chat.spoken(systems), *own_system, *chat.spoken(others), *session, *prompt[len(own_system) :])

@@ -1,0 +1,229 @@
+"""Random rows of every format, with random columns beside them, nulls, turns and orders of columns, through the reader
+and the writer: what was read is what was meant, or the row is left out. The rows are made from what they mean."""
+
+import json
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from pair_rows import MODELS, PEOPLE
+
+from harness_plugin.errors import DataError
+from harness_plugin.pairs import MissingAnswer, Pair, Winner, pairs_from_rows, read_pairs, write_pairs
+from harness_plugin.pairs.formats.table import FORMATS
+
+ROWS_EACH = 600
+SPEAKERS = ("Human: ", "Assistant: ")
+
+
+@dataclass
+class Meaning:
+    """What a row says: the user's turns, each side's answers to them (None: missing), and the parts of the prompt."""
+
+    turns: list[str]
+    a: list[str | None]
+    b: list[str | None]
+    winner: Winner | None
+    system: str | None = None
+    history: list[tuple[str, str]] = field(default_factory=list)
+    context: str | None = None
+    input: str | None = None
+
+    @property
+    def whole(self):
+        return None not in self.a and None not in self.b
+
+    def prompt(self, labelled):
+        """The prompt as a pair holds it; `labelled`: whether the last turn names its speaker beside earlier ones."""
+        before = [f"System: {self.system}"] if self.system else []
+        before += [label + text for exchange in self.history for label, text in zip(SPEAKERS, exchange, strict=True)]
+        turns = list(self.turns)
+        turns[0] = f"{self.context}\n\n{turns[0]}" if self.context else turns[0]
+        turns[-1] = f"{turns[-1]}\n\n{self.input}" if self.input else turns[-1]
+        if labelled and before and len(turns) == 1:
+            turns = [SPEAKERS[0] + turns[0]]
+        return tuple(before + turns)
+
+
+def text(rng, least=0):
+    return "".join(rng.choices(PEOPLE, k=rng.randrange(least, 6))) + ("x" if least else "")
+
+
+def meaning(rng, several_turns):
+    count = rng.choice([1, 1, 2, 3]) if several_turns else 1
+    answer = lambda: None if rng.random() < 0.04 else text(rng)  # noqa: E731
+    part = lambda: text(rng, 1) if rng.random() < 0.25 else None  # noqa: E731
+    return Meaning(
+        [text(rng, 1) for _ in range(count)],
+        [answer() for _ in range(count)],
+        [answer() for _ in range(count)],
+        rng.choice([None, *Winner]),
+        part(),
+        [(text(rng), text(rng)) for _ in range(rng.choice([0, 0, 1, 2]))],
+        part(),
+        part(),
+    )
+
+
+def with_parts(rng, said, row, skip=()):
+    """The row with the columns that hold the parts of the prompt, in one of the spellings of each."""
+    nothing = lambda: rng.choice([None, "", float("nan")])  # noqa: E731
+    exchanges = [list(exchange) for exchange in said.history]
+    talk = [m for q, a in said.history for m in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
+    written = rng.choice([exchanges, talk]) if exchanges else []
+    parts = {
+        rng.choice(["system", "system_prompt"]): said.system or nothing(),
+        rng.choice(["history", "messages"]): rng.choice([json.dumps(written), written]),
+        "context": said.context or nothing(),
+        "input": said.input or nothing(),
+    }
+    return row | {name: value for name, value in parts.items() if name not in skip}
+
+
+def turns_of(rng, texts):
+    return texts[0] if len(texts) == 1 and rng.random() < 0.7 else texts
+
+
+def messages(rng, said, answers):
+    """A conversation as a list of messages, or as JSON; a missing answer is null or not there."""
+    found = []
+    for n, (question, answer) in enumerate(zip(said.turns, answers, strict=True)):
+        found.append({"role": "user", "content": rng.choice([question, [{"type": "text", "text": question}]])})
+        if answer is not None or n + 1 < len(answers) or rng.random() < 0.5:
+            found.append({"role": "assistant", "content": answer})
+    return rng.choice([found, json.dumps(found)])
+
+
+def arena(rng, said):
+    return {"conversation_a": messages(rng, said, said.a), "conversation_b": messages(rng, said, said.b), **MODELS}
+
+
+def canonical(rng, said):
+    row = {"prompt": turns_of(rng, said.turns), "winner": said.winner and said.winner.value}
+    return row | {"response_a": turns_of(rng, said.a), "response_b": turns_of(rng, said.b)}
+
+
+def arena_55k(rng, said):
+    cells = {"prompt": said.turns, "response_a": said.a, "response_b": said.b}
+    won = [said.winner is winner for winner in Winner] if said.winner else [None] * 3
+    write = rng.choice([json.dumps, list])
+    one_hot = dict(zip(("winner_model_a", "winner_model_b", "winner_tie"), won, strict=True))
+    return {name: write(value) for name, value in cells.items()} | one_hot
+
+
+def arena_100k(rng, said):
+    return arena(rng, said) | {"winner": said.winner and said.winner.value}
+
+
+def arena_140k(rng, said):
+    part = lambda role, words: words and {"role": role, "content": [{"type": "text", "text": words}]}  # noqa: E731
+    now = zip(said.turns, said.a, said.b, strict=True)
+    rounds = [(question, answer, answer) for question, answer in said.history] + list(now)
+    session = [
+        {
+            "user": {"role": "user", "content": q},
+            "model_side_a": part("assistant", a),
+            "model_side_b": part("assistant", b),
+        }
+        for q, a, b in rounds
+    ]
+    return arena_100k(rng, said) | {"full_conversation": rng.choice([session, json.dumps(session)])}
+
+
+def chatbot_arena(rng, said):
+    return arena_100k(rng, said) | {"judge": "arena_user_1", "tstamp": 1.5}
+
+
+def mt_bench(rng, said):
+    return arena_100k(rng, said) | {"judge": "expert_1", "turn": rng.choice([len(said.turns), float(len(said.turns))])}
+
+
+def chosen_rejected(rng, said):
+    best, worst = (said.a[0], said.b[0]) if said.winner is Winner.MODEL_A else (said.b[0], said.a[0])
+    return {rng.choice(["prompt", "instruction", "question"]): said.turns[0], "chosen": best, "rejected": worst}
+
+
+def alpaca_eval(rng, said):
+    value = {Winner.MODEL_A: 1, Winner.MODEL_B: 2, Winner.TIE: 1.5, None: None}[said.winner]
+    return {"instruction": said.turns[0], "output_1": said.a[0], "output_2": said.b[0], "preference": value}
+
+
+def lm_eval(rng, said):
+    return canonical(rng, said)
+
+
+SEVERAL_TURNS = {"canonical", "arena_55k", "arena_100k", "arena_140k", "chatbot_arena", "mt_bench", "lm_eval"}
+BATTLES = {"arena_100k", "arena_140k", "chatbot_arena", "mt_bench"}
+MAKERS = {
+    f.__name__: f
+    for f in (
+        canonical,
+        arena_55k,
+        arena_100k,
+        arena_140k,
+        chatbot_arena,
+        mt_bench,
+        chosen_rejected,
+        alpaca_eval,
+        lm_eval,
+    )
+}
+EXTRA = {"source": "web", "lang": None, "note": "\u2028", "score_of_style": 0.5, "list": [1], "nested": {"x": None}}
+
+
+def made(rng, format):
+    """What a row means, and the row: its columns in a random order, with others beside them."""
+    said = meaning(rng, format in SEVERAL_TURNS)
+    if format == "chosen_rejected":
+        said.winner = rng.choice([Winner.MODEL_A, Winner.MODEL_B])
+    if format == "arena_140k":
+        said.history = [(q, a) for q, a in said.history if a and q not in said.turns]
+    skip = ("history", "messages") if format == "arena_140k" else ()
+    row = with_parts(rng, said, MAKERS[format](rng, said), skip)
+    row |= dict(rng.sample(sorted(EXTRA.items()), k=rng.randrange(len(EXTRA))))
+    if format == "lm_eval":
+        row = {"doc": row, "resps": [["0"]], "filter": "none"}
+    columns = list(row.items())
+    rng.shuffle(columns)
+    return said, dict(columns)
+
+
+def as_meant(said, format):
+    """The prompt, and the responses with the winner in the order of the sides."""
+    labelled = format not in BATTLES
+    a, b = tuple(said.a), tuple(said.b)
+    return Pair(said.prompt(labelled), a, b, winner=said.winner)
+
+
+def same_battle(found, meant, sides_are_drawn):
+    sides = [meant, meant.swap()] if sides_are_drawn else [meant]
+    return any(found.key == pair.key and found.winner == pair.winner for pair in sides)
+
+
+@pytest.mark.parametrize("format", MAKERS)
+def test_what_is_read_is_what_was_meant_or_the_row_is_left_out(format, tmp_path):
+    rng = random.Random(format)
+    rows = [made(rng, format) for _ in range(ROWS_EACH)]
+    prompts = {}
+    for said, row in rows:
+        try:
+            (pair,) = pairs_from_rows([row], format=format).pairs
+        except DataError as error:
+            assert isinstance(error.__cause__, MissingAnswer) and not said.whole, row
+            continue
+        meant = as_meant(said, format)
+        assert said.whole and same_battle(pair, meant, format == "chosen_rejected"), row
+        prompts.setdefault(pair.prompt_key, meant.prompt)
+        assert prompts[pair.prompt_key] == meant.prompt == pair.prompt
+        assert not {"system", "history", "context", "input"} & set(pair.meta)
+    whole = [row for said, row in rows if said.whole]
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in whole), "utf-8")
+    found = read_pairs(lines, format=format)
+    assert len(found.pairs) == len(whole) and not found.missing and found.format == format
+    write_pairs(tmp_path / "pairs.jsonl.gz", found.pairs)
+    assert read_pairs(tmp_path / "pairs.jsonl.gz").pairs == found.pairs
+
+
+def test_every_format_of_the_publishers_of_battles_and_preferences_is_tried():
+    assert set(MAKERS) <= set(FORMATS) and len(MAKERS) * ROWS_EACH >= 5000
