@@ -249,3 +249,20 @@ def test_messages_as_text_in_the_cells_of_a_table(tmp_path):
         writer.writeheader()
         writer.writerow(talks)
     assert read_pairs(tmp_path / "mt.csv").pairs == [read_one(ROWS["mt_bench"])]
+
+
+def test_a_csv_file_cannot_say_whether_an_answer_is_empty_or_missing(tmp_path, notes):
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,response_a,response_b,category\nHi,a,b,\nBye,,b,c\n", "utf-8")
+    assert [pair.response_a for pair in read_pairs(path).pairs] == ["a", ""]
+    assert f"{path}: no text in the cell of an answer in 1 row (row 2 (line 3)); a CSV file cannot say" in notes.text
+    notes.clear()
+    path.write_text("prompt,response,model\nHi,,\n", "utf-8")
+    assert read_outputs(path, model="heron")[0].response == "" and "in 1 row (row 1 (line 2))" in notes.text
+
+
+def test_a_part_that_is_no_text_says_how_to_leave_it_alone():
+    with pytest.raises(
+        DataError, match=r"field context is 3; .*; leave the column alone \(--ignore context\), correct"
+    ):
+        read_one({**ASK, "context": 3})

@@ -12,9 +12,9 @@ from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
 from harness_plugin.gate.readers.tournament import METRICS
 from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
-from harness_plugin.pairs import Text, content_id, read_outputs
+from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.tournament import Battles, battles, find_files, gather
+from harness_plugin.tournament import Battles, battles, find_files, joined, read_files
 
 OLD, NEW = "old", "new"
 
@@ -22,21 +22,20 @@ OLD, NEW = "old", "new"
 def duel_battles(old: str, new: str, questions: str | None = None, prompts: int | None = None) -> Battles:
     """The battles of one chatbot's new answers against its old ones, the models called OLD and NEW. Each side: a file
     of answers or a folder of them. Raises DataError as `gather`, UsageError where a side holds answers of several."""
-    names: dict[str, str] = {}
-    for name, place in ((OLD, old), (NEW, new)):
-        files = find_files([place])
-        if names.keys() & set(files):
-            raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
-        names |= dict.fromkeys(files, name)
-        outputs = (output for file in files for output in read_outputs(file, questions))
-        models = {output.model for output in outputs if output.model is not None}
+    sides = {name: find_files([place]) for name, place in ((OLD, old), (NEW, new))}
+    if set(sides[OLD]) & set(sides[NEW]):
+        raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
+    read = read_files(sorted((*sides[OLD], *sides[NEW])), questions)
+    for place, files in ((old, sides[OLD]), (new, sides[NEW])):
+        models = {answer.model for file in files for answer in read[file] if answer.model is not None}
         if len(models) > 1:
             raise UsageError(
                 f"{place} has answers of {', '.join(sorted(models)[:9])}",
                 "each side is one chatbot",
                 "name a file with one",
             )
-    return battles(gather(sorted(names), questions, names=names), None, prompts)
+    names = {file: name for name, files in sides.items() for file in files}
+    return battles(joined(read, names), None, prompts)
 
 
 def duel_runs(found: Battles, verdicts: list[Judgement]) -> tuple[Run, Run]:

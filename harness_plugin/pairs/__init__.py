@@ -6,7 +6,7 @@ statistics, and importing it imports nothing but the standard library.
 """
 
 from harness_plugin.pairs.answer import Answer
-from harness_plugin.pairs.answer_readers import read_outputs
+from harness_plugin.pairs.answer_readers import read_outputs, read_questions
 from harness_plugin.pairs.formats.table import FORMATS, detect_format
 from harness_plugin.pairs.pair import (
     FIELDS,
@@ -38,6 +38,7 @@ __all__ = [
     "pairs_from_rows",
     "read_outputs",
     "read_pairs",
+    "read_questions",
     "text_length",
     "turn_count",
     "write_pairs",

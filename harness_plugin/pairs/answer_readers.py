@@ -14,7 +14,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt, optional_id, placed, wrong_value
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
-from harness_plugin.pairs.answer import Answer, Question
+from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import arena_hard
 from harness_plugin.pairs.formats.columns import check_turns, table_cells
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming, checked_fields
@@ -31,26 +31,26 @@ from harness_plugin.pairs.pair import MissingAnswer
 
 def read_outputs(
     path: str | os.PathLike[str],
-    questions: str | os.PathLike[str] | None = None,
+    questions: str | os.PathLike[str] | Questions | None = None,
     model: str | None = None,
     fields: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> list[Answer]:
     """The answers of a file, in its order; compressed files, "-" and URIs as in `read_pairs`.
 
-    `questions` is Arena-Hard's `question.jsonl`, needed where the answers come without prompts. `model` is taken where
-    the rows do not name one. `fields` maps `prompt`, `response`, `model`, `category` and parts of the prompt to the
-    file's own columns, in any format; the columns `ignore` are left alone. A column `category` is used in every format.
-    Of several samples of one answer the first counts, of several lm-eval filters too. A missing answer (null, NaN, or
-    one with fewer turns than the prompt) has the response None. The log lists their rows, and says which columns were
-    used for what.
+    `questions` is Arena-Hard's `question.jsonl`, or what `read_questions` gives for it, needed where the answers come
+    without prompts. `model` is taken where the rows do not name one. `fields` maps `prompt`, `response`, `model`,
+    `category` and parts of the prompt to the file's own columns, in any format; the columns `ignore` are left alone. A
+    column `category` is used in every format. Of several samples of one answer the first counts, of several lm-eval
+    filters too. A missing answer (null, NaN, or one with fewer turns than the prompt) has the response None. The log
+    lists their rows, and says which columns were used for what.
 
     Raises DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind;
     UsageError for an unknown field.
     """
     name = display(path)
     naming = Naming(checked_fields(fields, ANSWER_FIELDS), ignore)
-    by_id = _read_questions(questions) if questions is not None else {}
+    by_id = questions if isinstance(questions, Mapping) else {} if questions is None else read_questions(questions)
     rows = _rows(path, naming)
     first = next(rows, None)
     if first is None:
@@ -61,7 +61,7 @@ def read_outputs(
     columns = ColumnNotes(format, naming.fields)
     answers: list[tuple[str, Answer]] = []
     for row in only_like_first(itertools.chain([first], rows), format.first_of):
-        columns.add(row.value)
+        columns.add(row)
         with _place(name, row):
             answer = _answer(row, format, naming, by_id)
         answers.append((row.place, replace(answer, model=answer.model or model)))
@@ -87,7 +87,7 @@ def _place(name: str, row: Row) -> Iterator[None]:
         raise placed(error, f"{name} {row.place}") from error
 
 
-def _answer(row: Row, format: AnswerFormat, naming: Naming, questions: Mapping[str, Question]) -> Answer:
+def _answer(row: Row, format: AnswerFormat, naming: Naming, questions: Questions) -> Answer:
     """The answer of a row; missing where it lacks a turn."""
     naming.require(row.value, "prompt", "model", "category")
     renamed = replace(row, value=dict(naming.renamed(row.value, format)))
@@ -112,11 +112,12 @@ def _of_all_turns(answer: Answer) -> Answer:
     return answer
 
 
-def _read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
+def read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
+    """The questions of a file such as Arena-Hard's `question.jsonl` by their ids. Raises DataError for a bad row."""
     questions: dict[str, Question] = {}
     columns = ColumnNotes(arena_hard.QUESTIONS, {})
     for row in _rows(path):
-        columns.add(row.value)
+        columns.add(row)
         with _place(display(path), row):
             id, question = arena_hard.question(table_cells(row, TEXT_COLUMNS, NUMBER_COLUMNS))
         questions[id] = question

@@ -5,8 +5,8 @@ goes to the package's log, which the command line prints on stderr.
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
 from harness_plugin.pairs.formats.layout import Layout
 from harness_plugin.pairs.pair import is_absent
@@ -14,6 +14,7 @@ from harness_plugin.pairs.pair import is_absent
 log = logging.getLogger("lm_eval.arena_rm")
 
 _SHOWN = 20
+_ANSWERS = ("response", "response_a", "response_b", "better", "worse")
 _LABEL = re.compile(
     r"labels?|winners?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best|judge?ments?"
     r"|annotations?|ratings?|scores?|rank|ranking|gold"
@@ -48,12 +49,16 @@ class ColumnNotes:
         self._ours = {column: format.column_of(ours) for ours, column in fields.items()}
         self._shadowed = set(self._ours.values()) - set(self._ours)
         self._seen: dict[str, bool] = {}
+        self._answers = {n for role in _ANSWERS for names in format.roles.get(role, []) for n in names}
+        self._empty: list[str] = []
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Notes the columns of a row, as the file has it."""
-        for column, value in row.items():
+        for column, value in row.value.items():
             if not self._seen.get(column):
                 self._seen[str(column)] = not is_absent(value) and value not in ("", [], {})
+        if row.container == "csv" and any(not v and self._name(c) in self._answers for c, v in row.value.items()):
+            self._empty.append(row.place)
 
     def used(self) -> dict[str, list[str]]:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
@@ -87,7 +92,8 @@ class ColumnNotes:
         return [column for column in self._seen if column not in used and self._name(column) not in PROMPT_PARTS]
 
     def say(self, name: str, what: str) -> None:
-        """Logs the one line about a file; `what`: how many of what it holds."""
+        """Logs the one line about a file, and where a CSV file has no answer, which may be an empty or a missing one;
+        `what`: how many of what the file holds."""
         shown = [
             role if columns == [role] else f"{role} = {' + '.join(columns)}" for role, columns in self.used().items()
         ]
@@ -95,3 +101,7 @@ class ColumnNotes:
         log.info(
             "%s: %s, read as %s: %s; columns not used: %s", name, what, self._format.name, ", ".join(shown), unused
         )
+        if self._empty:
+            rows = counted(len(self._empty), "row")
+            why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
+            log.warning("%s: no text in the cell of an answer in %s (%s); %s", name, rows, listed(self._empty), why)

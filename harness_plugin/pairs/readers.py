@@ -221,7 +221,7 @@ def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming)
     row = None
     for row in rows:
         unseen -= row.value.keys()
-        columns.add(row.value)
+        columns.add(row)
         yield row
     if row is not None and unseen:
         column = sorted(unseen)[0]

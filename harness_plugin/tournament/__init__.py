@@ -9,7 +9,7 @@ from harness_plugin.tournament.answers import write_answers
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.labels import agreement, check_labels, labels_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
-from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather
+from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather, joined, read_files
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
 from harness_plugin.tournament.verdicts import Judged, collect_verdicts
 
@@ -25,9 +25,11 @@ __all__ = [
     "collect_verdicts",
     "find_files",
     "gather",
+    "joined",
     "labels_of",
     "leaderboard",
     "median_model",
+    "read_files",
     "red_team_battles",
     "red_team_report",
     "summary",

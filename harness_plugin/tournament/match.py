@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.compression import PACKED
-from harness_plugin.pairs import Answer, Pair, Text, content_id, read_outputs, turn_count
+from harness_plugin.pairs import Answer, Pair, Text, content_id, read_outputs, read_questions, turn_count
 from harness_plugin.tournament.folder import is_companion
 from harness_plugin.tournament.questions import Document, agreed_prompts, document_of
 
@@ -84,13 +84,29 @@ def gather(
     files: list[str],
     questions: str | None = None,
     fields: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> Answers:
     """The answers of all files; the order of the files does not matter. A file whose rows name no model is named by its
-    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. `questions`, `fields`,
-    `ignore`: as for
-    `read_outputs`; `names`: file -> what its one model is called here, whatever the file says.
+    own name, or by its folder's where lm-eval or AlpacaEval chose the file's. The rest is as for `read_files` and
+    `joined`.
+    """
+    return joined(read_files(files, questions, fields, ignore))
+
+
+def read_files(
+    files: list[str],
+    questions: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+) -> dict[str, list[Answer]]:
+    """The answers of each file; the options are those of `read_outputs`."""
+    asked = None if questions is None else read_questions(questions)
+    return {file: read_outputs(file, asked, fields=fields, ignore=ignore) for file in files}
+
+
+def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = None) -> Answers:
+    """The answers of files as `read_files` gives them. `names`: file -> what its one model is called here, whatever
+    the file says.
 
     Raises DataError where a model answers a prompt twice, differently, unless other files repeat that prompt too, and
     UsageError for fewer than two models.
@@ -99,7 +115,6 @@ def gather(
     categories: dict[str, str] = {}
     by_model: dict[str, dict[str, Text]] = {}
     repeats: dict[str, str] = {}
-    read = {file: read_outputs(file, questions, _model_name(file), fields, ignore) for file in files}
     agreed = _agreed(read, names or {})
     for file, outputs in read.items():
         count: Counter[tuple[str, str]] = Counter()

@@ -6,7 +6,7 @@ rows that differ in any of these columns have different prompts.
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from harness_plugin.files.checked import required, text_value, wrong_value
+from harness_plugin.files.checked import RowError, required, text_value, wrong_value
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import EARLIER_PARTS, PROMPT_PARTS, SYSTEM_PARTS, Fields
@@ -40,16 +40,16 @@ def with_parts(
     prompt, each prefixed by its speaker, as in `chat.history`. `context` and `input` stand in the turn of the question,
     before and after it, with an empty line between them.
     """
-    parts = {name: row[name] for name in part_columns(row, used)}
-    before = [chat.Message("system", text_value(name, parts[name])) for name in SYSTEM_PARTS if name in parts]
+    before: list[chat.Message] = []
     texts: dict[str, str] = {}
-    for name, value in parts.items():
-        text = None if name in EARLIER_PARTS else _passage(name, value)
+    for name in part_columns(row, used):
+        try:
+            turns, text = _part(name, row[name])
+        except RowError as error:
+            raise RowError(error.found, error.why, f"leave the column alone (--ignore {name}), {error.do}") from error
+        before += turns if name == "history" else _without_echo(turns, prompt, answers)
         if text is not None:
             texts[name] = text
-        elif name not in SYSTEM_PARTS:
-            turns = earlier(name, value)
-            before += turns if name == "history" else _without_echo(turns, prompt, answers)
     return _preceded(before, session, _joined(texts.get("context"), prompt, texts.get("input")))
 
 
@@ -62,13 +62,16 @@ def _says_nothing(value: Any) -> bool:
     return is_absent(value) or (isinstance(value, (str, list, tuple, Mapping)) and (not value or value == "[]"))
 
 
-def _passage(name: str, value: Any) -> str | None:
-    """The text of `context` or `input`: a string, or several strings; None for a conversation."""
-    if isinstance(value, str):
-        return text_value(name, value) if chat.message_list(value) is None else None
-    if isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value):
-        return "\n\n".join(text_value(name, text) for text in value)
-    return None
+def _part(name: str, value: Any) -> tuple[list[chat.Message], str | None]:
+    """The turns, or the text in the turn of the question, that a column holds. Raises RowError for anything else."""
+    if name in SYSTEM_PARTS:
+        return [chat.Message("system", text_value(name, value))], None
+    if name not in EARLIER_PARTS:
+        if isinstance(value, str) and chat.message_list(value) is None:
+            return [], text_value(name, value)
+        if isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value):
+            return [], "\n\n".join(text_value(name, text) for text in value)
+    return earlier(name, value), None
 
 
 def earlier(name: str, value: Any) -> list[chat.Message]:
