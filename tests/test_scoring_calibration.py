@@ -1,4 +1,4 @@
-"""Calibrations find what made the data, minimise the log loss, and are said to where the data do not determine them."""
+"""Calibrations find what made the data, minimise the log loss with the prior, and never end at a limit."""
 
 import math
 
@@ -11,9 +11,10 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring import Judgement, open_judge
 from harness_plugin.scoring.calibration import (
-    TEMPERATURE_BOUNDS,
-    TIE_NU_BOUNDS,
-    at_bounds,
+    PRIOR,
+    PRIOR_LOGIT,
+    PRIOR_PAIRS,
+    PRIOR_SLOPE,
     calibration_loss,
     fit_calibration,
     fit_length_worth,
@@ -33,6 +34,15 @@ def simulated(calibration: Calibration, count: int, seed: int) -> tuple[np.ndarr
     return s, np.eye(3)[(draw.random(count)[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)]
 
 
+def penalised(s, verdicts, calibration: Calibration) -> float:
+    """The log loss of the pairs and of the prior."""
+    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+    said = np.exp(log_probabilities(prior, PRIOR if verdicts[:, 2].any() or len(s) < 100 else Calibration(1.0)))
+    own = len(s) * calibration_loss(s, verdicts, calibration)
+    own += PRIOR_SLOPE * math.log(calibration.temperature)
+    return own + PRIOR_PAIRS * calibration_loss(prior, said, calibration)
+
+
 @pytest.mark.parametrize(
     "truth", [Calibration(1.0, 1.0), Calibration(3.0, 0.4), Calibration(0.3, 2.5), Calibration(2.0)]
 )
@@ -44,15 +54,14 @@ def test_a_calibration_finds_the_temperature_and_the_tie_mass_that_made_the_data
 
 
 def test_a_calibration_is_the_minimum_of_the_log_loss_and_fits_soft_labels_exactly():
-    truth = Calibration(1.6, 0.7)
     s = np.linspace(-4, 4, 41)
-    found = fit_calibration(s, np.exp(log_probabilities(s, truth)))
-    assert (found.temperature, found.tie_nu) == (pytest.approx(1.6, abs=1e-4), pytest.approx(0.7, abs=1e-4))
-    s, verdicts = simulated(truth, 300, seed=7)
+    found = fit_calibration(s, np.exp(log_probabilities(s, PRIOR)))
+    assert (found.temperature, found.tie_nu) == (pytest.approx(1.0, abs=0.02), pytest.approx(0.5, abs=0.01))
+    s, verdicts = simulated(Calibration(1.6, 0.7), 300, seed=7)
     best = fit_calibration(s, verdicts)
 
     def loss(temperature, nu):
-        return -(log_probabilities(s, Calibration(temperature, nu)) * verdicts).sum() / len(s)
+        return penalised(s, verdicts, Calibration(temperature, nu))
 
     around = [(best.temperature * x, best.tie_nu * y) for x in (0.9, 0.99, 1.01, 1.1) for y in (0.9, 0.99, 1.01, 1.1)]
     assert all(loss(best.temperature, best.tie_nu) < loss(*other) for other in around)
@@ -61,43 +70,44 @@ def test_a_calibration_is_the_minimum_of_the_log_loss_and_fits_soft_labels_exact
 def test_without_ties_there_is_no_tie_mass_and_a_single_pair_is_no_data():
     s, verdicts = simulated(Calibration(2.0), 500, seed=8)
     assert fit_calibration(s, verdicts).tie_nu == 0.0
+    assert fit_calibration(s[:3], verdicts[:3]).tie_nu > 0.1, "three pairs do not say that there are no ties"
     with pytest.raises(DataError, match="1 labelled pairs"):
         fit_calibration(s[:1], verdicts[:1])
     with pytest.raises(DataError):
         fit_calibration(s, verdicts[:, :2])
 
 
-def test_data_that_a_judge_gets_all_right_gives_a_finite_calibration():
-    s = np.array([-1.0, 1.0, -2.0, 2.0])
-    found = fit_calibration(s, np.eye(3)[[0, 1, 0, 1]])
-    assert 0 < found.temperature < 0.1 and found.tie_nu == 0
-
-
-@pytest.mark.parametrize(
-    ("codes", "name", "end"),
-    [
-        ([0, 1, 0, 1], "temperature", TEMPERATURE_BOUNDS[0]),
-        ([1, 0, 1, 0], "temperature", TEMPERATURE_BOUNDS[1]),
-        ([2, 2, 2, 2], "tie_nu", TIE_NU_BOUNDS[1]),
-    ],
-    ids=["always right", "always wrong", "only ties"],
-)
-@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
-def test_what_the_pairs_do_not_fix_ends_at_a_bound_and_is_said_to(codes, name, end, scale):
+@pytest.mark.parametrize("codes", [[0, 1, 0, 1], [1, 0, 1, 0], [2, 2, 2, 2]], ids=["right", "wrong", "only ties"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_few_pairs_that_all_say_the_same_give_moderate_numbers(codes, scale):
     found = fit_calibration(scale * np.array([-1.0, 1.0, -2.0, 2.0]), np.eye(3)[codes])
-    assert getattr(found, name) == pytest.approx(end, rel=1e-3) and name in at_bounds(found)
+    assert 0.05 < found.temperature < 150 and 0.05 < found.tie_nu < 10
 
 
-def test_what_the_pairs_fix_is_at_no_bound():
-    assert at_bounds(fit_calibration(*simulated(Calibration(2.0, 0.5), 500, seed=12))) == []
-    assert at_bounds(Calibration(2.0, 0.0)) == [], "no ties is no bound"
-    low, high = TEMPERATURE_BOUNDS
-    assert [at_bounds(Calibration(t)) for t in (low, low * 1.02, high / 1.02, high)] == [
-        ["temperature"],
-        [],
-        [],
-        ["temperature"],
-    ]
+def test_three_pairs_give_a_better_loss_with_the_prior_than_a_temperature_of_403():
+    truth = Calibration(1.0, 0.5)
+    s, _ = simulated(truth, 4_000, seed=14)
+    said, worst = np.exp(log_probabilities(s, truth)), 0.0
+    for seed in range(40):
+        found = fit_calibration(*simulated(truth, 3, seed))
+        worst = max(worst, calibration_loss(s, said, found))
+    assert worst < math.log(3) + 0.25, "never much worse than knowing nothing"
+
+
+def test_scores_that_go_against_many_labels_have_no_temperature_and_are_refused():
+    s, verdicts = simulated(Calibration(1.0, 0.5), 500, seed=15)
+    with pytest.raises(DataError, match="the best temperature for these labels is 403") as error:
+        fit_calibration(-s, verdicts)
+    assert "which side a positive score prefers" in error.value.do
+
+
+@pytest.mark.parametrize("bad", [[math.nan, 0.5, 0.5], [0.5, 0.6, 0.2], [1.5, -0.5, 0.0]])
+def test_targets_that_are_no_probabilities_are_refused(bad):
+    target = np.array([[1.0, 0.0, 0.0], bad])
+    with pytest.raises(DataError, match="no probabilities"):
+        fit_calibration([1.0, -1.0], target)
+    with pytest.raises(DataError, match="no probabilities"):
+        fit_temperature(np.eye(3)[:2], np.eye(3)[:2], target)
 
 
 @pytest.mark.parametrize("has_ties", [False, True])
@@ -108,7 +118,7 @@ def test_a_calibration_is_what_a_search_without_derivatives_finds(has_ties):
     s, verdicts = simulated(Calibration(1.3, 0.5 if has_ties else 0.0), 700, seed=13)
 
     def loss(x):
-        return calibration_loss(s, verdicts, Calibration(math.exp(x[0]), math.exp(x[1]) if has_ties else 0.0))
+        return penalised(s, verdicts, Calibration(math.exp(x[0]), math.exp(x[1]) if has_ties else 0.0))
 
     best = minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-15}).x
     found = fit_calibration(s, verdicts)
@@ -138,7 +148,7 @@ def test_three_logits_find_the_temperature_that_made_the_data(truth):
     found = fit_temperature(z_ab, z_ba, verdicts)
     assert found.temperature == pytest.approx(truth, rel=0.1) and found.tie_nu == 0.0
     said = combine(z_ab, z_ba, Calibration(truth)).p
-    assert fit_temperature(z_ab, z_ba, said).temperature == pytest.approx(truth, abs=1e-4), "soft labels, exactly"
+    assert fit_temperature(z_ab, z_ba, said).temperature == pytest.approx(truth, rel=0.01), "soft labels"
 
 
 def test_the_temperature_of_three_logits_is_the_minimum_of_the_log_loss_from_either_side():
@@ -148,7 +158,11 @@ def test_the_temperature_of_three_logits_is_the_minimum_of_the_log_loss_from_eit
     def loss(temperature):
         first, second = (z / temperature - np.log(np.exp(z / temperature).sum(1, keepdims=True)) for z in (z_ab, z_ba))
         mean = np.exp((first + second[:, A_FIRST]) / 2)
-        return -np.log((mean / mean.sum(1, keepdims=True) * verdicts).sum(1)).mean()
+        own = -np.log((mean / mean.sum(1, keepdims=True) * verdicts).sum(1)).sum()
+        prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+        said, nu = np.exp(log_probabilities(prior, PRIOR)), PRIOR.tie_nu ** (1 / temperature)
+        own += PRIOR_SLOPE * math.log(temperature)
+        return own + PRIOR_PAIRS * calibration_loss(prior, said, Calibration(temperature, nu))
 
     around = [best.temperature * x for x in (0.9, 0.99, 0.999, 1.001, 1.01, 1.1)]
     assert all(loss(best.temperature) < loss(other) for other in around)
@@ -158,7 +172,7 @@ def test_the_temperature_of_three_logits_is_the_minimum_of_the_log_loss_from_eit
 def test_a_temperature_of_bad_numbers_is_refused():
     z_ab, z_ba, verdicts = three_ways(1.0, 6, seed=11)
     broken = np.where(np.arange(6)[:, None] == 3, np.nan, z_ab)
-    for given in ((broken, z_ba, verdicts), (z_ab, broken * math.inf, verdicts), (z_ab, z_ba, broken)):
+    for given in ((broken, z_ba, verdicts), (z_ab, broken * math.inf, verdicts)):
         with pytest.raises(DataError, match="not finite"):
             fit_temperature(*given)
     for given in (
@@ -172,11 +186,10 @@ def test_a_temperature_of_bad_numbers_is_refused():
             fit_temperature(*given)
 
 
-@pytest.mark.parametrize(("shift", "end"), [(0, TEMPERATURE_BOUNDS[0]), (1, TEMPERATURE_BOUNDS[1])])
-def test_three_logits_that_are_always_right_or_wrong_end_at_a_bound_too(shift, end):
+@pytest.mark.parametrize("shift", [0, 1])
+def test_three_logits_that_are_always_right_or_wrong_give_moderate_temperatures_too(shift):
     z = 3 * np.eye(3)
-    found = fit_temperature(z, z[:, A_FIRST], np.roll(np.eye(3), shift, axis=0))
-    assert found.temperature == pytest.approx(end, rel=1e-3) and at_bounds(found) == ["temperature"]
+    assert 0.05 < fit_temperature(z, z[:, A_FIRST], np.roll(np.eye(3), shift, axis=0)).temperature < 50
 
 
 # -- what length is worth ------------------------------------------------------------------------------------------

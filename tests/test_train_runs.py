@@ -198,7 +198,11 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
         for x, p in zip(s, valid, strict=True):
             weights = [math.exp(-x / temperature / 2), math.exp(x / temperature / 2), nu]
             total -= math.log(weights[p.winner.class_index] / sum(weights))
-        return total / len(valid)
+        for x in (2.0, -2.0):  # the prior: two pairs each, as temperature 1 and tie mass 0.5 have them
+            weights = [math.exp(-x / temperature / 2), math.exp(x / temperature / 2), nu]
+            said = [math.exp(-x / 2), math.exp(x / 2), 0.5]
+            total -= 2 * sum(p / sum(said) * math.log(w / sum(weights)) for p, w in zip(said, weights, strict=True))
+        return total + math.log(temperature) / 4
 
     fitted = stored["calibration"]
     best = three_way(fitted["temperature"], fitted["tie_nu"])

@@ -239,13 +239,22 @@ def _metric(name: str, entry) -> tuple[str, str, str, str]:
     return label, number(entry.get("value")), interval, count(entry["n"]) if "n" in entry else ""
 
 
+def with_calibration(card: str, manifest: Manifest) -> str:
+    """The card with the section on the calibration written anew from the manifest; as it is without such a section."""
+    section = re.compile(r"^## Calibration\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    return section.sub(lambda _: _calibration(manifest) + "\n\n", card, count=1)
+
+
 def _calibration(manifest: Manifest) -> str:
     fitted = manifest.calibration
     if fitted:
         tie = ", and the head says P(tie) itself" if manifest.num_labels == 3 else ""
         tie = tie or f", tie mass {number(fitted.get('tie_nu'))} (Davidson)"
+        measured = "Metrics of probabilities above are on the pairs that it was fitted on."
+        if "log_loss" in fitted:
+            measured = "Fitted after training: metrics of probabilities above are with the calibration before."
         text = f"""Temperature {number(fitted.get("temperature"))}{tie}; by maximum likelihood on
-{count(fitted.get("n"))} held-out pairs. Metrics of probabilities above are on the pairs that it was fitted on."""
+{count(fitted.get("n"))} held-out pairs. {measured}"""
     elif manifest.num_labels == 3:
         text = "None; the head says P(tie) itself."
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness_plugin.files import atomic_write
 from harness_plugin.model.manifest import Manifest
 from harness_plugin.report.plots import attempt, curves
-from harness_plugin.train.model_card import model_card
+from harness_plugin.train.model_card import model_card, with_calibration
 
 RECORD_FILE, CURVES_FILE, CARD_FILE = "training.json", "training.png", "README.md"
 SCHEMA = 1
@@ -35,6 +35,19 @@ def write_record(
     with atomic_write(folder / CARD_FILE) as out:
         out.write(model_card(manifest, run, terms))
     attempt(curves, folder / CURVES_FILE, history)
+
+
+def renew_card(folder: Path, manifest: Manifest) -> None:
+    """Puts the manifest's calibration into the model card of the folder, if there is one with a section for it. Raises
+    DataError if it cannot be written."""
+    card = Path(folder) / CARD_FILE
+    if not card.is_file():
+        return
+    text = card.read_text("utf-8")
+    renewed = with_calibration(text, manifest)
+    if renewed != text:
+        with atomic_write(card) as out:
+            out.write(renewed)
 
 
 def record(manifest: Manifest, history: Sequence[Mapping], run: Mapping) -> dict:

@@ -61,8 +61,14 @@ def command(adapter, file, spec, read, out, plot):
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
     from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.calibration import at_bounds, calibration_loss, fit_calibration, fit_length_worth
+    from harness_plugin.scoring.calibration import (
+        ENOUGH_FOR_NO_TIES,
+        calibration_loss,
+        fit_calibration,
+        fit_length_worth,
+    )
     from harness_plugin.scoring.judge import open_judge
+    from harness_plugin.train.record import renew_card
 
     judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None, length_control=False))
     model = judge.model
@@ -85,15 +91,17 @@ def command(adapter, file, spec, read, out, plot):
     folder = Path(out or adapter)
     folder.mkdir(parents=True, exist_ok=True)
     rendering = {"max_length": model.renderer.max_length, "truncation": model.renderer.truncation}
-    replace(model.manifest, calibration=entry, found=True, **rendering).save(folder)
+    manifest = replace(model.manifest, calibration=entry, found=True, **rendering)
+    manifest.save(folder)
+    renew_card(folder, manifest)
     click.echo(
         f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
         f"log loss {before:.4f} at temperature 1, {after:.4f} now"
     )
-    for name in at_bounds(fitted):
+    if len(pairs) < ENOUGH_FOR_NO_TIES:
         click.echo(
-            f"warning: {name} {getattr(fitted, name)} is where the search ends: these pairs do not fix it, and "
-            "what follows from it means little; give more pairs, or check their labels",
+            f"warning: {len(pairs)} pairs fix a calibration only roughly, and a prior of four pairs (temperature 1, "
+            f"tie mass 0.5) counts beside them; give {ENOUGH_FOR_NO_TIES} or more",
             err=True,
         )
     if plot is not False:

@@ -1,7 +1,13 @@
-"""Fits a calibration to labelled pairs by maximum likelihood, and says where the pairs do not determine it."""
+"""Fits a calibration to labelled pairs by maximum likelihood, with a weak prior where there are few of them.
+
+The prior is four more pairs, with the logits 2 and -2, that are labelled as a judge of temperature 1 and tie mass 0.5
+says, and a loss of ln(T) / 4, whatever the scale of the logits. Some hundred pairs outweigh it, and three pairs alone
+cannot lead to extreme numbers.
+"""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,20 +21,25 @@ from harness_plugin.scoring.outcome import (
     log_probabilities,
 )
 
-# A fit looks for its numbers within these limits.
+PRIOR_PAIRS, PRIOR_LOGIT, PRIOR = 4, 2.0, Calibration(1.0, 0.5)
+PRIOR_SLOPE = 0.25  # of the loss in ln T
+# So many pairs without a tie say that there are none. Fewer leave the share of ties to the prior.
+ENOUGH_FOR_NO_TIES = 100
+# A fit looks for its numbers within these limits, and refuses to end at one.
 TEMPERATURE_BOUNDS = math.exp(-6), math.exp(6)
-TIE_NU_BOUNDS = math.exp(-8), math.exp(4)
+TIE_NU_BOUNDS = math.exp(-8), math.exp(8)
 NEAR = 1.01  # a number within this factor of a limit has run into it
 DIGITS = 6
 
 
 def fit_calibration(s, target) -> Calibration:
-    """Temperature and tie mass of a one-logit judge, by maximum likelihood on held-out pairs.
+    """Temperature and tie mass of a one-logit judge, by maximum likelihood on held-out pairs and the prior's.
 
     `s`: debiased logits, shape (n,). `target`: shape (n, 3), the probability (or one-hot) of A, B, tie for each pair.
     Minimises the three-way log loss, which is convex in (1 / T, ln nu) together: for each T the best nu is where the
-    mean P(tie) equals the share of ties, and T is where the loss with that nu is flat. With no ties in `target`, nu is
-    0. Raises DataError for logits that are not finite, fewer than 2 pairs, and other shapes.
+    mean P(tie) equals the share of ties, and T is where the loss with that nu is flat. With no ties in 100 pairs or
+    more, nu is 0. Raises DataError for logits that are not finite, fewer than 2 pairs, other shapes, targets that are
+    no probabilities, and where T or nu are beyond all reason: the scores go against the labels.
     """
     s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if not np.isfinite(s).all():
@@ -37,7 +48,11 @@ def fit_calibration(s, target) -> Calibration:
         raise DataError(
             f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"
         )
-    has_ties = bool(target[:, 2].sum() > 0)
+    _check_targets(target)
+    has_ties = bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES
+    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+    said = np.exp(log_probabilities(prior, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0)))
+    s, target = np.concatenate([s, prior]), np.concatenate([target, said * PRIOR_PAIRS / 2])
 
     def best_log_nu(log_inverse: float) -> float:
         d = s * math.exp(log_inverse)
@@ -46,18 +61,19 @@ def fit_calibration(s, target) -> Calibration:
     def slope(log_inverse: float) -> float:
         d = s * math.exp(log_inverse)
         log_tie = np.full_like(d, best_log_nu(log_inverse) if has_ties else -np.inf)
-        return float(_slopes(d, log_tie, target)[0] @ s)
+        return float(_slopes(d, log_tie, target)[0] @ s) - PRIOR_SLOPE * math.exp(-log_inverse)
 
     best = _minimum(slope, *_LOG_INVERSE_BOUNDS)
-    return Calibration(_temperature(best), round(math.exp(best_log_nu(best)), DIGITS) if has_ties else 0.0)
+    nu = round(math.exp(best_log_nu(best)), DIGITS) if has_ties else 0.0
+    return _within_limits(Calibration(_temperature(best), nu))
 
 
 def fit_temperature(z_ab, z_ba, target) -> Calibration:
-    """The temperature of a head of three logits, by maximum likelihood on held-out pairs.
+    """The temperature of a head of three logits, by maximum likelihood on held-out pairs and the prior's.
 
     `z_ab`, `z_ba`: logits of both orders, shape (n, 3) each; `target`: the probabilities of A, B, tie, shape (n, 3).
-    The head gives P(tie) itself, so there is no tie mass. The loss is convex in 1 / T. Raises DataError for fewer than
-    2 pairs, other shapes, and numbers that are not finite.
+    The head gives P(tie) itself, so there is no tie mass. The loss is convex in 1 / T. Raises DataError as
+    `fit_calibration`.
     """
     first, second, target = (np.asarray(x, dtype=np.float64) for x in (z_ab, z_ba, target))
     if len(target) < 2 or not first.shape == second.shape == target.shape == (len(target), 3):
@@ -66,19 +82,21 @@ def fit_temperature(z_ab, z_ba, target) -> Calibration:
             "a temperature is fitted on three logits in both orders",
             "give at least 2 such pairs",
         )
-    if not all(np.isfinite(x).all() for x in (first, second, target)):
-        raise DataError(
-            "logits or labels that are not finite", "a temperature of them would mean nothing", "check them"
-        )
+    if not all(np.isfinite(x).all() for x in (first, second)):
+        raise DataError("logits that are not finite", "a temperature of them would mean nothing", "score them again")
+    _check_targets(target)
     s, _, log_tie = average_orders(first, second)
     assert log_tie is not None  # it is None for one logit only, and there are three
+    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+    target = np.concatenate([target, np.exp(log_probabilities(prior, PRIOR)) * PRIOR_PAIRS / 2])
+    s, log_tie = np.concatenate([s, prior]), np.append(log_tie, [math.log(PRIOR.tie_nu)] * 2)
 
     def slope(log_inverse: float) -> float:
         inverse = math.exp(log_inverse)
         by_d, by_tie = _slopes(s * inverse, log_tie * inverse, target)
-        return float(by_d @ s + by_tie @ log_tie)
+        return float(by_d @ s + by_tie @ log_tie) - PRIOR_SLOPE / inverse
 
-    return Calibration(_temperature(_minimum(slope, *_LOG_INVERSE_BOUNDS)))
+    return _within_limits(Calibration(_temperature(_minimum(slope, *_LOG_INVERSE_BOUNDS))))
 
 
 def fit_length_worth(s, labels, lengths) -> float | None:
@@ -97,12 +115,25 @@ def fit_length_worth(s, labels, lengths) -> float | None:
     return round(float(np.linalg.lstsq(x, s, rcond=None)[0][1]), DIGITS)
 
 
-def at_bounds(fitted: Calibration) -> list[str]:
-    """Names of the numbers that ended at a limit of their range, where the likelihood has no maximum: the pairs do not
-    determine them."""
-    ranges = {"temperature": TEMPERATURE_BOUNDS, "tie_nu": TIE_NU_BOUNDS}
-    values = {name: getattr(fitted, name) for name in ranges}
-    return [n for n, (low, high) in ranges.items() if values[n] and not low * NEAR < values[n] < high / NEAR]
+def _check_targets(target: np.ndarray) -> None:
+    if not np.isfinite(target).all() or (target < 0).any() or (np.abs(target.sum(axis=1) - 1) > 1e-6).any():
+        raise DataError(
+            "labels that are no probabilities of A, B and tie (they must be from 0 to 1 and add up to 1)",
+            "a calibration to them would mean nothing",
+            "check them",
+        )
+
+
+def _within_limits(fitted: Calibration) -> Calibration:
+    for name, (low, high) in {"temperature": TEMPERATURE_BOUNDS, "tie_nu": TIE_NU_BOUNDS}.items():
+        value = getattr(fitted, name)
+        if value and not low * NEAR < value < high / NEAR:
+            raise DataError(
+                f"the best {name} for these labels is {value:.4g} or beyond, the limit of the search",
+                "a judge whose scores follow the labels has a temperature and a tie mass well within the limits",
+                "check the labels, and which side a positive score prefers; or give more pairs",
+            )
+    return fitted
 
 
 def calibration_loss(s, target, calibration: Calibration) -> float:
