@@ -140,7 +140,7 @@ def test_what_stands_first_is_said_with_its_doubts():
     close, _ = lead(season(["a", "b"], 5, seed=4), "a")
     assert re.match(r"[ab] is first with a win rate of .* It is not clearly better than [ab]: difference", close)
     lone, warned = lead([verdict("a", "b", "p", 0.7)])
-    assert lone.endswith("There are too few prompts to say whether it is better than a.") and len(warned) == 1
+    assert lone.endswith("There are too few prompts to say whether it is better than a.") and len(warned) == 2
     assert warned[0].startswith("fewer than 30 prompts")
 
 

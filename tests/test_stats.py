@@ -269,10 +269,28 @@ def test_ece_of_a_worked_example_does_not_depend_on_the_order():
 def test_ece_of_distinct_confidences_is_the_mean_gap_of_ten_chunks():
     rng = np.random.default_rng(13)
     confidence, correct = 0.5 + rng.random(200) / 2, rng.random(200) < 0.7
-    order = np.argsort(confidence)
-    gaps = [abs(correct[i].mean() - confidence[i].mean()) for i in np.split(order, 10)]
-    assert close(stats.ece(confidence, correct), np.mean(gaps))
+    gap, total = correct - confidence, 0.0
+    for bin in np.split(np.argsort(confidence), 10):
+        total += sum(gap[i] * np.sign(gap[bin].sum() - gap[i]) for i in bin)  # the sign is that of the others
+    assert close(stats.ece(confidence, correct), total / 200, 1e-9)
+    twice, names = np.tile(confidence, 2), np.tile(np.arange(200), 2)
+    assert close(stats.ece(twice, np.tile(correct, 2), clusters=names), stats.ece(confidence, correct), 1e-9)
     assert math.isnan(stats.ece(confidence[:9], correct[:9]))
+
+
+def test_ece_of_a_calibrated_judge_is_0_in_the_mean_and_its_interval_holds_0():
+    rng = np.random.default_rng(18)
+    confidence = 0.5 + rng.random((300, 100)) / 2
+    correct = (rng.random((300, 100)) < confidence).astype(float)
+    values = [stats.ece(c, y) for c, y in zip(confidence, correct, strict=True)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(300) < 0.02
+    plain = [
+        np.abs(np.bincount(np.argsort(np.argsort(c)) // 10, y - c)).sum() / 100
+        for c, y in zip(confidence, correct, strict=True)
+    ]
+    assert np.mean(plain) > 0.08, "without the correction"
+    found = stats.ece_estimate(confidence[0], correct[0])
+    assert found.low == 0.0 < found.high and found.value >= 0
 
 
 def test_log_loss_and_brier_are_the_textbook_ones():

@@ -83,7 +83,8 @@ def test_set_level_metrics_are_scikit_learns_and_scipys_on_the_rows_that_count()
     longer = columns["lengths_b"] - columns["lengths_a"]
     assert close(found["length_corr"].value, spearmanr(columns["s"], longer).statistic)
     confidence, right = 1 / (1 + np.exp(-np.abs(s))), (s > 0) == wins_b
-    assert close(found["ece"].value, stats.ece(confidence, right))
+    names = np.array(columns["clusters"])[decisive]
+    assert close(found["ece"].value, max(stats.ece(confidence, right, clusters=names), 0))
     assert found["ece"].n == found["auc"].n == decisive.sum()
 
 

@@ -217,6 +217,33 @@ def test_a_judge_that_likes_length_gives_long_winded_models_less_once_controlled
         assert found.win_rates[m].low < 0.5 < found.win_rates[m].high
 
 
+def test_what_is_always_as_much_longer_has_no_number_at_equal_length():
+    rng = np.random.default_rng(15)
+
+    def games(means, spread):
+        lengths = rng.normal(means, spread, (200, len(means)))
+        z = 2.0 * np.tanh((lengths - 1000) / 1000) + rng.normal(0, 1, (200, 1))
+        return {
+            "i": np.zeros(lengths.size, int),
+            "j": np.tile(np.arange(len(means)) + 1, 200),
+            "p": sigma(z).ravel(),
+            "lengths_i": np.full(lengths.size, 1000.0),
+            "lengths_j": lengths.ravel(),
+            "clusters": np.repeat(np.arange(200), len(means)),
+        }
+
+    alone = games([3000], 60)
+    assert stats.win_rates(**plain(alone), baseline=0)[1].soft.value > 0.8
+    found = stats.length_controlled_win_rates(**alone, baseline=0)
+    assert found.confounded == (1,) and math.isnan(found.win_rates[1].value) and math.isnan(found.slope.value)
+    found = stats.length_controlled_win_rates(**games([1000, 1020, 1040, 2500], 20), baseline=0)
+    assert found.confounded == (4,) and math.isnan(found.win_rates[4].value)
+    assert all(rate.low < 0.5 < rate.high for rate in found.win_rates[1:4])
+    found = stats.length_controlled_win_rates(**games([1000, 1100, 1200, 2500], 300), baseline=0)
+    assert found.confounded == () and all(rate.low < 0.5 < rate.high for rate in found.win_rates[1:])
+    assert found.slope.value > 1
+
+
 def test_a_judge_of_length_alone_is_finite():
     games = star(3, 40, np.random.default_rng(8))
     games["p"] = (games["lengths_j"] > games["lengths_i"]).astype(float)
@@ -252,7 +279,7 @@ def test_jackknife_leaves_out_one_prompt_at_a_time_with_its_rows():
 
 def test_too_few_prompts_and_bad_lengths():
     one = stats.length_controlled_win_rates(**star(2, 1, np.random.default_rng(11)), baseline=0)
-    assert 0 < one.win_rates[1].value < 1
+    assert math.isnan(one.win_rates[1].value) and one.confounded == (1, 2), "length and quality are the same there"
     assert np.isnan([one.win_rates[1].stderr, one.slope.stderr]).all()
     empty = stats.length_controlled_win_rates([], [], [], [], [], baseline=0, clusters=[], models=2)
     assert math.isnan(empty.win_rates[1].value)

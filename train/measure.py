@@ -43,12 +43,16 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     labels = np.array([label_of(p) for p in validation])
     soft = np.logaddexp(0.0, s) - labels * s  # for three logits: between A and B, ties left out
     metrics = {name: _entry(e) for name, e in estimates.items()} | {"soft_log_loss": round(float(soft.mean()), 4)}
-    entry = calibration and {
-        "temperature": calibration.temperature,
-        "tie_nu": calibration.tie_nu,
-        "length_worth": fit_length_worth(s, labels, [p.lengths for p in validation]),
-        "n": len(validation),
-    }
+    entry = (
+        None
+        if calibration is None
+        else {
+            "temperature": calibration.temperature,
+            "tie_nu": calibration.tie_nu,
+            "length_worth": fit_length_worth(s, labels, [p.lengths for p in validation]),
+            "n": len(validation),
+        }
+    )
     return replace(manifest, calibration=entry, metrics={"validation": metrics})
 
 

@@ -184,4 +184,5 @@ def _line(name, e, width) -> str:
     if e.value != e.value:
         reason = " (no calibration: run with --tie-nu)" if name in ("acc_3way", "log_loss", "brier") else ""
         return f"  {name:<{width}} -{reason}"
-    return f"  {name:<{width}} {e.value:7.4f}  [{e.low:.4f}, {e.high:.4f}]  n={e.n}"
+    interval = f"[{e.low:.4f}, {e.high:.4f}]" if e.low == e.low else "-"
+    return f"  {name:<{width}} {e.value:7.4f}  {interval}  n={e.n}"

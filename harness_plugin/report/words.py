@@ -50,7 +50,8 @@ def power(board: dict) -> str:
     if smallest is None:
         return "There are too few prompts to say which difference this run could have detected."
     shown = f"{number(smallest, 0)} points of rating" if points else f"{number(smallest, 3)} in win rate"
-    return f"This run could have detected a difference of {shown} between two models (power 80%, two-sided 5%)."
+    said = f"power 80%, two-sided {ALPHA:.0%} over {many(len(board['tests']), 'pair')} of models (Holm)"
+    return f"This run could have detected a difference of {shown} between two models ({said})."
 
 
 def differences(board: dict) -> str:
@@ -69,7 +70,8 @@ def length(board: dict) -> str:
     if slope["value"] is None:
         return f"{text} How much length itself counts for the judge cannot be estimated from these battles."
     worth = interval(slope, "value", 2)
-    return f"{text} If two answers are otherwise equal, the judge gives {worth} logits more to one that is much longer."
+    text += f" If two answers are otherwise equal, the judge gives {worth} logits more to one that is much longer"
+    return f"{text} (three quarters of that for a difference of {number(board['length_scale'], 0)} characters)."
 
 
 def position(board: dict) -> str:

@@ -17,7 +17,7 @@ from harness_plugin.stats.estimates import (
     stratified_share,
     wilson,
 )
-from harness_plugin.stats.length import length_feature
+from harness_plugin.stats.length import length_feature, length_scale
 from harness_plugin.stats.multiple import Pairwise, column_tests, holm, pairwise, smallest_difference
 from harness_plugin.stats.preference import (
     TIE,
@@ -40,6 +40,7 @@ from harness_plugin.stats.scores import (
     auc_estimate,
     brier,
     ece,
+    ece_estimate,
     log_loss,
     midranks,
     rank_codes,
@@ -77,11 +78,13 @@ __all__ = [
     "column_tests",
     "davidson_ratings",
     "ece",
+    "ece_estimate",
     "holm",
     "jackknife",
     "length_controlled_ratings",
     "length_controlled_win_rates",
     "length_feature",
+    "length_scale",
     "log_loss",
     "mean_of",
     "midranks",

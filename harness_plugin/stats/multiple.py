@@ -46,10 +46,15 @@ class Pairwise:
         return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
 
     def smallest_difference(self, power: float = POWER, alpha: float = ALPHA) -> float:
-        """The true difference that a test of one pair detects with this power, in the units of `difference`: the median
-        over the pairs."""
-        found = smallest_difference(self.stderr, self.n_clusters, power, alpha)[np.triu_indices(len(self.stderr), 1)]
-        found = found[np.isfinite(found)]
+        """The true difference between two models that is detected with this power, in the units of `difference`: the
+        median over the pairs. The level of the test is alpha over the number of pairs, where Holm's method begins; if
+        more models differ, it goes on with higher levels and detects a little more."""
+        upper = np.triu_indices(len(self.stderr), 1)
+        tested = int(np.isfinite(self.p[upper]).sum())
+        if not tested:
+            return math.nan
+        found = smallest_difference(self.stderr, self.n_clusters, power, alpha / tested)[upper]
+        found = found[np.isfinite(self.p[upper]) & np.isfinite(found)]
         return float(np.median(found)) if len(found) else math.nan
 
 

@@ -22,6 +22,7 @@ from harness_plugin.stats.estimates import (
 )
 
 A, B, TIE = 0, 1, 2
+SUM_ROUNDING = 1e-4  # of probabilities that were stored with few digits
 
 
 def preference_metrics(
@@ -112,6 +113,8 @@ def _probabilities(n: int, probabilities) -> np.ndarray | None:
     p = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)
     if len(p) != n or not np.isfinite(p).all():
         raise ValueError(f"probabilities must be {n} rows of 3 finite numbers")
+    if (p < 0).any() or (np.abs(p.sum(axis=1) - 1) > SUM_ROUNDING).any():
+        raise ValueError("probabilities of A, B and tie must be at least 0 and add up to 1")
     return None if n and not p[:, TIE].any() else p
 
 
@@ -141,10 +144,8 @@ def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict
         sides = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)[:, :TIE]
         confidence = sides.max(axis=1) / np.maximum(sides.sum(axis=1), scores.SMALLEST_P)
     confidence, right, groups = confidence[decisive], credit[decisive], codes[decisive]
-    bins = scores.equal_mass_bins(confidence)
-    n, unit = int(decisive.sum()), (0.0, 1.0)
     return {
-        "ece": jackknife(lambda keep: scores.ece(confidence[keep], right[keep], bins[keep]), n, groups, bounds=unit),
+        "ece": scores.ece_estimate(confidence, right, groups),
         "auc": scores.auc_estimate(s[decisive], winners[decisive] == B, groups),
     }
 

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_plugin.stats.estimates import UPPER, Estimate, cluster_codes, undefined
-from harness_plugin.stats.length import SLOPE_PRECISION, length_difference, length_feature
+from harness_plugin.stats.length import (
+    CONFOUNDED,
+    LEAST_INFORMATION,
+    SLOPE_PRECISION,
+    STRETCHED,
+    error_ratios,
+    length_difference,
+    length_feature,
+)
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
 from harness_plugin.stats.scores import logistic
 from harness_plugin.stats.search import newton, solved_step
@@ -24,7 +32,6 @@ FEW_CLUSTERS = 30
 # a deviation of 1 / sqrt(0.1) logits or 550 points; the others are fitted without it.
 PRIOR = 0.1
 NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the rating that belongs to it
-LEAST_INFORMATION = 1.0  # on the length slope beside the ratings; with less, length and quality look the same
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
 TOLERANCE = 1e-20  # of Newton's search, for each comparison
 
@@ -36,7 +43,9 @@ class Concern:
     few_clusters: fewer than 30 prompts, intervals are rough. uncompared: no comparison. disconnected: no chain of
     comparisons leads to the rated models; rating NaN. unbeaten, winless, separated (a group that only wins or only
     loses against the rest): the rating rests on a prior, the interval is NaN. no_ties: nu is zero and the fit is
-    Bradley-Terry's. unbounded: the likelihood has no maximum; everything is NaN.
+    Bradley-Terry's. unbounded: the likelihood has no maximum; everything is NaN. length_stretched: the rating at equal
+    length rests mostly on extrapolation. length_confounded: there it is NaN, because length and quality cannot be told
+    apart.
     """
 
     kind: str
@@ -105,10 +114,11 @@ def length_controlled_ratings(
 
     logit P(j beats i) = theta_j - theta_i + beta f, where f is the `length_feature` of j's length less i's (Dubois et
     al. 2024, arXiv:2404.04475, where all meet one baseline) and beta ~ N(0, 100). Exchanging the sides of a comparison
-    changes nothing. A positive beta means that longer answers are preferred. Where each model is always about as much
-    longer than each other, length and quality cannot be told apart and everything is NaN; where no two answers differ
-    in length, only the slope is. As `bradley_terry_ratings`, with lengths_i, lengths_j: characters (n,); models without
-    a finite rating there have NaN. Raises ValueError as it does, and for lengths that are negative or not finite.
+    changes nothing. A positive beta means that longer answers are preferred. Where a model is always about as much
+    longer than the others, length and quality cannot be told apart and its rating is NaN (`error_ratios`); where that
+    holds of all, everything is. Where no two answers differ in length, only the slope is NaN. As
+    `bradley_terry_ratings`, with lengths_i, lengths_j: characters (n,); models without a finite rating there have NaN.
+    Raises ValueError as it does, and for lengths that are negative or not finite.
     """
     rows = _rows(i, j, p, None, None, clusters, models)
     feature = length_feature(length_difference(lengths_i, lengths_j, len(rows.p)))
@@ -116,12 +126,27 @@ def length_controlled_ratings(
     core, _, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
     weight = rows.weight * among[rows.i, rows.j]
-    theta, beta, information = _maximum_at_length(rows, weight, feature, core)
+    theta, beta, information, undecided = _maximum_at_length(rows, weight, feature, core)
     with np.errstate(invalid="ignore"):  # all NaN where there is no maximum
         residual = weight * (rows.p - logistic(theta[rows.j] - theta[rows.i] + beta * feature))
     covariance, n_clusters = _sandwich(rows, residual, residual * feature, information)
-    found = _ratings(rows, theta, covariance, n_clusters, core, core, anchor, mean, concerns)
+    known, more = _told_apart(undecided, core, anchor)
+    found = _ratings(rows, theta, covariance, n_clusters, core & known, core & known, anchor, mean, concerns + more)
     return replace(found, slope=_slope(found.slope, beta if feature.any() else math.nan, covariance[-1, -1]))
+
+
+def _told_apart(information, core, anchor: int | None) -> tuple[np.ndarray, list[Concern]]:
+    """Which models' ratings at equal length are known, (M,), and what to say of the others, from the information that
+    comparisons by an undecided judge would have."""
+    m = len(core)
+    if not core.any() or not information[:-1, -1].any():
+        return np.ones(m, dtype=bool), []
+    reference = np.eye(m)[anchor] if anchor is not None else core / core.sum()
+    ratios, _ = error_ratios(information, np.eye(m) - reference)
+    confounded = core & (ratios > CONFOUNDED)
+    named = {"length_stretched": core & (ratios > STRETCHED) & ~confounded, "length_confounded": confounded}
+    said = [Concern(kind, tuple(np.flatnonzero(mask).tolist())) for kind, mask in named.items() if mask.any()]
+    return ~confounded, said
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,8 +366,9 @@ def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
     return x[:m], float(x[m]) if with_ties else -math.inf, derivatives(x)[1]
 
 
-def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, float, np.ndarray]:
-    """theta (M,), beta and the information at the maximum of the penalised likelihood; NaN without one."""
+def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """theta (M,), beta and the information at the maximum of the penalised likelihood, NaN without one; and the
+    information where all is undecided."""
     m, i, j, total = rows.models, rows.i, rows.j, float(weight.sum())
     hold = np.diag(np.append(~core, 0.0)) + np.pad(np.full((m, m), max(total, 1.0) / max(m, 1)), (0, 1))
 
@@ -361,17 +387,16 @@ def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, 
         return gradient, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
 
     x, start = None, np.zeros(m + 1)
-    if core.sum() >= 2 and not (feature.any() and _information_on_slope(derivatives(start)[1]) < LEAST_INFORMATION):
+    undecided = derivatives(start)[1]
+    if core.sum() >= 2 and not (feature.any() and _on_slope(undecided) < LEAST_INFORMATION):
         x = newton(value, solved_step(derivatives), start, TOLERANCE * total)
     if x is None:
-        return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan)
-    return x[:m], float(x[m]), derivatives(x)[1]
+        return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan), undecided
+    return x[:m], float(x[m]), derivatives(x)[1], undecided
 
 
-def _information_on_slope(information) -> float:
-    """What the comparisons say of the slope beside the ratings: the Schur complement, less the prior."""
-    edge = information[:-1, -1]
-    return float(information[-1, -1] - edge @ np.linalg.solve(information[:-1, :-1], edge)) - SLOPE_PRECISION
+def _on_slope(information) -> float:
+    return error_ratios(information, np.zeros((1, len(information) - 1)))[1]
 
 
 def _signed(rows: _Rows, x) -> np.ndarray:

@@ -21,7 +21,15 @@ from harness_plugin.stats.estimates import (
     positive,
     undefined,
 )
-from harness_plugin.stats.length import SLOPE_PRECISION, length_difference, length_feature
+from harness_plugin.stats.length import (
+    CONFOUNDED,
+    LEAST_INFORMATION,
+    SLOPE_PRECISION,
+    STRETCHED,
+    error_ratios,
+    length_difference,
+    length_feature,
+)
 from harness_plugin.stats.scores import logistic
 from harness_plugin.stats.search import newton
 from harness_plugin.stats.student import t_quantiles
@@ -51,11 +59,14 @@ class LengthControlled:
 
     slope: logits for `length_feature`, as in `length_controlled_ratings`; positive means that longer answers are
     preferred. The prompts' prior draws it somewhat to zero (by a tenth to a fifth in simulations with 11 models). NaN
-    where no two answers differ in length.
+    where no two answers differ in length, and where length and quality cannot be told apart. stretched, confounded: the
+    models whose win rate rests mostly on extrapolation, and those that have none for that reason (`error_ratios`).
     """
 
     win_rates: tuple[Estimate, ...]
     slope: Estimate
+    stretched: tuple[int, ...] = ()
+    confounded: tuple[int, ...] = ()
 
 
 def win_rates(i, j, p, baseline: int, clusters=None, models: int | None = None) -> list[WinRate]:
@@ -127,7 +138,8 @@ def length_controlled_win_rates(
     baseline's, beta one slope for all models, and g_x ~ N(0, 1) an effect of each prompt; the result is the mean over
     the prompts of sigma(theta_m + g_x). Exchanging the two sides gives 1 minus the win rate. Intervals by jackknife
     over prompts, in which all but the scale of f is fitted again. lengths_i, lengths_j: characters (n,). A model that
-    wins (loses) everything has 1 (0) without an error. Raises ValueError as `win_rates`, and for lengths that are
+    wins (loses) everything has 1 (0) without an error. A model that is always about as much longer than the baseline,
+    beside others that say nothing of the slope, has NaN. Raises ValueError as `win_rates`, and for lengths that are
     negative or not finite.
     """
     i, j, p, codes, models = _checked(i, j, p, clusters, models)
@@ -146,18 +158,26 @@ def length_controlled_win_rates(
 
         return value
 
+    everything = fit(np.ones(len(q), dtype=bool))
+    ratios, on_slope = fit.error_ratios()
+    confounded = ratios > CONFOUNDED
     rates = []
     for m in range(models):
         rows = model == m
         n, n_clusters = int(rows.sum()), len(np.unique(codes[rows]))
-        if m == baseline or n_clusters < 2 or fit.certain[m]:
-            value = 0.5 if m == baseline else float(fit(np.ones(len(q), dtype=bool))[m]) if n else math.nan
+        if confounded[m]:
+            rates.append(undefined(n, n_clusters))
+        elif m == baseline or n_clusters < 2 or fit.certain[m]:
+            value = 0.5 if m == baseline else float(everything[m]) if n else math.nan
             rates.append(undefined(n, n_clusters, value))
         else:
             found = _logit_interval(jackknife(statistic(m), len(q), codes), min(GROUPS, n_clusters) - 1)
             rates.append(replace(found, n=n, n_clusters=n_clusters))
-    slope = jackknife(statistic(models), len(q), codes) if fit.feature.any() else undefined(len(q), fit.prompts)
-    return LengthControlled(tuple(rates), slope)
+    known = fit.feature.any() and on_slope >= LEAST_INFORMATION
+    slope = jackknife(statistic(models), len(q), codes) if known else undefined(len(q), fit.prompts)
+    stretched = (ratios > STRETCHED) & ~confounded
+    named = (tuple(np.flatnonzero(mask).tolist()) for mask in (stretched, confounded))
+    return LengthControlled(tuple(rates), slope, *named)
 
 
 class _LengthFit:
@@ -196,6 +216,20 @@ class _LengthFit:
         result[-1] = x[m]
         return result
 
+    def error_ratios(self) -> tuple[np.ndarray, float]:
+        """`length.error_ratios` of the models, (models,), for a judge that is undecided; 1 for those not fitted."""
+        ratios, m = np.ones(self.models), self.models
+        free = (np.bincount(self.model, minlength=m) > 0) & ~self.certain
+        if not free.any() or not self.feature.any():
+            return ratios, math.nan
+        used = free[self.model]
+        rows = (self.model[used], self.q[used], self.feature[used], self.codes[used])
+        information, _, side, corner = self._hessian(np.zeros(m + 1 + self.prompts), rows, free)
+        kept = np.append(free, True)
+        shared = (information - (side / corner) @ side.T)[np.ix_(kept, kept)]
+        ratios[free], on_slope = error_ratios(shared, np.eye(int(free.sum())))
+        return ratios, on_slope
+
     def _certain(self, model, q) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n, won = np.bincount(model, minlength=self.models), np.bincount(model, q, self.models)
         return n, (n > 0) & (won <= CERTAIN * n), (n > 0) & (n - won <= CERTAIN * n)
@@ -209,21 +243,27 @@ class _LengthFit:
 
     def _step(self, x, rows, free) -> tuple[np.ndarray, float]:
         """Newton's step and its decrement; the prompts' block of the Hessian is diagonal and eliminated first."""
+        model, _, feature, codes = rows
+        m = self.models
+        top, r, side, corner = self._hessian(x, rows, free)
+        slope = np.concatenate([np.bincount(model, r, m), [r @ feature - SLOPE_PRECISION * x[m]]])
+        slope_g = np.bincount(codes, r, self.prompts) - PROMPT_PRECISION * x[m + 1 :]
+        shared = np.linalg.solve(top - (side / corner) @ side.T, slope - side @ (slope_g / corner))
+        step = np.concatenate([shared, (slope_g - side.T @ shared) / corner])
+        return step, float(step @ np.concatenate([slope, slope_g]))
+
+    def _hessian(self, x, rows, free) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The negative Hessian's block of models and slope, the residuals, and the blocks beside and of the prompts."""
         model, q, feature, codes = rows
         m, k = self.models, self.prompts
         p = logistic(x[model] + x[m] * feature + x[m + 1 :][codes])
         w, r = p * (1 - p), q - p
-        slope = np.concatenate([np.bincount(model, r, m), [r @ feature - SLOPE_PRECISION * x[m]]])
-        slope_g = np.bincount(codes, r, k) - PROMPT_PRECISION * x[m + 1 :]
         top = np.diag(np.append(np.bincount(model, w, m) + ~free, w @ feature**2 + SLOPE_PRECISION))
         top[m, :m] = top[:m, m] = np.bincount(model, w * feature, m)
         side = np.zeros((m + 1, k))
         side[:m] = np.bincount(model * k + codes, w, m * k).reshape(m, k)
         side[m] = np.bincount(codes, w * feature, k)
-        corner = np.bincount(codes, w, k) + PROMPT_PRECISION
-        shared = np.linalg.solve(top - (side / corner) @ side.T, slope - side @ (slope_g / corner))
-        step = np.concatenate([shared, (slope_g - side.T @ shared) / corner])
-        return step, float(step @ np.concatenate([slope, slope_g]))
+        return top, r, side, np.bincount(codes, w, k) + PROMPT_PRECISION
 
 
 def _checked(i, j, p, clusters, models) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:

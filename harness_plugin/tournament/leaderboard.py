@@ -13,6 +13,7 @@ from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import (
     TIE,
+    Concern,
     Estimate,
     LengthControlled,
     Pairwise,
@@ -26,6 +27,7 @@ from harness_plugin.stats import (
     jackknife,
     length_controlled_ratings,
     length_controlled_win_rates,
+    length_scale,
     rank_codes,
     round_robin_win_rates,
     spearman,
@@ -46,6 +48,9 @@ CONCERNS = {
     "separated": "in a group that only wins or only loses against the rest",
     "no_ties": "the judge gives ties the probability 0",
     "unbounded": "the likelihood has no maximum, so there are no ratings",
+    "length_stretched": "much longer or shorter than the others, so what it has at equal length is mostly extrapolated",
+    "length_confounded": "always about as much longer or shorter than the others, so length and quality cannot be told "
+    "apart and it has no number at equal length",
 }
 
 
@@ -85,6 +90,7 @@ def leaderboard(
         "smallest_difference": _round(tests.smallest_difference(), digits),
         "differences_of": "rating" if base is None else "win_rate",
         "length_slope": numbers("value", controlled.slope),
+        "length_scale": _round(length_scale(_length_differences(c, base)), 1),
         **_length(c),
         "length_rating_correlation": _along_length(lengths, ratings.rating),
         "head_to_head": _head_to_head(c, order),
@@ -92,7 +98,7 @@ def leaderboard(
         "categories": _by_category(c, base),
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
-            for k in ratings.concerns
+            for k in (*ratings.concerns, *_of_length(controlled))
         ],
     }
 
@@ -130,6 +136,20 @@ def _at_equal_length(c: JudgementArrays, base: int | None) -> LengthControlled |
     if base is None:
         return length_controlled_ratings(c.i, c.j, c.win_b, first, second, clusters=c.clusters, models=len(c.models))
     return length_controlled_win_rates(c.i, c.j, c.win_b, first, second, base, c.clusters, len(c.models))
+
+
+def _length_differences(c: JudgementArrays, base: int | None) -> np.ndarray:
+    """In characters, of the battles that the numbers at equal length rest on."""
+    met = np.ones(len(c.i), dtype=bool) if base is None else (c.i == base) | (c.j == base)
+    return (c.lengths[:, 1] - c.lengths[:, 0])[met]
+
+
+def _of_length(controlled: LengthControlled | Ratings) -> list[Concern]:
+    """What a reader must know of the numbers at equal length."""
+    if isinstance(controlled, Ratings):
+        return [concern for concern in controlled.concerns if concern.kind.startswith("length_")]
+    named = {"length_stretched": controlled.stretched, "length_confounded": controlled.confounded}
+    return [Concern(kind, models) for kind, models in named.items() if models]
 
 
 def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int]:
