@@ -58,13 +58,15 @@ def test_the_bundled_baseline_is_the_better_answer_of_each_decisive_battle_of_on
     docs = docs["test"].to_list()
     battles = {p.id: p for p in read_pairs(bundled_file("arena_pairs/battles.jsonl")).pairs}
     decisive = {name: p for name, p in battles.items() if p.winner is not Winner.TIE and isinstance(p.prompt, str)}
-    assert [doc["answer_id"] for doc in docs] == list(decisive) and len(docs) == len({d["prompt"] for d in docs}) == 80
+    assert [doc["answer_id"] for doc in docs] == list(decisive) and len(docs) == len({d["prompt"] for d in docs}) == 178
     for doc in docs:
         battle = decisive[doc["answer_id"]]
         better = {Winner.MODEL_A: battle.response_a, Winner.MODEL_B: battle.response_b}[battle.winner]
         assert (doc["prompt"], doc["baseline"], doc["category"]) == (battle.prompt, better, battle.category)
         assert doc["prompt_key"] == battle.prompt_key
-    assert Counter(doc["category"] for doc in docs) == dict.fromkeys({*harness.CATEGORIES} - {"multi_turn"}, 10)
+    of_one_turn = Counter(p.category for p in decisive.values())
+    assert Counter(doc["category"] for doc in docs) == of_one_turn
+    assert set(of_one_turn) == {*harness.CATEGORIES} - {"multi_turn"}
 
 
 def test_a_file_of_answers_is_a_baseline_in_any_format_of_answers(documents, options, tmp_path):

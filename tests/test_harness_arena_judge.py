@@ -292,7 +292,7 @@ def test_the_command_line_takes_the_judge_from_metadata_and_environment(metadata
         ARENA_RM_JUDGE_DTYPE="float32",
         ARENA_RM_JUDGE_PEFT="nowhere",
     )
-    assert re.search(r"\|arena_judge *\| +1\|arena_rm\| +0\|cut_rate +\| ", done.stdout), done.stdout
+    assert re.search(r"\|arena_judge *\| +2\|arena_rm\| +0\|cut_rate +\| ", done.stdout), done.stdout
     assert re.search(r"\|win_rate +\|↑ +\| *0\.\d+\|± +\| *0\.\d+\|", done.stdout)
     (file,) = tmp_path.glob("out/*/samples_arena_judge_*.jsonl")
     rows = [json.loads(line, parse_constant=pytest.fail) for line in file.read_text("utf-8").splitlines()]

@@ -239,7 +239,8 @@ def test_a_family_reads_its_published_rows(hub, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_is_what_lm_eval_needs(hub, battles, name):
     task = manager(**({"arena_data": battles} if name == "arena_pairs" else {})).load([name])["tasks"][name]
-    assert (task.OUTPUT_TYPE, task.config.num_fewshot, task.VERSION) == ("multiple_choice", 0, 1.0)
+    version = 2.0 if name == "arena_pairs" else 1.0
+    assert (task.OUTPUT_TYPE, task.config.num_fewshot, task.VERSION) == ("multiple_choice", 0, version)
     assert task.config.target_delimiter == " "
     doc = task.eval_docs[0]
     assert task.doc_to_choice(doc) == ["A", "B", "C"]
@@ -303,14 +304,44 @@ def test_documents_are_the_same_each_time_and_orders_are_neighbours(battles):
 
 def test_the_bundled_battles_are_there_and_balanced():
     docs = manager().load(["arena_pairs"])["tasks"]["arena_pairs"].eval_docs.to_list()[::2]
-    assert len(docs) >= 120
-    assert {doc["category"] for doc in docs} == set(harness.CATEGORIES)
-    counts = Counter(doc["winner"] for doc in docs)
-    assert max(counts.values()) <= 1.35 * min(counts.values())
+    assert Counter(doc["winner"] for doc in docs) == {"model_a": 100, "model_b": 100, "tie": 100}
     decisive = [doc for doc in docs if doc["winner"] != "tie"]
+    assert all(doc["length_a"] != doc["length_b"] for doc in decisive)
     longer = sum((doc["length_b"] > doc["length_a"]) == (doc["winner"] == "model_b") for doc in decisive)
-    assert longer <= 0.5 * len(decisive)
-    assert any(len(doc["prompt"]) > 1 for doc in docs if doc["category"] == "multi_turn")
+    assert longer == 100
+    assert len({doc["prompt_key"] for doc in docs}) == len(docs)
+    assert all((len(doc["prompt"]) > 1) == (doc["category"] == "multi_turn") for doc in docs)
+
+
+@pytest.mark.parametrize(("mark", "values"), harness.BUNDLED_GROUPS.items())
+def test_every_bundled_battle_has_each_mark_and_every_value_has_decisive_battles_for_both_sides(mark, values):
+    rows = [json.loads(line) for line in BATTLES.read_text(encoding="utf-8").splitlines()]
+    assert {row[mark] for row in rows} == set(values)
+    sides = Counter((row[mark], row["winner"]) for row in rows)
+    for value in values:
+        a, b, tie = (sides[value, str(winner)] for winner in Winner)
+        assert min(a, b) >= 5, value
+        assert tie and max(a, b) <= 1.5 * min(a, b), value
+
+
+def test_bundled_battles_are_sorted_and_say_why():
+    rows = [json.loads(line) for line in BATTLES.read_text(encoding="utf-8").splitlines()]
+    assert rows == sorted(rows, key=lambda row: (row["category"], row["id"]))
+    counts = Counter(row["category"] for row in rows)
+    assert [row["id"] for row in rows] == [f"{c}-{i:02}" for c in sorted(counts) for i in range(1, counts[c] + 1)]
+    assert all(len(row["reason"]) > 30 for row in rows)
+
+
+def test_the_readme_of_the_bundled_battles_counts_what_is_in_the_file():
+    rows = [json.loads(line) for line in BATTLES.read_text(encoding="utf-8").splitlines()]
+    readme = (TASKS / "arena_pairs" / "README.md").read_text(encoding="utf-8").splitlines()
+    for mark, values in harness.BUNDLED_GROUPS.items():
+        for value in values:
+            of_value = [row for row in rows if row[mark] == value]
+            counts = Counter(row["winner"] for row in of_value)
+            figures = [len(of_value), *(counts[str(winner)] for winner in Winner)]
+            (line,) = [line for line in readme if line.startswith(f"| {value} |") and f"| {figures[0]} |" in line]
+            assert f"| {' | '.join(map(str, figures))} |" in line, line
 
 
 # Evaluations
