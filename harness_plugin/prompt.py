@@ -5,8 +5,9 @@ encoded so that the spelling of a special token in it, such as `<eos>` or `<star
 is put in front exactly once. This module knows neither models nor files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 from harness_plugin.errors import DataError, ModelError, UsageError
 from harness_plugin.pairs import Pair, Text
@@ -18,11 +19,15 @@ TRUNCATIONS = ("budget", "card")
 MAX_LENGTH = 512
 PROMPT_SHARE = 0.3  # of the tokens beside the template; what the prompt does not need the responses get, and vice versa
 TURN_JOIN = "\n\n"
+# Of a field that is longer than two ends, only the ends are tokenized: what is between them is cut anyway, and 10 MB
+# would take minutes. An end has at least TOKEN_CHARACTERS for each token of max_length; no token has as many.
+END_CHARACTERS, TOKEN_CHARACTERS = 100_000, 64
 
 
 @dataclass(frozen=True)
 class Kept:
-    """How many tokens of a field are in the ids, and how many the field had."""
+    """How many tokens of a field are in the ids, and how many the field had (an estimate for a field of more than
+    2 * END_CHARACTERS, whose middle is not tokenized)."""
 
     kept: int
     original: int
@@ -134,6 +139,8 @@ class Renderer:
     def tokens_beyond(self, rows: int) -> list[str]:
         """The tokens with an id of `rows` or more that a presentation may hold, by id. A special token is not among
         them unless the tokenizer puts it before or after every text, since its spelling in a text stays text."""
+        if len(self.tokenizer) <= rows and max(self.tokenizer.get_added_vocab().values(), default=0) < rows:
+            return []
         own = {*self._specials[0], *self._specials[1]}
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} - own
         beyond = {i: t for t, i in self.tokenizer.get_vocab().items() if i >= rows and i not in special}
@@ -152,6 +159,13 @@ class Renderer:
 
     def render_orders(self, pair: Pair, both: bool = True) -> list[Rendered]:
         """[A first], or with `both` [A first, B first]. Each field is encoded only once."""
+        end = max(END_CHARACTERS, TOKEN_CHARACTERS * self.max_length)
+        texts = [ends(text, end) for text in (pair.prompt, pair.response_a, pair.response_b)]
+        if any(growth != 1 for _, growth in texts):
+            (text, growth), (text_a, growth_a), (text_b, growth_b) = texts
+            short = self.render_orders(replace(pair, prompt=text, response_a=text_a, response_b=text_b), both)
+            sides = (growth_a, growth_b), (growth_b, growth_a)
+            return [_grown(r, growth, *side) for r, side in zip(short, sides[: len(short)], strict=True)]
         if self.truncation == "card":
             return [self._card(p) for p in ((pair, pair.swap()) if both else (pair,))]
         prompt, a, b = (self._field(t) for t in (pair.prompt, pair.response_a, pair.response_b))
@@ -196,6 +210,30 @@ class Renderer:
             start = end + len(gap)
         prompt, a, b = kept
         return Rendered(tuple(ids), prompt, a, b, frame_cut=over)
+
+
+def ends(text: Text, end: int) -> tuple[Text, float]:
+    """(the first and the last `end` characters of a field, how many times as long the field is). A field that is not
+    longer than both is left as it is. Of several turns, whole ones between the ends are left out."""
+    whole = len(text) if isinstance(text, str) else sum(map(len, text))
+    if whole <= 2 * end:
+        return text, 1.0
+    if isinstance(text, str):
+        return text[:end] + text[-end:], whole / (2 * end)
+    turns = [str(ends(turn, end)[0]) for turn in text]
+    *starts, total = accumulate(map(len, turns), initial=0)
+    kept = [t for t, start in zip(turns, starts, strict=True) if start < end or start + len(t) > total - end]
+    return tuple(kept), whole / sum(map(len, kept))
+
+
+def _grown(short: Rendered, prompt: float, a: float, b: float) -> Rendered:
+    """What was rendered of shortened fields, with the lengths of the whole fields, which are so many times as long."""
+    return replace(
+        short,
+        prompt=Kept(short.prompt.kept, round(short.prompt.original * prompt)),
+        response_a=Kept(short.response_a.kept, round(short.response_a.original * a)),
+        response_b=Kept(short.response_b.kept, round(short.response_b.original * b)),
+    )
 
 
 def cut(turns: list[list[int]], budget: int) -> list[int]:

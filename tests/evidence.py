@@ -16,10 +16,21 @@ STAMP = "2026-01-02T03-04-05.000001"
 RESULTS = f"results_{STAMP}.json"
 
 
-def judge_folder(folder: Path) -> Path:
-    """What `arena-rm judge` leaves of two chatbots and a baseline, without pictures."""
+def judge_folder(folder: Path, worse: bool = False) -> Path:
+    """What `arena-rm judge` leaves of a chatbot and its baseline, without pictures; the judge prefers long answers, and
+    a worse chatbot gives short ones."""
     (folder / "answers").mkdir(parents=True)
-    board, judged = tournament_rows.run_of(tournament_rows.three_files(folder / "answers")[:2], "ibis")
+    prompts = [f"Question {n}?" for n in range(40)]
+    files = [
+        tournament_rows.alpaca(folder / "answers", "ibis", dict.fromkeys(prompts, "of middle length"), "ibis.json"),
+        tournament_rows.alpaca(
+            folder / "answers",
+            "heron",
+            {p: "short" if worse else f"a longer answer to number {n % 7}" for n, p in enumerate(prompts)},
+            "heron.json",
+        ),
+    ]
+    board, judged = tournament_rows.run_of(files, "ibis")
     place = folder / "judged"
     place.mkdir()
     with atomic_write(place / VERDICTS_FILE) as out:
@@ -49,8 +60,8 @@ def lm_eval_folder(folder: Path, task: str, rows: list[dict], better: dict[str, 
     return folder
 
 
-def sums_folder(folder: Path, count: int = 300) -> Path:
-    """A task with a number per document."""
+def sums_folder(folder: Path, count: int = 300, wrong: int = 30) -> Path:
+    """A task with a number per document; every `wrong`-th answer is wrong."""
     rows = [
         {
             "doc_id": n,
@@ -64,15 +75,15 @@ def sums_folder(folder: Path, count: int = 300) -> Path:
             "filtered_resps": [str(2 * n)],
             "filter": "none",
             "metrics": ["acc"],
-            "acc": float(n % 30 > 0),
+            "acc": float(n % wrong > 0),
         }
         for n in range(count)
     ]
     return lm_eval_folder(folder, "sums", rows, {"acc": True})
 
 
-def pairs_folder(folder: Path, count: int = 30) -> Path:
-    """The task arena_pairs: both orders of each pair."""
+def pairs_folder(folder: Path, count: int = 30, skill: int = 1) -> Path:
+    """The task arena_pairs: both orders of each pair; a judge of negative skill prefers the wrong side."""
     rows = []
     for n in range(count):
         doc = {
@@ -85,7 +96,8 @@ def pairs_folder(folder: Path, count: int = 30) -> Path:
             "prompt_key": f"k{n}",
         }
         for swapped in (False, True):
-            odds = (n % 5 - 2) * (-1 if swapped else 1)
+            right = {"model_a": -1, "model_b": 1, "tie": 0}[gate_rows.WINNERS[n % 3]]
+            odds = skill * right * (1 + n % 3) * (-1 if swapped else 1)
             if swapped:
                 exchanged = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}[doc["winner"]]
                 doc = doc | {"response_a": doc["response_b"], "response_b": doc["response_a"], "winner": exchanged}

@@ -65,6 +65,9 @@ def test_a_manifest_comes_back_as_it_was_saved(tmp_path):
         {"calibration": {"temperature": "hot", "tie_nu": 0}},
         {"calibration": [1.0, 0.5]},
         {"sampling": "new"},
+        {"base": 5},
+        {"training": "none"},
+        {"metrics": [1]},
     ],
     ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items())[:40],
 )
@@ -72,7 +75,7 @@ def test_a_manifest_that_means_something_else_is_refused(adapter_copy, tiny_spec
     folder = adapter_copy(manifest=True)
     tiny.change_json(folder / MANIFEST_FILE, **change)
     field, value = next(iter(change.items()))
-    shown = "" if isinstance(value, dict | list) or field == "template" else field
+    shown = "" if isinstance(value, dict | list) or field in ("template", "training") else field
     tiny.refused(tiny_spec(peft=str(folder)), MANIFEST_FILE, shown)
 
 

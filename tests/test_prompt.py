@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
 import tiny
 from transformers import AutoTokenizer
 
+import harness_plugin.prompt as prompt_room
 from harness_plugin.errors import DataError, ModelError, UsageError
 from harness_plugin.pairs import Pair
 from harness_plugin.prompt import TEMPLATE, TRUNCATIONS, Kept, Renderer, card_text, cut, flat, water_fill
@@ -320,3 +322,39 @@ def test_rendering_needs_only_the_texts(render, pairs):
         bare = Pair(pair.prompt, pair.response_a, pair.response_b)
         assert render(bare) == render(replace(pair, id="other", category="x"))
         assert flat(pair.prompt) in card_text(pair)
+
+
+# -- very long fields -------------------------------------------------------------------------------------------------
+
+
+def very_long():
+    poem, code = tiny.words(4000, 1), tiny.words(3000, 2)
+    return [
+        Pair("short", poem, "short"),
+        Pair(code, "short", poem),
+        Pair((poem, "no", code), ("a", code, poem), "b"),
+        Pair(tuple(tiny.words(300, n) for n in range(60)), "a", tuple(tiny.words(20, n) for n in range(900))),
+    ]
+
+
+@pytest.mark.parametrize("truncation", TRUNCATIONS)
+def test_of_a_very_long_field_only_the_ends_are_tokenized_and_the_ids_are_the_same(monkeypatch, truncation):
+    renderer = Renderer(tiny.tokenizer(), 64, truncation)
+    whole = [renderer.render_orders(pair) for pair in very_long()]
+    monkeypatch.setattr(prompt_room, "END_CHARACTERS", 4200)
+    short = [renderer.render_orders(pair) for pair in very_long()]
+    for before, after in zip(chain(*whole), chain(*short), strict=True):
+        assert after.ids == before.ids and after.frame_cut == before.frame_cut
+        for name in ("prompt", "response_a", "response_b"):
+            one, other = getattr(before, name), getattr(after, name)
+            assert one.kept == other.kept and other.original == pytest.approx(one.original, rel=0.06)
+    assert [r.ids for r in renderer.render_orders(very_long()[0], both=False)] == [whole[0][0].ids]
+
+
+def test_ten_megabytes_are_never_tokenized_at_once(monkeypatch):
+    renderer, seen = Renderer(tiny.tokenizer(), 64), []
+    real = renderer._encode
+    monkeypatch.setattr(renderer, "_encode", lambda text: (seen.append(len(text)), real(text))[1])
+    rendered = renderer.render(Pair("p", "x" * 10_000_000, "y"))
+    assert max(seen) <= 2 * prompt_room.END_CHARACTERS + 2 and rendered.truncated
+    assert rendered.response_a.original == pytest.approx(10_000_000, rel=1e-4), "one token for each x"

@@ -88,7 +88,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check(m: Manifest, path: Path) -> None:
+    texts = [n for n in ("base", "base_revision", "base_fingerprint") if not isinstance(getattr(m, n), str | None)]
+    objects = [n for n in ("training", "metrics", "versions") if not isinstance(getattr(m, n), dict)]
     wrong = [
+        (
+            texts + objects,
+            f"{', '.join(texts + objects)} of another type",
+            "no version writes such",
+            "restore the file",
+        ),
         (m.schema != 1, f"schema {m.schema!r}", "this version reads 1", "upgrade"),
         (
             m.prompt_version != PROMPT_VERSION,
