@@ -91,6 +91,7 @@ ROWS = {
         "chosen": {"from": "gpt", "value": "Hello."},
         "rejected": {"from": "gpt", "value": "Go."},
     },
+    "llama_factory_ranked": {"instruction": "Hi", "output": ["Hello.", "Go."]},
     "rewardbench2": {
         "id": "4",
         "prompt": "Hi",

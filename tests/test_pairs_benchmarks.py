@@ -145,6 +145,7 @@ def test_labels_mean_what_their_publishers_say(format, fields, winner):
         ("comparia", {"both_equal": "maybe"}, "field both_equal is 'maybe'; allowed: true, false or null"),
         ("comparia", {"system_prompt_b": None}, "field system_prompt_b is None; allowed: the same as system_prompt_a"),
         ("llama_factory", {"conversations": [{"from": "tool", "value": "x"}]}, "field conversations[0].from is 'tool'"),
+        ("llama_factory_ranked", {"output": ["Hello."]}, "field output is ['Hello.']; allowed: a list of two answers"),
         ("llama_factory", {"chosen": {"from": "human", "value": "x"}}, "field chosen is"),
     ],
 )
@@ -200,6 +201,7 @@ TRL_AND_LLAMA_FACTORY = {
     },
     "TRL, whole conversations": {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", "Go.")},
     "LLaMA-Factory, Alpaca": {"instruction": "Hi", "input": "", "chosen": "Hello.", "rejected": "Go."},
+    "LLaMA-Factory, ranked": {"instruction": "Hi", "input": "", "output": ["Hello.", "Go."]},
     "LLaMA-Factory, ShareGPT": ROWS["llama_factory"],
     "LLaMA-Factory, OpenAI": {
         "messages": talk("Hi"),

@@ -172,6 +172,8 @@ def test_older_layouts_of_the_arguments_are_read(tmp_path):
     layouts = (
         [["Hi", settings]],
         ["Hi", settings],
+        [{"arg_0": "Hi", "arg_1": settings}],
+        {"gen_args_0": ["Hi", settings]},
         {"gen_args_0": {"arg_0": "Hi"}},
         {"gen_args_0": {"arg_0": [messages], "arg_1": settings}},
         {"gen_args_0": {"arg_0": messages, "arg_1": settings}},

@@ -12,6 +12,7 @@ from harness_plugin.pairs.pair import Pair, is_absent
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 TALKS = ("conversations", "messages")
+_RANKED = 2
 
 
 def pair(row: Fields) -> Pair:
@@ -25,6 +26,20 @@ def pair(row: Fields) -> Pair:
     answers = {"chosen": [_message("chosen", chosen)], "rejected": [_message("rejected", rejected)]}
     others = {name: value for name, value in row.items() if name != column}
     return preferences.pair({**others, "prompt": turns, **answers})
+
+
+def ranked(row: Fields) -> Pair:
+    """A row of the older Alpaca layout: `output` lists two answers, the better one first."""
+    (answers,) = required(row, "output")
+    if not isinstance(answers, (list, tuple)) or len(answers) != _RANKED:
+        raise wrong_value("output", answers, "a list of two answers, the better one first")
+    others = {name: value for name, value in row.items() if name != "output"}
+    return preferences.pair({**others, "chosen": answers[0], "rejected": answers[1]})
+
+
+def holds_ranking(row: Fields) -> bool:
+    """Whether `output` is a list of answers, where other files of instructions and outputs have one text."""
+    return isinstance(row.get("output"), (list, tuple))
 
 
 def holds_messages(row: Fields) -> bool:

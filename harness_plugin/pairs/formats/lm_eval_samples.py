@@ -77,15 +77,18 @@ def _asked(row: Fields) -> tuple[Text, Text]:
 
 
 def _given(row: Fields) -> tuple[str, Any]:
-    """Where the sample says what the model was given, and what that was: `gen_args_0`, or as earlier versions wrote it,
-    a list of [prompt, settings]. The settings tell a generation task from others."""
+    """Where the sample says what the model was given, and what that was: in `gen_args_0`, or as earlier versions wrote
+    it, in the first entry of a list or in the list itself. Each is {arg_0, arg_1} or [prompt, settings]. The settings
+    tell a generation task from others."""
     (arguments,) = required(row, "arguments")
-    first = arguments.get("gen_args_0") if isinstance(arguments, Mapping) else None
+    name, first = "arguments", arguments
+    if isinstance(arguments, Mapping) and "gen_args_0" in arguments:
+        name, first = "arguments.gen_args_0", arguments["gen_args_0"]
+    elif isinstance(arguments, (list, tuple)) and arguments and isinstance(arguments[0], (Mapping, list, tuple)):
+        name, first = "arguments[0]", arguments[0]
     if isinstance(first, Mapping) and "arg_0" in first and isinstance(first.get("arg_1", {}), Mapping):
-        return "arguments.gen_args_0.arg_0", first["arg_0"]
-    if isinstance(arguments, (list, tuple)) and arguments:
-        pair = arguments[0] if isinstance(arguments[0], (list, tuple)) else arguments
-        if len(pair) == 2 and isinstance(pair[1], Mapping):
-            return "arguments[0]", pair[0]
+        return f"{name}.arg_0", first["arg_0"]
+    if isinstance(first, (list, tuple)) and len(first) == 2 and isinstance(first[1], Mapping):
+        return f"{name}[0]", first[0]
     allowed = "gen_args_0 of a generation task (the prompt in arg_0, the settings in arg_1), or [[prompt, settings]]"
     raise wrong_value("arguments", arguments, allowed)

@@ -166,6 +166,14 @@ PAIR_FORMATS = (
         unique_ids=False,
     ),
     PairFormat(
+        "llama_factory_ranked",
+        "instruction output",
+        llama_factory.ranked,
+        "id prompt=instruction better=output worse=output category=subset",
+        fits=llama_factory.holds_ranking,
+        unique_ids=False,
+    ),
+    PairFormat(
         "rewardbench2",
         "prompt chosen rejected",
         candidates.rewardbench2,
