@@ -176,6 +176,7 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "alpaca_eval": {"instruction": "q", "output_1": "first", "generator_2": "second"},
         "comparia": {"model_a_name": "first", "selected_category": "kind"},
         "llama_factory": {"chosen": "good", "rejected": "bad"},
+        "llama_factory_ranked": {"instruction": "q", "output": "good"},
         "rewardbench2": {"prompt": "q", "chosen": "good"},
         "rm_bench": {"prompt": "q", "chosen": "good"},
         "judgebench": {"question": "q", "label": "w"},

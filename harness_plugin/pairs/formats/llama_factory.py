@@ -23,9 +23,9 @@ def pair(row: Fields) -> Pair:
     if not isinstance(talk, (list, tuple)):
         raise wrong_value(column, talk, "a list of messages, each with from and value, or with role and content")
     turns = [_message(f"{column}[{n}]", entry) for n, entry in enumerate(talk)]
-    answers = {"chosen": [_message("chosen", chosen)], "rejected": [_message("rejected", rejected)]}
     others = {name: value for name, value in row.items() if name != column}
-    return preferences.pair({**others, "prompt": turns, **answers})
+    answers = [_message("chosen", chosen)], [_message("rejected", rejected)]
+    return preferences.compared({**others, "prompt": turns}, *answers)
 
 
 def ranked(row: Fields) -> Pair:
@@ -33,8 +33,7 @@ def ranked(row: Fields) -> Pair:
     (answers,) = required(row, "output")
     if not isinstance(answers, (list, tuple)) or len(answers) != _RANKED:
         raise wrong_value("output", answers, "a list of two answers, the better one first")
-    others = {name: value for name, value in row.items() if name != "output"}
-    return preferences.pair({**others, "chosen": answers[0], "rejected": answers[1]})
+    return preferences.compared(row, *answers)
 
 
 def holds_ranking(row: Fields) -> bool:

@@ -15,14 +15,19 @@ PROMPTS = ("prompt", "instruction", "question")
 def pair(row: Fields) -> Pair:
     """A row of RewardBench, UltraFeedback, HH-RLHF, TRL or LLaMA-Factory: strings, message lists, or transcripts
     without a prompt column."""
+    return compared(row, row.get("chosen"), row.get("rejected"))
+
+
+def compared(row: Fields, chosen: Any, rejected: Any) -> Pair:
+    """The pair of a row whose better and worse answer have these values, wherever they stand in it."""
     column = next((name for name in PROMPTS if not is_absent(row.get(name))), None)
-    prompt, chosen, rejected = _texts(row, column)
+    prompt, better, worse = _texts(row, column, chosen, rejected)
     subset = optional_text(row, "subset")
     number = optional_id(row, "id")
     return better_and_worse(
         prompt,
-        chosen,
-        rejected,
+        better,
+        worse,
         models=(optional_text(row, "chosen_model"), optional_text(row, "rejected_model")),
         id=f"{subset}:{number}" if subset and number else number,  # RewardBench counts from 0 in each subset
         category=subset,
@@ -45,12 +50,11 @@ def better_and_worse(
     return Pair(prompt, response_a, response_b, winner=winner, model_a=model_a, model_b=model_b, **fields)
 
 
-def _texts(row: Fields, column: str | None) -> tuple[Text, str, str]:
+def _texts(row: Fields, column: str | None, chosen: Any, rejected: Any) -> tuple[Text, str, str]:
     """The prompt with its parts, and the better and the worse answer. `column`: that of the prompt, if there is one."""
-    for name in ("chosen", "rejected"):
-        if is_absent(row.get(name)):
-            raise missing_answer(f"field {name} is {row.get(name)!r}")
-    chosen, rejected = row["chosen"], row["rejected"]
+    for name, value in (("chosen", chosen), ("rejected", rejected)):
+        if is_absent(value):
+            raise missing_answer(f"field {name} is {value!r}")
     if _is_plain(chosen) and _is_plain(rejected):
         text_value("chosen", chosen)
         text_value("rejected", rejected)

@@ -169,7 +169,7 @@ PAIR_FORMATS = (
         "llama_factory_ranked",
         "instruction output",
         llama_factory.ranked,
-        "id prompt=instruction better=output worse=output category=subset",
+        "id prompt=instruction ranked=output category=subset",
         fits=llama_factory.holds_ranking,
         unique_ids=False,
     ),
