@@ -193,3 +193,10 @@ def test_task_functions_load_neither_torch_nor_the_harness():
     code = "import sys, harness_plugin.harness; print({'torch', 'lm_eval', 'datasets', 'pandas'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "set()"
+
+
+def test_every_part_of_a_documents_prompt_is_read():
+    doc = {"prompt": "Sort.", "response_a": "x", "response_b": "y", "input": "b a", "system": "Be kind."}
+    assert harness.document_pair(doc).prompt == ("System: Be kind.", "Human: Sort.\n\nb a")
+    with pytest.raises(HarnessError, match=r"a document of task t is no pair: field context is 3"):
+        harness.document_pair({**doc, "context": 3}, task="t")

@@ -191,3 +191,12 @@ def test_null_is_absent_in_every_container(tmp_path):
     for name in ("x.json", "x.parquet", "x.jsonl"):
         found = read_pairs(tmp_path / name)
         assert found.pairs[0] == Pair("Hi", "a", "b") and len(found.missing) == 1
+
+
+def test_nan_is_null_in_every_field_that_may_be_null():
+    fields = {"winner": NAN, "model_a": NAN, "category": NAN, "id": NAN}
+    (pair,) = pairs_from_rows([{"prompt": "Hi", "response_a": "a", "response_b": "b", **fields}]).pairs
+    assert pair == Pair("Hi", "a", "b")
+    row = change("arena_55k", id=NAN, model_a=NAN, winner_model_a=NAN, winner_model_b=NAN, winner_tie=NAN)
+    (pair,) = pairs_from_rows([row]).pairs
+    assert pair.winner is None and pair.model_a is None and pair.id == pair.key

@@ -100,6 +100,8 @@ def test_arena_55k_rows_have_turns_and_a_one_hot_winner():
     expected = Pair(["Hi", "Count."], ["Hello.", ""], ["Yes?", "1, 2, 3"], id="30192", winner="model_b", **MODELS)
     assert pair == expected and pair.meta == {}
     assert read_one(change("arena_55k", winner_model_b=0, winner_tie=1)).winner == Winner.TIE
+    text = {"winner_model_a": "0", "winner_model_b": "0", "winner_tie": "1"}
+    assert read_one(change("arena_55k", **text)).winner == Winner.TIE
     unlabelled = pair_from_row(without("arena_55k", "winner_model_a", "winner_model_b", "winner_tie"), "arena_55k")
     assert unlabelled.winner is None
 

@@ -61,6 +61,11 @@ def remedy(do: str) -> Iterator[None]:
         raise DataError(error.found, error.why, do) from error
 
 
+def is_absent(value: Any) -> bool:
+    """Whether a value says that there is none: None, or a number that is not one, as tables write it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def text_value(name: str, value: Any, where: str = "") -> str:
     """The value, if it is a string, maybe an empty one, that UTF-8 can encode. Raises RowError."""
     if not isinstance(value, str):
@@ -111,17 +116,17 @@ def text(row: Mapping[str, Any], name: str, where: str = "") -> str:
 
 
 def optional_text(row: Mapping[str, Any], name: str, where: str = "") -> str | None:
-    """The value of a field that may be missing or null and otherwise is a string. Raises RowError."""
+    """The value of a field that may be missing, null or NaN and otherwise is a string. Raises RowError."""
     value = row.get(name)
-    return None if value is None else text_value(name, value, where)
+    return None if is_absent(value) else text_value(name, value, where)
 
 
 def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
-    """The value of an id field: "" where it is missing or null; whole numbers become strings. Raises RowError."""
+    """The value of an id field: "" where it is missing, null or NaN; whole numbers become strings. Raises RowError."""
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return "" if value is None else text_value(name, value, where)
+    return "" if is_absent(value) else text_value(name, value, where)
 
 
 def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -math.inf, high: float = math.inf) -> float:

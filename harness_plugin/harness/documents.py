@@ -14,6 +14,7 @@ from typing import Any
 from harness_plugin.errors import DataError, HarnessError
 from harness_plugin.harness.categories import is_reported
 from harness_plugin.pairs import MARKS, Pair, PairFile, Text, Winner, pairs_from_rows, read_pairs, text_length
+from harness_plugin.pairs.formats.prompts import prompt_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -173,7 +174,8 @@ def document_pair(doc: Mapping[str, Any], task: str = "") -> Pair:
     """The pair of a document, in the order in which the document presents it.
 
     Any task whose documents have `prompt`, `response_a` and `response_b`, each a string or a list of turns, can be
-    judged. Raises HarnessError that names the missing or wrong fields, and the task if given.
+    judged; the other parts of a prompt, such as `system`, are read as from a file. Raises HarnessError that names the
+    missing or wrong fields, and the task if given.
     """
     missing = [name for name in TEXTS if not isinstance(doc, Mapping) or doc.get(name) is None]
     of_task = f" of task {task}" if task else ""
@@ -191,6 +193,7 @@ def document_pair(doc: Mapping[str, Any], task: str = "") -> Pair:
     if isinstance(doc.get("p_b"), float):
         extra["p_b"] = doc["p_b"]
     try:
-        return Pair(**{name: doc[name] for name in TEXTS}, id=str(doc.get("pair_id") or ""), **extra)
+        answers = doc["response_a"], doc["response_b"]
+        return Pair(prompt_of(doc, "prompt", answers), *answers, id=str(doc.get("pair_id") or ""), **extra)
     except DataError as error:
         raise HarnessError(f"a document{of_task} is no pair: {error}") from error

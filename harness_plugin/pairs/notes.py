@@ -6,10 +6,10 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 
+from harness_plugin.files.checked import is_absent
 from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
 from harness_plugin.pairs.formats.layout import Layout
-from harness_plugin.pairs.pair import is_absent
 
 log = logging.getLogger("lm_eval.arena_rm")
 

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from harness_plugin.files.checked import RowError, excerpt, missing_field, refuse_surrogates, wrong_value
+from harness_plugin.files.checked import RowError, excerpt, is_absent, missing_field, refuse_surrogates, wrong_value
 
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
@@ -83,11 +83,6 @@ def missing_answer(found: str) -> MissingAnswer:
     return MissingAnswer(found, "a missing answer is not an empty one", 'fill it in; "" is an empty answer')
 
 
-def is_absent(value: Any) -> bool:
-    """Whether a value says that there is none: None, or a number that is not one, as tables write it."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def checked_answer(name: str, value: Any) -> Text:
     """`checked_text` of an answer. Raises MissingAnswer where it, or a turn of it, is absent."""
     if is_absent(value) or (isinstance(value, (list, tuple)) and any(map(is_absent, value))):
@@ -106,7 +101,7 @@ def text_length(text: Text) -> int:
 
 
 def _checked_name(name: str, value: Any) -> str | None:
-    if value is None:
+    if is_absent(value):
         return None
     if not isinstance(value, str):
         raise wrong_value(name, value, "a string or null")
@@ -117,14 +112,16 @@ def _checked_name(name: str, value: Any) -> str | None:
 def _checked_id(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if value is not None and not isinstance(value, str):
+    if is_absent(value):
+        return ""
+    if not isinstance(value, str):
         raise wrong_value("id", value, "a string, a whole number, or null")
-    refuse_surrogates("id", value or "")
-    return value or ""
+    refuse_surrogates("id", value)
+    return value
 
 
 def _checked_winner(value: Any) -> Winner | None:
-    if value is None:
+    if is_absent(value):
         return None
     try:
         return Winner(value)

@@ -280,7 +280,8 @@ def _chosen(answers: Answers, baseline: str | None, prompts: int | None) -> list
     if not possible:
         raise DataError(
             "no prompt was answered by both sides of any battle",
-            "prompts are joined by their exact text, and lm-eval's samples by doc_hash or doc_id",
+            "prompts are joined by their exact text (system prompt, input and earlier turns belong to it), and "
+            "lm-eval's samples by doc_hash or doc_id",
             "check that the files answer the same prompts",
         )
     return list(answers.prompts) if prompts is None else possible[:prompts]

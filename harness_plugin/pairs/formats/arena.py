@@ -6,7 +6,7 @@ The Kaggle files of LMSYS and `lmarena-ai/arena-human-preference-55k`, `arena-hu
 
 from typing import Any
 
-from harness_plugin.files.checked import optional_id, optional_text, required, wrong_value
+from harness_plugin.files.checked import is_absent, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats.battle import COLUMNS, SIDES, Words, battle
 from harness_plugin.pairs.formats.columns import Fields, answers_of, json_turns, rest
 from harness_plugin.pairs.formats.prompts import prompt_of
@@ -63,13 +63,13 @@ def _listed(row: Fields) -> dict[str, Any] | None:
 
 
 def _one_hot(row: Fields) -> Winner | None:
-    if all(row.get(name) is None for name in _ONE_HOT):
+    if all(is_absent(row.get(name)) for name in _ONE_HOT):
         return None
     values = dict(zip(_ONE_HOT, required(row, *_ONE_HOT), strict=True))
     for name, value in values.items():
-        if not isinstance(value, (int, float)) or value not in (0, 1):
+        if value not in (0, 1, "0", "1"):
             raise wrong_value(name, value, "0 or 1")
-    won = [name for name, value in values.items() if value == 1]
+    won = [name for name, value in values.items() if value in (1, "1")]
     if len(won) != 1:
         raise wrong_value(", ".join(_ONE_HOT), tuple(values.values()), "exactly one 1")
     return _ONE_HOT[won[0]]

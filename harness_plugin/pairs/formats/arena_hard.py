@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import missing_field, optional_id, optional_text, required, text_value, wrong_value
+from harness_plugin.files.checked import (
+    is_absent,
+    missing_field,
+    optional_id,
+    optional_text,
+    required,
+    text_value,
+    wrong_value,
+)
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.layout import Layout
 from harness_plugin.pairs.formats.prompts import with_parts
-from harness_plugin.pairs.pair import Text, checked_text, is_absent, turn_count
+from harness_plugin.pairs.pair import Text, checked_text, turn_count
 
 
 class _Questions(Layout):

@@ -6,12 +6,12 @@ The words of each format are a closed table: a word that is not in it is an erro
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import optional_text, required
+from harness_plugin.files.checked import is_absent, optional_text, required
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.prompts import with_parts
 from harness_plugin.pairs.formats.sessions import before_vote
-from harness_plugin.pairs.pair import Pair, Winner, is_absent, unknown_winner
+from harness_plugin.pairs.pair import Pair, Winner, unknown_winner
 
 Words = Mapping[str, tuple[Winner, str | None]]
 """Word -> outcome, and the flag that `meta` gets for it."""

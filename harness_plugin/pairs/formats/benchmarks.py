@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import number, optional_id, optional_text, required, wrong_value
+from harness_plugin.files.checked import is_absent, number, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats import arena
 from harness_plugin.pairs.formats.battle import Words, outcome
 from harness_plugin.pairs.formats.columns import Fields, answer_of, rest
 from harness_plugin.pairs.formats.prompts import prompt_of
-from harness_plugin.pairs.pair import Pair, Text, Winner, is_absent
+from harness_plugin.pairs.pair import Pair, Text, Winner
 
 _JUDGEBENCH: Words = {"A>B": (Winner.MODEL_A, None), "B>A": (Winner.MODEL_B, None), "A=B": (Winner.TIE, None)}
 _PPE: Words = {**arena.WORDS, "model_1": (Winner.MODEL_A, None), "model_2": (Winner.MODEL_B, None)}

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness_plugin.files.checked import RowError, refuse_surrogates, wrong_value
+from harness_plugin.files.checked import RowError, is_absent, refuse_surrogates, wrong_value
 from harness_plugin.files.rows import parse_json
-from harness_plugin.pairs.pair import Text, is_absent, missing_answer
+from harness_plugin.pairs.pair import Text, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}

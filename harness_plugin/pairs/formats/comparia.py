@@ -1,10 +1,10 @@
 """compar:IA's votes (`ministere-culture/comparia-votes`): a conversation on each side and the model that was chosen."""
 
-from harness_plugin.files.checked import optional_id, optional_text, required, wrong_value
+from harness_plugin.files.checked import is_absent, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
 from harness_plugin.pairs.formats.prompts import with_parts
-from harness_plugin.pairs.pair import Pair, Winner, is_absent
+from harness_plugin.pairs.pair import Pair, Winner
 
 _TALKS = ("conversation_a", "conversation_b")
 _SYSTEM = ("system_prompt_a", "system_prompt_b")

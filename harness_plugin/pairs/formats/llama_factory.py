@@ -5,10 +5,10 @@ message. Its Alpaca layout and TRL's rows are read by `preferences`.
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import required, wrong_value
+from harness_plugin.files.checked import is_absent, required, wrong_value
 from harness_plugin.pairs.formats import preferences
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.pair import Pair, is_absent
+from harness_plugin.pairs.pair import Pair
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 TALKS = ("conversations", "messages")

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import optional_id, required, text_value, wrong_value
+from harness_plugin.files.checked import is_absent, optional_id, required, text_value, wrong_value
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import canonical, chat
 from harness_plugin.pairs.formats.chat_templates import templated_messages
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.pair import REQUIRED, Pair, Text, content_id, is_absent
+from harness_plugin.pairs.pair import REQUIRED, Pair, Text, content_id
 
 
 def pair(row: Fields) -> Pair | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.checked import excerpt, missing_field
+from harness_plugin.files.checked import excerpt, is_absent, missing_field
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, Fields
 from harness_plugin.pairs.formats.layout import Layout
-from harness_plugin.pairs.pair import Winner, is_absent, unknown_winner
+from harness_plugin.pairs.pair import Winner, unknown_winner
 
 NO_WINNER = "none"
 AFTERWARDS = ("category", "difficulty", "decides", "id")

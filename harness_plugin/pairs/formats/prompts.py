@@ -6,11 +6,11 @@ rows that differ in any of these columns have different prompts.
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from harness_plugin.files.checked import RowError, required, text_value, wrong_value
+from harness_plugin.files.checked import RowError, is_absent, required, text_value, wrong_value
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import EARLIER_PARTS, PROMPT_PARTS, SYSTEM_PARTS, Fields
-from harness_plugin.pairs.pair import Text, checked_text, is_absent
+from harness_plugin.pairs.pair import Text, checked_text
 
 _EARLIER = "a string, a list of messages, of strings or of [question, answer], or null"
 

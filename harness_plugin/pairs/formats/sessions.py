@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import wrong_value
+from harness_plugin.files.checked import is_absent, wrong_value
 from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.pair import is_absent
 
 _SIDES = ("model_side_a", "model_side_b")
 _ALLOWED = "a list of rounds, each with user, model_side_a and model_side_b, or a list of messages"
