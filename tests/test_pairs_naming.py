@@ -267,3 +267,19 @@ def test_a_part_that_is_no_text_says_how_to_leave_it_alone():
         DataError, match=r"field context is 3; .*; leave the column alone \(--ignore context\), correct"
     ):
         read_one({**ASK, "context": 3})
+
+
+def test_prompts_that_a_file_repeats_are_matched_by_their_order_and_that_is_said(tmp_path, notes):
+    rows = [{"prompt": "Sum up.", "passage": p, "n": 1, "response": p.lower()} for p in "AB"]
+    path = lines(tmp_path / "x.jsonl", *rows, {"prompt": "Hi", "response": "x", "passage": None})
+    assert len({answer.id for answer in read_outputs(path)}) == 3
+    (said,) = [record.getMessage() for record in notes.records if record.levelname == "WARNING"]
+    assert said.startswith(
+        f"{path}: 1 answer to a prompt that the file has already answered; such answers meet those of"
+    )
+    assert said.endswith(
+        "differ in passage, which is not read: if it is part of the prompt, name it (--field context=passage)"
+    )
+    notes.clear()
+    read_outputs(path, fields={"context": "passage"})
+    assert not [record for record in notes.records if record.levelname == "WARNING"]

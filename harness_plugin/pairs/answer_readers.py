@@ -25,7 +25,7 @@ from harness_plugin.pairs.formats.table import (
     AnswerFormat,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, counted, listed, log
 from harness_plugin.pairs.pair import MissingAnswer
 
 
@@ -58,15 +58,18 @@ def read_outputs(
     with _place(name, first):
         format = detect_answer_format(first.value, naming)
         naming.check(format)
-    columns = ColumnNotes(format, naming.fields)
+    columns, repeated = ColumnNotes(format, naming.fields), RepeatedPrompts()
     answers: list[tuple[str, Answer]] = []
     for row in only_like_first(itertools.chain([first], rows), format.first_of):
         columns.add(row)
         with _place(name, row):
             answer = _answer(row, format, naming, by_id)
         answers.append((row.place, replace(answer, model=answer.model or model)))
+        if not format.unique_ids:
+            repeated.add((answer.id, answer.model), columns.unread(row.value))
     columns.say(name, counted(len(answers), "answer"))
     _say_missing(name, answers)
+    repeated.say(name)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])
 
 

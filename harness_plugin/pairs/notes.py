@@ -5,6 +5,7 @@ goes to the package's log, which the command line prints on stderr.
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness_plugin.files.checked import is_absent
 from harness_plugin.files.rows import Row
@@ -86,6 +87,11 @@ class ColumnNotes:
         named = {self._name(column): column for column, holds in self._seen.items() if holds}
         return [named[part] for part in PROMPT_PARTS if part in named and part not in self._format.used]
 
+    def unread(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row has in columns that nothing is read from."""
+        read = {*self._format.used, *PROMPT_PARTS}
+        return {column: value for column, value in row.items() if self._name(column) not in read}
+
     def unused(self) -> list[str]:
         """The columns that nothing was read from."""
         used = {column for columns in self.used().values() for column in columns}
@@ -105,3 +111,35 @@ class ColumnNotes:
             rows = counted(len(self._empty), "row")
             why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
             log.warning("%s: no text in the cell of an answer in %s (%s); %s", name, rows, listed(self._empty), why)
+
+
+class RepeatedPrompts:
+    """Prompts that a file of answers repeats: their answers meet those of other files by their order alone, so that a
+    part of the prompt in a column that is not read would go unnoticed."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str | None], Mapping[str, Any]] = {}
+        self._count = 0
+        self._differ: dict[str, None] = {}
+
+    def add(self, prompt: tuple[str, str | None], unread: Mapping[str, Any]) -> None:
+        """`prompt`: the id of a row's prompt and the model; `unread`: what the row has in columns that nothing is read
+        from."""
+        first = self._first.setdefault(prompt, unread)
+        if first is not unread:
+            self._count += 1
+            self._differ |= dict.fromkeys(name for name, value in unread.items() if value != first.get(name))
+
+    def say(self, name: str) -> None:
+        """Logs a warning where the file repeats prompts."""
+        if not self._count:
+            return
+        differ = list(self._differ)
+        said = (
+            f"{counted(self._count, 'answer')} to a prompt that the file has already answered; such answers meet those "
+        )
+        said += "of other files in their order"
+        if differ:
+            said += f"; their rows differ in {listed(differ)}, which is not read: if it is part of the prompt, name it "
+            said += f"(--field context={differ[0]})"
+        log.warning("%s: %s", name, said)
