@@ -79,7 +79,8 @@ def test_rewardbench2_has_the_published_scores_for_a_model_that_scores_answers()
     for subset, value in expected.items():
         name = f"rewardbench2_{subset.lower().replace(' ', '_')}"
         assert found[name] == pytest.approx(value), subset
-        assert found[f"{name}_stderr"] >= 0
+        assert found[f"{name}_stderr"] > 0
+        assert found[f"n_{name}"] == (10 if subset == "Ties" else 8), "prompts, not pairs"
     assert found["rewardbench2"] == pytest.approx(np.mean(list(expected.values())))
     assert found["n_pairs"] == sum(len(row["chosen"]) * len(row["rejected"]) for row in rows)
 
@@ -153,6 +154,7 @@ def test_judgebench_counts_a_pair_only_where_both_orders_agree():
         return counter > 0
 
     assert found["judgebench"] == pytest.approx(np.mean([right(row) for row in rows]))
+    assert found["n_judgebench"] == len(rows)
     assert found["judgebench"] < found["acc"], "contradictory orders count one half there"
     for source, part in sources.items():
         assert found[f"judgebench_{part}"] == pytest.approx(np.mean([right(r) for r in rows if r["source"] == source]))

@@ -122,6 +122,10 @@ def _estimate(metric: str, family: Family, records: tuple[Judgement, ...]) -> Es
     return summarize(records, family).metrics[metric]
 
 
+def _size(metric: str, family: Family, records: tuple[Judgement, ...]) -> int:
+    return _estimate(metric, family, records).n
+
+
 def _unpaired(family: Family, records: tuple[Judgement, ...]) -> int:
     """Also says, once since this is one metric only, what a reader of the table must know."""
     summary = summarize(records, family)
@@ -150,6 +154,7 @@ def metric_list(family: Family = PLAIN) -> list[dict[str, Any]]:
     scores = {**_SCORES, **dict.fromkeys([*(name for name, _ in family.sections), *family.own_names], True)}
     entries = [line for n, better in scores.items() for line in with_error(n, partial(_estimate, n, family), better)]
     entries += [count(name, partial(_estimate, name, family)) for name in _COUNTS]
+    entries += [metric_line(f"n_{name}", partial(_size, name, family)) for name in family.own_names]
     entries.append(metric_line("n_unpaired", partial(_unpaired, family)))
     for _, _, name in _rows(family.groups):
         entries += with_error(f"acc_{name}", partial(_estimate, "acc", PLAIN), True)
