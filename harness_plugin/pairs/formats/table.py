@@ -282,7 +282,7 @@ ANSWER_FORMATS = (
         "lm_eval",
         "doc resps arguments",
         lm_eval_samples.answer,
-        "id=doc_hash|doc_id prompt=arguments+doc response=resps|filtered_resps filter category",
+        "id=doc_hash|doc_id prompt=arguments response=resps|filtered_resps filter category=category+doc",
         first_of="filter",
     ),
 )
