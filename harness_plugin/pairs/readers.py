@@ -15,12 +15,12 @@ from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
 from harness_plugin.pairs.formats.columns import check_turns, table_cells
+from harness_plugin.pairs.formats.kinds import PairFormat
 from harness_plugin.pairs.formats.naming import Naming, checked_fields, winner_words
 from harness_plugin.pairs.formats.table import (
     COLUMNS_OF_PAIRS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
-    PairFormat,
     detect_format,
     get_format,
 )

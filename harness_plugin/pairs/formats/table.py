@@ -7,13 +7,11 @@ ANSWER_FORMATS, which says in `uses` what is read from which column. For the tes
 ANSWER_ROWS in tests/pair_rows.py.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import excerpt
-from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import (
     alpaca_eval,
     arena,
@@ -27,63 +25,9 @@ from harness_plugin.pairs.formats import (
     mt_bench,
     preferences,
 )
-from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.formats.kinds import AnswerFormat, PairFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
-from harness_plugin.pairs.pair import FIELDS, Pair
-
-
-def _always(row: Fields) -> bool:
-    return True
-
-
-@dataclass(frozen=True)
-class PairFormat(Layout):
-    """A format whose rows are pairs. Names of columns stand in one string, with spaces between them.
-
-    `columns` and `without`: a row is of this format where it has all of the first and none of the second, and where
-    `fits` accepts it. `pair`: a row to its pair or pairs, or to None where the row repeats another. `texts` and
-    `numbers`: for CSV files, the columns in which an empty cell is an empty text, and those that hold numbers.
-    `unique_ids`: False where the publisher's ids may repeat, so that a repeated one gets a suffix instead of an error.
-    `first_of`: a column; only the rows count that have in it what the first row has. `uses`: as in `Layout`.
-    """
-
-    name: str
-    columns: str
-    pair: Callable[[Fields], Pair | list[Pair] | None]
-    uses: str = ""
-    without: str = ""
-    fits: Callable[[Fields], bool] = _always
-    texts: str = ""
-    numbers: str = ""
-    unique_ids: bool = True
-    first_of: str | None = None
-
-    def matches(self, row: Fields) -> bool:
-        """Whether the row is of this format, as far as its columns tell."""
-        return row.keys() >= set(self.columns.split()) and not row.keys() & set(self.without.split()) and self.fits(row)
-
-
-@dataclass(frozen=True)
-class AnswerFormat(Layout):
-    """A format whose rows are single answers of one model; `columns`, `uses`, `texts`, `first_of` as in `PairFormat`.
-
-    `answer`: a row and the questions that were given to its answer. `unique_ids`: True where an id names one question,
-    so that a second answer to it is an error; else equal ids are prompts that the benchmark repeats, and are numbered.
-    """
-
-    name: str
-    columns: str
-    answer: Callable[[Fields, Questions], Answer]
-    uses: str = ""
-    texts: str = ""
-    unique_ids: bool = False
-    first_of: str | None = None
-
-    def matches(self, row: Fields) -> bool:
-        """Whether the row has the columns of this format."""
-        return row.keys() >= set(self.columns.split())
-
+from harness_plugin.pairs.pair import FIELDS
 
 _TEXTS = "prompt response_a response_b"
 _TALKS = "conversation_a conversation_b"
