@@ -115,3 +115,14 @@ def length_correlation(rng, n, truth):
     y = stats.rank_codes(r * x + math.sqrt(1 - r * r) * rng.standard_normal(n))
     x = stats.rank_codes(x)
     return [(stats.jackknife(lambda keep: stats.spearman(x[keep], y[keep]), n, bounds=(-1.0, 1.0)), truth)]
+
+
+def calibration_error(gap: float):
+    """The expected calibration error of a judge that is `gap` too confident everywhere; `truth` does not matter."""
+
+    def draw(rng, n, truth):
+        confidence = 0.5 + gap + rng.random(n) * (0.5 - gap)
+        right = (rng.random(n) < confidence - gap).astype(float)
+        return [(stats.ece_estimate(confidence, right), gap)]
+
+    return draw

@@ -1,0 +1,143 @@
+"""Simulates every interval and every test that is printed, and prints how often each holds: `docs/coverage.md`.
+
+    python tests/coverage/table.py --draws 400
+
+With --draws N each cell has N draws (half as many of 800 prompts): the error of a coverage of 0.95 is about
+0.2 / sqrt(N).
+"""
+
+import argparse
+import math
+import zlib
+
+import chatbots
+import gates
+import judges
+import numpy as np
+
+SIZES, TRUTHS = (5, 20, 100, 800), (0.5, 0.9, 0.97)
+INTERVALS = {
+    "share": judges.share(),
+    "share, clusters": judges.share(clustered=True),
+    "share, ties": judges.share(ties=True),
+    "share, clusters and ties": judges.share(True, True),
+    "acc_length_balanced": judges.length_balanced(),
+    "acc_length_balanced, clusters": judges.length_balanced(True),
+    "section accuracy": judges.section,
+    "auc": judges.area(),
+    "auc, clusters": judges.area(True),
+    "brier": judges.score("brier"),
+    "log_loss": judges.score("log_loss"),
+    "log_loss, clusters": judges.score("log_loss", True),
+    "length_corr": judges.length_correlation,
+    "win rate, probabilities": chatbots.soft_win_rate,
+    "win rate, certain judge": chatbots.certain_win_rate,
+    "win rate, round robin": chatbots.hard_win_rate,
+    "win rate at equal length": chatbots.at_equal_length,
+    "rating": chatbots.rating(),
+    "rating, ties (Davidson)": chatbots.rating(True),
+}
+ALONE = {  # their truth is not a share
+    "position_bias": judges.position_bias,
+    "ece of a calibrated judge": judges.calibration_error(0.0),
+    "ece, 0.1 too confident": judges.calibration_error(0.1),
+}
+# How often something happens that should happen in at most 5 % of all cases.
+ERRORS = {
+    "pass at a drop of the margin 0.02: 5% of the items change, right and wrong": gates.passed(
+        0.02, gates.binary(0.05, 0.02)
+    ),
+    "pass at a drop of the margin 0.05: 20% change, right and wrong": gates.passed(0.05, gates.binary(0.2, 0.05)),
+    "pass at a drop of the margin 0.05: 20% change, probabilities": gates.passed(0.05, gates.sparse(0.2, 0.05)),
+    "pass at a drop of the margin 0.02: rare losses of everything": gates.passed(0.02, gates.rare(0.02)),
+    "pass at a drop of the margin 0.02: every value changes": gates.passed(0.02, gates.dense(0.1, 0.02)),
+    "pass at a drop of the margin 0.02: clusters of 1 to 8 items": gates.passed(0.02, gates.clustered(0.02)),
+    "regression without a change: right and wrong": gates.failed(gates.binary(0.2, 0.0)),
+    "regression without a change: probabilities": gates.failed(gates.sparse(0.2, 0.0)),
+    "regression without a change: every value changes": gates.failed(gates.dense(0.1, 0.0)),
+    "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
+    "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
+}
+# How often something happens that is said to happen in 80 % of all cases.
+POWERS = {
+    "the gate reports the smallest drop, margin 0.02, every value changes": gates.reported(0.02, gates.dense, 0.1),
+    "the gate reports the smallest drop, margin 0.1, every value changes": gates.reported(0.1, gates.dense, 0.1),
+    "the gate reports the smallest drop, margin 0.02, 20% change": gates.reported(0.02, gates.binary, 0.2),
+    "the gate reports the smallest drop, margin 0.05, 5% change": gates.reported(0.05, gates.binary, 0.05),
+    "a leaderboard of ten detects its smallest difference": chatbots.detected,
+}
+FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
+# Which simulation stands for each number that lm-eval's tasks and the leaderboard print.
+STANDS_FOR = {
+    "share": (
+        *("acc", "acc_3way", "order_agreement", "first_position_rate", "longer_wins"),
+        *("longer_rate", "cut_rate", "empty_rate", "win_rate_hard", "surface_acc", "acc_sure_half"),
+    ),
+    "acc_length_balanced": ("acc_length_balanced",),
+    "auc": ("auc",),
+    "brier": ("brier",),
+    "log_loss": ("log_loss", "prior_log_loss", "surface_log_loss"),
+    "length_corr": ("length_corr", "length_ratio"),
+    "position_bias": ("position_bias",),
+    "ece of a calibrated judge": ("ece",),
+    "win rate, probabilities": ("win_rate",),
+    "win rate at equal length": ("win_rate_length_controlled",),
+}
+
+
+def generator(*key) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+
+
+def draws_of(n: int, draws: int) -> int:
+    return draws // 2 if n >= 800 else draws
+
+
+def coverage(name: str, n: int, truth: float, draws: int) -> float:
+    """The share of intervals that hold the truth; NaN where no more than half of the draws have an interval."""
+    draw, rng, inside, count = (INTERVALS | ALONE)[name], generator(name, n, truth), [], 0
+    for _ in range(draws_of(n, draws)):
+        for found, true in draw(rng, n, truth):
+            count += 1
+            if not math.isnan(found.low):
+                inside.append(found.low - 1e-12 <= true <= found.high + 1e-12)
+    return float(np.mean(inside)) if len(inside) > count / 2 else math.nan
+
+
+def frequency(name: str, n: int, draws: int) -> float:
+    """How often it happens; NaN where nothing is said to happen."""
+    happens, rng = (ERRORS | POWERS)[name], generator(name, n)
+    slow = "every value" in name or "probabilities" in name or "clusters of" in name
+    found = [happens(rng, n) for _ in range(draws // 8 if n == FLIPPED and slow else draws_of(n, draws))]
+    return math.nan if None in found else float(np.mean(found))
+
+
+def shown(x: float) -> str:
+    return "-" if math.isnan(x) else f"{x:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=400)
+    draws = parser.parse_args().draws
+    head = " | ".join(f"n={n}" for n in SIZES)
+    print(f"| interval | truth | {head} |\n|---|---|{'---|' * len(SIZES)}")
+    for name in INTERVALS:
+        for truth in TRUTHS:
+            row = " | ".join(shown(coverage(name, n, truth, draws)) for n in SIZES)
+            print(f"| {name} | {truth} | {row} |", flush=True)
+    for name in ALONE:
+        print(f"| {name} | | {' | '.join(shown(coverage(name, n, 0.5, draws)) for n in SIZES)} |", flush=True)
+    for title, rows in (("error, at most 0.05", ERRORS), ("power, said to be 0.80", POWERS)):
+        print(f"\n| {title} | {head} |\n|---|{'---|' * len(SIZES)}")
+        for name in rows:
+            print(f"| {name} | {' | '.join(shown(frequency(name, n, draws)) for n in SIZES)} |", flush=True)
+    print("\n| true drop | n | pass | inconclusive | regression |\n|---|---|---|---|---|")
+    for n in (50, 100, 200, 400, 805, 2000):
+        for drop in (0.0, 0.01, 0.02, 0.04, 0.08):
+            decided = gates.decisions(generator("curve", n, drop), n, drop, draws)
+            print(f"| {drop:g} | {n} | {' | '.join(map(shown, decided))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

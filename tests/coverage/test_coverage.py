@@ -1,0 +1,49 @@
+"""Every interval and test that is printed holds as often as it says: `table.py` with few draws, and what is in it."""
+
+import math
+
+import pytest
+import table
+
+from harness_plugin.harness import metrics, win_rates
+
+DRAWS = 200
+SMALLEST, ERROR, POWER = 0.93, 0.055, 0.8
+
+
+def chance(p: float, n: int, draws: int = DRAWS) -> float:
+    """Three times the error of a simulated share."""
+    return 3 * math.sqrt(p * (1 - p) / table.draws_of(n, draws))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*table.INTERVALS, *table.ALONE])
+def test_an_interval_holds_the_truth(name):
+    for n in table.SIZES:
+        for truth in table.TRUTHS if name in table.INTERVALS else (0.5,):
+            held = table.coverage(name, n, truth, DRAWS)
+            assert math.isnan(held) or held >= SMALLEST - chance(SMALLEST, n), (n, truth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", table.ERRORS)
+def test_an_error_is_as_rare_as_it_is_said_to_be(name):
+    for n in table.SIZES:
+        assert table.frequency(name, n, DRAWS) <= ERROR + chance(
+            ERROR, n, DRAWS // 8 if n == table.FLIPPED else DRAWS
+        ), n
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", table.POWERS)
+def test_a_drop_that_is_said_to_be_reported_is_reported_that_often(name):
+    for n in table.SIZES:
+        found = table.frequency(name, n, DRAWS)
+        allowed = 0.03 + chance(POWER, n, DRAWS // 8 if n == table.FLIPPED else DRAWS)
+        assert math.isnan(found) or abs(found - POWER) <= allowed, (n, found)
+
+
+def test_every_number_that_is_printed_is_in_the_table():
+    simulated = {name for names in table.STANDS_FOR.values() for name in names}
+    assert {*metrics._SCORES, *win_rates._RATES} <= simulated
+    assert table.STANDS_FOR.keys() <= table.INTERVALS.keys() | table.ALONE.keys()
