@@ -293,3 +293,11 @@ def test_every_option_that_a_page_gives_to_arena_rm_exists():
                 command = command.get_command(None, first if first in command.list_commands(None) else "check")
             options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
             assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= options, (page.name, name, rest)
+
+
+def test_every_test_that_a_page_names_is_there():
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert len(named) > 15
+    gone = [(file, name) for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text("utf-8")]
+    assert not gone
