@@ -225,6 +225,13 @@ def test_answers_of_one_model_are_sent_to_judge(file, capsys):
         assert code == 3 and not out and "`arena-rm judge`" in err
 
 
+def test_a_run_on_this_machine_writes_to_a_folder_here(file, capsys):
+    code, _, err = run(["judge", file, file, "-o", "s3://bucket/judged"], capsys)
+    assert code == 2 and "-o s3://bucket/judged is a URI" in err
+    code, _, err = run(["judge", "nonsense://bucket/a.jsonl", file], capsys)
+    assert code == 3 and "nonsense://bucket/a.jsonl cannot be read (Protocol not known" in err
+
+
 def test_show_prints_text_counts_and_ids(judge, file, capsys):
     code, out, _ = run(["show", file, *judge, "--id", "p2"], capsys)
     assert code == 0 and "Say 2." in out and "-- ids:" in out
