@@ -6,7 +6,7 @@ This file puts rows and formats together; it must not know how two answers are m
 import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -75,10 +75,14 @@ def read_outputs(
 
 def _rows(path: str | os.PathLike[str], naming: Naming = NOTHING_NAMED) -> Iterator[Row]:
     """The rows of a file in which every row counts: one that is left out would be a missing answer."""
-    for row in read_rows(path):
+    return naming.cleaned(_good(read_rows(path)))
+
+
+def _good(rows: Iterable[Row | DataError]) -> Iterator[Row]:
+    for row in rows:
         if isinstance(row, DataError):
             raise row
-        yield replace(row, value=dict(naming.cleaned(row.value)))
+        yield row
 
 
 @contextmanager
@@ -93,14 +97,14 @@ def _place(name: str, row: Row) -> Iterator[None]:
 def _answer(row: Row, format: AnswerFormat, naming: Naming, questions: Questions) -> Answer:
     """The answer of a row; missing where it lacks a turn."""
     naming.require(row.value, "prompt", "model", "category")
-    renamed = replace(row, value=dict(naming.renamed(row.value, format)))
+    value = table_cells(naming.renamed(row.value, format), row.container, TEXT_COLUMNS, NUMBER_COLUMNS)
     try:
-        answer = format.answer(table_cells(renamed, TEXT_COLUMNS, NUMBER_COLUMNS), questions)
+        answer = format.answer(value, questions)
     except DataError as error:
         raise naming.in_words_of_the_file(error, format) from error
     if "model" in naming.fields and not answer.model:
         raise wrong_value(naming.fields["model"], answer.model, "the name of the model that answered")
-    category = optional_id(renamed.value, "category") or answer.category
+    category = optional_id(value, "category") or answer.category
     return _of_all_turns(replace(answer, category=category))
 
 
@@ -122,7 +126,7 @@ def read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
     for row in _rows(path):
         columns.add(row)
         with _place(display(path), row):
-            id, question = arena_hard.question(table_cells(row, TEXT_COLUMNS, NUMBER_COLUMNS))
+            id, question = arena_hard.question(table_cells(row.value, row.container, TEXT_COLUMNS, NUMBER_COLUMNS))
         questions[id] = question
     columns.say(display(path), counted(len(questions), "question"))
     return questions

@@ -55,9 +55,10 @@ class ColumnNotes:
 
     def add(self, row: Row) -> None:
         """Notes the columns of a row, as the file has it."""
+        seen = self._seen
         for column, value in row.value.items():
-            if not self._seen.get(column):
-                self._seen[str(column)] = not is_absent(value) and value not in ("", [], {})
+            if not seen.get(column):
+                seen[str(column)] = not is_absent(value) and value not in ("", [], {})
         if row.container == "csv" and any(not v and self._name(c) in self._answers for c, v in row.value.items()):
             self._empty.append(row.place)
 

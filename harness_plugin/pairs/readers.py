@@ -146,7 +146,7 @@ def _read(
     bounds: tuple[int | None, str | None] = (None, None),
 ) -> PairFile:
     bad = _Bad(skip)
-    good: Iterator[Row] = (replace(row, value=dict(naming.cleaned(row.value))) for row in _readable(rows, bad))
+    good = naming.cleaned(_readable(rows, bad))
     found, good = (get_format(format), good) if format else _detected(good, name, naming, bad)
     naming.check(found)
     columns = ColumnNotes(found, naming.fields)
@@ -253,8 +253,8 @@ def _bounded(placed: Iterator[tuple[str, Pair]], limit: int | None, until: str |
 
 def _named_pairs(row: Row, format: PairFormat, naming: Naming) -> list[Pair]:
     """The pairs of a row whose columns and winners the user may have named."""
-    renamed = replace(row, value=dict(naming.renamed(row.value, format)))
-    value, winner = naming.own_winner(table_cells(renamed, TEXT_COLUMNS, NUMBER_COLUMNS), format)
+    cells = table_cells(naming.renamed(row.value, format), row.container, TEXT_COLUMNS, NUMBER_COLUMNS)
+    value, winner = naming.own_winner(cells, format)
     changes: dict[str, Any] = {**naming.afterwards(row.value, format)}
     if winner is not None:
         changes["winner"] = winner

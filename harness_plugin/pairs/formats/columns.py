@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.files.checked import missing_field, wrong_value
-from harness_plugin.files.rows import Row, parse_json
+from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
 
@@ -89,17 +89,18 @@ def json_turns(cell: Any) -> tuple[str | None, ...] | None:
     return tuple(value) if all(turn is None or isinstance(turn, str) for turn in value) else None
 
 
-def table_cells(row: Row, texts: Container[str], numbers: Container[str]) -> dict[str, Any]:
-    """The values of a row, those of a table with their types: a list of messages that a cell of a CSV or parquet file
-    spells is that list; in CSV, cells of `numbers` are floats and that of `meta` is an object.
+def table_cells(row: Fields, container: str, texts: Container[str], numbers: Container[str]) -> Fields:
+    """The values of a row of that container (`Row.container`), those of a table with their types: a list of messages
+    that a cell of a CSV or parquet file spells is that list; in CSV, cells of `numbers` are floats and that of `meta`
+    is an object.
 
     An empty cell of a CSV file is null, but in `texts` an empty text. A cell that does not parse stays text, so that
     the format's own check refuses it by name.
     """
-    if row.container not in ("csv", "parquet"):
-        return row.value
-    cells = {n: chat.message_list(cell) or cell if isinstance(cell, str) else cell for n, cell in row.value.items()}
-    if row.container == "parquet":
+    if container not in ("csv", "parquet"):
+        return row
+    cells = {n: chat.message_list(cell) or cell if isinstance(cell, str) else cell for n, cell in row.items()}
+    if container == "parquet":
         return cells
     return {name: cell if name in texts else _typed_cell(name, cell, numbers) for name, cell in cells.items()}
 

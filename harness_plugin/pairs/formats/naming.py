@@ -3,12 +3,13 @@ of its winners mean. It applies to every format, on top of the format's own colu
 """
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import excerpt, is_absent, missing_field
+from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, Fields
 from harness_plugin.pairs.formats.layout import Layout
 from harness_plugin.pairs.pair import Winner, unknown_winner
@@ -27,9 +28,12 @@ class Naming:
     ignored: Collection[str] = ()
     words: Mapping[str, Winner | None] = field(default_factory=dict)
 
-    def cleaned(self, row: Fields) -> Fields:
-        """The row without the columns that are left alone."""
-        return {name: value for name, value in row.items() if name not in self.ignored} if self.ignored else row
+    def cleaned(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows without the columns that are left alone."""
+        if not self.ignored:
+            return rows
+        kept = ((row, {n: value for n, value in row.value.items() if n not in self.ignored}) for row in rows)
+        return (replace(row, value=value) for row, value in kept)
 
     def renamed(self, row: Fields, format: Layout) -> Fields:
         """The row with the named columns under the names by which the format reads them."""
