@@ -64,6 +64,8 @@ def test_a_manifest_comes_back_as_it_was_saved(tmp_path):
         {"calibration": {"temperature": -1.0, "tie_nu": 0}},
         {"calibration": {"temperature": "hot", "tie_nu": 0}},
         {"calibration": [1.0, 0.5]},
+        {"calibration": {"temperature": 10**400, "tie_nu": 0}},
+        {"calibration": {"temperature": 1, "tie_nu": 0, "length_worth": 10**400}},
         {"sampling": "new"},
         {"base": 5},
         {"training": "none"},

@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**data)
         manifest.calibrated()
         manifest.length_worth()
-    except (TypeError, KeyError, ValueError, UsageError) as e:
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError, UsageError) as e:
         raise ModelError(f"{path}: {e}", "a field is missing or malformed", "restore the file") from e
     _check(manifest, path)
     return manifest
