@@ -230,3 +230,18 @@ def test_answers_to_different_inputs_never_meet(tmp_path):
         ("Sort.\n\npear apple", "heron fruit", "stork fruit"),
         ("Sort.\n\nrock cliff", "heron stone", "stork stone"),
     ]
+
+
+def test_rows_of_a_data_frame_hold_arrays_in_the_place_of_lists():
+    numpy = pytest.importorskip("numpy")
+
+    def arrays(value):
+        if isinstance(value, dict):
+            return {name: arrays(cell) for name, cell in value.items()}
+        return numpy.array([*map(arrays, value), None], dtype=object)[:-1] if isinstance(value, list) else value
+
+    for format in ("arena_140k", "mt_bench", "helpsteer3"):
+        row = {**ROWS[format], "history": [["Who?", "I."]]}
+        assert read_one(arrays(row)) == read_one(row)
+    row = {"prompt": "Hi", "response_a": "a", "response_b": "b", "id": numpy.int64(7), "model_a": numpy.float64("nan")}
+    assert (read_one(row).id, read_one(row).model_a) == ("7", None)

@@ -14,7 +14,7 @@ from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
-from harness_plugin.pairs.formats.columns import check_turns, table_cells
+from harness_plugin.pairs.formats.columns import check_turns, plain_lists, table_cells
 from harness_plugin.pairs.formats.kinds import PairFormat
 from harness_plugin.pairs.formats.naming import Naming, checked_fields, winner_words
 from harness_plugin.pairs.formats.table import (
@@ -81,12 +81,13 @@ def pairs_from_rows(
     winner_map: Mapping[str, str | None] | None = None,
     ignore: Collection[str] = (),
 ) -> PairFile:
-    """The pairs of rows that are loaded already, such as those of a hub's data set; `source` names them in errors.
+    """The pairs of rows that are loaded already, such as those of a hub's data set or of a data frame, whose lists may
+    be arrays; `source` names them in errors.
 
     Everything else is as in `read_pairs`.
     """
     naming = _naming(format, fields, winner_map, ignore)
-    numbered = (Row(f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
+    numbered = (Row(f"row {number}", plain_lists(dict(row))) for number, row in enumerate(rows, start=1))
     return _read(numbered, source, source, format, skip_bad_rows, naming)
 
 

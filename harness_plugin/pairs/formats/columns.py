@@ -89,6 +89,17 @@ def json_turns(cell: Any) -> tuple[str | None, ...] | None:
     return tuple(value) if all(turn is None or isinstance(turn, str) for turn in value) else None
 
 
+def plain_lists(value: Any) -> Any:
+    """The value with lists and numbers of Python's in the place of arrays and their numbers, which data frames hold."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain_lists(cell) for name, cell in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return [plain_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
 def table_cells(row: Fields, container: str, texts: Container[str], numbers: Container[str]) -> Fields:
     """The values of a row of that container (`Row.container`), those of a table with their types: a list of messages
     that a cell of a CSV or parquet file spells is that list; in CSV, cells of `numbers` are floats and that of `meta`
