@@ -84,6 +84,8 @@ def test_where_each_part_stands():
     for value in (talk("Who?", "I."), [["Who?", "I."]], ["Who?", "I."]):
         for given in (value, json.dumps(value)):
             assert ask(history=given) == ask(messages=given) == (*earlier, "Human: Sort.")
+    sharegpt = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]
+    assert ask(history=sharegpt) == ask(messages=sharegpt) == (*earlier, "Human: Sort.")
     assert ask(history=str(talk("Who?", "I."))) == (*earlier, "Human: Sort."), "as Python writes a list"
     assert ask(history="Before.") == ("Human: Before.", "Human: Sort.")
     everything = ask(system="Be kind.", history=talk("Who?", "I."), context="Today.", input="b a")

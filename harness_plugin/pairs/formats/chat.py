@@ -22,6 +22,7 @@ from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.pair import Text, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
+_SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 TRANSCRIPT_START = "\n\nHuman:"
@@ -36,7 +37,8 @@ class Message:
 
 
 def messages(name: str, value: Any) -> list[Message]:
-    """The messages of a field that holds a list of {role, content} objects, or such a list as JSON text.
+    """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), or such a
+    list as JSON text.
 
     Content is a string, null, or a list of parts of type text. A system message without content is left out. Raises
     DataError for anything else, above all for images, which no text model can judge, and for a user's message without
@@ -50,7 +52,7 @@ def messages(name: str, value: Any) -> list[Message]:
 
 
 def message_list(text: str) -> list[Any] | None:
-    """The list of objects with a role that a text spells in JSON, or as Python writes it; None where it does not."""
+    """The list of messages that a text spells in JSON, or as Python writes it; None where it does not."""
     if not re.match(r"\s*\[\s*\{", text):
         return None
     try:
@@ -64,15 +66,16 @@ def message_list(text: str) -> list[Any] | None:
 
 
 def is_message_list(value: Any) -> bool:
-    """Whether a value is a list of objects with a role: messages, if their contents are right."""
+    """Whether a value is a list of objects that name a speaker: messages, if their contents are right."""
     return (
         isinstance(value, (list, tuple))
         and bool(value)
-        and all(isinstance(entry, Mapping) and "role" in entry for entry in value)
+        and all(isinstance(entry, Mapping) and ("role" in entry or "from" in entry) for entry in value)
     )
 
 
 def _message(name: str, entry: Any) -> Message:
+    entry = _from_sharegpt(name, entry)
     if not isinstance(entry, Mapping) or "content" not in entry:
         raise wrong_value(name, entry, "a message with role and content")
     role = entry.get("role")
@@ -82,6 +85,16 @@ def _message(name: str, entry: Any) -> Message:
     if text is None and role == "user":
         raise wrong_value(f"{name}.content", entry["content"], "the text of a user's message")
     return Message(role, text)
+
+
+def _from_sharegpt(name: str, entry: Any) -> Any:
+    """A message in ShareGPT's spelling, {from, value}, as {role, content}; anything else as it is."""
+    if not isinstance(entry, Mapping) or "role" in entry or "from" not in entry:
+        return entry
+    spoken = entry["from"]
+    if not isinstance(spoken, str) or spoken not in _SHAREGPT:
+        raise wrong_value(f"{name}.from", spoken, ", ".join(map(repr, _SHAREGPT)))
+    return {"role": _SHAREGPT[spoken], "content": entry.get("value")}
 
 
 def content_text(name: str, content: Any) -> str | None:

@@ -3,14 +3,12 @@ message. Its Alpaca layout and TRL's rows are read by `preferences`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness_plugin.files.checked import is_absent, required, wrong_value
-from harness_plugin.pairs.formats import preferences
+from harness_plugin.pairs.formats import chat, preferences
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.pair import Pair
 
-_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 TALKS = ("conversations", "messages")
 _RANKED = 2
 
@@ -20,12 +18,9 @@ def pair(row: Fields) -> Pair:
     one message: {from, value} or {role, content}."""
     column = next((name for name in TALKS if not is_absent(row.get(name))), TALKS[0])
     talk, chosen, rejected = required(row, column, "chosen", "rejected")
-    if not isinstance(talk, (list, tuple)):
-        raise wrong_value(column, talk, "a list of messages, each with from and value, or with role and content")
-    turns = [_message(f"{column}[{n}]", entry) for n, entry in enumerate(talk)]
+    chat.messages(column, talk)  # refuses what is none by the name of this column
     others = {name: value for name, value in row.items() if name != column}
-    answers = [_message("chosen", chosen)], [_message("rejected", rejected)]
-    return preferences.compared({**others, "prompt": turns}, *answers)
+    return preferences.compared({**others, "prompt": talk}, [chosen], [rejected])
 
 
 def ranked(row: Fields) -> Pair:
@@ -46,13 +41,3 @@ def holds_messages(row: Fields) -> bool:
     return all(isinstance(row.get(name), Mapping) for name in ("chosen", "rejected")) and any(
         not is_absent(row.get(name)) for name in TALKS
     )
-
-
-def _message(name: str, entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, Mapping):
-        raise wrong_value(name, entry, "a message with from and value, or with role and content")
-    role, content = (("from", "value"), ("role", "content"))["role" in entry]
-    spoken = entry.get(role)
-    if not isinstance(spoken, str) or spoken not in _ROLES:
-        raise wrong_value(f"{name}.{role}", spoken, ", ".join(map(repr, _ROLES)))
-    return {"role": _ROLES[spoken], "content": entry.get(content)}
