@@ -283,3 +283,13 @@ def test_prompts_that_a_file_repeats_are_matched_by_their_order_and_that_is_said
     notes.clear()
     read_outputs(path, fields={"context": "passage"})
     assert not [record for record in notes.records if record.levelname == "WARNING"]
+
+
+def test_prompts_that_are_json_lists_in_a_text_are_named(tmp_path, notes):
+    path = lines(tmp_path / "x.jsonl", {**ASK, "prompt": json.dumps(talk("Hi"))}, {**ASK, "prompt": "[1] is what?"})
+    assert isinstance(read_pairs(path).pairs[0].prompt, str)
+    assert f"{path}: 1 prompt is a JSON list, read as plain text; write real lists" in notes.text
+    path.write_text('{"prompt": "[\\"Hi\\"]", "response": "x"}\n', "utf-8")
+    notes.clear()
+    read_outputs(path)
+    assert "1 prompt is a JSON list" in notes.text

@@ -25,7 +25,7 @@ from harness_plugin.pairs.formats.table import (
     TEXT_COLUMNS,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, counted, listed, log
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, counted, listed, log, say_lists
 from harness_plugin.pairs.pair import MissingAnswer
 
 
@@ -68,6 +68,7 @@ def read_outputs(
         if not format.unique_ids:
             repeated.add((answer.id, answer.model), columns.unread(row.value))
     columns.say(name, counted(len(answers), "answer"))
+    say_lists(name, (answer.prompt for _, answer in answers))
     _say_missing(name, answers)
     repeated.say(name)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])

@@ -4,13 +4,15 @@ goes to the package's log, which the command line prints on stderr.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent
 from harness_plugin.files.rows import Row
-from harness_plugin.pairs.formats.columns import PROMPT_PARTS
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.columns import PROMPT_PARTS, json_turns
 from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.pair import Text
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -112,6 +114,16 @@ class ColumnNotes:
             rows = counted(len(self._empty), "row")
             why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
             log.warning("%s: no text in the cell of an answer in %s (%s); %s", name, rows, listed(self._empty), why)
+
+
+def say_lists(name: str, prompts: Iterable[Text]) -> None:
+    """Logs a warning where prompts are lists of turns or of messages that somebody wrote as JSON into a text, since the
+    judge reads them as they stand."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str) and prompt.lstrip().startswith("[")]
+    count = sum(chat.message_list(text) is not None or json_turns(text) is not None for text in texts)
+    if count:
+        what = "prompt is a JSON list" if count == 1 else "prompts are JSON lists"
+        log.warning("%s: %d %s, read as plain text; write real lists for turns or messages", name, count, what)
 
 
 class RepeatedPrompts:

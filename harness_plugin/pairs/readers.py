@@ -24,7 +24,7 @@ from harness_plugin.pairs.formats.table import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log, looks_like_label
+from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log, looks_like_label, say_lists
 from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
 
 
@@ -157,6 +157,7 @@ def _read(
     if not pairs:
         raise _nothing(name, bad)
     columns.say(name, counted(len(pairs), "pair"))
+    say_lists(name, (pair.prompt for pair in pairs))
     _say_what_is_missing(name, pairs, columns, bad)
     return PairFile(pairs, found.name, bad.errors, path, bad.missing)
 
