@@ -14,6 +14,7 @@ from harness_plugin.stats.student import t_quantiles
 
 POWER = 0.8
 MIN_CLUSTERS = 2
+EXACT_DEGREES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +48,18 @@ class Pairwise:
 
     def smallest_difference(self, power: float = POWER, alpha: float = ALPHA) -> float:
         """The true difference between two models that is detected with this power, in the units of `difference`: the
-        median over the pairs. The level of the test is alpha over the number of pairs, where Holm's method begins; if
-        more models differ, it goes on with higher levels and detects a little more."""
+        root of the mean square over the pairs, since squared errors are unbiased.
+
+        The level of the test is alpha over the number of pairs, where Holm's method begins; if more models differ, it
+        goes on with higher levels and detects a little more.
+        """
         upper = np.triu_indices(len(self.stderr), 1)
         tested = int(np.isfinite(self.p[upper]).sum())
         if not tested:
             return math.nan
         found = smallest_difference(self.stderr, self.n_clusters, power, alpha / tested)[upper]
         found = found[np.isfinite(self.p[upper]) & np.isfinite(found)]
-        return float(np.median(found)) if len(found) else math.nan
+        return float(np.sqrt(np.mean(found**2))) if len(found) else math.nan
 
 
 def pairwise(difference, stderr, n_clusters) -> Pairwise:
@@ -110,12 +114,19 @@ def holm(p) -> np.ndarray:
 
 
 def smallest_difference(stderr, n_clusters, power: float = POWER, alpha: float = ALPHA) -> np.ndarray:
-    """The true difference that a two-sided test at alpha sees with this power: (t_(1 - alpha/2) + t_power) * SE.
+    """The true difference that a two-sided test at alpha sees with this power, as a multiple of SE.
 
-    stderr and n_clusters: numbers or arrays of one shape. Bloom 1995, with clusters - 1 degrees of freedom; NaN
-    below 2 clusters. Raises ValueError unless 0 < alpha < 1 and alpha < power < 1.
+    The multiple is the noncentrality with which Student's t, with clusters - 1 degrees of freedom, exceeds its critical
+    value so often; from 100 degrees on t_(1 - alpha/2) + t_power (Bloom 1995), which is the same there. stderr and
+    n_clusters: numbers or arrays of one shape. NaN below 2 clusters. Raises ValueError unless 0 < alpha < 1 and
+    alpha < power < 1.
     """
+    from scipy.special import nctdtrinc  # here, so that `arena-rm --help` does not pay for scipy
+
     if not 0 < alpha < 1 or not alpha < power < 1:
         raise ValueError(f"power {power} at alpha {alpha}: needs 0 < alpha < power < 1")
-    degrees = np.asarray(n_clusters) - 1
-    return (t_quantiles(1 - alpha / 2, degrees) + t_quantiles(power, degrees)) * np.asarray(stderr, dtype=np.float64)
+    degrees = np.asarray(n_clusters, dtype=np.float64) - 1
+    critical = t_quantiles(1 - alpha / 2, degrees)
+    few = nctdtrinc(np.clip(degrees, 1, EXACT_DEGREES), 1 - power, critical)
+    multiple = np.where(degrees < EXACT_DEGREES, few, critical + t_quantiles(power, degrees))
+    return multiple * np.asarray(stderr, dtype=np.float64)
