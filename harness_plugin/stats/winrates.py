@@ -137,7 +137,8 @@ def length_controlled_win_rates(
     q ~ Bernoulli(sigma(theta_m + beta f + g_x)), where f is the `length_feature` of the model's length less the
     baseline's, beta one slope for all models, and g_x ~ N(0, 1) an effect of each prompt; the result is the mean over
     the prompts of sigma(theta_m + g_x). Exchanging the two sides gives 1 minus the win rate. Intervals by jackknife
-    over prompts, in which all but the scale of f is fitted again. lengths_i, lengths_j: characters (n,). A model that
+    over prompts, in which all but the scale of f is fitted again; in log odds they are at least as wide as that of the
+    win rate itself. lengths_i, lengths_j: characters (n,). A model that
     wins (loses) everything has 1 (0) without an error. A model that is always about as much longer than the baseline,
     beside others that say nothing of the slope, has NaN. Raises ValueError as `win_rates`, and for lengths that are
     negative or not finite.
@@ -171,7 +172,8 @@ def length_controlled_win_rates(
             value = 0.5 if m == baseline else float(everything[m]) if n else math.nan
             rates.append(undefined(n, n_clusters, value))
         else:
-            found = _logit_interval(jackknife(statistic(m), len(q), codes), min(GROUPS, n_clusters) - 1)
+            raw = clustered_mean(q[rows], codes[rows], bounds=(0.0, 1.0))
+            found = _logit_interval(jackknife(statistic(m), len(q), codes), min(GROUPS, n_clusters) - 1, raw)
             rates.append(replace(found, n=n, n_clusters=n_clusters))
     known = fit.feature.any() and on_slope >= LEAST_INFORMATION
     slope = jackknife(statistic(models), len(q), codes) if known else undefined(len(q), fit.prompts)
@@ -316,11 +318,18 @@ def _macro_mean(x, strata, codes) -> Estimate:
     return Estimate(value, stderr, len(x), n_clusters, low, high)
 
 
-def _logit_interval(found: Estimate, degrees: int | None = None) -> Estimate:
-    """A share with the t interval of its log odds by the delta method (degrees: clusters - 1 unless given)."""
-    p, degrees = found.value, found.n_clusters - 1 if degrees is None else degrees
-    if not found.stderr > 0 or not 0 < p < 1:
-        return found
+def _logit_interval(found: Estimate, degrees: int, raw: Estimate) -> Estimate:
+    """A share with the t interval of its log odds by the delta method, which reaches at least as far to each side as
+    that of `raw`. Few prompts with shares near 0 or 1 give a jackknifed error that is too small."""
+    p = found.value
+    if not found.stderr > 0 or not 0 < p < 1 or not 0 < raw.low <= raw.high < 1:
+        return undefined(found.n, found.n_clusters, p)
     half = float(t_quantiles(UPPER, degrees)) * found.stderr / (p * (1 - p))
-    low, high = logistic(np.log(p / (1 - p)) + np.array([-half, half])).tolist()
+    below, above = _log_odds(raw.value) - _log_odds(raw.low), _log_odds(raw.high) - _log_odds(raw.value)
+    ends = _log_odds(p) + np.array([-max(half, below), max(half, above)])
+    low, high = logistic(ends).tolist()
     return replace(found, low=low, high=high)
+
+
+def _log_odds(p: float) -> float:
+    return math.log(p / (1 - p))

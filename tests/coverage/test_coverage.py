@@ -11,9 +11,9 @@ DRAWS = 200
 SMALLEST, ERROR, POWER = 0.93, 0.055, 0.8
 
 
-def chance(p: float, n: int, draws: int = DRAWS) -> float:
+def chance(p: float, n: int, draws: int = DRAWS, name: str = "") -> float:
     """Three times the error of a simulated share."""
-    return 3 * math.sqrt(p * (1 - p) / table.draws_of(n, draws))
+    return 3 * math.sqrt(p * (1 - p) / table.draws_of(n, draws, name))
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_an_interval_holds_the_truth(name):
     for n in table.SIZES:
         for truth in table.TRUTHS if name in table.INTERVALS else (0.5,):
             held = table.coverage(name, n, truth, DRAWS)
-            assert math.isnan(held) or held >= SMALLEST - chance(SMALLEST, n), (n, truth)
+            assert math.isnan(held) or held >= SMALLEST - chance(SMALLEST, n, name=name), (n, truth)
 
 
 @pytest.mark.slow
