@@ -29,8 +29,8 @@ TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own wei
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
 ADAPTER_SHA256 = {  # of all that decides its scores; whoever replaces the adapter writes them anew
     "adapter_config.json": "577e682947444d0ea4de47ff673a53e9a59da23184e119dc0b15aa98c6749dfa",
-    "adapter_model.safetensors": "008f980136786504a0eb7ea8d919893012f38aad1c82672673341c7eb4691e7f",
-    "arena_rm.json": "118ffe3f4fc0f43bc399d5937545e423c76247477f733ea158096294249c8abd",
+    "adapter_model.safetensors": "21f00eae93a4f75534bb72ccf73bf09a90b80b0ccd90cb054925ea2a1150f6d1",
+    "arena_rm.json": "3bf0549ef49436676ea16c407a351ee419033b9aa6506a04c8fb217939af8b2e",
 }
 
 
