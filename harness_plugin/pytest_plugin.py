@@ -48,7 +48,7 @@ class ArenaRM:
         from harness_plugin.errors import DataError
         from harness_plugin.gate import Reading, Rules, State, run_gate
         from harness_plugin.gate.rules import WARN
-        from harness_plugin.report.gate import headline, terminal
+        from harness_plugin.report.gate_text import headline, terminal
 
         metrics = (metric,) if isinstance(metric, str) else tuple(metric or ())
         deciding = {name: options.pop(name) for name in tuple(options) if name in Rules.__dataclass_fields__}

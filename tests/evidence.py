@@ -8,7 +8,7 @@ import gate_rows
 import tournament_rows
 
 from harness_plugin.files import atomic_write
-from harness_plugin.report.run import write_run
+from harness_plugin.report.judge_folder import write_run
 from harness_plugin.tournament import write_answers
 from harness_plugin.tournament.folder import VERDICTS_FILE
 

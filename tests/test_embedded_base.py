@@ -18,10 +18,10 @@ import tiny
 import harness_plugin
 from harness_plugin.cli.doctor import examine
 from harness_plugin.errors import ModelError
-from harness_plugin.model import ModelSpec, embedded, hashes
+from harness_plugin.model import ModelSpec, embedded, file_hashes
 from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
+from harness_plugin.model.file_hashes import read_sha256
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.hashes import read_sha256
 
 CONTENT = (b"GGUF stand-in ", b"in three ", b"chunks")
 
@@ -50,7 +50,7 @@ def stand_in(monkeypatch, tmp_path):
 def left_over() -> list[str]:
     """What lies in the home beside the finished folder, its lock and the remembered hashes."""
     folder = base_folder()
-    expected = (folder.name, folder.name + ".lock", hashes.FOLDER)
+    expected = (folder.name, folder.name + ".lock", file_hashes.FOLDER)
     return sorted(f.name for f in folder.parent.iterdir() if f.name not in expected)
 
 
@@ -120,9 +120,9 @@ def test_files_that_did_not_change_are_not_read_again(stand_in, monkeypatch):
     folder = embedded_base()
     for file in folder.iterdir():
         os.utime(file, (1e9, 1e9))
-    monkeypatch.setattr(hashes, "SETTLED", 0)
+    monkeypatch.setattr(file_hashes, "SETTLED", 0)
     assert embedded_base() == folder
-    monkeypatch.setattr(hashes, "read_sha256", lambda place: pytest.fail(f"{place} was read again"))
+    monkeypatch.setattr(file_hashes, "read_sha256", lambda place: pytest.fail(f"{place} was read again"))
     assert embedded_base() == folder
 
 
@@ -188,7 +188,7 @@ def test_two_processes_at_once_convert_once_and_both_find_it_whole(tmp_path, mon
     said = [process.communicate(timeout=120)[0].strip() for process in started]
     assert said == [b"True", b"True"]
     assert (tmp_path / "log").read_text(encoding="utf-8") == "converting\n"
-    home = [f for f in (tmp_path / "home").iterdir() if f.name != hashes.FOLDER]
+    home = [f for f in (tmp_path / "home").iterdir() if f.name != file_hashes.FOLDER]
     assert sorted(f.suffix == ".lock" for f in home) == [False, True]
 
 

@@ -20,7 +20,7 @@ import yaml
 from harness_plugin.cli import main
 from harness_plugin.gate import Reading, Rules, State, run_gate
 from harness_plugin.gate.compare import NotComparable, compare
-from harness_plugin.gate.readers.read import read_run
+from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[1]

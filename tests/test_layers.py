@@ -265,12 +265,12 @@ def extras_of(config: configparser.ConfigParser, extra: str) -> list[str]:
 LIGHT = ["harness_plugin.errors", "harness_plugin.pairs", "harness_plugin.prompt", "harness_plugin.cli"]
 LIGHT += ["harness_plugin.cli.gate", "harness_plugin.gate.rules", "harness_plugin.pytest_plugin"]
 NUMBERS = [
-    "harness_plugin.scoring.outcome",
+    "harness_plugin.scoring.probabilities",
     "harness_plugin.stats",
     "harness_plugin.harness",
     "harness_plugin.gate.result",
 ]
-NUMBERS += ["harness_plugin.report.gate"]
+NUMBERS += ["harness_plugin.report.gate_text"]
 
 
 def loaded_by(code: str) -> set[str]:

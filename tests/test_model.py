@@ -14,8 +14,8 @@ from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError, ScoreError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.adapter import CONFIG, PICKLE, WEIGHTS, check_base, read_adapter
+from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.hashes import file_sha256
 from harness_plugin.prompt import card_text
 
 

@@ -12,7 +12,7 @@ import pytest
 from tournament_rows import HOSTILE, alpaca, answers_of, run_of, three_files
 
 from harness_plugin.report import page
-from harness_plugin.report.run import write_run
+from harness_plugin.report.judge_folder import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "harness_plugin" / "report" / "assets"

@@ -16,7 +16,7 @@ from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError
 from harness_plugin.model import ModelSpec, load, load_model, plan_model
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.identity import settings
+from harness_plugin.model.part_hashes import settings
 from harness_plugin.scoring.identity import (
     MEANINGS,
     differences,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from harness_plugin.pairs import Pair, write_pairs
+from harness_plugin.scoring.judge_metrics import judge_metrics, surface_probabilities
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.scoring.metrics import judge_metrics, surface_probabilities
 from harness_plugin.scoring.surface import FEATURES, surface_logit, surface_model
-from harness_plugin.train.surface import fit_surface, main, tie_mass
+from harness_plugin.train.fit_surface import fit_surface, main, tie_mass
 
 LONG, SHORT = "# Answer\n\n- **One** thing\n- another\n\n" + "many different words follow here " * 9, "No."
 

@@ -11,8 +11,8 @@ from tournament_rows import PROMPTS, alpaca, answers_of, season, three_files, ve
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import content_id
+from harness_plugin.report.board_markdown import table_markdown
 from harness_plugin.report.board_plots import FILES as PICTURES
-from harness_plugin.report.markdown import table_markdown
 from harness_plugin.tournament import battles, find_files, folder, gather, leaderboard
 
 

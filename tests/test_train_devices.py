@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_train_survival import lesson, states, stop_at
 
 from harness_plugin.pairs import write_pairs
-from harness_plugin.train import loop
+from harness_plugin.train import run
 from harness_plugin.train.checkpoints import only_one
 from harness_plugin.train.config import read_config
 
@@ -48,13 +48,13 @@ def init(self, *args, **kwargs):
 state.AcceleratorState.__init__ = init
 """
 PARTS = """
-from harness_plugin.train import loop
-save = loop._save
+from harness_plugin.train import run
+save = run._save
 def told(trainer, *args):
     held = sum(getattr(p, "_local_tensor", p).numel() for p in trainer.model.parameters())
     print(f"holding {held / sum(p.numel() for p in trainer.model.parameters()):.2f}")
     save(trainer, *args)
-loop._save = told
+run._save = told
 """
 
 
@@ -88,7 +88,7 @@ def alone(job, tmp_path_factory):
     """(adapter, log) of one process that accumulates the batches of two."""
     out = tmp_path_factory.mktemp("alone") / "mine"
     recipe = read_config(job[0], ("accumulation=2",))
-    manifest = loop.train(recipe, loop.Request([job[1]], device="cpu"), out)
+    manifest = run.train(recipe, run.Request([job[1]], device="cpu"), out)
     assert (manifest.training["pairs"], manifest.training["validation_pairs"]) == (48, 16)
     return out, manifest.training["log"]
 

@@ -15,9 +15,9 @@ from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.embedded import ADAPTER, base_folder
-from harness_plugin.model.hashes import file_sha256
+from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.pairs import write_pairs
-from harness_plugin.train import loop
+from harness_plugin.train import run
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config
 from harness_plugin.train.init import read_init
 from harness_plugin.train.network import build, save
@@ -60,7 +60,7 @@ def started(settings):
 
 
 def trained(settings, data, out):
-    return loop.train(settings, Request([data], device="cpu"), out)
+    return run.train(settings, Request([data], device="cpu"), out)
 
 
 def tensors(folder):
@@ -164,9 +164,9 @@ def test_the_recipe_continue_goes_on_from_what_it_made(tiny_base, data, tmp_path
     base, short = tiny_base("gemma3"), ("max_length=96", "validation_share=0.25", "compile=false")
     file, request = find_config("continue"), Request([data], device="cpu")
     changes = (f"base={base}", *short, "init=null", "frozen_layers=0", "head_std=0.1")
-    loop.train(read_config(file, changes), request, tmp_path / "first")
+    run.train(read_config(file, changes), request, tmp_path / "first")
     changes = (f"base={base}", *short, f"init={tmp_path / 'first'}", "frozen_layers=1")
-    loop.train(read_config(file, changes), request, tmp_path / "second")
+    run.train(read_config(file, changes), request, tmp_path / "second")
     before, after = tensors(tmp_path / "first"), tensors(tmp_path / "second")
     assert {t.dtype for t in after.values()} == {torch.bfloat16} and before.keys() == after.keys()
     assert {layer_of(n) for n in before if torch.equal(before[n], after[n])} == {0}

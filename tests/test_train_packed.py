@@ -12,7 +12,7 @@ from test_train_runs import lesson
 from harness_plugin.engine.ops import Heads
 from harness_plugin.engine.packing import pack_of
 from harness_plugin.pairs import write_pairs
-from harness_plugin.train import attention, loop
+from harness_plugin.train import attention, run
 from harness_plugin.train.loss import collate, collate_packed
 from harness_plugin.train.network import build
 from harness_plugin.train.packed import AdaptedLinear, can_pack, pack
@@ -207,19 +207,19 @@ def test_a_run_on_packs_is_the_run_on_padded_batches(tiny_base, tmp_path, kind, 
         "group_by_length=false",
     )
     logs, collators = {}, []
-    real = loop.use_packs
+    real = run.use_packs
 
     def watched(trainer, compiled):
         real(trainer, compiled)
         collators.append(trainer.data_collator)
 
-    monkeypatch.setattr(loop, "use_packs", watched)
+    monkeypatch.setattr(run, "use_packs", watched)
     for packed in (True, False):
         if not packed:
-            monkeypatch.setattr(loop, "can_pack", lambda *_: False)
-        manifest = loop.train(
+            monkeypatch.setattr(run, "can_pack", lambda *_: False)
+        manifest = run.train(
             recipe("card", tiny_base(kind), *EVERY, *short),
-            loop.Request([str(tmp_path / "lesson.jsonl")], device="cpu"),
+            run.Request([str(tmp_path / "lesson.jsonl")], device="cpu"),
             tmp_path / f"{packed}",
         )
         logs[packed] = losses(manifest) + losses(manifest, "eval_loss") + losses(manifest, "grad_norm")

@@ -19,7 +19,7 @@ from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.pairs import Pair, Winner, read_pairs, write_pairs
-from harness_plugin.train import loop
+from harness_plugin.train import run
 from harness_plugin.train.config import find_config, read_config
 from harness_plugin.train.network import build, compile_layers
 from harness_plugin.train.split import split
@@ -64,7 +64,7 @@ def arena_rm(capsys):
 @pytest.fixture
 def seen(monkeypatch):
     """The network of the next run, and its examples by the side that they are on."""
-    kept, build, real = {}, loop.build, loop.Examples
+    kept, build, real = {}, run.build, run.Examples
 
     def keep(*args):
         kept["network"] = build(*args)
@@ -75,8 +75,8 @@ def seen(monkeypatch):
             super().__init__(pairs, renderer, config, plain)
             kept["validation" if plain else "training"] = self
 
-    monkeypatch.setattr(loop, "build", keep)
-    monkeypatch.setattr(loop, "Examples", Kept)
+    monkeypatch.setattr(run, "build", keep)
+    monkeypatch.setattr(run, "Examples", Kept)
     return kept
 
 
@@ -86,7 +86,7 @@ def recipe(name, base, *more):
 
 def made(name, base, data, out, *more):
     """The manifest of a short run of the recipe."""
-    return loop.train(recipe(name, base, *SHORT, *more), loop.Request([data], device="cpu"), out)
+    return run.train(recipe(name, base, *SHORT, *more), run.Request([data], device="cpu"), out)
 
 
 def settings(base, *more):
@@ -362,7 +362,7 @@ def test_card_makes_the_cards_own_adapter_which_its_snippet_loads_unchanged(tiny
     """Beside the run in test_train_runs: here the shipped file, of which only the precision cannot be had on a CPU."""
     base, out = tiny_base("gemma"), tmp_path / "mine"
     config = recipe("card", base, "precision=float32", "epochs=1")
-    loop.train(config, loop.Request([data], device="cpu"), out)
+    run.train(config, run.Request([data], device="cpu"), out)
     fields = stored(out)
     assert {name: in_order(fields[name]) for name in CARD_LORA} == {k: in_order(v) for k, v in CARD_LORA.items()}
     plain = {

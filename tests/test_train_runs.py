@@ -12,10 +12,10 @@ import torch
 from harness_plugin.engine import Engine
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import ModelSpec, load_model
+from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.hashes import file_sha256
 from harness_plugin.pairs import Pair, Winner, write_pairs
-from harness_plugin.train import loop, trainer
+from harness_plugin.train import run, trainer
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config
 from harness_plugin.train.split import split
 
@@ -70,7 +70,7 @@ def config(base, **more):
 def watched(monkeypatch):
     """The network of the next run, with its weights as they were before the first step, and the rows it was shown."""
     seen = {"rows": []}
-    build, real = loop.build, loop.Examples
+    build, real = run.build, run.Examples
 
     def watched_build(*args):
         seen["network"] = build(*args)
@@ -83,13 +83,13 @@ def watched(monkeypatch):
             seen["rows"].append((self.pairs[i].id, self.epoch, row["labels"][1]))
             return row
 
-    monkeypatch.setattr(loop, "build", watched_build)
-    monkeypatch.setattr(loop, "Examples", Watched)
+    monkeypatch.setattr(run, "build", watched_build)
+    monkeypatch.setattr(run, "Examples", Watched)
     return seen
 
 
 def asked(data):
-    return loop.Request([data], device="cpu")
+    return run.Request([data], device="cpu")
 
 
 def in_order(value):
@@ -120,7 +120,7 @@ def test_a_run_learns_moves_only_what_it_may_and_writes_a_working_adapter(
 ):
     base, out = tiny_base(kind), tmp_path / "mine"
     recipe = config(base, precision=precision, truncation="card", max_length=512)
-    manifest = loop.train(recipe, asked(data), out)
+    manifest = run.train(recipe, asked(data), out)
 
     # what moved
     network, before = watched["network"], watched["before"]
@@ -167,7 +167,7 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
     base, out = tiny_base("gemma"), tmp_path / "mine"
     recipe = config(base, truncation="budget", epochs=1.0)
     wanted = recipe.to_dict()
-    manifest = loop.train(recipe, asked(data), out)
+    manifest = run.train(recipe, asked(data), out)
     stored = json.loads((out / "arena_rm.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert (stored["base"], stored["base_fingerprint"]) == (str(base), fingerprint(str(base)))
     assert (stored["truncation"], stored["max_length"], stored["num_labels"]) == ("budget", 96, 1)
@@ -216,9 +216,9 @@ def test_the_manifest_holds_what_was_done_and_what_was_measured(tiny_base, data,
 def test_the_same_recipe_and_data_give_the_same_weights(tiny_base, data, tmp_path):
     recipe = config(tiny_base("gemma2"), epochs=1.0)
     torch.manual_seed(11)
-    loop.train(recipe, asked(data), tmp_path / "first")
+    run.train(recipe, asked(data), tmp_path / "first")
     torch.manual_seed(12)  # what the process did before does not matter
-    loop.train(recipe, asked(data), tmp_path / "second")
+    run.train(recipe, asked(data), tmp_path / "second")
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("first", "second")]
     assert files[0] == files[1]
 
@@ -228,7 +228,7 @@ def test_accumulated_steps_are_one_larger_batch(tiny_base, data, tmp_path):
     logs = []
     for size, steps in ((8, 1), (2, 4)):
         recipe = config(tiny_base("gemma"), batch_size=size, accumulation=steps, **plain)
-        logs.append(loop.train(recipe, asked(data), tmp_path / str(size)).training["log"])
+        logs.append(run.train(recipe, asked(data), tmp_path / str(size)).training["log"])
     losses = [[row["loss"] for row in log if "loss" in row] for log in logs]
     assert len(losses[0]) >= 5
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
@@ -236,7 +236,7 @@ def test_accumulated_steps_are_one_larger_batch(tiny_base, data, tmp_path):
 
 def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monkeypatch):
     recipe = config(tiny_base("gemma"), epochs=1.5)
-    loop.train(recipe, asked(data), tmp_path / "whole")
+    run.train(recipe, asked(data), tmp_path / "whole")
     real = trainer.PreferenceTrainer.training_step
     steps = []
 
@@ -248,12 +248,12 @@ def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monk
 
     monkeypatch.setattr(trainer.PreferenceTrainer, "training_step", step)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(recipe, asked(data), tmp_path / "mine")
+        run.train(recipe, asked(data), tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
     with pytest.raises(UsageError, match="another run, unfinished"):
-        loop.train(config(tiny_base("gemma"), seed=1), asked(data), tmp_path / "mine")
+        run.train(config(tiny_base("gemma"), seed=1), asked(data), tmp_path / "mine")
     del steps[:17]
-    loop.train(recipe, asked(data), tmp_path / "mine")
+    run.train(recipe, asked(data), tmp_path / "mine")
     assert steps[1] > 0, "it began anew"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "whole"]
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "mine")]
@@ -262,7 +262,7 @@ def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monk
 
 def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched, capsys):
     recipe = config(tiny_base("gemma"), epochs=0.5, head_learning_rate=1e-30)
-    loop.train(recipe, asked(data), tmp_path / "mine")
+    run.train(recipe, asked(data), tmp_path / "mine")
     assert capsys.readouterr().out == "", "notes belong on stderr"
     moved = {
         name: float((p - watched["before"][name]).abs().max()) for name, p in watched["network"].named_parameters()
@@ -274,20 +274,20 @@ def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched,
 def test_an_existing_folder_is_never_written_to(tiny_base, data, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="mine exists"):
-        loop.train(config(tiny_base("gemma")), asked(data), tmp_path / "mine")
+        run.train(config(tiny_base("gemma")), asked(data), tmp_path / "mine")
     assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_makes_no_adapter(tiny_base, data, tmp_path):
     with pytest.raises(TrainError, match=r"not a number|not finite"):
-        loop.train(config(tiny_base("gemma"), learning_rate=1e38), asked(data), tmp_path / "mine")
+        run.train(config(tiny_base("gemma"), learning_rate=1e38), asked(data), tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
 
 def test_the_cards_half_precision_on_a_cpu_is_refused_with_a_way_out_that_is_free(tiny_base, data, tmp_path):
     recipe = read_config(find_config("card"), (f"base={tiny_base('gemma')}",))
     with pytest.raises(UsageError, match=r"float16 on a CPU.*--set precision=bfloat16"):
-        loop.train(recipe, asked(data), tmp_path / "mine")
+        run.train(recipe, asked(data), tmp_path / "mine")
     assert not list(tmp_path.iterdir())
 
 
@@ -295,5 +295,5 @@ def test_too_few_validation_pairs_stop_the_run_before_it_costs_anything(tiny_bas
     with pytest.raises(UsageError, match="validation_pairs"):
         config(tiny_base("gemma"), validation_pairs=1)
     with pytest.raises(TrainError, match="validation"):
-        loop.train(config(tiny_base("gemma"), validation_share=1e-9), asked(data), tmp_path / "mine")
+        run.train(config(tiny_base("gemma"), validation_share=1e-9), asked(data), tmp_path / "mine")
     assert "network" not in watched

@@ -19,7 +19,7 @@ import yaml
 
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, Winner, write_pairs
-from harness_plugin.train import checkpoints, loop, trainer
+from harness_plugin.train import checkpoints, run, trainer
 from harness_plugin.train.config import read_config
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def job(tiny_base, tmp_path_factory):
 
 def train(job, out, *overrides):
     """The command, in this process."""
-    return loop.train(read_config(job[0], overrides), loop.Request([job[1]], device="cpu"), out)
+    return run.train(read_config(job[0], overrides), run.Request([job[1]], device="cpu"), out)
 
 
 def weights(folder):
@@ -78,7 +78,7 @@ def shown(monkeypatch):
 
 
 def watch(patch):
-    seen, real = [], loop.Examples
+    seen, real = [], run.Examples
 
     class Watched(real):
         def __getitem__(self, i):
@@ -87,7 +87,7 @@ def watch(patch):
                 seen.append((self.pairs[i].id, self.epoch, row["labels"][1], "turned" in row))
             return row
 
-    patch.setattr(loop, "Examples", Watched)
+    patch.setattr(run, "Examples", Watched)
     return seen
 
 
@@ -220,7 +220,7 @@ def test_a_run_stopped_after_its_last_step_trains_no_further_and_keeps_the_best(
             break
     assert min(measured, key=measured.get) != max(measured)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "measure", stop)
+        patch.setattr(run, "measure", stop)
         with pytest.raises(KeyboardInterrupt):
             train(job, tmp_path / "mine", *settings)
     (tmp_path / "mine.part" / "adapter" / "README.md").write_bytes(b"---\nhalf: \xe2\x80")
@@ -237,7 +237,7 @@ CUT_SHORT = r"^\S*mine\.part could not be written; its disk is full, .*: it goes
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trainer_state.json"])
 def test_a_full_disk_is_one_line_that_names_the_last_whole_checkpoint(job, whole, tmp_path, monkeypatch, name):
-    build, file = loop.build, tmp_path / "mine.part" / "checkpoint-9" / name
+    build, file = run.build, tmp_path / "mine.part" / "checkpoint-9" / name
 
     def filled(*args):
         file.parent.mkdir()
@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_line_that_names_the_last_whole_checkpoint(job, whole
         return build(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "build", filled)
+        patch.setattr(run, "build", filled)
         with pytest.raises(TrainError, match=CUT_SHORT):
             train(job, tmp_path / "mine")
     assert states(tmp_path / "mine.part")[6] and not states(tmp_path / "mine.part")[9]
@@ -379,7 +379,7 @@ def test_batches_hold_similar_lengths_and_follow_each_other_in_any_order(n):
 
 def test_the_words_of_a_failure_are_told_apart(tmp_path):
     def said(error):
-        with pytest.raises((TrainError, RuntimeError, OSError)) as caught, loop._resource_errors(tmp_path):
+        with pytest.raises((TrainError, RuntimeError, OSError)) as caught, run._resource_errors(tmp_path):
             raise error
         return caught.value
 

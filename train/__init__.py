@@ -1,1 +1,1 @@
-"""Training of preference judges: config, data, loss, loop and record. The command is `arena-rm train RECIPE`."""
+"""Training of preference judges: config, data, loss, run and record. The command is `arena-rm train RECIPE`."""

@@ -11,7 +11,7 @@ from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.prompt import Renderer
 from harness_plugin.stats import length_feature
-from harness_plugin.stats.scores import logistic
+from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.train.config import Selection, TrainConfig
 from harness_plugin.train.split import draw, label_of, target_of

@@ -7,8 +7,8 @@ from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import EMBEDDED
 from harness_plugin.model.adapter import SCALES, Adapter, check_base, read_adapter
 from harness_plugin.model.embedded import embedded_adapter
+from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.hashes import file_sha256
 from harness_plugin.train.config import TrainConfig
 
 PATTERNS = ("rank_pattern", "alpha_pattern")  # settings by which modules differ, for which a recipe has no field

@@ -11,10 +11,10 @@ from harness_plugin.errors import DataError
 from harness_plugin.model import Manifest, ModelSpec
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring import open_judge
-from harness_plugin.scoring.calibration import fit_calibration, fit_length_worth, fit_temperature
+from harness_plugin.scoring.fit_calibration import fit_calibration, fit_length_worth, fit_temperature
+from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import judged
-from harness_plugin.scoring.metrics import judge_metrics
-from harness_plugin.scoring.outcome import NEUTRAL
+from harness_plugin.scoring.probabilities import NEUTRAL
 from harness_plugin.train.split import label_of, target_of
 
 log = logging.getLogger("lm_eval.arena_rm")

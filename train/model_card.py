@@ -15,9 +15,8 @@ import yaml
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.embedded import BASE_NAME
 from harness_plugin.model.manifest import Manifest
-from harness_plugin.report.markup import table
-from harness_plugin.train.init import earlier_adapters
-from harness_plugin.train.markdown import (
+from harness_plugin.report.markdown_syntax import table
+from harness_plugin.train.card_values import (
     UNKNOWN,
     bare,
     block,
@@ -31,6 +30,7 @@ from harness_plugin.train.markdown import (
     number,
     setting,
 )
+from harness_plugin.train.init import earlier_adapters
 
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness_plugin.errors import TrainError, UsageError
-from harness_plugin.model.hashes import file_sha256
+from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
 from harness_plugin.train.augment import degrade, mismatch

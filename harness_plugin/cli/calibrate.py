@@ -53,15 +53,15 @@ def command(adapter, file, spec, read, out, plot):
             "the argument ADAPTER names the adapter, and its calibration is what is fitted",
             f"leave out --{ignored[0].replace('_', '-')}",
         )
-    from harness_plugin.report import plots
+    from harness_plugin.report import judge_plots
 
     if plot:
-        plots.require()
+        judge_plots.require()
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
     from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.calibration import (
+    from harness_plugin.scoring.fit_calibration import (
         ENOUGH_FOR_NO_TIES,
         calibration_loss,
         fit_calibration,
@@ -107,4 +107,4 @@ def command(adapter, file, spec, read, out, plot):
     if plot is not False:
         title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
         given = folder / PLOT, s, target, fitted, title, [p.prompt_key for p in pairs]
-        plots.calibration(*given) if plot else plots.attempt(plots.calibration, *given)
+        judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)

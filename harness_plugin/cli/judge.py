@@ -118,8 +118,8 @@ def command(
     from harness_plugin import tournament as room
     from harness_plugin.files.remote import local
     from harness_plugin.pairs import read_pairs
-    from harness_plugin.report.markdown import table_markdown
-    from harness_plugin.report.run import write_run
+    from harness_plugin.report.board_markdown import table_markdown
+    from harness_plugin.report.judge_folder import write_run
 
     fields = named_columns(fields) | {n: columns[f"{n}_field"] for n in COLUMNS if columns[f"{n}_field"]}
     _check(baseline, round_robin, fields, questions)

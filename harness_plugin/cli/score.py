@@ -158,7 +158,7 @@ def summarize(pairs, judgements, renderer) -> None:
 
 def _metrics_table(labelled, brief: bool = False) -> str:
     from harness_plugin.pairs import MARKS
-    from harness_plugin.scoring.metrics import accuracies_by, judge_metrics
+    from harness_plugin.scoring.judge_metrics import accuracies_by, judge_metrics
     from harness_plugin.stats import Estimate
 
     judgements, pairs = zip(*labelled, strict=True)

@@ -78,8 +78,8 @@ def command(recipe, files, output, overrides, keep_out, teacher, device, report_
     from harness_plugin.train.config import find_config, read_config
 
     config = read_config(find_config(recipe), overrides)
-    from harness_plugin.train.loop import describe, train
     from harness_plugin.train.prepare import Request
+    from harness_plugin.train.run import describe, train
 
     request = Request(list(files), keep_out, teacher, device, report_to, terms, read)
     manifest = train(config, request, output)

@@ -12,7 +12,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, number, optional_text, remedy, text, wrong_value
 from harness_plugin.files.opening import open_binary, text_lines
 from harness_plugin.files.rows import parse_json
-from harness_plugin.gate.run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of
+from harness_plugin.gate.stored_run import JUDGE, KINDS, LM_EVAL, Item, Run, Texts, items_of
 from harness_plugin.pairs.pair import plain
 
 MARK, SCHEMA = "arena_rm_baseline", 2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness_plugin.gate.compare import Comparison
-from harness_plugin.gate.run import PAIRS, Run
+from harness_plugin.gate.stored_run import PAIRS, Run
 
 WORST = 20
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.rules import MAX_MISSING
-from harness_plugin.gate.run import KINDS, PAIRS, Item, Run
+from harness_plugin.gate.stored_run import KINDS, PAIRS, Item, Run
 
 NAMED = 10  # items named in a message
 PROBABILITIES = ("p_right", "brier")  # values that change with every logit, of decisive pairs and of all

@@ -15,7 +15,7 @@ import numpy as np
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.gate.compare import ROUNDING, Comparison
 from harness_plugin.gate.rules import ITEMS, MARGIN, PROMPTS, Rules
-from harness_plugin.gate.run import JUDGE, PAIRS
+from harness_plugin.gate.stored_run import JUDGE, PAIRS
 from harness_plugin.stats import holm
 from harness_plugin.stats.paired import MCNEMAR, DropTest, drop_test
 from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass

@@ -11,7 +11,7 @@ from functools import partial
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
 from harness_plugin.gate.readers.tournament import METRICS
-from harness_plugin.gate.run import JUDGE, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.tournament import Battles, battles, find_files, joined, read_files

@@ -1,14 +1,15 @@
 """What the task files under `tasks/` name: documents, lm-eval's metrics of them, and the filter of `arena_judge`.
 
 Two families. `arena_pairs` measures judges: `documents` loads pairs and lays each out in both orders, `zero_shot` words
-them for a language model that judges, `metrics` turns log-likelihoods into numbers, `families` says which numbers each
-benchmark has, `own_scores` computes those that its publisher defines. `arena_judge` measures chatbots: `answers` loads
-prompts and baseline answers, `judge_filter` has a reward model compare a chatbot's answers to those, `win_rates` turns
-verdicts into numbers. `aggregation` is what both sets of metrics share. Only `judge_filter` knows a reward model, and
-imports torch when it judges; lm-eval is never imported, `datasets` only where a task is loaded.
+them for a language model that judges, `task_metrics` turns log-likelihoods into numbers, `families` says which numbers
+each benchmark has, `own_scores` computes those that its publisher defines. `arena_judge` measures chatbots:
+`answer_documents` loads prompts and baseline answers, `judge_filter` has a reward model compare a chatbot's answers to
+those, `judge_task_metrics` turns verdicts into numbers. `aggregation` is what both sets of metrics share. Only
+`judge_filter` knows a reward model, and imports torch when it judges; lm-eval is never imported, `datasets` only where
+a task is loaded.
 """
 
-from harness_plugin.harness.answers import load_answers
+from harness_plugin.harness.answer_documents import load_answers
 from harness_plugin.harness.categories import BUNDLED_GROUPS, CATEGORIES
 from harness_plugin.harness.documents import document_pair, load, pair_documents
 from harness_plugin.harness.families import (
@@ -30,8 +31,8 @@ from harness_plugin.harness.families import (
     process_results_rm_bench,
 )
 from harness_plugin.harness.judge_filter import JUDGE
-from harness_plugin.harness.metrics import summarize
-from harness_plugin.harness.win_rates import WIN_METRICS, process_verdict
+from harness_plugin.harness.judge_task_metrics import WIN_METRICS, process_verdict
+from harness_plugin.harness.task_metrics import summarize
 from harness_plugin.harness.zero_shot import judge_text, target
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 from harness_plugin.errors import DataError, HarnessError
 from harness_plugin.harness.categories import is_reported
 from harness_plugin.pairs import MARKS, Pair, PairFile, Text, Winner, pairs_from_rows, read_pairs, text_length
-from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.formats.prompt_columns import prompt_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 

@@ -13,8 +13,8 @@ from harness_plugin.harness.categories import (
     RM_BENCH_SECTIONS,
     judgebench_part,
 )
-from harness_plugin.harness.metrics import Family, metric_list, processor
 from harness_plugin.harness.own_scores import JUDGEBENCH_NAMES, REWARDBENCH2_NAMES, judgebench, rewardbench2
+from harness_plugin.harness.task_metrics import Family, metric_list, processor
 from harness_plugin.pairs.formats.candidates import cell_of
 from harness_plugin.scoring.judgement import Judgement
 

@@ -18,8 +18,8 @@ from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
 from harness_plugin.model import EMBEDDED, ModelSpec
 from harness_plugin.scoring import Judgement, open_judge
-from harness_plugin.scoring.outcome import IMPOSSIBLE
 from harness_plugin.scoring.presentations import check_order
+from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler
 

@@ -9,8 +9,9 @@ from harness_plugin.errors import UsageError
 @dataclass(frozen=True)
 class Calibration:
     """Numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: none).
-    `length_worth` is what length alone is worth to the judge, in logits per unit of `scoring.outcome.length_ratio`; it
-    is taken off the logit, and is 0 unless verdicts are to be at equal length."""
+    `length_worth` is what length alone is worth to the judge, in logits per unit of
+    `scoring.probabilities.length_ratio`; it is taken off the logit, and is 0 unless verdicts are to be at equal
+    length."""
 
     temperature: float = 1.0
     tie_nu: float = 0.0

@@ -15,7 +15,7 @@ from harness_plugin.errors import ModelError
 from harness_plugin.files.home import home
 from harness_plugin.files.rows import parse_json
 from harness_plugin.files.writing import moved_into_place
-from harness_plugin.model.hashes import file_sha256, read_sha256
+from harness_plugin.model.file_hashes import file_sha256, read_sha256
 from harness_plugin.model.quiet import quiet_transformers
 
 log = logging.getLogger("lm_eval.arena_rm")

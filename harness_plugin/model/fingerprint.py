@@ -1,6 +1,6 @@
 """A sample of a base's weights, which a manifest holds: it tells two bases apart in milliseconds.
 
-What identifies a judge is not this but the hash of all weights (`model.identity`)."""
+What identifies a judge is not this but the hash of all weights (`model.part_hashes`)."""
 
 import hashlib
 from pathlib import Path

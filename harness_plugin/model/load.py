@@ -17,12 +17,12 @@ from harness_plugin.model.base import base_config, find_base, has_tokenizer, loa
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import embedded_adapter
+from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.hashes import file_sha256, short_hash
-from harness_plugin.model.identity import adapter_settings, settings, tokenizer_hash, weights_hash
 from harness_plugin.model.kind import check_is_pair_judge, class_order
 from harness_plugin.model.manifest import Manifest, read_manifest
 from harness_plugin.model.network import labels_of_whole, parts_of, whole_model, with_adapter
+from harness_plugin.model.part_hashes import adapter_settings, settings, tokenizer_hash, weights_hash
 from harness_plugin.model.spec import EMBEDDED, PAIR, REDUCED, ModelSpec
 from harness_plugin.prompt import PROMPT_VERSION, TEMPLATE, Renderer
 

@@ -1,6 +1,6 @@
 """Pairs: one prompt, two responses, who won; and the files they come in.
 
-`pair` says what a pair is and `answer` what one model's answer is; `formats` turns rows into either; `readers` and
+`pair` says what a pair is and `answer` what one model's answer is; `formats` turns rows into either; `pair_readers` and
 `answer_readers` read files of them, and `writers` writes files of pairs. Nothing here knows tokens, models or
 statistics, and importing it imports nothing but the standard library.
 """
@@ -19,7 +19,7 @@ from harness_plugin.pairs.pair import (
     text_length,
     turn_count,
 )
-from harness_plugin.pairs.readers import PairFile, pair_from_row, pairs_from_rows, read_pairs
+from harness_plugin.pairs.pair_readers import PairFile, pair_from_row, pairs_from_rows, read_pairs
 from harness_plugin.pairs.writers import write_pairs
 
 __all__ = [

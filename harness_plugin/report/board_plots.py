@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.files.printable import one_line
-from harness_plugin.report.charts import charts
-from harness_plugin.report.plots import BLUE, GREY, VERMILION, draw_shares, figure
+from harness_plugin.report.chart_data import charts
+from harness_plugin.report.judge_plots import BLUE, GREY, VERMILION, draw_shares, figure
 from harness_plugin.scoring import Judgement
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (

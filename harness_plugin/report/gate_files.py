@@ -6,7 +6,7 @@ from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.printable import readable
 from harness_plugin.gate import GateResult
-from harness_plugin.report.gate import as_json, markdown
+from harness_plugin.report.gate_text import as_json, markdown
 from harness_plugin.report.junit import junit
 
 

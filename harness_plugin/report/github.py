@@ -11,7 +11,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.printable import log_line, readable
 from harness_plugin.gate import GateResult, State
 from harness_plugin.gate.decide import DECIDES
-from harness_plugin.report.gate import document, headline, markdown
+from harness_plugin.report.gate_text import document, headline, markdown
 
 MOST = 4  # annotations; GitHub shows ten of a kind per step
 OUTPUTS = ("baseline", "current", "difference", "low", "high", "p_holm", "smallest_drop", "prompts")

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from harness_plugin.gate import GateResult, Measured, State
 from harness_plugin.gate.decide import DECIDES
-from harness_plugin.report.gate import document, headline, terminal
+from harness_plugin.report.gate_text import document, headline, terminal
 
 NAME = "arena-rm gate"
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
-from harness_plugin.report.charts import charts
+from harness_plugin.report.chart_data import charts
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Judged

@@ -15,7 +15,7 @@ import numpy as np
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import number, optional_text, text, wrong_value
 from harness_plugin.pairs import Winner
-from harness_plugin.scoring.outcome import Outcomes, average_orders, davidson_log_probabilities, length_ratio
+from harness_plugin.scoring.probabilities import Outcomes, average_orders, davidson_log_probabilities, length_ratio
 
 SCHEMA = 2
 """The number of the row format."""

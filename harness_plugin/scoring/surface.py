@@ -1,8 +1,8 @@
 """The baseline that a judge has to beat: which response people prefer, guessed from how the two look.
 
 Length, lists, headings, bold type, code, links, words of the prompt, words of refusal: a logistic model of the
-differences between the two responses, fitted by `train.surface` on pairs for training. Exchanging the sides changes the
-sign of its logit, so it has no position bias. Its numbers are in surface.json.
+differences between the two responses, fitted by `train.fit_surface` on pairs for training. Exchanging the sides changes
+the sign of its logit, so it has no position bias. Its numbers are in surface.json.
 """
 
 import json

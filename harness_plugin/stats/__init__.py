@@ -1,8 +1,8 @@
 """Statistics of judgements: estimates with honest errors, scores of probabilities, and the summary of a judge.
 
-`estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `scores` says how good
-scores and probabilities are, `preference` puts them together for pairs, `best_of` has RewardBench 2's scores. For
-leaderboards `ratings` fits Bradley-Terry, with and without length, and Davidson, `winrates` counts wins with and
+`estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `measures` says how good
+scores and probabilities are, `preference_metrics` puts them together for pairs, `best_of` has RewardBench 2's scores.
+For leaderboards `ratings` fits Bradley-Terry, with and without length, and Davidson, `winrates` counts wins with and
 without length, `multiple` tests all pairs of models. Numbers in, numbers out (numpy, scipy inside functions): nothing
 here knows files, models, `Pair` or lm-eval.
 """
@@ -18,8 +18,21 @@ from harness_plugin.stats.estimates import (
     wilson,
 )
 from harness_plugin.stats.length import length_feature, length_scale
+from harness_plugin.stats.measures import (
+    acc_length_balanced,
+    auc,
+    auc_estimate,
+    brier,
+    ece,
+    ece_estimate,
+    log_loss,
+    midranks,
+    rank_codes,
+    reliability_bins,
+    spearman,
+)
 from harness_plugin.stats.multiple import Pairwise, column_tests, holm, pairwise, smallest_difference
-from harness_plugin.stats.preference import (
+from harness_plugin.stats.preference_metrics import (
     TIE,
     A,
     B,
@@ -33,19 +46,6 @@ from harness_plugin.stats.ratings import (
     bradley_terry_ratings,
     davidson_ratings,
     length_controlled_ratings,
-)
-from harness_plugin.stats.scores import (
-    acc_length_balanced,
-    auc,
-    auc_estimate,
-    brier,
-    ece,
-    ece_estimate,
-    log_loss,
-    midranks,
-    rank_codes,
-    reliability_bins,
-    spearman,
 )
 from harness_plugin.stats.winrates import (
     LengthControlled,

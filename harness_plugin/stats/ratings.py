@@ -20,8 +20,8 @@ from harness_plugin.stats.length import (
     length_difference,
     length_feature,
 )
+from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
-from harness_plugin.stats.scores import logistic
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
 

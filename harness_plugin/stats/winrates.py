@@ -30,7 +30,7 @@ from harness_plugin.stats.length import (
     length_difference,
     length_feature,
 )
-from harness_plugin.stats.scores import logistic
+from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.search import newton
 from harness_plugin.stats.student import t_quantiles
 

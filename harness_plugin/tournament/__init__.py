@@ -1,15 +1,16 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
-`match` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge, `labels`
-compares it with people, `answers` keeps the texts, `folder` names the files of a run. `ray_judge` judges on a cluster
-and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
+`battles` joins answers by prompt, `verdicts` has them judged, `leaderboard` ranks; `red_team` attacks the judge,
+`labels` compares it with people, `kept_answers` keeps the texts, `folder` names the files of a run. `ray_judge` judges
+on a cluster and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is
+`report`'s.
 """
 
-from harness_plugin.tournament.answers import write_answers
+from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
+from harness_plugin.tournament.kept_answers import write_answers
 from harness_plugin.tournament.labels import agreement, check_labels, labels_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
-from harness_plugin.tournament.match import Answers, Battles, battles, find_files, gather, joined, read_files
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
 from harness_plugin.tournament.verdicts import Judged, collect_verdicts
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair, Winner
+from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
-from harness_plugin.scoring.metrics import judge_metrics
 from harness_plugin.stats import TIE, reliability_bins
 from harness_plugin.tournament.leaderboard import numbers
 

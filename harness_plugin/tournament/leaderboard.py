@@ -34,7 +34,7 @@ from harness_plugin.stats import (
     win_rates,
     win_table,
 )
-from harness_plugin.tournament.match import Battles
+from harness_plugin.tournament.battles import Battles
 
 SCHEMA = 1
 SHARE, POINTS = 4, 1  # digits behind the point of a share and of a rating

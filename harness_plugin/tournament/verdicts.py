@@ -14,8 +14,8 @@ from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import parts
 from harness_plugin.scoring.judge import Done, Judge, judgements_in
 from harness_plugin.scoring.judgement import Judgement, judged_identical, sound_judgements
+from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.folder import VERDICTS_FILE
-from harness_plugin.tournament.match import Battles
 
 log = logging.getLogger("lm_eval.arena_rm")
 

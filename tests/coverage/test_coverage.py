@@ -5,7 +5,7 @@ import math
 import pytest
 import table
 
-from harness_plugin.harness import metrics, win_rates
+from harness_plugin.harness import judge_task_metrics, task_metrics
 
 DRAWS = 200
 SMALLEST, ERROR, POWER = 0.93, 0.055, 0.8
@@ -45,5 +45,5 @@ def test_a_drop_that_is_said_to_be_reported_is_reported_that_often(name):
 
 def test_every_number_that_is_printed_is_in_the_table():
     simulated = {name for names in table.STANDS_FOR.values() for name in names}
-    assert {*metrics._SCORES, *win_rates._RATES} <= simulated
+    assert {*task_metrics._SCORES, *judge_task_metrics._RATES} <= simulated
     assert table.STANDS_FOR.keys() <= table.INTERVALS.keys() | table.ALONE.keys()

@@ -64,7 +64,7 @@ def _changes(earlier: str, measured) -> str:
     from harness_plugin.files.printable import readable
     from harness_plugin.gate import Reading, Rules, gate_runs, read_run
     from harness_plugin.gate.rules import MARGIN
-    from harness_plugin.report.gate import terminal
+    from harness_plugin.report.gate_text import terminal
 
     try:
         result = gate_runs(

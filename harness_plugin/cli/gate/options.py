@@ -113,9 +113,9 @@ def output_options(command):
 def print_result(result, output: Path | None, as_json: bool) -> None:
     """Prints the result, writes its files, reports to GitHub Actions if it runs there, and exits with its exit code."""
     from harness_plugin.files.printable import readable
-    from harness_plugin.report.gate import as_json as json_text
-    from harness_plugin.report.gate import terminal
     from harness_plugin.report.gate_files import write_gate
+    from harness_plugin.report.gate_text import as_json as json_text
+    from harness_plugin.report.gate_text import terminal
     from harness_plugin.report.github import report_to_github
 
     click.echo(readable(json_text(result)), nl=False) if as_json else click.echo(readable(terminal(result)))

@@ -15,11 +15,11 @@ from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
 from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
-from harness_plugin.gate.readers.scores import pairs_run
-from harness_plugin.gate.run import Run, Texts
+from harness_plugin.gate.readers.score_files import pairs_run
+from harness_plugin.gate.stored_run import Run, Texts
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judgement import judged
-from harness_plugin.scoring.outcome import NEUTRAL, is_impossible
+from harness_plugin.scoring.probabilities import NEUTRAL, is_impossible
 
 DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
 ROW_FIELDS = ("doc", "filter", "filtered_resps")

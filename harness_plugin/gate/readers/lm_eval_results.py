@@ -16,7 +16,7 @@ from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers import lm_eval_pairs
 from harness_plugin.gate.readers.lm_eval_files import Results, check_count, find_results, task_fingerprints
-from harness_plugin.gate.run import LM_EVAL, Item, Run, Texts, is_value, items_of, kept
+from harness_plugin.gate.stored_run import LM_EVAL, Item, Run, Texts, is_value, items_of, kept
 from harness_plugin.pairs import content_id
 
 HASH = 16  # digits of lm-eval's hashes that are kept

@@ -13,7 +13,7 @@ from harness_plugin.files.checked import json_object, optional_text, remedy, tex
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
-from harness_plugin.gate.run import JUDGE, Item, Run, Texts, is_value, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, Run, Texts, is_value, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
 

@@ -5,7 +5,7 @@ from typing import Any
 from harness_plugin.files.checked import optional_text, wrong_value
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats.columns import Fields, answer_or_none, answers_of, rest
-from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.formats.prompt_columns import prompt_of
 from harness_plugin.pairs.pair import Pair, Winner, content_id
 
 

@@ -20,7 +20,7 @@ from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.layout import Layout
-from harness_plugin.pairs.formats.prompts import with_parts
+from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.pair import Text, checked_text, turn_count
 
 

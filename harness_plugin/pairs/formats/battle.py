@@ -9,7 +9,7 @@ from typing import Any
 from harness_plugin.files.checked import is_absent, optional_text, required
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
-from harness_plugin.pairs.formats.prompts import with_parts
+from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.formats.sessions import before_vote
 from harness_plugin.pairs.pair import Pair, Winner, unknown_winner
 

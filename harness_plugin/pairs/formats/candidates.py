@@ -10,7 +10,7 @@ from typing import NamedTuple
 from harness_plugin.files.checked import optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats.columns import Fields, json_turns, rest
 from harness_plugin.pairs.formats.preferences import better_and_worse
-from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.formats.prompt_columns import prompt_of
 from harness_plugin.pairs.pair import Pair, checked_answer, content_id
 
 _CELL = re.compile(r"(.*)/(\d+)of(\d+)-(\d+)of(\d+)(-\d+)?", re.DOTALL)

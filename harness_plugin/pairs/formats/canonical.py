@@ -6,7 +6,7 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt, optional_id, optional_text
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, Fields, answer_or_none, answers_of, json_turns
-from harness_plugin.pairs.formats.prompts import prompt_of
+from harness_plugin.pairs.formats.prompt_columns import prompt_of
 from harness_plugin.pairs.pair import REQUIRED, Pair, content_id
 
 

@@ -3,7 +3,7 @@
 from harness_plugin.files.checked import is_absent, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
-from harness_plugin.pairs.formats.prompts import with_parts
+from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.pair import Pair, Winner
 
 _TALKS = ("conversation_a", "conversation_b")

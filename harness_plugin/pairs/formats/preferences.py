@@ -5,7 +5,7 @@ from typing import Any
 from harness_plugin.files.checked import is_absent, optional_id, optional_text, text_value, wrong_value
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
-from harness_plugin.pairs.formats.prompts import prompt_of, with_parts
+from harness_plugin.pairs.formats.prompt_columns import prompt_of, with_parts
 from harness_plugin.pairs.pair import Pair, Text, Winner, content_id, missing_answer
 
 PROMPTS = ("prompt", "instruction", "question")

@@ -7,7 +7,7 @@ import numpy as np
 
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
-from harness_plugin.scoring.outcome import davidson_log_probabilities
+from harness_plugin.scoring.probabilities import davidson_log_probabilities
 from harness_plugin.scoring.surface import surface_model
 from harness_plugin.stats import Estimate, category_accuracies, preference_metrics
 

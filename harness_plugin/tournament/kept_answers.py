@@ -5,8 +5,8 @@ from pathlib import Path
 
 from harness_plugin.files import atomic_write
 from harness_plugin.pairs import Text
+from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.folder import ANSWERS_FILE
-from harness_plugin.tournament.match import Battles
 
 
 def write_answers(folder: Path, battles: Battles) -> None:

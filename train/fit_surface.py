@@ -1,6 +1,6 @@
 """Fits the baseline of surface features (`scoring.surface`) to the pairs that a judge is trained on.
 
-    python -m harness_plugin.train.surface --data PAIRS ... --keep-out VALIDATION ... -o surface.json
+    python -m harness_plugin.train.fit_surface --data PAIRS ... --keep-out VALIDATION ... -o surface.json
 
 The same pairs give the same file.
 """

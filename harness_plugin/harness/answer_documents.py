@@ -1,7 +1,7 @@
 """Prompts for a chatbot with stored answers to be measured against, as lm-eval documents.
 
-The chatbot under test writes its own answer to each prompt; `verdicts` has a reward model compare the two. Knows files
-of pairs and of answers; must not know models or metrics.
+The chatbot under test writes its own answer to each prompt; `judge_filter` has a reward model compare the two. Knows
+files of pairs and of answers; must not know models or metrics.
 """
 
 import json

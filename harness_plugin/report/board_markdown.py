@@ -1,7 +1,7 @@
 """A leaderboard as Markdown."""
 
 from harness_plugin.report import words
-from harness_plugin.report.markup import safe, table
+from harness_plugin.report.markdown_syntax import safe, table
 from harness_plugin.report.words import SHOWN, interval, number
 from harness_plugin.tournament import Battles
 

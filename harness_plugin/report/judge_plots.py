@@ -20,8 +20,8 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.scoring.calibration import calibration_loss
-from harness_plugin.scoring.outcome import log_probabilities
+from harness_plugin.scoring.fit_calibration import calibration_loss
+from harness_plugin.scoring.probabilities import log_probabilities
 from harness_plugin.stats import Estimate, reliability_bins
 
 log = logging.getLogger("lm_eval.arena_rm")

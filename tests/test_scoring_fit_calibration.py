@@ -10,7 +10,7 @@ from harness_plugin.errors import DataError, ModelError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring import Judgement, open_judge
-from harness_plugin.scoring.calibration import (
+from harness_plugin.scoring.fit_calibration import (
     PRIOR,
     PRIOR_LOGIT,
     PRIOR_PAIRS,
@@ -21,7 +21,7 @@ from harness_plugin.scoring.calibration import (
     fit_temperature,
 )
 from harness_plugin.scoring.judgement import joined, judged
-from harness_plugin.scoring.outcome import IMPOSSIBLE, combine, length_ratio, log_probabilities
+from harness_plugin.scoring.probabilities import IMPOSSIBLE, combine, length_ratio, log_probabilities
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
 

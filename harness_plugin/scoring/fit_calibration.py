@@ -13,7 +13,7 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.scoring.outcome import (
+from harness_plugin.scoring.probabilities import (
     IMPOSSIBLE,
     average_orders,
     davidson_log_probabilities,

@@ -14,11 +14,11 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import remedy
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
-from harness_plugin.gate.run import PAIRS, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
-from harness_plugin.stats import TIE, B, scores
-from harness_plugin.stats.preference import shared_credit, sign_credit
+from harness_plugin.stats import TIE, B, measures
+from harness_plugin.stats.preference_metrics import shared_credit, sign_credit
 
 # The first decides. It is a proper score: a judge cannot gain by being more certain of the same verdicts. It uses
 # probabilities and not only right and wrong, so fewer pairs are needed. It is bounded, so one pair cannot decide. It
@@ -92,13 +92,13 @@ def pair_values(s, p, winners) -> tuple[list[dict[str, float]], dict[str, bool]]
     decisive pairs. brier, log_loss and acc_3way as in the table of metrics, for all pairs, where the judge knows ties.
     """
     s, p, winners = np.asarray(s, dtype=float), np.asarray(p, dtype=float).reshape(-1, 3), np.asarray(winners)
-    sides = np.maximum(p[:, :TIE].sum(axis=1), scores.SMALLEST_P)
+    sides = np.maximum(p[:, :TIE].sum(axis=1), measures.SMALLEST_P)
     right = p[np.arange(len(p)), np.minimum(winners, B)] / sides
     columns = {"brier_2way": (1 - right) ** 2, "acc": sign_credit(s, winners), "p_right": right}
     if p[:, TIE].any():
         columns |= {
-            "brier": scores.brier(p, winners),
-            "log_loss": scores.log_loss(p, winners),
+            "brier": measures.brier(p, winners),
+            "log_loss": measures.log_loss(p, winners),
             "acc_3way": shared_credit(p, winners),
         }
     decisive = (winners != TIE).tolist()

@@ -13,7 +13,7 @@ from typing import Any
 from harness_plugin.files.printable import KEPT, log_line
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
-from harness_plugin.report.markup import safe, table
+from harness_plugin.report.markdown_syntax import safe, table
 
 SCHEMA = 1
 DIGITS = 6

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness_plugin.stats import scores
+from harness_plugin.stats import measures
 from harness_plugin.stats.estimates import (
     Estimate,
     cluster_codes,
@@ -124,8 +124,8 @@ def _three_way(p, winners, codes) -> dict[str, Estimate]:
         return {"acc_3way": missing, "log_loss": missing, "brier": missing}
     return {
         "acc_3way": clustered_share(shared_credit(p, winners), codes),
-        "log_loss": clustered_mean(scores.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
-        "brier": clustered_mean(scores.brier(p, winners), codes, bounds=(0.0, 2.0)),
+        "log_loss": clustered_mean(measures.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
+        "brier": clustered_mean(measures.brier(p, winners), codes, bounds=(0.0, 2.0)),
     }
 
 
@@ -142,11 +142,11 @@ def _decisive_scores(s, winners, credit, decisive, probabilities, codes) -> dict
         confidence = 1 / (1 + np.exp(-np.abs(s)))
     else:
         sides = np.asarray(probabilities, dtype=np.float64).reshape(-1, 3)[:, :TIE]
-        confidence = sides.max(axis=1) / np.maximum(sides.sum(axis=1), scores.SMALLEST_P)
+        confidence = sides.max(axis=1) / np.maximum(sides.sum(axis=1), measures.SMALLEST_P)
     confidence, right, groups = confidence[decisive], credit[decisive], codes[decisive]
     return {
-        "ece": scores.ece_estimate(confidence, right, groups),
-        "auc": scores.auc_estimate(s[decisive], winners[decisive] == B, groups),
+        "ece": measures.ece_estimate(confidence, right, groups),
+        "auc": measures.auc_estimate(s[decisive], winners[decisive] == B, groups),
     }
 
 
@@ -171,13 +171,13 @@ def _length(s, winners, credit, decisive, lengths_a, lengths_b, codes) -> dict[s
     if lengths_a is None or lengths_b is None:
         return dict.fromkeys(("length_corr", "acc_length_balanced", "longer_wins"), undefined(len(s)))
     longer_b = np.asarray(lengths_b, dtype=np.int64) - np.asarray(lengths_a, dtype=np.int64)
-    by_s, by_length = scores.rank_codes(s), scores.rank_codes(longer_b)
+    by_s, by_length = measures.rank_codes(s), measures.rank_codes(longer_b)
     right_longer = np.where(winners == B, longer_b, -longer_b)[decisive]
     return {
         "length_corr": jackknife(
-            lambda keep: scores.spearman(by_s[keep], by_length[keep]), len(s), codes, bounds=(-1.0, 1.0)
+            lambda keep: measures.spearman(by_s[keep], by_length[keep]), len(s), codes, bounds=(-1.0, 1.0)
         ),
-        "acc_length_balanced": scores.acc_length_balanced(credit[decisive], right_longer, codes[decisive]),
+        "acc_length_balanced": measures.acc_length_balanced(credit[decisive], right_longer, codes[decisive]),
         "longer_wins": clustered_share((1 + np.sign(right_longer)) / 2, codes[decisive]),
     }
 
@@ -196,7 +196,7 @@ def _baseline(n: int, baseline, winners, decisive, codes) -> dict[str, Estimate]
     credit = sign_credit(p[:, B] - p[:, A], winners)
     return {
         "surface_acc": clustered_share(credit[decisive], codes[decisive]),
-        "surface_log_loss": clustered_mean(scores.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
+        "surface_log_loss": clustered_mean(measures.log_loss(p, winners), codes, bounds=(0.0, math.inf)),
     }
 
 

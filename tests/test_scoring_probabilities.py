@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.scoring.outcome import (
+from harness_plugin.scoring.probabilities import (
     IMPOSSIBLE,
     NEUTRAL,
     combine,

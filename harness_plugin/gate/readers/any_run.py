@@ -6,8 +6,8 @@ from harness_plugin.errors import DataError
 from harness_plugin.files.checked import remedy
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate import baseline
-from harness_plugin.gate.readers import lm_eval_files, lm_eval_results, scores, tournament
-from harness_plugin.gate.run import Run
+from harness_plugin.gate.readers import lm_eval_files, lm_eval_results, score_files, tournament
+from harness_plugin.gate.stored_run import Run
 from harness_plugin.tournament.folder import PART, VERDICTS_FILE
 
 KNOWN = "a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score`, or a baseline"
@@ -45,7 +45,7 @@ def _in_file(path: Path, place: str, task: str | None, model: str | None, pairs:
     if baseline.MARK in first:
         return baseline.read_baseline(place)
     if "z_ab" in first and "p_a" in first:
-        return scores.read_scores(place, pairs)
+        return score_files.read_scores(place, pairs)
     raise DataError(
         f"{where or place} is not a row that arena-rm or lm-eval writes", "the gate cannot read it", f"name {KNOWN}"
     )

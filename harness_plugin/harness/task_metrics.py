@@ -17,10 +17,10 @@ from harness_plugin.errors import HarnessError
 from harness_plugin.harness.aggregation import count, metric_line, with_error
 from harness_plugin.harness.categories import Groups, Sections
 from harness_plugin.harness.documents import document_pair
+from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement, joined, judged
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
-from harness_plugin.scoring.metrics import judge_metrics
-from harness_plugin.scoring.outcome import NEUTRAL, is_impossible
+from harness_plugin.scoring.probabilities import NEUTRAL, is_impossible
 from harness_plugin.stats import Estimate
 
 log = logging.getLogger("lm_eval.arena_rm")

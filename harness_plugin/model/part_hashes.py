@@ -11,7 +11,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError
 from harness_plugin.files.rows import parse_json
-from harness_plugin.model.hashes import file_sha256, files_sha256, short_hash
+from harness_plugin.model.file_hashes import file_sha256, files_sha256, short_hash
 
 # Fields of configurations that say where a model lies, which library wrote it, or how it was used: never a score.
 # "dtype" is that of the stored weights, which have a hash; the arithmetic's is a part of its own.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
-from harness_plugin.report import markdown, page, plots
+from harness_plugin.report import board_markdown, judge_plots, page
 from harness_plugin.tournament import Judged
 from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
 
@@ -26,7 +26,7 @@ def write_run(folder: Path, board: dict, judged: Judged, attacked: Judged | None
     texts = {
         BOARD_FILE: json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         TABLE_FILE: table_csv(board),
-        REPORT_FILE: markdown.report(board, judged.battles),
+        REPORT_FILE: board_markdown.report(board, judged.battles),
         PAGE_FILE: page.page(board, judged, attacked),
     }
     for name, text in texts.items():
@@ -42,12 +42,12 @@ def draw(folder: Path, board: dict, judged: Judged, pictures: bool) -> None:
     drawn = {}
     if pictures:
         try:
-            plots.require()
+            judge_plots.require()
             drawn = board_plots.pictures(board, judged.verdicts)
         except UsageError as e:
             log.warning("arena_rm: no pictures: %s", e)
     for name in board_plots.FILES:
-        if name not in drawn or not plots.attempt(drawn[name], folder / name):
+        if name not in drawn or not judge_plots.attempt(drawn[name], folder / name):
             (folder / name).unlink(missing_ok=True)
 
 

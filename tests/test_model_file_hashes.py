@@ -11,17 +11,17 @@ import pytest
 
 import harness_plugin
 from harness_plugin.files.home import home
-from harness_plugin.model import hashes
-from harness_plugin.model.hashes import file_sha256, files_sha256
+from harness_plugin.model import file_hashes
+from harness_plugin.model.file_hashes import file_sha256, files_sha256
 
 
 @pytest.fixture
 def reads(monkeypatch, tmp_path):
     """The files that were read so far, with an empty home and hashes remembered at once."""
     monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(hashes, "SETTLED", -1)
-    seen, read = [], hashes.read_sha256
-    monkeypatch.setattr(hashes, "read_sha256", lambda path: seen.append(Path(path).name) or read(path))
+    monkeypatch.setattr(file_hashes, "SETTLED", -1)
+    seen, read = [], file_hashes.read_sha256
+    monkeypatch.setattr(file_hashes, "read_sha256", lambda path: seen.append(Path(path).name) or read(path))
     return seen
 
 
@@ -37,7 +37,7 @@ def sha256(content: bytes) -> str:
 
 
 def entries() -> list[Path]:
-    return sorted((home() / hashes.FOLDER).iterdir())
+    return sorted((home() / file_hashes.FOLDER).iterdir())
 
 
 def test_a_file_is_read_once_until_it_changes(reads, file):
@@ -68,9 +68,9 @@ def test_another_file_in_its_place_is_seen_and_a_link_is_its_target(reads, file,
 
 
 def test_what_was_just_written_is_not_remembered(reads, file, monkeypatch):
-    monkeypatch.setattr(hashes, "SETTLED", 60)
+    monkeypatch.setattr(file_hashes, "SETTLED", 60)
     assert file_sha256(file) == file_sha256(file) and len(reads) == 2
-    assert not (home() / hashes.FOLDER).exists()
+    assert not (home() / file_hashes.FOLDER).exists()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"check": 1}', "\udcff"])
@@ -111,9 +111,9 @@ def test_several_files_have_one_hash_whatever_their_order_and_names(reads, file,
 
 MANY = """
 import sys
-from harness_plugin.model import hashes
-hashes.SETTLED = -1
-print(len({hashes.file_sha256(f) for _ in range(50) for f in sys.argv[1:]}))
+from harness_plugin.model import file_hashes
+file_hashes.SETTLED = -1
+print(len({file_hashes.file_sha256(f) for _ in range(50) for f in sys.argv[1:]}))
 """
 
 

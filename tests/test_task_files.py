@@ -18,7 +18,7 @@ from harness_plugin import harness
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness import documents
 from harness_plugin.pairs import Pair, Winner
-from harness_plugin.scoring.outcome import IMPOSSIBLE
+from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 BATTLES = TASKS / "arena_pairs" / "battles.jsonl"

@@ -16,9 +16,9 @@ import tiny
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.report import plots
-from harness_plugin.scoring.calibration import calibration_loss
-from harness_plugin.scoring.outcome import log_probabilities
+from harness_plugin.report import judge_plots
+from harness_plugin.scoring.fit_calibration import calibration_loss
+from harness_plugin.scoring.probabilities import log_probabilities
 from harness_plugin.stats import wilson
 
 pytest.importorskip("matplotlib")
@@ -90,13 +90,13 @@ def line(axis, label):
 
 def test_a_reliability_diagram_is_a_png_with_something_in_it_and_nothing_that_changes_with_the_day(tmp_path):
     p, y, clusters = judged()
-    plots.reliability(tmp_path / "r.png", p, y, "A judge", clusters)
+    judge_plots.reliability(tmp_path / "r.png", p, y, "A judge", clusters)
     found = chunks(tmp_path / "r.png")
     assert struct.unpack(">II", found[0][1][:8]) == (552, 708)
     assert {name for name, _ in found} == {"IHDR", "pHYs", "IDAT", "IEND"}, "no text and no time in the file"
     seen = colours(tmp_path / "r.png")
     assert seen[BLUE] > 500 and seen[255, 255, 255] > 100_000 and len(seen) > 20
-    plots.reliability(tmp_path / "two.png", {"before": p, "after": p**2}, y, "A judge", clusters)
+    judge_plots.reliability(tmp_path / "two.png", {"before": p, "after": p**2}, y, "A judge", clusters)
     assert struct.unpack(">II", chunks(tmp_path / "two.png")[0][1][:8]) == (1080, 708)
 
 
@@ -104,7 +104,7 @@ def test_the_points_are_the_means_of_equal_counts_with_wilson_intervals(tmp_path
     p = np.repeat([0.1, 0.35, 0.8], 10)
     y = np.concatenate([[1] * 2 + [0] * 8, [0.5] * 10, [1] * 9 + [0]])
     order = np.random.default_rng(1).permutation(30)
-    plots.reliability(tmp_path / "r.png", p[order], y[order], "t")
+    judge_plots.reliability(tmp_path / "r.png", p[order], y[order], "t")
     top, bottom = drawn[0].axes
     x, shares = line(top, "bin of pairs")
     assert x == pytest.approx([0.1, 0.35, 0.8]) and shares == pytest.approx([0.2, 0.5, 0.9])
@@ -124,7 +124,7 @@ def test_the_points_are_the_means_of_equal_counts_with_wilson_intervals(tmp_path
 def test_pairs_of_one_prompt_make_wider_intervals_and_one_prompt_alone_makes_none(tmp_path, drawn):
     p, y = np.full(40, 0.5), np.repeat([1.0, 0.0, 1.0, 1.0], 10)
     for clusters in (None, np.repeat(["a", "b", "c", "d"], 10), ["same"] * 40):
-        plots.reliability(tmp_path / "r.png", p, y, "t", clusters)
+        judge_plots.reliability(tmp_path / "r.png", p, y, "t", clusters)
     ends = [[y for segment in f.axes[0].collections[0].get_segments() for _, y in segment] for f in drawn]
     assert np.diff(ends[1]) > 1.5 * np.diff(ends[0])
     assert not np.isfinite(ends[2]).any()
@@ -137,7 +137,7 @@ def test_pairs_of_one_prompt_make_wider_intervals_and_one_prompt_alone_makes_non
 )
 def test_fewer_pairs_make_fewer_bins_and_each_says_its_n(tmp_path, drawn, n, title):
     p, y, _ = judged(n)
-    plots.reliability(tmp_path / "r.png", p, y, "t")
+    judge_plots.reliability(tmp_path / "r.png", p, y, "t")
     assert drawn[0].axes[0].get_title() == title
 
 
@@ -146,7 +146,7 @@ def test_a_calibration_is_shown_before_and_after_with_ties_as_halves(tmp_path, d
     s = rng.normal(0, 3, 60)
     target = np.eye(3)[np.where(rng.random(60) < 0.3, 2, s > 0)]
     fitted = Calibration(2.5, 0.7)
-    plots.calibration(tmp_path / "c.png", s, target, fitted, "mine on pairs.jsonl", [f"{i}" for i in range(60)])
+    judge_plots.calibration(tmp_path / "c.png", s, target, fitted, "mine on pairs.jsonl", [f"{i}" for i in range(60)])
     before, after = drawn[0].axes[:2]
     assert drawn[0].get_suptitle() == "mine on pairs.jsonl"
     for axis, c, start in ((before, Calibration(1.0, 0.7), "before: temperature 1,"), (after, fitted, "after: temp")):
@@ -177,12 +177,12 @@ GOOD = [0.2, 0.4], [1.0, 0.0]
 )
 def test_numbers_that_are_none_make_no_picture(tmp_path, probability, outcome, clusters, said):
     with pytest.raises(DataError) as error:
-        plots.reliability(tmp_path / "r.png", probability, outcome, "t", clusters)
+        judge_plots.reliability(tmp_path / "r.png", probability, outcome, "t", clusters)
     assert said in str(error.value) and "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_rounding_does_not_make_a_probability_wrong_or_leave_it_out(tmp_path, drawn):
-    plots.reliability(tmp_path / "r.png", [1 + 2e-16, -2e-16], GOOD[1], "t")
+    judge_plots.reliability(tmp_path / "r.png", [1 + 2e-16, -2e-16], GOOD[1], "t")
     assert sum(patch.get_height() for patch in drawn[0].axes[1].patches) == 2
 
 
@@ -193,7 +193,7 @@ def test_rounding_does_not_make_a_probability_wrong_or_leave_it_out(tmp_path, dr
 def test_any_title_is_drawn_as_it_stands_on_one_line(tmp_path, drawn, title):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.reliability(tmp_path / "r.png", {title: GOOD[0]}, GOOD[1], title)
+        judge_plots.reliability(tmp_path / "r.png", {title: GOOD[0]}, GOOD[1], title)
     shown = drawn[0].get_suptitle()
     assert "\n" not in shown and len(shown) <= 60 and shown[:10] == title.replace("\n", " ").replace("\x00", " ")[:10]
 
@@ -202,7 +202,7 @@ def test_any_title_is_drawn_as_it_stands_on_one_line(tmp_path, drawn, title):
 
 
 def test_curves_hold_every_point_of_the_history_and_mark_the_weights_that_are_kept(tmp_path, drawn):
-    plots.curves(tmp_path / "c.png", [{**row, "step": float(row["step"])} for row in HISTORY[::-1]])
+    judge_plots.curves(tmp_path / "c.png", [{**row, "step": float(row["step"])} for row in HISTORY[::-1]])
     losses, accuracy = drawn[0].axes
     assert line(losses, "training") == ([10, 20, 30], [0.9, 0.5, 0.2])
     assert line(losses, "validation") == ([10, 20, 30], [0.7, 0.6, 0.65])
@@ -218,14 +218,14 @@ def test_curves_hold_every_point_of_the_history_and_mark_the_weights_that_are_ke
 
 def test_values_that_are_not_finite_are_left_out_and_counted(tmp_path, drawn):
     history = [*HISTORY, {"step": 40, "loss": math.nan, "eval_loss": None, "eval_accuracy": math.inf}]
-    plots.curves(tmp_path / "c.png", history)
+    judge_plots.curves(tmp_path / "c.png", history)
     for axis, label in zip(drawn[0].axes * 2, ("training", "validation", "validation"), strict=False):
         assert line(axis, f"{label} (1 not finite, left out)")[0] == [10, 20, 30]
 
 
 def test_what_was_not_measured_has_no_axis(tmp_path, drawn):
-    plots.curves(tmp_path / "c.png", [{"step": 1, "loss": 2.7}])
-    plots.curves(tmp_path / "c.png", [{"step": 1, "eval_loss": 0.7}])
+    judge_plots.curves(tmp_path / "c.png", [{"step": 1, "loss": 2.7}])
+    judge_plots.curves(tmp_path / "c.png", [{"step": 1, "eval_loss": 0.7}])
     assert [len(figure.axes) for figure in drawn] == [1, 1]
     assert line(drawn[0].axes[0], "training") == ([1], [2.7])
 
@@ -233,7 +233,7 @@ def test_what_was_not_measured_has_no_axis(tmp_path, drawn):
 @pytest.mark.parametrize("history", [[], [{"step": 1, "learning_rate": 0.1}], [{"step": 1, "loss": math.nan}]])
 def test_a_history_without_a_loss_is_no_curve(tmp_path, history):
     with pytest.raises(DataError, match="no loss in"):
-        plots.curves(tmp_path / "c.png", history)
+        judge_plots.curves(tmp_path / "c.png", history)
     assert not list(tmp_path.iterdir())
 
 
@@ -243,8 +243,8 @@ def test_a_history_without_a_loss_is_no_curve(tmp_path, history):
 def test_the_same_numbers_give_the_same_bytes_and_others_do_not(tmp_path):
     p, y, clusters = judged()
     for name, start in (("one", 0), ("two", 0), ("other", 1)):
-        plots.reliability(tmp_path / f"r-{name}", np.maximum(p, start * 0.3), y, "t", clusters)
-        plots.curves(tmp_path / f"c-{name}", HISTORY[start:])
+        judge_plots.reliability(tmp_path / f"r-{name}", np.maximum(p, start * 0.3), y, "t", clusters)
+        judge_plots.curves(tmp_path / f"c-{name}", HISTORY[start:])
     for kind in "rc":
         one, two, other = ((tmp_path / f"{kind}-{name}").read_bytes() for name in ("one", "two", "other"))
         assert one == two != other
@@ -259,14 +259,14 @@ def run_python(code, **env):
 
 
 def test_a_users_own_settings_change_nothing_and_are_not_changed(tmp_path):
-    plots.curves(tmp_path / "here.png", HISTORY)
+    judge_plots.curves(tmp_path / "here.png", HISTORY)
     (tmp_path / "matplotlibrc").write_text("font.size: 25\nsavefig.dpi: 30\ntext.usetex: True\naxes.facecolor: red\n")
     code = f"""
 import matplotlib
-from harness_plugin.report import plots
+from harness_plugin.report import judge_plots
 before = matplotlib.rcParams.copy()
 assert before["font.size"] == 25
-plots.curves({str(tmp_path / "there.png")!r}, {HISTORY!r})
+judge_plots.curves({str(tmp_path / "there.png")!r}, {HISTORY!r})
 assert matplotlib.rcParams.copy() == before
 assert not {{"matplotlib.pyplot", "torch", "transformers", "pandas"}} & set(sys.modules)
 """
@@ -282,11 +282,11 @@ def test_a_picture_that_fails_leaves_the_old_one_and_no_rubbish(tmp_path, monkey
         raise RuntimeError("the lights went out")
 
     file = tmp_path / "c.png"
-    plots.curves(file, HISTORY)
+    judge_plots.curves(file, HISTORY)
     old = file.read_bytes()
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(RuntimeError):
-        plots.curves(file, HISTORY)
+        judge_plots.curves(file, HISTORY)
     assert file.read_bytes() == old and list(tmp_path.iterdir()) == [file]
 
 
@@ -294,9 +294,9 @@ def test_an_attempt_says_in_one_line_what_went_wrong_and_goes_on(tmp_path, caplo
     with caplog.at_level(logging.WARNING, logger="lm_eval.arena_rm"):
         logging.getLogger("lm_eval.arena_rm").addHandler(caplog.handler)
         try:
-            assert plots.attempt(plots.curves, tmp_path / "good.png", HISTORY) and not caplog.records
-            assert not plots.attempt(plots.curves, tmp_path / "no" / "c.png", HISTORY)
-            assert not plots.attempt(plots.curves, tmp_path / "bad.png", [{"step": 1, "loss": math.nan}])
+            assert judge_plots.attempt(judge_plots.curves, tmp_path / "good.png", HISTORY) and not caplog.records
+            assert not judge_plots.attempt(judge_plots.curves, tmp_path / "no" / "c.png", HISTORY)
+            assert not judge_plots.attempt(judge_plots.curves, tmp_path / "bad.png", [{"step": 1, "loss": math.nan}])
         finally:
             logging.getLogger("lm_eval.arena_rm").removeHandler(caplog.handler)
     said = list(dict.fromkeys(record.getMessage() for record in caplog.records))
@@ -307,13 +307,13 @@ def test_an_attempt_says_in_one_line_what_went_wrong_and_goes_on(tmp_path, caplo
 def test_without_matplotlib_a_plot_says_what_to_install(tmp_path):
     code = f"""{tiny.NO_MATPLOTLIB}
 from harness_plugin.errors import UsageError
-from harness_plugin.report import plots
-for draw in (plots.require, lambda: plots.curves({str(tmp_path / "c.png")!r}, {HISTORY!r})):
+from harness_plugin.report import judge_plots
+for draw in (judge_plots.require, lambda: judge_plots.curves({str(tmp_path / "c.png")!r}, {HISTORY!r})):
     try:
         draw()
     except UsageError as e:
         print(e, e.exit_code)
-assert not plots.attempt(plots.curves, {str(tmp_path / "c.png")!r}, {HISTORY!r})
+assert not judge_plots.attempt(judge_plots.curves, {str(tmp_path / "c.png")!r}, {HISTORY!r})
 """
     done = run_python(code)
     words = "matplotlib is not installed; the plot needs it; pip install 'lm-eval-arena-rm[report]'"

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from harness_plugin import stats
-from harness_plugin.scoring.outcome import davidson_log_probabilities
+from harness_plugin.scoring.probabilities import davidson_log_probabilities
 from harness_plugin.stats import TIE, A, B
 
 NO_TIES = ("acc_3way", "log_loss", "brier")

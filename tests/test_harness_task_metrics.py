@@ -14,7 +14,7 @@ from harness_plugin import harness, stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness import categories
 from harness_plugin.pairs import Pair, Winner
-from harness_plugin.scoring.outcome import IMPOSSIBLE, combine
+from harness_plugin.scoring.probabilities import IMPOSSIBLE, combine
 
 AGGREGATIONS = {entry["metric"]: entry["aggregation"] for entry in harness.BUNDLED_METRICS}
 

@@ -17,8 +17,8 @@ import tiny
 from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
 
 from harness_plugin.pairs import Pair, content_id
-from harness_plugin.report import board_plots, markup, words
-from harness_plugin.report.run import write_run
+from harness_plugin.report import board_plots, markdown_syntax, words
+from harness_plugin.report.judge_folder import write_run
 from harness_plugin.tournament import (
     Battles,
     Judged,
@@ -261,7 +261,7 @@ def test_the_pictures_hold_the_numbers(out, files, monkeypatch):
     ],
 )
 def test_text_in_markdown_makes_no_link_heading_list_or_mention(text, safe):
-    assert markup.safe(text) == safe
+    assert markdown_syntax.safe(text) == safe
 
 
 def test_hostile_names_can_be_drawn(tmp_path, out):
@@ -279,7 +279,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 from tournament_rows import run_of
-from harness_plugin.report.run import write_run
+from harness_plugin.report.judge_folder import write_run
 write_run(Path({str(out)!r}), *run_of({files!r}))
 """
     )

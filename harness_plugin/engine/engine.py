@@ -1,0 +1,175 @@
+"""The engine: sequences of token ids to logits, in batches that fit into memory, in the order of the input."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from harness_plugin.engine.attention import flash_runs_on
+from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
+from harness_plugin.engine.ops import TorchOps
+from harness_plugin.engine.packing import packed
+from harness_plugin.engine.padded import Padded
+from harness_plugin.engine.threads import use_the_cpus_allowed
+from harness_plugin.errors import ScoreError, UsageError
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+CPU_TOKENS = 4096  # rows in a pack: fewer compute more prefixes twice, more do not fit in the caches of the CPU
+GPU_TOKENS = 65536  # rows in a pack at most; less free memory makes it fewer
+COMPILE_FROM = 4_000_000  # ids from which a job on a GPU gains more than the half minute that torch.compile takes
+
+
+class _OutOfMemory(Exception):
+    """Memory ran out on the batch of the sequences `members`."""
+
+    def __init__(self, members: list[int]):
+        self.members = members
+        super().__init__(f"out of memory on a batch of {len(members)} sequences")
+
+
+class Engine:
+    """Scores sequences of token ids with one model.
+
+    `batch_size` is the largest number of sequences that are computed together; None: only the number of tokens is
+    limited. A deterministic model computes one sequence at a time, so that its logits do not depend on the others.
+    `identity` holds what the engine does that changes a logit, for the stores of scores.
+    """
+
+    def __init__(self, model, batch_size: int | None = None):
+        self.model, self.batch_size = model, 1 if model.deterministic else batch_size
+        self.share = not model.deterministic
+        if model.device.type == "cpu":
+            use_the_cpus_allowed()
+        self.decoder = _decoder(model)
+        self.padded = Padded(model)
+        self.budget = CPU_TOKENS if model.device.type != "cuda" else _gpu_tokens(model)
+        self.identity = {
+            "format": (self.decoder.ops if self.decoder else self.padded).format,
+            "deterministic": model.deterministic,
+        }
+
+    def logits(self, sequences: Sequence[Sequence[int]], done: Callable[[int], None] | None = None) -> np.ndarray:
+        """Logits of shape (n, num_labels), float64, in the order of the n sequences.
+
+        After each batch, `done` is called with the number of its sequences. Raises ScoreError for logits that are not
+        finite, with their positions in `rows`, for an empty sequence, and for one that does not fit into memory alone.
+        """
+        out = np.full((len(sequences), self.model.num_labels), np.nan)
+        scored = 0
+        for index, part in self.stream(sequences):
+            out[index] = part  # (batch, num_labels)
+            scored += len(index)
+            if done:
+                done(len(index))
+        if scored != len(sequences):
+            raise RuntimeError("a sequence was not scored")
+        bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+        if len(bad):
+            raise self._non_finite(bad)
+        return out
+
+    def stream(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Batches as (positions in `sequences`, logits (batch, num_labels)), in an order that suits the engine.
+
+        Within a call, a prefix that several sequences of a batch share is computed once. When memory runs out, smaller
+        batches are tried; what was scored before is not scored again. Raises ScoreError as `logits` does, but does not
+        look whether the logits are finite.
+        """
+        if not all(len(ids) for ids in sequences):
+            raise ScoreError(
+                "a sequence without ids",
+                "a logit is read at the last token, and there is none",
+                "give each sequence at least the BOS token",
+            )
+        if self.decoder and self.model.device.type == "cuda" and sum(map(len, sequences)) >= COMPILE_FROM:
+            self.decoder.ops.compile()
+        todo = list(range(len(sequences)))
+        while todo:
+            scored: set[int] = set()
+            try:
+                for index, part in self._batches([sequences[i] for i in todo]):
+                    index = [todo[i] for i in index]
+                    yield index, part
+                    scored.update(index)
+            except _OutOfMemory as e:
+                self._halve_budget(e.members, sequences)
+            todo = [i for i in todo if i not in scored]
+
+    def _batches(self, sequences) -> Iterator[tuple[list[int], np.ndarray]]:
+        if self.decoder:
+            for pack in packed(sequences, self.budget, self.batch_size, share=self.share):
+                yield pack.members, self._run(self.decoder.logits, pack, pack.members)
+        else:
+            for index, batch in self.padded.batches(sequences, self.budget, self.batch_size):
+                yield index, self._run(self.padded.logits, batch, index)
+
+    def _run(self, score, batch, members: list[int]) -> np.ndarray:
+        """The logits of a batch that holds `members`."""
+        try:
+            return score(batch)[:, self.model.classes]  # (batch, num_labels), the classes of the head in our order
+        except torch.OutOfMemoryError as e:
+            raise _OutOfMemory(members) from e
+
+    def _halve_budget(self, members: list[int], sequences) -> None:
+        """Makes the next batches smaller than that of `members`; raises where one sequence alone does not fit."""
+        if len(members) == 1:
+            raise ScoreError(
+                f"out of memory on one sequence; the longest one has {max(map(len, sequences))} tokens",
+                "a batch cannot be smaller than one sequence",
+                "lower max_length, or use a device with more memory",
+            ) from None
+        self.budget = max(1, self.budget // 2)
+        log.warning("arena_rm: out of memory; the next batches have at most %d tokens", self.budget)
+        torch.cuda.empty_cache()
+
+    def _non_finite(self, rows: np.ndarray) -> ScoreError:
+        broken = [n for n, p in self.model.network.named_parameters() if not p.isfinite().all()]
+        cause = f"the weights {', '.join(broken[:3])} are not finite" if broken else "the arithmetic overflowed"
+        error = ScoreError(
+            f"non-finite logits in {len(rows)} sequences",
+            f"{cause}, so no verdict follows from these logits",
+            "get the weights again" if broken else "use dtype=bfloat16 or float32",
+        )
+        error.rows = tuple(int(r) for r in rows)
+        return error
+
+
+def _decoder(model) -> PackedDecoder | None:
+    """The decoder for the model, or None where it has to be scored on padded batches."""
+    backbone = decoder_of(model.backbone)
+    heads = None if backbone is None else heads_of(backbone)
+    if heads is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
+        # Gemma 2 caps its attention scores with a tanh, which PyTorch's attention for variable lengths cannot do.
+        if model.reduced:
+            raise UsageError(
+                f"dtype={model.reduced} does not work with this model",
+                "the engine has int8 arithmetic only for Gemma models",
+                "use dtype=auto",
+            )
+        return None
+    return PackedDecoder(backbone, model.head, _ops(model, backbone, heads))
+
+
+def _ops(model, backbone, heads) -> TorchOps:
+    """The arithmetic for the model's device and dtype."""
+    dtype, eps = backbone.embed_tokens.weight.dtype, backbone.config.rms_norm_eps
+    kind = TorchOps
+    if model.device.type == "cpu" and dtype is torch.bfloat16:
+        from harness_plugin.engine.fused import FusedOps, Int8Ops
+
+        kind = Int8Ops if model.reduced else FusedOps
+    return kind(heads, eps, dtype, model.device)
+
+
+def _gpu_tokens(model) -> int:
+    """How many rows a pack may have on a GPU: as many as fit in half of the memory that is free now.
+
+    A row takes the most memory in the MLP, where gate and up (2 I values) and their product (I) are alive with some
+    rows of the hidden width D, at 2 bytes for each value; twice that is counted, to be safe.
+    """
+    config = model.network.config.get_text_config()
+    row = 2 * (3 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size)
+    free = torch.cuda.mem_get_info(model.device)[0]
+    return int(min(GPU_TOKENS, max(512, free // 2 // (2 * row))))
