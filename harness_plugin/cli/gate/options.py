@@ -51,7 +51,7 @@ RULES = [
         default=POWER,
         show_default=True,
         metavar="P",
-        help="The probability with which the gate reports a drop of the smallest size that is printed as detectable.",
+        help="The gate prints the smallest drop that it reports with this probability.",
     ),
     click.option(
         "--on-inconclusive",

@@ -65,7 +65,7 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     click.echo(
         f"One-sided alpha {alpha:g}, power {power:g}. `detect`: how many prompts are needed to report a drop of "
         f"{margin:g}; `pass`: how many are needed to pass a run without a change. The other columns: the smallest drop "
-        "that so many prompts report."
+        "that is reported with that many prompts."
     )
     click.echo(f"{'':<42} {'sd':>6} {'detect':>7} {'pass':>7} " + " ".join(f"{n:>7}" for n in SIZES))
     for row in power_table(noises, margin, alpha, power):
