@@ -2,9 +2,9 @@
 
 `readers` read the run at a path (score files, judged tournaments, lm-eval results, baselines), `stored_run` is the
 shape that they share, `rules` is how to decide, with all defaults, `compare` checks that only what is under test
-differs, `decide` tests, `changes` lists the items that lost most, and `result` puts it together. `power` says how many
-prompts a margin needs, `simulate` how often the decision is wrong, `duel` makes runs of direct battles. Comparing needs
-numpy alone, which is loaded at the first use of a name. `report` writes decisions for people.
+differs, `decide` tests, `worst_items` lists the items that lost most, and `result` puts it together. `power` says how
+many prompts a margin needs, `simulate` how often the decision is wrong, `duel` makes runs of direct battles. Comparing
+needs numpy alone, which is loaded at the first use of a name. `report` writes decisions for people.
 """
 
 from importlib import import_module
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness_plugin.gate.baseline import baseline_text
-    from harness_plugin.gate.changes import Change, worst_changes
     from harness_plugin.gate.compare import Comparison, Difference, NotComparable
     from harness_plugin.gate.decide import Decision, Measured, State
     from harness_plugin.gate.readers.any_run import read_run
     from harness_plugin.gate.result import GateResult, gate_runs, run_gate
     from harness_plugin.gate.rules import Reading, Rules
     from harness_plugin.gate.stored_run import Item, Run
+    from harness_plugin.gate.worst_items import Change, worst_changes
 
 _MODULES = {
     "baseline": ["baseline_text"],
-    "changes": ["Change", "worst_changes"],
+    "worst_items": ["Change", "worst_changes"],
     "compare": ["Comparison", "Difference", "NotComparable"],
     "decide": ["Decision", "Measured", "State"],
     "readers.any_run": ["read_run"],

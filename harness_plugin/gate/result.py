@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness_plugin.errors import ArenaError, UsageError
-from harness_plugin.gate.changes import Change, worst_changes
 from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
 from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.stored_run import Run
+from harness_plugin.gate.worst_items import Change, worst_changes
 
 
 @dataclass(frozen=True)

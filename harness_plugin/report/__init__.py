@@ -1,1 +1,7 @@
-"""Results for people to look at. Numbers in, files out; knows no model, no pair and no command."""
+"""Results for people to look at. Numbers in, files out; knows no model, no pair and no command.
+
+Of a leaderboard: `judge_folder` writes all files, `page` the HTML page, `chart_data` what its charts show,
+`board_markdown` the same as text, `board_plots` the pictures, `words` the sentences. Of a gate: `gate_text` is what the
+terminal, a comment and JSON say, `gate_files`, `github` and `junit` are where it goes. `judge_plots` draws a judge's
+calibration and training. `markdown_syntax` makes text safe in Markdown.
+"""

@@ -1,9 +1,10 @@
 """A judge and what it says of pairs.
 
-`judge` opens a judge, `judgement` is the record of what it said, `presentations` renders and scores pairs,
-`probabilities` turns logits into probabilities, `fit_calibration` fits how, `identity` says who judged, `store` keeps
-scores by content, `judge_metrics` sums up judgements of pairs whose winners are known, `surface` is the baseline of
-surface features. torch is imported when a judge is opened.
+`judge` opens a judge, `judgement` is the record of what it said (`judgement_rows` reads it from files,
+`judgement_arrays` has many as arrays), `presentations` renders and scores pairs, `probabilities` turns logits into
+probabilities, `fit_calibration` fits how, `identity` says who judged, `store` keeps scores by content, `judge_metrics`
+sums up judgements of pairs whose winners are known, `surface` is the baseline of surface features. torch is imported
+when a judge is opened.
 """
 
 from harness_plugin.scoring.judgement import Judgement

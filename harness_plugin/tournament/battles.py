@@ -16,7 +16,7 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.compression import PACKED
 from harness_plugin.pairs import Answer, Pair, Text, content_id, read_outputs, read_questions, turn_count
 from harness_plugin.tournament.folder import is_companion
-from harness_plugin.tournament.questions import Document, agreed_prompts, document_of
+from harness_plugin.tournament.same_documents import Document, agreed_prompts, document_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 

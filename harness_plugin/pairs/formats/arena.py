@@ -7,9 +7,9 @@ The Kaggle files of LMSYS and `lmarena-ai/arena-human-preference-55k`, `arena-hu
 from typing import Any
 
 from harness_plugin.files.checked import is_absent, optional_id, optional_text, required, wrong_value
-from harness_plugin.pairs.formats.battle import COLUMNS, SIDES, Words, battle
 from harness_plugin.pairs.formats.columns import Fields, answers_of, json_turns, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
+from harness_plugin.pairs.formats.two_conversations import COLUMNS, SIDES, Words, battle
 from harness_plugin.pairs.pair import REQUIRED, Pair, Winner
 
 WORDS: Words = {**SIDES, "tie (bothbad)": (Winner.TIE, "both_bad")}

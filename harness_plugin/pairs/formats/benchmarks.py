@@ -10,9 +10,9 @@ from typing import Any
 
 from harness_plugin.files.checked import is_absent, number, optional_id, optional_text, required, wrong_value
 from harness_plugin.pairs.formats import arena
-from harness_plugin.pairs.formats.battle import Words, outcome
 from harness_plugin.pairs.formats.columns import Fields, answer_of, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
+from harness_plugin.pairs.formats.two_conversations import Words, outcome
 from harness_plugin.pairs.pair import Pair, Text, Winner
 
 _JUDGEBENCH: Words = {"A>B": (Winner.MODEL_A, None), "B>A": (Winner.MODEL_B, None), "A=B": (Winner.TIE, None)}

@@ -2,8 +2,8 @@
 
 from harness_plugin.files.checked import required
 from harness_plugin.pairs.formats import arena
-from harness_plugin.pairs.formats.battle import COLUMNS, Words, battle
 from harness_plugin.pairs.formats.columns import Fields, rest
+from harness_plugin.pairs.formats.two_conversations import COLUMNS, Words, battle
 from harness_plugin.pairs.pair import Pair, Winner
 
 _WORDS: Words = {**arena.WORDS, "tie (inconsistent)": (Winner.TIE, "inconsistent")}
