@@ -40,6 +40,27 @@ def command(adapter, file, spec, read, out, plot):
     Example: arena-rm calibrate my-judge held-out.jsonl
     """
     log_to_stderr()
+    _check(adapter, spec, out)
+    from harness_plugin.report import judge_plots
+
+    if plot:
+        judge_plots.require()
+    pairs = [p for p in read(file) if p.target is not None]
+    if len(pairs) < 2:
+        raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
+    model, s = _scored(adapter, spec, pairs)
+    fitted, entry = _fitted(s, pairs)
+    folder = Path(out or adapter)
+    _save(folder, model, entry)
+    _say(entry)
+    if plot is not False:
+        title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
+        given = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
+        judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)
+
+
+def _check(adapter, spec, out) -> None:
+    """Refuses what can be refused before anything is read."""
     if out is None and not Path(adapter).is_dir():
         raise UsageError(
             f"{adapter} is not a folder on this machine",
@@ -53,34 +74,29 @@ def command(adapter, file, spec, read, out, plot):
             "the argument ADAPTER names the adapter, and its calibration is what is fitted",
             f"leave out --{ignored[0].replace('_', '-')}",
         )
-    from harness_plugin.report import judge_plots
 
-    if plot:
-        judge_plots.require()
-    pairs = [p for p in read(file) if p.target is not None]
-    if len(pairs) < 2:
-        raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
-    from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.fit_calibration import (
-        ENOUGH_FOR_NO_TIES,
-        calibration_loss,
-        fit_calibration,
-        fit_length_worth,
-    )
+
+def _scored(adapter, spec, pairs):
+    """(the loaded model, its debiased logit of each pair), without a calibration."""
     from harness_plugin.scoring.judge import open_judge
-    from harness_plugin.train.record import renew_card
 
     judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None, length_control=False))
-    model = judge.model
-    if model.num_labels != 1:
+    if judge.model.num_labels != 1:
         raise UsageError(
-            f"{adapter} has {model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
+            f"{adapter} has {judge.model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
         )
-    s = [judgement.score for judgement in judge.judge(pairs)]
+    return judge.model, [judgement.score for judgement in judge.judge(pairs)]
+
+
+def _fitted(s, pairs):
+    """(the calibration, what the manifest says of it)."""
+    from harness_plugin.model.calibration import Calibration
+    from harness_plugin.scoring.fit_calibration import calibration_loss, fit_calibration, fit_length_worth
+
     target = [p.target for p in pairs]
     fitted = fit_calibration(s, target)
     before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))
-    entry = {
+    return fitted, {
         "temperature": fitted.temperature,
         "tie_nu": fitted.tie_nu,
         "length_worth": fit_length_worth(s, [p.soft_label for p in pairs], [p.lengths for p in pairs]),
@@ -88,23 +104,28 @@ def command(adapter, file, spec, read, out, plot):
         "log_loss_at_temperature_1": round(before, 5),
         "log_loss": round(after, 5),
     }
-    folder = Path(out or adapter)
+
+
+def _save(folder, model, entry) -> None:
+    from harness_plugin.train.record import renew_card
+
     folder.mkdir(parents=True, exist_ok=True)
     rendering = {"max_length": model.renderer.max_length, "truncation": model.renderer.truncation}
     manifest = replace(model.manifest, calibration=entry, found=True, **rendering)
     manifest.save(folder)
     renew_card(folder, manifest)
+
+
+def _say(entry) -> None:
+    from harness_plugin.scoring.fit_calibration import ENOUGH_FOR_NO_TIES
+
     click.echo(
-        f"temperature {fitted.temperature}, tie_nu {fitted.tie_nu} from {len(pairs)} pairs: "
-        f"log loss {before:.4f} at temperature 1, {after:.4f} now"
+        f"temperature {entry['temperature']}, tie_nu {entry['tie_nu']} from {entry['n']} pairs: "
+        f"log loss {entry['log_loss_at_temperature_1']:.4f} at temperature 1, {entry['log_loss']:.4f} now"
     )
-    if len(pairs) < ENOUGH_FOR_NO_TIES:
+    if entry["n"] < ENOUGH_FOR_NO_TIES:
         click.echo(
-            f"warning: {len(pairs)} pairs fix a calibration only roughly, and a prior of four pairs (temperature 1, "
+            f"warning: {entry['n']} pairs fix a calibration only roughly, and a prior of four pairs (temperature 1, "
             f"tie mass 0.5) counts beside them; give {ENOUGH_FOR_NO_TIES} or more",
             err=True,
         )
-    if plot is not False:
-        title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
-        given = folder / PLOT, s, target, fitted, title, [p.prompt_key for p in pairs]
-        judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)
