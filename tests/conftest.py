@@ -1,5 +1,6 @@
 """What all tests share: the package as it stands in the checkout or as it is installed, no network, tiny models."""
 
+import logging
 import os
 import shutil
 import sys
@@ -33,6 +34,12 @@ def pytest_report_header():
 def no_real_home(tmp_path_factory):
     """Converted weights and caches go to a folder of this run; the fixture `real_home` asks for the user's own."""
     os.environ["ARENA_RM_HOME"] = str(tmp_path_factory.mktemp("arena_rm_home"))
+
+
+@pytest.fixture(autouse=True)
+def heard_by_caplog(monkeypatch):
+    """The set-up of lm-eval, which some tests run, keeps its records from the root logger, where caplog listens."""
+    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
 
 
 @pytest.fixture

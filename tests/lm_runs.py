@@ -58,9 +58,8 @@ def scored(monkeypatch):
 
 
 @pytest.fixture
-def heard(caplog, monkeypatch):
+def heard(caplog):
     """What arena_rm warned of."""
-    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
 
     def messages():
         records = [r for r in caplog.records if r.name == "lm_eval.arena_rm" and r.levelno >= logging.WARNING]

@@ -1,7 +1,6 @@
 """Documents, judging prompts and loading, without lm-eval; the metrics' side is test_taskdocs_metrics.py."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +26,6 @@ def some_pairs(count=60):
         pair(i, winners[i % 3 if i % 7 else 1], prompt=f"question {i // 2}", category=names[i % len(names)])
         for i in range(count)
     ]
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    """caplog that hears lm-eval's loggers too, which may not hand their records on."""
-    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
-    return caplog
 
 
 # Documents
@@ -178,13 +170,13 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path, monkeypatch, option
     assert "\n" not in str(caught.value)
 
 
-def test_bad_rows_are_left_out_and_counted_only_when_asked(tmp_path, heard):
+def test_bad_rows_are_left_out_and_counted_only_when_asked(tmp_path, caplog):
     lines = [pair(0).to_dict(), {"winner": "tie"}, pair(2).to_dict()]
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     docs = harness.load(arena_data=str(file), arena_skip_bad_rows="true")["test"]
     assert [doc["pair_id"] for doc in docs] == ["p000", "p000", "p002", "p002"]
-    assert "1 bad row(s) left out" in heard.text
+    assert "1 bad row(s) left out" in caplog.text
     with pytest.raises(DataError, match="row 2"):
         harness.load(arena_data=str(file))
 

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import logging
 import math
 import weakref
 from collections import Counter
@@ -90,8 +89,7 @@ def test_of_several_models_one_is_named(documents):
     assert (doc["baseline"], doc["baseline_model"]) == ("two", "ibis")
 
 
-def test_conversations_are_left_out_and_said(documents, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
+def test_conversations_are_left_out_and_said(documents, caplog):
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     long = {"uid": "b", "model": "m", "messages": [*talk, {"role": "user", "content": "And?"}, talk[1]]}
     (doc,) = documents([{"uid": "a", "model": "m", "messages": talk}, long])

@@ -99,7 +99,7 @@ def test_the_command_line_prints_the_table_and_writes_results_and_samples(args, 
     (tmp_path / "mine" / "tell_apart.yaml").write_text(FOREIGN_TASK, encoding="utf-8")
     (tmp_path / "mine" / "rows.py").write_text(FOREIGN_ROWS, encoding="utf-8")
     done = run(tmp_path, args, "--tasks", "arena_pairs,tell_apart", "--include_path", "mine", "--limit", "8")
-    assert re.search(r"\|arena_pairs *\| +1\|none +\| +0\|acc +\|↑ +\| *\d", done.stdout), done.stdout
+    assert re.search(r"\|arena_pairs *\| +2\|none +\| +0\|acc +\|↑ +\| *\d", done.stdout), done.stdout
     assert re.search(r"\|tell_apart *\|.*\|acc +\|↑ +\| *\d", done.stdout)
     assert "Scoring pairs: 100%" in done.stderr
     found, samples = written(tmp_path, "arena_pairs")

@@ -1,7 +1,6 @@
 """Records and aggregations of the task metrics, without lm-eval: judges whose numbers are known, and every trap."""
 
 import json
-import logging
 import math
 import pickle
 import random
@@ -59,13 +58,6 @@ def uneven(doc):
     """Some judge with an opinion of its own and a liking for the second response."""
     z = math.sin(doc["length_b"] * 7.3) - math.sin(doc["length_a"] * 7.3) + 0.25
     return [-z / 2, z / 2, -0.4]
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    """caplog that hears lm-eval's loggers too, which may not hand their records on."""
-    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
-    return caplog
 
 
 # Records
@@ -167,12 +159,12 @@ def test_records_in_any_order_and_from_several_processes_give_the_same_numbers()
         assert json.dumps(table(other)) == json.dumps(expected)
 
 
-def test_half_pairs_count_in_no_metric_and_are_counted_once(heard):
+def test_half_pairs_count_in_no_metric_and_are_counted_once(caplog):
     docs = harness.pair_documents(some_pairs(), "x")
     whole, odd = table(judged(docs[:40], uneven)), judged(docs[:41], uneven)
     found = table(odd)
     assert found == pytest.approx(whole | {"n_unpaired": 1}, nan_ok=True)
-    assert [r.getMessage()[:13] for r in heard.records] == ["1 document(s)"]
+    assert [r.getMessage()[:13] for r in caplog.records] == ["1 document(s)"]
 
 
 def test_a_single_document_gives_nan_and_not_zero():
@@ -189,7 +181,7 @@ def test_one_pair_has_values_but_no_errors():
     assert all(math.isnan(value) for name, value in found.items() if name.endswith("_stderr"))
 
 
-def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(heard):
+def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(caplog):
     docs = harness.pair_documents(some_pairs(), "x")
     found = table(judged(docs, lambda doc: [*uneven(doc)[:2], IMPOSSIBLE]))
     with_ties = table(judged(docs, uneven))
@@ -198,9 +190,9 @@ def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(
             assert math.isnan(value), name
         else:
             assert value == pytest.approx(with_ties[name], nan_ok=True), name
-    assert len(heard.records) == 1
-    assert "arena-rm calibrate" in heard.text
-    assert "tie_nu=" in heard.text
+    assert len(caplog.records) == 1
+    assert "arena-rm calibrate" in caplog.text
+    assert "tie_nu=" in caplog.text
 
 
 def test_scores_have_a_direction_and_baselines_biases_and_counts_have_none():
