@@ -22,6 +22,24 @@ class Number(click.FloatRange):
         return number
 
 
+alpha_option = click.option(
+    "--alpha",
+    type=float,
+    default=ALPHA,
+    show_default=True,
+    metavar="P",
+    help="The probability that a build without a change fails.",
+)
+margin_option = click.option(
+    "--margin", type=float, default=MARGIN, show_default=True, metavar="X", help="The smallest drop that matters."
+)
+
+
+def power_option(help: str):
+    """--power, with what it is the probability of."""
+    return click.option("--power", type=float, default=POWER, show_default=True, metavar="P", help=help)
+
+
 RULES = [
     click.option(
         "--metric",
@@ -37,22 +55,8 @@ RULES = [
         metavar="X",
         help=f"The smallest drop that matters. [default: {MARGIN} for metrics from 0 to 1]",
     ),
-    click.option(
-        "--alpha",
-        type=float,
-        default=ALPHA,
-        show_default=True,
-        metavar="P",
-        help="The probability that a build without a change fails.",
-    ),
-    click.option(
-        "--power",
-        type=float,
-        default=POWER,
-        show_default=True,
-        metavar="P",
-        help="The gate prints the smallest drop that it reports with this probability.",
-    ),
+    alpha_option,
+    power_option("The gate prints the smallest drop that it reports with this probability."),
     click.option(
         "--on-inconclusive",
         type=click.Choice(ON_INCONCLUSIVE),

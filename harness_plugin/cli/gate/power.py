@@ -4,30 +4,15 @@ import math
 
 import click
 
-from harness_plugin.cli.gate.options import Number
+from harness_plugin.cli.gate.options import Number, alpha_option, margin_option, power_option
 from harness_plugin.errors import UsageError
-from harness_plugin.gate.rules import ALPHA, MARGIN, POWER
 
 
 @click.command("power")
 @click.argument("runs", nargs=-1, type=click.Path())
-@click.option("--margin", type=float, default=MARGIN, show_default=True, metavar="X", help="The drop to detect.")
-@click.option(
-    "--alpha",
-    type=float,
-    default=ALPHA,
-    show_default=True,
-    metavar="P",
-    help="The probability that a build without a change fails.",
-)
-@click.option(
-    "--power",
-    type=float,
-    default=POWER,
-    show_default=True,
-    metavar="P",
-    help="The probability with which the drop is detected.",
-)
+@margin_option
+@alpha_option
+@power_option("The probability with which the drop is detected.")
 @click.option(
     "--sd",
     type=Number(0, 1000, min_open=True),

@@ -2,8 +2,7 @@
 
 import click
 
-from harness_plugin.cli.gate.options import Number
-from harness_plugin.gate.rules import ALPHA, MARGIN
+from harness_plugin.cli.gate.options import Number, alpha_option, margin_option
 
 
 @click.command("simulate")
@@ -15,22 +14,8 @@ from harness_plugin.gate.rules import ALPHA, MARGIN
     metavar="N",
     help="Simulate N builds for each row.",
 )
-@click.option(
-    "--alpha",
-    type=float,
-    default=ALPHA,
-    show_default=True,
-    metavar="P",
-    help="The gate's probability that a build without a change fails.",
-)
-@click.option(
-    "--margin",
-    type=float,
-    default=MARGIN,
-    show_default=True,
-    metavar="X",
-    help="The gate's smallest drop that matters.",
-)
+@alpha_option
+@margin_option
 @click.option(
     "--correlation",
     type=Number(0, 1, max_open=True),
