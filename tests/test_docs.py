@@ -4,6 +4,7 @@ A fenced block of shell or Python runs unless a comment `<!-- not run: REASON --
 text right after one that ran is a part of its output; numbers may differ, since they depend on the machine.
 """
 
+import ast
 import configparser
 import json
 import os
@@ -204,6 +205,15 @@ def test_every_room_of_the_tree_exists_and_none_is_missing():
         assert path.is_dir() if name.endswith("/") else path.is_file(), line
     package = [p for p in (ROOT / "harness_plugin").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()]
     assert {p.name for p in package} - {"__init__.py", "__main__.py"} <= inside
+
+
+def test_each_room_says_what_each_of_its_files_is_for():
+    """All but the files directly in the package, which are in the tree above."""
+    for room in (p.parent for folder in ("harness_plugin", "train") for p in (ROOT / folder).rglob("__init__.py")):
+        words = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
+        files = {p.stem for p in room.glob("*.py")} - {"__init__", "__main__"}
+        named_here = set(re.findall(r"`(\w+)`", words))
+        assert room.name == "harness_plugin" or files <= named_here, (room.name, sorted(files - named_here))
 
 
 def test_every_file_that_the_table_of_changes_names_exists():

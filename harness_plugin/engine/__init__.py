@@ -2,9 +2,10 @@
 
 `engine` is the engine itself, which also halves a batch where memory runs out. It knows no pairs, no text and no
 outcomes. `packing` decides what is computed together. `decoder` runs Gemmas on packs, with the arithmetic of `ops` (any
-device) or `fused` (CPUs in bfloat16 and int8). `padded` runs all other classifiers on padded batches. The comments in
-these modules give the shape of each tensor where it is made, with one letter for each dimension; the letters are
-explained at the top of each module.
+device) or `fused` (CPUs in bfloat16 and int8). `padded` runs all other classifiers on padded batches. `attention` is
+that of packs, `native` compiles kernels.c, `threads` chooses how many, and `processes` is for several under `accelerate
+launch`. The comments in these modules give the shape of each tensor where it is made, with one letter for each
+dimension; the letters are explained at the top of each module.
 """
 
 from harness_plugin.engine.engine import Engine

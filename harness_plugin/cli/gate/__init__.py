@@ -1,4 +1,5 @@
-"""`arena-rm gate`: compares two stored runs and decides; each of its commands is a file here."""
+"""`arena-rm gate`: compares two stored runs and decides; each of its commands is a file here (`check`, `bless`,
+`duel`, `power`, `simulate`), and `options` is what they share."""
 
 import click
 
