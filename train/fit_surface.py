@@ -45,8 +45,11 @@ def tie_mass(logits: np.ndarray, share: float) -> float:
     from scipy.optimize import brentq
 
     sides = 2 * np.cosh(logits / 2)
-    mean_tie = lambda log_nu: float((np.exp(log_nu) / (np.exp(log_nu) + sides)).mean()) - share  # noqa: E731
-    return round(float(np.exp(brentq(mean_tie, -20, 20))), DIGITS)
+
+    def surplus(log_nu: float) -> float:
+        return float((np.exp(log_nu) / (np.exp(log_nu) + sides)).mean()) - share
+
+    return round(float(np.exp(brentq(surplus, -20, 20))), DIGITS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

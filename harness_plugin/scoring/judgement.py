@@ -260,12 +260,16 @@ def read_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[J
 def sound_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str) -> Iterator[Judgement]:
     """The judgements of the rows that can be read, for a run that judges the others again. Says on the log how many
     rows of `place` are damaged, and why the first one is."""
-    damaged: list[DataError] = []
-    for where, row in rows:
+    rows, damaged = iter(rows), list[DataError]()
+    while part := list(islice(rows, _AT_ONCE)):
         try:
-            yield Judgement.from_row(row, where)
-        except DataError as e:
-            damaged.append(e)
+            yield from list(read_judgements(part))
+        except DataError:  # one at a time, which takes far longer, for the sake of the rows that are whole
+            for where, row in part:
+                try:
+                    yield Judgement.from_row(row, where)
+                except DataError as e:
+                    damaged.append(e)
     if damaged:
         log.warning(
             "arena_rm: %d rows of %s are damaged and are judged again (the first: %s)", len(damaged), place, damaged[0]
