@@ -29,10 +29,10 @@ import torch
 
 from harness_plugin.engine import Engine
 from harness_plugin.engine.ops import TorchOps
+from harness_plugin.judges.presentations import score_pairs
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
-from harness_plugin.scoring.presentations import score_pairs
 
 BATCH = 8
 SHARING = "  no shared prefixes"  # this technique is left out on every workload

@@ -11,9 +11,9 @@ _PUBLIC = {
     "read_pairs": "pairs",
     "write_pairs": "pairs",
     "read_outputs": "pairs",
-    "Judge": "scoring",
+    "Judge": "judges",
     "Judgement": "scoring",
-    "open_judge": "scoring",
+    "open_judge": "judges",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -31,7 +31,7 @@ class ArenaRM:
 
     @cached_property
     def _judge(self):
-        from harness_plugin.scoring import open_judge
+        from harness_plugin.judges import open_judge
 
         return open_judge(**self.settings)
 

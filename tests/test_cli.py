@@ -134,13 +134,13 @@ def test_stdin_and_gzip_and_own_columns_are_read(judge, file, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsys, monkeypatch):
-    import harness_plugin.scoring.presentations as scoring
+    import harness_plugin.judges.presentations as scoring
 
     file = tmp_path / "many.jsonl"
     rows = [{"prompt": f"Say {i}", "response_a": "x " * (i % 7 + 1), "response_b": f"y{i}"} for i in range(40)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     code = (
-        "import harness_plugin.scoring.presentations as s; s.CHUNK = 4; import time\n"
+        "import harness_plugin.judges.presentations as s; s.CHUNK = 4; import time\n"
         "from harness_plugin.files.journal import Journal; real = Journal.add\n"
         "def slow(self, row): real(self, row); time.sleep(0.1)\n"
         "Journal.add = slow\n"

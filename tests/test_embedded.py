@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from harness_plugin.engine import Engine
+from harness_plugin.judges.local import LocalJudge
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.adapter import read_adapter
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, GGUF_SHA256
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring import LocalJudge
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ from harness_plugin.errors import ArenaError, HarnessError, ModelError, UsageErr
 from harness_plugin.harness import judge_filter
 from harness_plugin.harness.documents import bundled_file
 from harness_plugin.harness.judge_filter import judge_settings
+from harness_plugin.judges import open_judge
 from harness_plugin.model import load
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, read_pairs
-from harness_plugin.scoring import open_judge
 from harness_plugin.scoring.judgement import judged as judged_from_logits
 from harness_plugin.scoring.judgement import judged_identical
 

@@ -18,7 +18,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.scoring import open_judge
+from harness_plugin.judges import open_judge
 from harness_plugin.tournament import battles, collect_verdicts, gather, leaderboard
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,8 +10,8 @@ from lm_runs import evaluate, lls, one_line, presentations
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import HarnessError
+from harness_plugin.judges import presentations as scoring_presentations
 from harness_plugin.pairs import Pair, read_pairs
-from harness_plugin.scoring import presentations as scoring_presentations
 
 judge, lm, battles, scored = lm_runs.judge, lm_runs.lm, lm_runs.battles, lm_runs.scored
 

@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "stats": "errors",
     "model": "errors files pairs prompt",
     "engine": "errors files",
-    "scoring": "errors files pairs prompt model engine stats",
-    "tournament": "errors files pairs model engine scoring stats",
-    "harness": "errors files pairs prompt model engine scoring stats",
+    "scoring": "errors files pairs model stats",
+    "judges": "errors files pairs prompt model engine scoring",
+    "tournament": "errors files pairs model engine scoring judges stats",
+    "harness": "errors files pairs prompt model engine scoring judges stats",
     "gate": "errors files pairs scoring stats tournament",
     "report": "errors files pairs model scoring stats tournament gate",
-    "pytest_plugin": "errors pairs scoring gate report",
-    "train": "errors files pairs prompt model engine scoring stats report",
-    "cli": "_bridge errors files pairs prompt model engine scoring stats tournament gate report train",
+    "pytest_plugin": "errors pairs scoring judges gate report",
+    "train": "errors files pairs prompt model engine scoring judges stats report",
+    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate report train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {

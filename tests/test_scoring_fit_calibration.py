@@ -7,9 +7,10 @@ import pytest
 import tiny
 
 from harness_plugin.errors import DataError, ModelError
+from harness_plugin.judges import open_judge
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring import Judgement, open_judge
+from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.fit_calibration import (
     PRIOR,
     PRIOR_LOGIT,

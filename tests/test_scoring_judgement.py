@@ -15,10 +15,11 @@ from harness_plugin.cli.score import table
 from harness_plugin.errors import DataError
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate import Reading, Rules, run_gate
+from harness_plugin.judges import open_judge
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.report.gate_text import document
-from harness_plugin.scoring import Judgement, open_judge
+from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.judge_metrics import accuracies_by, judge_metrics
 from harness_plugin.scoring.judgement import joined, judged, judged_identical, read_judgements, sound_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays

@@ -302,7 +302,7 @@ def test_equal_answers_are_even_without_the_judge_and_equal_texts_are_judged_onc
 
 KILLED = """
 import os, signal
-import harness_plugin.scoring.presentations as scoring
+import harness_plugin.judges.presentations as scoring
 from harness_plugin.files.journal import Journal
 scoring.CHUNK, add = 4, Journal.add
 def killing(self, row):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.judges import open_judge
 from harness_plugin.model import Manifest, ModelSpec
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring import open_judge
 from harness_plugin.scoring.fit_calibration import fit_calibration, fit_length_worth, fit_temperature
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import judged
@@ -32,7 +32,7 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
         one = judge.model.num_labels == 1
     target = [target_of(p) for p in validation]
     s = np.array([j.score for j in raw])
-    z_ab, z_ba = [j.z_ab for j in raw], [j.z_ba for j in raw]
+    z_ab, z_ba = [j.z_ab or () for j in raw], [j.z_ba or () for j in raw]  # never None: both orders were judged
     calibration = None
     try:
         calibration = fit_calibration(s, target) if one else fit_temperature(z_ab, z_ba, target)

@@ -78,7 +78,7 @@ def _check(adapter, spec, out) -> None:
 
 def _scored(adapter, spec, pairs):
     """(the loaded model, its debiased logit of each pair), without a calibration."""
-    from harness_plugin.scoring.judge import open_judge
+    from harness_plugin.judges import open_judge
 
     judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None, length_control=False))
     if judge.model.num_labels != 1:

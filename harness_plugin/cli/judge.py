@@ -185,7 +185,7 @@ def judging(spec, batch_size, cache_file, folder, engine="local", output=None):
         with on_ray(spec, batch_size, output) as judge:
             yield Judging(judge, folder)
         return
-    from harness_plugin.scoring import open_judge
+    from harness_plugin.judges import open_judge
 
     with opened_cache(cache_file) as store, open_judge(spec, batch_size=batch_size, store=store) as judge:
         yield Judging(judge, folder)

@@ -86,8 +86,9 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
     share into the store, and the first then finds all of them there; the others return None instead of judgements."""
     from harness_plugin.engine.processes import first_in_turn, own_share
     from harness_plugin.files.journal import Journal
+    from harness_plugin.judges import open_judge
+    from harness_plugin.judges.judge import judgements_in
     from harness_plugin.scoring.identity import parts
-    from harness_plugin.scoring.judge import judgements_in, open_judge
 
     with first_in_turn(several):
         judge = open_judge(spec, order=order, batch_size=batch_size, store=store)

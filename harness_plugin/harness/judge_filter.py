@@ -92,7 +92,7 @@ def judged_pairs(pairs: Sequence[Pair], settings: Mapping[str, Any]) -> tuple[li
 def _judged(pairs, spec, batch_size, store):
     from tqdm import tqdm
 
-    from harness_plugin.scoring import open_judge
+    from harness_plugin.judges import open_judge
     from harness_plugin.scoring.judgement import judged_identical
 
     with open_judge(spec, batch_size=batch_size, store=store) as judge:

@@ -16,9 +16,10 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
+from harness_plugin.judges import open_judge
+from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import EMBEDDED, ModelSpec
-from harness_plugin.scoring import Judgement, open_judge
-from harness_plugin.scoring.presentations import check_order
+from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler

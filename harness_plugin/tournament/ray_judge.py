@@ -16,10 +16,11 @@ from pathlib import Path
 
 from harness_plugin import errors
 from harness_plugin.errors import ArenaError, ModelError, ScoreError, UsageError
+from harness_plugin.judges.judge import Done
+from harness_plugin.judges.local import LocalJudge
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
-from harness_plugin.scoring.judge import Done, LocalJudge
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.blocks import Blocks
 from harness_plugin.tournament.cost import cost
@@ -172,7 +173,7 @@ class Worker:
 
 
 def _loaded(spec, batch_size: int | None = None) -> LocalJudge:
-    from harness_plugin.scoring.judge import open_judge
+    from harness_plugin.judges import open_judge
 
     return open_judge(spec, batch_size=batch_size)
 

@@ -10,9 +10,9 @@ from typing import Any
 from harness_plugin.errors import DataError
 from harness_plugin.files.journal import Journal
 from harness_plugin.files.rows import parse_json
+from harness_plugin.judges.judge import Done, Judge, judgements_in
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import parts
-from harness_plugin.scoring.judge import Done, Judge, judgements_in
 from harness_plugin.scoring.judgement import Judgement, judged_identical, sound_judgements
 from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.folder import VERDICTS_FILE

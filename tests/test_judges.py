@@ -9,14 +9,16 @@ import tiny
 import torch
 
 import harness_plugin.files.journal as journal_room
-import harness_plugin.scoring.presentations as scoring
+import harness_plugin.judges.presentations as scoring
 from harness_plugin.engine import Engine
 from harness_plugin.errors import DataError, ScoreError, UsageError
 from harness_plugin.files.journal import Journal
+from harness_plugin.judges import open_judge
+from harness_plugin.judges.judge import judgements_in
+from harness_plugin.judges.local import LocalJudge
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.identity import identity_hash
-from harness_plugin.scoring.judge import LocalJudge, judgements_in, open_judge
 from harness_plugin.scoring.judgement import Judgement
 
 HEADER = {"judge": "one", "order": "both", "calibration": [1.5, 0.5]}

@@ -11,15 +11,15 @@ import pytest
 import tiny
 import torch
 
-import harness_plugin.scoring.presentations as scoring
+import harness_plugin.judges.presentations as scoring
 import harness_plugin.scoring.store as cache_room
 from harness_plugin.cli import main
 from harness_plugin.engine import Engine
 from harness_plugin.errors import ScoreError
+from harness_plugin.judges.local import LocalJudge
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import logit_identity
-from harness_plugin.scoring.judge import LocalJudge
 from harness_plugin.scoring.store import ScoreCache
 
 # each presentation alone, so that scores are the same bits whatever else the cache left to score
