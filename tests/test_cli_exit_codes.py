@@ -131,7 +131,7 @@ def test_files_nested_too_deeply_are_refused(ended, adapter_copy, tiny_base, tmp
     for file in ("adapter_config.json", "arena_rm.json"):
         whole = (folder / file).read_bytes()
         (folder / file).write_text("[" * 100_000, encoding="utf-8")
-        code, said = ended("doctor", "--judge", "--peft", folder, "--pretrained", tiny_base("gemma"), "--device", "cpu")
+        code, said = ended("doctor", "--peft", folder, "--pretrained", tiny_base("gemma"), "--device", "cpu")
         assert code == 3 and file in said and "nested too deeply" in said
         (folder / file).write_bytes(whole)
 

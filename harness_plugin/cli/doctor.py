@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness_plugin.cli.options import log_to_stderr, model_options
-from harness_plugin.errors import ModelError, UsageError
+from harness_plugin.errors import ModelError
 
 LIBRARIES = {  # module: package on the index
     "lm_eval": "lm_eval",
@@ -26,37 +26,32 @@ LIBRARIES = {  # module: package on the index
 
 
 @click.command("doctor")
-@click.option("--judge", is_flag=True, help="Print what identifies the judge that the other options name.")
 @model_options
 @click.option(
     "--order",
     type=click.Choice(["ab", "both"]),
     default="both",
     show_default=True,
-    help="With --judge: whether pairs are presented with A first only, or in both orders.",
+    help="Of a judge: whether pairs are presented with A first only, or in both orders.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(judge, spec, order, as_json):
+def command(spec, order, as_json):
     """List what is installed and which weights and devices there are, and say what is missing and how to get it.
 
-    With --judge: print every part that decides a judge's scores, and the hash of all parts, which is in score files,
-    verdicts and leaderboards. Two judges are the same if no part differs. Only files are hashed; no model is loaded.
+    With options that choose a judge: print every part that decides its scores, and the hash of all parts, which is in
+    score files, verdicts and leaderboards. Two judges are the same if no part differs. Only files are hashed; no model
+    is loaded.
 
     \b
     Examples: arena-rm doctor
-              arena-rm doctor --judge --peft my-judge
+              arena-rm doctor --judge embedded
+              arena-rm doctor --peft my-judge
 
     Exit codes: 0 the default judge can run, 2 wrong usage, 3 something that it needs is missing.
     """
-    if judge:
+    if spec != type(spec)() or order != "both":
         click.echo(identity_text(spec, order, as_json))
         return
-    if spec != type(spec)() or order != "both":
-        raise UsageError(
-            "options of a judge without --judge",
-            "they have no effect on the list of what is installed",
-            "add --judge to see what identifies that judge",
-        )
     facts, missing = examine()
     if as_json:
         click.echo(json.dumps({**facts, "missing": missing}, indent=1))

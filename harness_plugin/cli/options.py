@@ -11,6 +11,13 @@ from harness_plugin.errors import UsageError
 
 MODEL_OPTIONS = [
     click.option(
+        "--judge",
+        metavar="NAME",
+        help="Any judge by one name: embedded, the folder or hub id of an adapter or a whole model, or a served judge: "
+        "vllm:URL or sglang:URL (with --peft or --pretrained for the tokenizer), openai:URL#MODEL, systemone:URL. "
+        "[default: embedded]",
+    ),
+    click.option(
         "--pretrained",
         metavar="ID|DIR",
         help="The base model, or without --peft a whole judge: a folder, or its id on the hub. [default: the base of "
@@ -88,6 +95,7 @@ MODEL_OPTIONS = [
     ),
 ]
 SPEC_FIELDS = (
+    "judge",
     "pretrained",
     "peft",
     "revision",

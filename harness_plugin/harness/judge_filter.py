@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness_plugin.scoring import Judgement
 
 OPTION, VARIABLE = "judge_", "ARENA_RM_JUDGE_"
-NAMES = ("pretrained", "peft", "revision")  # together they name one judge
+NAMES = ("judge", "pretrained", "peft", "revision")  # together they name one judge
 SETTINGS = (*(f.name for f in fields(ModelSpec)), "batch_size", "cache")
 
 
@@ -31,8 +31,8 @@ def judge_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     nothing, which means the embedded judge and its defaults.
 
     Settings: those of `ModelSpec`, `batch_size` (most sequences at once) and `cache` (a file of scores to use and add
-    to). pretrained, peft and revision name one judge: where `--metadata` has one of them, the variables for them do not
-    count. Raises HarnessError for unknown ones.
+    to). judge, pretrained, peft and revision name one judge: where `--metadata` has one of them, the variables for them
+    do not count. Raises HarnessError for unknown ones.
     """
     refuse_unknown(options, OPTION, [OPTION + name for name in SETTINGS])
     variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}

@@ -19,6 +19,7 @@ from harness_plugin.harness import document_pair
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import EMBEDDED, ModelSpec
+from harness_plugin.model.naming import served_at
 from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
@@ -34,10 +35,18 @@ class ArenaRM(LM):
 
     `batch_size`: most sequences in a batch; "auto", and lm-eval's own default of 1, leave it to the token budget, since
     scores do not depend on it. `order`: "ab" scores each document as it is presented (arena_pairs presents both
-    orders), "both" averages the two orders within every document. Unknown arguments are refused by name.
+    orders), "both" averages the two orders within every document. `model`: the name of the folder of results where
+    neither peft nor pretrained gives it. Unknown arguments are refused by name.
     """
 
-    def __init__(self, batch_size: int | str = 1, max_batch_size: int | None = None, order: str = "ab", **args: Any):
+    def __init__(
+        self,
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        order: str = "ab",
+        model: str | None = None,
+        **args: Any,
+    ):
         super().__init__()
         if str(args.pop("trust_remote_code", False)).lower() not in ("false", "0", "none"):
             raise UsageError("trust_remote_code=true", "arena_rm runs no code from model folders", "remove it")
@@ -58,7 +67,10 @@ class ArenaRM(LM):
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None):
         """As the host makes models; naming the default judge here names the results folder after it too."""
-        if not arg_dict.get("peft"):
+        if judge := arg_dict.get("judge"):
+            served = served_at(str(judge))
+            arg_dict.setdefault("model", (served and served.model) or str(judge))
+        elif not arg_dict.get("peft"):
             arg_dict.setdefault("pretrained", EMBEDDED)
         return super().create_from_arg_obj(arg_dict, _not_said(arg_dict, additional_config))
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from harness_plugin.errors import UsageError
 from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
@@ -19,7 +20,8 @@ def open_judge(
     store: ScoreCache | str | Path | None = None,
     **settings: Any,
 ) -> LocalJudge:
-    """The judge that `spec`, or the fields of one as `settings`, name: without either the embedded one.
+    """The judge that `spec`, or the fields of one as `settings`, name (`judge="embedded"`, a folder, a hub id): without
+    any the embedded one.
 
     `order`: "both" judges each pair in both orders and averages them, "ab" only as it stands. `batch_size`: most
     sequences in a batch; None leaves it to a budget of tokens. `store`: a store of scores, or the path of one, from
@@ -33,6 +35,8 @@ def open_judge(
     """
     check_order(order)
     chosen = spec or ModelSpec.from_args(settings)
+    if chosen.served:
+        raise UsageError(f"judge={chosen.judge}", "served judges are not yet supported", "name a model on this machine")
     with ExitStack() as opened:
         if isinstance(store, (str, Path)):  # before the weights: a file that is no store is refused at once
             store = opened.enter_context(ScoreCache(store))

@@ -7,8 +7,9 @@ from pathlib import Path
 from harness_plugin.errors import DataError, ModelError
 from harness_plugin.files.rows import read_object
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
+from harness_plugin.model.naming import ADAPTER_CONFIG
 
-CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+CONFIG, WEIGHTS, PICKLE = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
 HEAD_NAMES = ("score", "classifier")
 EMBEDDING = re.compile(
     r"\.(embed_tokens|word_embeddings|wte)(\.(token_adapter|base_layer|modules_to_save|original_module))*\.weight$"

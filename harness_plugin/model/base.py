@@ -7,9 +7,9 @@ import torch
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.embedded import BASE_NAME, embedded_base
+from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
 from harness_plugin.model.quiet import quiet_transformers
-from harness_plugin.model.spec import EMBEDDED
 
 
 def find_base(name: str) -> tuple[str, str]:

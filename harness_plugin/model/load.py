@@ -21,9 +21,10 @@ from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.kind import check_is_pair_judge, class_order
 from harness_plugin.model.manifest import Manifest, read_manifest
+from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.network import labels_of_whole, parts_of, whole_model, with_adapter
 from harness_plugin.model.part_hashes import adapter_settings, settings, tokenizer_hash, weights_hash
-from harness_plugin.model.spec import EMBEDDED, PAIR, REDUCED, ModelSpec
+from harness_plugin.model.spec import PAIR, REDUCED, ModelSpec
 from harness_plugin.prompt import PROMPT_VERSION, TEMPLATE, Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -119,6 +120,7 @@ class Plan:
 def plan_model(spec: ModelSpec) -> Plan:
     """Everything about a judge that can be known without loading the base's weights: adapter, manifest, tokenizer,
     settings, device and dtype, each checked. Raises ModelError or UsageError, each in one line."""
+    spec = spec.resolved()
     adapter, manifest, base, name, revision = _named(spec)
     if adapter:
         check_base(adapter, name, fingerprint(base))
@@ -172,6 +174,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
     """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line; what can be
     known without the weights (`plan_model`) is checked before they are loaded."""
     plan = plan_model(spec)
+    spec = plan.spec
     log.info("arena_rm: %s on %s in %s (%s)", plan.name, plan.device, plan.arithmetic, plan.reason)
     if plan.adapter:
         network, head = with_adapter(plan.base, plan.revision, spec, plan.adapter, plan.dtype)
@@ -202,6 +205,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
 
 def load_renderer(spec: ModelSpec) -> Renderer:
     """The judge's renderer alone: tokenizer and settings, no weights."""
+    spec = spec.resolved()
     adapter, manifest, base, _, revision = _named(spec)
     return Renderer(load_tokenizer(base, adapter, revision), **_rendering(spec, manifest))
 

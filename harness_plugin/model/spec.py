@@ -1,14 +1,12 @@
 """What a user asks for when naming a judge; every default of model arguments is here."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.naming import EMBEDDED, Address, is_adapter, served_at
 
-EMBEDDED = (
-    "embedded"  # as `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package
-)
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
 PAIR, POINTWISE = "pair", "pointwise"
 KINDS = (PAIR, POINTWISE)
@@ -18,6 +16,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 @dataclass(frozen=True)
 class ModelSpec:
     """A judge by name. None means: what the adapter's manifest says, else the card's setting.
+
+    `judge` is one name for any judge: "embedded"; a folder or hub id of an adapter or a whole model, in the place of
+    `peft` or `pretrained` (`resolved` says which); or a served judge, such as vllm:URL (`naming.FORMS`). A server that
+    takes token ids needs `peft` or `pretrained` too: a folder or hub id of which only tokenizer and manifest are read.
 
     `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
     `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
@@ -41,8 +43,10 @@ class ModelSpec:
     length_control: bool = False
     allow_pickle: bool = False
     kind: str | None = None
+    judge: str | None = None
 
     def __post_init__(self):
+        self._check_names()
         Calibration(1.0 if self.temperature is None else self.temperature, self.tie_nu or 0.0)  # checks both
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"max_length={self.max_length}", "a presentation has tokens", "give a number above 0")
@@ -56,6 +60,44 @@ class ModelSpec:
             )
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
+
+    def _check_names(self) -> None:
+        """Raises UsageError for names that contradict each other, and for settings that a served judge cannot have."""
+        beside = [name for name in ("pretrained", "peft") if getattr(self, name) is not None]
+        served = self.served
+        if self.judge is None:
+            return
+        if served is None or not served.scores:
+            if beside:
+                raise UsageError(
+                    f"judge={self.judge} with {' and '.join(beside)}",
+                    "each of them names a judge"
+                    if served is None
+                    else "this server reads texts and needs no tokenizer",
+                    f"leave {' and '.join(beside)} out",
+                )
+            return
+        if not beside:
+            raise UsageError(
+                f"judge={self.judge} without peft or pretrained",
+                "the server gets token ids, which need the tokenizer and the settings of the model that it serves",
+                "name that model's folder or hub id too; its weights are not loaded",
+            )
+
+    @property
+    def served(self) -> Address | None:
+        """Where the judge is served; None for one in this process. Raises UsageError for an unusable address."""
+        return None if self.judge is None else served_at(self.judge)
+
+    def resolved(self) -> "ModelSpec":
+        """The same judge with `judge` in the place that it names: `peft` for an adapter, `pretrained` for a whole
+        model. Without its `judge`, the spec of a served one names the files of its tokenizer. Raises ModelError for a
+        name that is neither a folder nor on the hub."""
+        if self.judge is None or self.judge == EMBEDDED or self.served:
+            return replace(self, judge=None)
+        if is_adapter(self.judge):
+            return replace(self, judge=None, peft=self.judge)
+        return replace(self, judge=None, pretrained=self.judge)
 
     @classmethod
     def from_args(cls, args: dict[str, Any]) -> "ModelSpec":

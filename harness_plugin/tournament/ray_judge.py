@@ -33,7 +33,7 @@ ROUNDS = 4  # blocks per worker at least, so that none waits long for the last o
 # kills its workers. It takes these in this way up to 2.63 (see setup.cfg).
 LIVES = {"max_restarts": 5, "max_task_retries": 5}
 MILLION = 1_000_000
-FOLDERS = ("pretrained", "peft")
+FOLDERS = ("judge", "pretrained", "peft")
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_damaged_evidence_is_no_verdict(monkeypatch, tmp_path, kind):
 @pytest.mark.parametrize("name", ["arena_rm.json", "adapter_config.json", "adapter_model.safetensors"])
 def test_damaged_adapters_are_refused_or_another_judge(monkeypatch, adapter_copy, tiny_base, name):
     folder = adapter_copy(manifest=True)
-    command = ["doctor", "--judge", "--json", "--peft", folder, "--pretrained", tiny_base("gemma"), "--device", "cpu"]
+    command = ["doctor", "--json", "--peft", folder, "--pretrained", tiny_base("gemma"), "--device", "cpu"]
     fuzzed(f"adapters, {name}", [folder / name], 50, lambda: quiet(*ended(*command), 0, 2, 3))
 
 

@@ -1,0 +1,96 @@
+"""What one name of a judge stands for: a judge behind a server, an adapter, or a whole model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness_plugin.errors import ModelError, UsageError
+
+# As `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package.
+EMBEDDED = "embedded"
+ADAPTER_CONFIG = "adapter_config.json"
+SCORES, CHAT, DECISIONS = ("vllm", "sglang"), "openai", "systemone"
+SERVERS = (*SCORES, CHAT, DECISIONS)
+FORMS = "vllm:URL, sglang:URL, openai:URL#MODEL or systemone:URL#MODEL"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a judge is served. `server`: one of SERVERS, which protocol it speaks; `url`: without a slash at the end;
+    `model`: its name there, None where the server has one model."""
+
+    server: str
+    url: str
+    model: str | None
+
+    @property
+    def scores(self) -> bool:
+        """Whether the server gives the logits of a classifier for our own token ids."""
+        return self.server in SCORES
+
+
+def served_at(judge: str) -> Address | None:
+    """The address in the name of a served judge; None for any other name. Raises UsageError for an address that cannot
+    be used. The error does not quote what may be a key."""
+    server, colon, rest = judge.partition(":")
+    if not colon or Path(judge).exists():
+        return None
+    if server not in SERVERS:
+        if "://" in judge:
+            raise UsageError("judge with a URL of no server named", "the server decides the protocol", f"say {FORMS}")
+        return None
+    try:
+        url = urlsplit(rest)
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageError(
+            f"judge={server}: without a usable URL", "a URL is http://host or https://host", f"say {FORMS}"
+        )
+    if url.username is not None or url.password is not None or url.query:
+        raise UsageError(
+            f"judge={server}: a URL with a user, a password or a query",
+            "keys in URLs end up in logs and files",
+            "leave it out of the URL, and put the key into the environment variable ARENA_RM_API_KEY",
+        )
+    if server == CHAT and not url.fragment:
+        raise UsageError(
+            f"judge={server}:{rest} names no model", "such a server may have several", f"say {server}:URL#MODEL"
+        )
+    return Address(server, url._replace(fragment="").geturl().rstrip("/"), url.fragment or None)
+
+
+def is_adapter(judge: str) -> bool:
+    """Whether a folder or a hub id is an adapter's (it has an adapter_config.json), not a whole model's. Raises
+    ModelError for a name that is neither here nor on the hub."""
+    if Path(judge).is_dir():
+        return (Path(judge) / ADAPTER_CONFIG).is_file()
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(judge, ADAPTER_CONFIG)
+    except LocalEntryNotFoundError as e:  # no network: what was downloaded before says what it is
+        return _whole_model_here(judge, e)
+    except EntryNotFoundError:
+        return False
+    except (OSError, ValueError) as e:
+        raise _nowhere(judge, e) from e
+    return True
+
+
+def _whole_model_here(judge: str, error: Exception) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(judge, "config.json"), str):
+        return False
+    raise _nowhere(judge, error) from error
+
+
+def _nowhere(judge: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"no folder {judge!r} here, and the hub did not give it ({type(error).__name__})",
+        f"a judge is {EMBEDDED}, a folder, a hub id, or {FORMS}",
+        "check the name or the network",
+    )
