@@ -45,7 +45,7 @@ def ratings(path: Path, rated: list[dict], baseline: str | None) -> None:
     """A PNG of the ratings with their 95% intervals, best on top."""
     with figure(path, 7.2, 1.3 + ROW * len(rated)) as drawn:
         axis = drawn.subplots()
-        _dots(axis, [(m["model"], m["rating"], m["rating_low"], m["rating_high"]) for m in rated])
+        dots(axis, [(m["model"], m["rating"], m["rating_low"], m["rating_high"]) for m in rated])
         axis.axvline(1000, color=GREY, linestyle="--", linewidth=1)
         what = "the baseline has 1000" if baseline is not None else "their mean is 1000"
         axis.set_xlabel(f"Bradley-Terry rating, 95% interval clustered by prompt ({what})")
@@ -56,15 +56,18 @@ def attacks(path: Path, red_team: dict) -> None:
     rows = [(a["attack"], a["win_rate"], a["win_rate_low"], a["win_rate_high"]) for a in red_team["attacks"]]
     with figure(path, 7.2, 1.3 + ROW * len(rows)) as drawn:
         axis = drawn.subplots()
-        _dots(axis, [row for row in rows if row[1] is not None])
+        dots(axis, [row for row in rows if row[1] is not None])
         axis.axvline(0.5, color=GREY, linestyle="--", linewidth=1)
         axis.set(xlim=(-0.02, 1.02))
         axis.set_xlabel(f"win rate against {one_line(red_team['model'], LONGEST)}'s untouched answers, 95% interval")
 
 
-def _dots(axis, rows: list[tuple[str, float, float | None, float | None]]) -> None:
+def dots(axis, rows: list[tuple[str, float | None, float | None, float | None]]) -> None:
+    """One line for each (name, value, low, high), the first on top; a line without a value stays empty."""
     places = range(len(rows))[::-1]
     for y, (_, value, low, high) in zip(places, rows, strict=True):
+        if value is None:
+            continue
         known = low is not None and high is not None and low != high
         if known:
             axis.hlines(y, low, high, color=BLUE, linewidth=1.8)

@@ -18,7 +18,7 @@ from harness_plugin.gate.readers.lm_eval_files import Results, task_fingerprints
 from harness_plugin.gate.readers.score_files import pairs_run
 from harness_plugin.gate.stored_run import Run, Texts
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring.judgement import judged
+from harness_plugin.scoring.judgement import Judgement, judged
 from harness_plugin.scoring.probabilities import NEUTRAL, is_impossible
 
 DOC_FIELDS = {"pair_id", "swapped", "prompt", "response_a", "response_b", "winner", "prompt_key"}
@@ -27,8 +27,24 @@ IN_FIXED = ("prompt_version", "template", "order")  # these parts of the judge m
 
 
 def labelled_pairs(results: Results, rows: list) -> Run:
-    """The run of rows that have ROW_FIELDS, both orders of each pair together; a pair in one order only (an odd
-    --limit) is left out. Raises DataError for rows that are no such presentations."""
+    """The run of rows that have ROW_FIELDS (`sample_judgements`)."""
+    judgements, alone = sample_judgements(results, rows)
+    config = results.content.get("config")
+    judge = config.get("arena_rm") if isinstance(config, dict) else None
+    judge = judge if isinstance(judge, dict) else {}
+    # The template counts where it is known: other lm-eval models read the task's own text.
+    fixed = task_fingerprints(results) | {"prompt version": judge.get("prompt_version"), "orders": "both"}
+    fixed |= {"template": judge.get("template")}
+    subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in ("base", "adapter")}
+    subject |= {name: value for name, value in judge_fingerprints(judge).items() if name not in IN_FIXED}
+    left_out = {"in one order only": alone}
+    return pairs_run(results.samples, judgements, fixed, subject, left_out, partial(_pair_texts, results.samples))
+
+
+def sample_judgements(results: Results, rows: list) -> tuple[list[Judgement], int]:
+    """(the judgements of the pairs in rows that have ROW_FIELDS, both orders of each pair together; how many pairs were
+    left out because they are in one order only, as with an odd --limit). Raises DataError for rows that are no such
+    presentations."""
     orders: dict[str, dict[bool, tuple[str, dict]]] = {}
     for where, row in rows:
         doc = json_object(row.get("doc"), f"{where}: doc")
@@ -58,16 +74,7 @@ def labelled_pairs(results: Results, rows: list) -> Run:
         NEUTRAL,
         judge="",
     )
-    config = results.content.get("config")
-    judge = config.get("arena_rm") if isinstance(config, dict) else None
-    judge = judge if isinstance(judge, dict) else {}
-    # The template counts where it is known: other lm-eval models read the task's own text.
-    fixed = task_fingerprints(results) | {"prompt version": judge.get("prompt_version"), "orders": "both"}
-    fixed |= {"template": judge.get("template")}
-    subject = {"model": results.content.get("model_name")} | {name: judge.get(name) for name in ("base", "adapter")}
-    subject |= {name: value for name, value in judge_fingerprints(judge).items() if name not in IN_FIXED}
-    left_out = {"in one order only": len(orders) - len(whole)}
-    return pairs_run(results.samples, judgements, fixed, subject, left_out, partial(_pair_texts, results.samples))
+    return judgements, len(orders) - len(whole)
 
 
 def _log_likelihoods(where: str, row: dict) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ from harness_plugin.gate.readers import lm_eval_pairs
 from harness_plugin.gate.readers.lm_eval_files import Results, check_count, find_results, task_fingerprints
 from harness_plugin.gate.stored_run import LM_EVAL, Item, Run, Texts, is_value, items_of, kept
 from harness_plugin.pairs import content_id
+from harness_plugin.scoring.judgement import Judgement
 
 HASH = 16  # digits of lm-eval's hashes that are kept
 
@@ -26,22 +27,41 @@ HASH = 16  # digits of lm-eval's hashes that are kept
 def read_lm_eval(path: Path, task: str | None = None) -> Run:
     """The newest results in the folder (or the file) that lm-eval wrote with --log_samples. Raises DataError for
     results that are cut or come without samples, UsageError where `task` is needed or not there."""
+    results, rows, of_pairs = _logged_rows(path, task)
+    return lm_eval_pairs.labelled_pairs(results, rows) if of_pairs else _scalars(results, rows)
+
+
+@remedy("run lm-eval again")
+def read_pair_judgements(path: Path, task: str | None = None) -> tuple[Results, list[Judgement], int]:
+    """(the results, the judgements of the pairs in both orders, how many pairs are in one order only) of samples of
+    arena_pairs. Raises as `read_lm_eval`, and DataError for samples of another task."""
+    results, rows, of_pairs = _logged_rows(path, task)
+    if not of_pairs:
+        raise DataError(
+            f"{results.samples} has samples of {results.task}, whose documents are no pairs",
+            "a judge of pairs is read from arena_pairs or another task of pairs",
+            "name the task with task=NAME, or run lm-eval with --tasks arena_pairs --log_samples",
+        )
+    judgements, alone = lm_eval_pairs.sample_judgements(results, rows)
+    return results, judgements, alone
+
+
+def _logged_rows(path: Path, task: str | None) -> tuple[Results, list, bool]:
+    """(the results, the logged rows with their places, whether their documents are pairs). Of pairs only the fields
+    that are needed stay in memory: a row repeats its record under each metric."""
     results = find_results(path, task)
     rows = whole_rows(results.samples)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{results.samples} is empty", "there is nothing to compare", "run lm-eval again")
     doc = first[1].get("doc")
-    if isinstance(doc, dict) and doc.keys() >= lm_eval_pairs.DOC_FIELDS:
-        # only what is needed stays in memory: a row repeats its record under each metric
-        slim = [
-            (where, {name: row.get(name) for name in lm_eval_pairs.ROW_FIELDS}) for where, row in chain([first], rows)
-        ]
-        check_count(results, slim)
-        return lm_eval_pairs.labelled_pairs(results, slim)
-    whole = list(chain([first], rows))
+    of_pairs = isinstance(doc, dict) and doc.keys() >= lm_eval_pairs.DOC_FIELDS
+    names = lm_eval_pairs.ROW_FIELDS
+    whole = [
+        (where, {name: row.get(name) for name in names} if of_pairs else row) for where, row in chain([first], rows)
+    ]
     check_count(results, whole)
-    return _scalars(results, whole)
+    return results, whole, of_pairs
 
 
 def _scalars(results: Results, rows: list) -> Run:

@@ -1,0 +1,79 @@
+"""The judges of a comparison as a user names them: a judge to be opened, or a place where judgements are stored."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness_plugin.errors import UsageError
+from harness_plugin.gate.readers import lm_eval_files
+from harness_plugin.model.spec import ModelSpec
+
+SETTINGS = re.compile(r"[a-z_]+=")  # how settings in lm-eval's style begin; an address has a colon before any =
+
+
+@dataclass(frozen=True)
+class Named:
+    """One judge. `label`: what it is called in the results; `spec`: what is opened, or None where `place` is a file or a
+    folder of stored judgements, of which `task` is the one of lm-eval's tasks."""
+
+    label: str
+    spec: ModelSpec | None = None
+    place: Path | None = None
+    task: str | None = None
+
+
+def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
+    """The judges that the names mean, each with a label of its own: the last part of its name, and the whole name where
+    two would be the same.
+
+    A name is settings in lm-eval's style (`pretrained=DIR,dtype=float32`), a file or a folder of stored judgements, or
+    a judge as `--judge` takes it. `common`: the settings of every judge that is opened; a name's own settings go before
+    them. Raises UsageError for settings that are unknown, and for a judge that is named twice.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UsageError(f"{name} is named {count} times", "a judge is compared with others", "name it once")
+    judges = [_named(name, common) for name in names]
+    counts = Counter(judge.label for judge in judges)
+    return [
+        judge if counts[judge.label] == 1 else replace(judge, label=name)
+        for judge, name in zip(judges, names, strict=True)
+    ]
+
+
+def _named(name: str, common: ModelSpec) -> Named:
+    if SETTINGS.match(name):
+        settings = dict(item.partition("=")[::2] for item in name.split(","))
+        return _with_settings(name, settings, common)
+    place = Path(name)
+    if _is_stored(place):
+        return Named(place.stem if place.is_file() else place.resolve().name, place=place)
+    return Named(_last(name), spec=replace(common, judge=name))
+
+
+def _with_settings(name: str, settings: dict[str, str], common: ModelSpec) -> Named:
+    """A judge by its settings; `samples=PLACE` with `task=NAME` is one of several tasks that lm-eval ran at once."""
+    if "samples" in settings:
+        unknown = sorted(settings.keys() - {"samples", "task"})
+        if unknown:
+            raise UsageError(
+                f"{name}: unknown setting {unknown[0]}", "stored samples have samples and task only", "remove it"
+            )
+        place = Path(settings["samples"])
+        return Named(place.stem if place.is_file() else place.resolve().name, place=place, task=settings.get("task"))
+    ModelSpec.from_args(dict(settings))  # refuses unknown names and values of another type
+    own = vars(ModelSpec.from_args(dict(settings)))
+    spec = replace(common, **{field: own[field] for field in settings})
+    return Named(_last(str(spec.judge or spec.peft or spec.pretrained or "embedded")), spec=spec)
+
+
+def _last(name: str) -> str:
+    """The last part of a path, or of a hub id; of anything else, the whole name."""
+    return name if ":" in name else Path(name).name or name
+
+
+def _is_stored(place: Path) -> bool:
+    """Whether judgements are stored there, and not a model: any file, or a folder of lm-eval's results."""
+    return place.is_file() or (place.is_dir() and lm_eval_files.has_results(place))
