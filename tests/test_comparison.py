@@ -46,7 +46,7 @@ def opinions(pairs, label: str, skill: float, seed: int, tie_nu: float = 0.5, to
     s = np.array([skill * sign[str(pair.winner)] for pair in pairs]) + draw.normal(size=len(pairs))
     bias = 0.3 * draw.normal(size=len(pairs))
     reading = [{"tokens": tokens, "truncated": False, "kept": {}}] * len(pairs)
-    found = judged(pairs, list(zip(s + bias)), list(zip(bias - s)), Calibration(1.0, tie_nu), label, reading)  # noqa: B905
+    found = judged(pairs, [(z,) for z in s + bias], [(z,) for z in bias - s], Calibration(1.0, tie_nu), label, reading)
     return Entry(label, "judged", {"hash": label}, {j.key: j for j in found}, Timing(2.0, len(pairs)))
 
 
@@ -81,9 +81,7 @@ def test_differences_are_paired_clustered_and_adjusted_over_what_chose_the_refer
     whole = judged_by_all(pairs, entries)
     result, named = compared(whole, entries), compared(whole, entries, "middling")
     assert result["reference"] == {"judge": "strong", "chosen": "most accurate"}
-    credit = {
-        label: sign_credit(c.score, c.winners)[c.winners != 2] for label, c in whole.arrays().items()
-    }
+    credit = {label: sign_credit(c.score, c.winners)[c.winners != 2] for label, c in whole.arrays().items()}
     prompts = np.array([pair.prompt_key for pair in pairs if str(pair.winner) != "tie"])
     p = {}
     for row in result["differences"]:
@@ -96,7 +94,7 @@ def test_differences_are_paired_clustered_and_adjusted_over_what_chose_the_refer
     two = [row for row in named["differences"] if row["metric"] == "acc"]
     assert [row["p_holm"] for row in two] == pytest.approx(holm([row["p"] for row in two]))
     assert named["reference"] == {"judge": "middling", "chosen": "named"}
-    with pytest.raises(UsageError, match="--reference nobody.*weak, strong, middling"):
+    with pytest.raises(UsageError, match=r"--reference nobody.*weak, strong, middling"):
         compared(whole, entries, "nobody")
 
 
@@ -108,7 +106,7 @@ def test_only_pairs_that_every_judge_has_judged_count_and_the_others_are_counted
     assert result["pairs"]["judged_by_all"] == 70 and result["pairs"]["with_a_winner"] == 90
     weak, _, _, same = result["judges"]
     assert weak["metrics"] == same["metrics"]
-    with pytest.raises(DataError, match="no pair was judged by every judge.*none 0"):
+    with pytest.raises(DataError, match=r"no pair was judged by every judge.*none 0"):
         judged_by_all(pairs, [*entries, Entry("none", "file", {}, {})])
 
 
@@ -144,7 +142,14 @@ def test_a_name_is_a_judge_its_settings_or_a_place_of_stored_judgements(tmp_path
     file.write_text("{}\n", encoding="utf-8")
     folder = rows.samples(tmp_path / "hf-run", pairs[:3], rows.prefers_longer)
     common = ModelSpec(dtype="float32")
-    names = ["embedded", "org/judge", "pretrained=some/base,kind=pair", str(file), str(folder), f"samples={folder},task=t"]
+    names = [
+        "embedded",
+        "org/judge",
+        "pretrained=some/base,kind=pair",
+        str(file),
+        str(folder),
+        f"samples={folder},task=t",
+    ]
     embedded, hub, settings, scores, stored, of_task = named_judges(names[:5], common) + named_judges(names[5:], common)
     assert embedded.spec == ModelSpec(judge="embedded", dtype="float32") and hub.spec.judge == "org/judge"
     assert settings.spec == ModelSpec(pretrained="some/base", kind="pair", dtype="float32")

@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "report": "errors files pairs model scoring stats tournament gate",
     "pytest_plugin": "errors pairs scoring judges gate report",
     "train": "errors files pairs prompt model engine scoring judges stats report",
-    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison report train",
+    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison report "
+    "train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {

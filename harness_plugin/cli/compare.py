@@ -94,16 +94,11 @@ def _named(judges, spec):
             "the judges of a comparison are its arguments",
             f"write: compare {spec.pretrained} ..., or add --peft for adapters on this base",
         )
-    names = [*judges, *(f"peft={adapter}" for adapter in adapters)]
+    on_base = "".join(f",{name}={value}" for name in ("pretrained", "revision") if (value := getattr(spec, name)))
+    names = [*judges, *(f"peft={adapter}{on_base}" for adapter in adapters)]
     if not names:
         raise UsageError("no judge is named", "a comparison needs at least one", "name judges, or adapters with --peft")
-    common = replace(spec, pretrained=None, peft=None, revision=None)
-    named = named_judges(names, common)
-    on_base = {"pretrained": spec.pretrained, "revision": spec.revision}
-    return [
-        replace(judge, spec=replace(judge.spec, **on_base)) if n >= len(judges) else judge
-        for n, judge in enumerate(named)
-    ]
+    return named_judges(names, replace(spec, pretrained=None, peft=None, revision=None))
 
 
 def _entry(named, pairs, order, batch_size, cache_file, output):

@@ -35,8 +35,8 @@ class Timing:
 
 @dataclass(frozen=True)
 class Entry:
-    """One judge of a comparison. `label`: its name in the results; `source`: "judged", or the place where its judgements
-    are stored; `identity`: what is known of who judged; `judgements`: by the key of the pair; `timing`: of what was
+    """One judge of a comparison. `label`: its name in the results; `source`: "judged", or where its judgements are
+    stored; `identity`: what is known of who judged; `judgements`: by the key of the pair; `timing`: of what was
     judged here."""
 
     label: str
@@ -46,8 +46,8 @@ class Entry:
     timing: Timing = field(default_factory=Timing)
 
     def of(self, pair: Pair) -> Judgement | None:
-        """The judgement of a pair under the pair's name, also where it was judged with its sides exchanged; None without
-        one."""
+        """The judgement of a pair under the pair's name, also where it was judged with its sides exchanged; None where
+        it was not judged."""
         judgement = self.judgements.get(pair.key)
         if judgement is None:
             other = self.judgements.get(pair.swap().key)
@@ -56,8 +56,9 @@ class Entry:
 
 
 def stored_entry(named: Named) -> Entry:
-    """The judgements that are stored at a place: a file of `arena-rm score` or verdicts of `arena-rm judge`, or lm-eval's
-    results or samples of a task of pairs. Raises DataError for anything else, and for a file of several judges."""
+    """The judgements that are stored at a place: a file of `arena-rm score` or verdicts of `arena-rm judge`, or
+    lm-eval's results or samples of a task of pairs. Raises DataError for anything else, and for a file of several
+    judges."""
     place = named.place
     if place is None:
         raise ValueError(f"{named.label} is to be opened, not read")
@@ -155,14 +156,14 @@ class _Clock:
         finally:
             if pairs:
                 seconds = self.total.seconds + time.perf_counter() - start
-                self.total = Timing(seconds, self.total.pairs + pairs)
+                self.total = Timing(round(seconds, 3), self.total.pairs + pairs)  # as the file has it
                 with atomic_write(self.file) as out:
-                    json.dump({"seconds": round(seconds, 3), "pairs": self.total.pairs}, out)
+                    json.dump(vars(self.total), out)
 
 
 def labelled(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of which people said who won, or whose `p_b` says it; each then has a `winner`. Raises DataError without
-    one."""
+    """The pairs of which people said who won, or whose `p_b` says it; each then has a `winner`. Raises DataError where
+    there is none."""
     found = [replace(pair, winner=pair.verdict) for pair in pairs if pair.verdict is not None]
     if not found:
         raise DataError(

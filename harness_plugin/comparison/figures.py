@@ -17,6 +17,8 @@ from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import TIE, Estimate, Pairwise, column_tests, holm, log_loss
+from harness_plugin.stats.estimates import FEWEST_LOSSES
+from harness_plugin.stats.multiple import MIN_CLUSTERS
 from harness_plugin.stats.preference_metrics import sign_credit
 
 SCHEMA = 1
@@ -146,8 +148,8 @@ def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: b
     at = labels.index(reference)
     clusters = arrays[reference].clusters
     found = []
-    for metric, values in (("acc", credits_of), ("log_loss", _losses)):
-        tests = column_tests(np.stack([values(arrays[label]) for label in labels], axis=1), clusters)
+    for metric, values, fewest in (("acc", credits_of, MIN_CLUSTERS), ("log_loss", _losses, FEWEST_LOSSES)):
+        tests = column_tests(np.stack([values(arrays[label]) for label in labels], axis=1), clusters, fewest)
         p_holm = _against(tests, at) if named else tests.p_holm[:, at]
         found += [
             {

@@ -15,8 +15,8 @@ SETTINGS = re.compile(r"[a-z_]+=")  # how settings in lm-eval's style begin; an 
 
 @dataclass(frozen=True)
 class Named:
-    """One judge. `label`: what it is called in the results; `spec`: what is opened, or None where `place` is a file or a
-    folder of stored judgements, of which `task` is the one of lm-eval's tasks."""
+    """One judge. `label`: what it is called in the results; `spec`: what is opened, or None where `place` is a file
+    or a folder of stored judgements, of which `task` is the one of lm-eval's tasks."""
 
     label: str
     spec: ModelSpec | None = None

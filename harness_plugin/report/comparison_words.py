@@ -58,14 +58,16 @@ def interval(found: Value, digits: int = 3) -> str:
     if found["value"] is None:
         return "-"
     value = number(found["value"], digits)
-    return value if found["low"] is None else f"{value} [{number(found['low'], digits)}, {number(found['high'], digits)}]"
+    return (
+        value if found["low"] is None else f"{value} [{number(found['low'], digits)}, {number(found['high'], digits)}]"
+    )
 
 
 def _figures(result: Value) -> Section:
     pairs, judges = result["pairs"], result["judges"]
     said = [
-        f"{pairs['judged_by_all']} pairs with {pairs['prompts']} prompts were judged by every judge; {pairs['decisive']} "
-        "of them have a winner that is not a tie. Intervals are 95% and clustered by prompt."
+        f"{pairs['judged_by_all']} pairs with {pairs['prompts']} prompts were judged by every judge; "
+        f"{pairs['decisive']} of them have a winner that is not a tie. Intervals are 95% and clustered by prompt."
     ]
     missing = {label: n for label, n in pairs["missing"].items() if n}
     if missing:
@@ -119,8 +121,8 @@ def _differences(result: Value) -> Section:
     how = (
         f"Each judge less {reference['judge']}, on the same pairs. p is adjusted over these judges (Holm)."
         if reference["chosen"] == "named"
-        else f"Each judge less {reference['judge']}, the most accurate one here, on the same pairs. Since these pairs chose "
-        "it, p is adjusted over all pairs of judges (Holm). Intervals are not adjusted."
+        else f"Each judge less {reference['judge']}, the most accurate one here, on the same pairs. Since these pairs "
+        "chose it, p is adjusted over all pairs of judges (Holm). Intervals are not adjusted."
     )
     rows = [
         [
@@ -134,7 +136,9 @@ def _differences(result: Value) -> Section:
         for d in result["differences"]
         if d["difference"] is not None
     ]
-    return Section(f"Differences to {reference['judge']}", [how], ["judge", "figure", "difference", "p", "p (Holm)", ""], rows)
+    return Section(
+        f"Differences to {reference['judge']}", [how], ["judge", "figure", "difference", "p", "p (Holm)", ""], rows
+    )
 
 
 def verdict(difference: Value) -> str:

@@ -62,17 +62,17 @@ class Pairwise:
         return float(np.sqrt(np.mean(found**2))) if len(found) else math.nan
 
 
-def pairwise(difference, stderr, n_clusters) -> Pairwise:
+def pairwise(difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS) -> Pairwise:
     """Tests from differences, errors and numbers of clusters, each (M, M); t with clusters - 1 degrees of freedom.
 
-    Fewer than 2 clusters, an unknown error and values that never vary (an error of zero, which says nothing of the
-    uncertainty) leave a pair's test NaN; it then does not count in Holm's adjustment.
+    Fewer than `fewest` clusters, an unknown error and values that never vary (an error of zero, which says nothing of
+    the uncertainty) leave a pair's test NaN; it then does not count in Holm's adjustment.
     """
     from scipy.special import stdtr  # here, so that `arena-rm --help` does not pay for scipy
 
     difference, stderr = np.array(difference, dtype=np.float64), np.array(stderr, dtype=np.float64)
     n_clusters, known = np.array(n_clusters), np.isfinite(difference) & np.isfinite(stderr)
-    known &= (n_clusters >= MIN_CLUSTERS) & ~np.eye(len(difference), dtype=bool)
+    known &= (n_clusters >= fewest) & ~np.eye(len(difference), dtype=bool)
     np.fill_diagonal(difference, np.nan)
     stderr[~known] = np.nan
     half = t_quantiles(UPPER, n_clusters - 1) * stderr
@@ -84,10 +84,11 @@ def pairwise(difference, stderr, n_clusters) -> Pairwise:
     return Pairwise(difference, stderr, n_clusters, difference - half, difference + half, p, adjusted)
 
 
-def column_tests(values, clusters=None) -> Pairwise:
+def column_tests(values, clusters=None, fewest: int = MIN_CLUSTERS) -> Pairwise:
     """Tests of the mean paired differences between the columns of `values`, shape (items, M), NaN where missing.
 
     Each pair uses the items that both have, clustered by the items' names (n items; None: items are independent).
+    `fewest`: with fewer clusters there is no test: FEWEST_LOSSES for losses, of which one rare large one may decide.
     """
     values = np.asarray(values, dtype=np.float64)
     codes, _ = cluster_codes(clusters, len(values))
@@ -100,7 +101,7 @@ def column_tests(values, clusters=None) -> Pairwise:
             difference[a, b], difference[b, a] = found.value, -found.value
             stderr[a, b] = stderr[b, a] = found.stderr
             n_clusters[a, b] = n_clusters[b, a] = found.n_clusters
-    return pairwise(difference, stderr, n_clusters)
+    return pairwise(difference, stderr, n_clusters, fewest)
 
 
 def holm(p) -> np.ndarray:

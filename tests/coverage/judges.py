@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from harness_plugin import stats
+from harness_plugin.stats.estimates import FEWEST_LOSSES
 
 ITEMS, CORRELATION, TIES = 4, 0.3, 0.2
 NORMAL = np.random.default_rng(0).standard_normal(400_000)
@@ -102,6 +103,54 @@ def _expected(name: str, truth: float) -> float:
     p = _three_ways(truth, NORMAL)
     each = -(p * np.log(p)).sum(axis=1) if name == "log_loss" else 1 - (p**2).sum(axis=1)
     return float(each.mean())
+
+
+def accuracy_difference(clustered: bool = False):
+    """`compare`: a judge that is right as often as `truth` says, less one that is right 0.1 more rarely; they are wrong
+    about the same pairs more often than by chance."""
+
+    def draw(rng, n, truth):
+        credit = _credits(rng, n, np.array([truth, truth - 0.1]), clustered)
+        tests = stats.column_tests(credit, prompts(n, clustered))
+        low, high, p = tests.low[0, 1], tests.high[0, 1], tests.difference[0, 1]
+        return [(stats.Estimate(p, tests.stderr[0, 1], len(credit), n, low, high), 0.1)]
+
+    return draw
+
+
+def loss_difference(rng, n, truth):
+    """`compare`: the log loss of a judge whose probabilities are right, less that of one that is half as certain."""
+    p, other = (_three_ways(truth, z) for z in _halved(normal(rng, n, True)))
+    winners = (rng.random(len(p))[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)
+    losses = np.stack([stats.log_loss(p, winners), stats.log_loss(other, winners)], axis=1)
+    tests = stats.column_tests(losses, prompts(n, True), FEWEST_LOSSES)
+    ends = tests.difference[0, 1], tests.stderr[0, 1], len(p), n, tests.low[0, 1], tests.high[0, 1]
+    return [(stats.Estimate(*ends), _expected_difference(truth))]
+
+
+def _halved(z) -> tuple[np.ndarray, np.ndarray]:
+    return z, z / 2
+
+
+@cache
+def _expected_difference(truth: float) -> float:
+    p, other = (_three_ways(truth, z) for z in _halved(NORMAL))
+    return float((p * (np.log(other) - np.log(p))).sum(axis=1).mean())
+
+
+def equal_judges(rng, n) -> float:
+    """The smallest Holm-adjusted p of four judges that are equally good, by their accuracy on the same pairs."""
+    tests = stats.column_tests(_credits(rng, n, np.full(4, 0.7), True), prompts(n, True))
+    p = tests.p_holm[np.triu_indices(4, 1)]
+    return float(np.nanmin(p)) if np.isfinite(p).any() else math.nan
+
+
+def _credits(rng, n: int, accuracies, clustered: bool) -> np.ndarray:
+    """Right and wrong of several judges on the same pairs, shape (pairs, judges), correlated by how hard a pair is."""
+    hard = normal(rng, n, clustered)
+    z = math.sqrt(0.5) * (hard[:, None] + rng.standard_normal((len(hard), len(accuracies))))
+    limits = np.array([NormalDist().inv_cdf(accuracy) for accuracy in accuracies])
+    return (z < limits).astype(float)
 
 
 def position_bias(rng, n, truth):

@@ -30,6 +30,9 @@ INTERVALS = {
     "log_loss": judges.score("log_loss"),
     "log_loss, clusters": judges.score("log_loss", True),
     "length_corr": judges.length_correlation,
+    "difference of two judges' accuracy": judges.accuracy_difference(),
+    "difference of two judges' accuracy, clusters": judges.accuracy_difference(True),
+    "difference of two judges' log loss, clusters": judges.loss_difference,
     "win rate, probabilities": chatbots.soft_win_rate,
     "win rate, certain judge": chatbots.certain_win_rate,
     "win rate, round robin": chatbots.hard_win_rate,
@@ -57,6 +60,7 @@ ERRORS = {
     "regression without a change: every value changes": gates.failed(gates.dense(0.1, 0.0)),
     "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
     "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
+    "two of four equal judges differ (Holm): accuracy": lambda rng, n: judges.equal_judges(rng, n) <= 0.05,
 }
 # How often something happens that is said to happen in 80 % of all cases.
 POWERS = {
@@ -68,7 +72,7 @@ POWERS = {
 }
 SLOW = "win rate at equal length"  # a hundred fits for each interval: fewer draws
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
-# Which simulation stands for each number that lm-eval's tasks and the leaderboard print.
+# Which simulation stands for each number that lm-eval's tasks, the leaderboard and a comparison of judges print.
 STANDS_FOR = {
     "share": (
         *("acc", "acc_3way", "order_agreement", "first_position_rate", "longer_wins"),
@@ -81,6 +85,8 @@ STANDS_FOR = {
     "length_corr": ("length_corr", "length_ratio"),
     "position_bias": ("position_bias",),
     "ece of a calibrated judge": ("ece",),
+    "difference of two judges' accuracy": ("difference of acc",),
+    "difference of two judges' log loss, clusters": ("difference of log_loss",),
     "win rate, probabilities": ("win_rate",),
     "win rate at equal length": ("win_rate_length_controlled",),
 }

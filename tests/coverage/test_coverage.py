@@ -5,6 +5,7 @@ import math
 import pytest
 import table
 
+from harness_plugin.comparison import figures
 from harness_plugin.harness import judge_task_metrics, task_metrics
 
 DRAWS = 200
@@ -46,4 +47,5 @@ def test_a_drop_that_is_said_to_be_reported_is_reported_that_often(name):
 def test_every_number_that_is_printed_is_in_the_table():
     simulated = {name for names in table.STANDS_FOR.values() for name in names}
     assert {*task_metrics._SCORES, *judge_task_metrics._RATES} <= simulated
+    assert {*figures.FIGURES, *figures.BASELINES, *(f"difference of {name}" for name in figures.COMPARED)} <= simulated
     assert table.STANDS_FOR.keys() <= table.INTERVALS.keys() | table.ALONE.keys()
