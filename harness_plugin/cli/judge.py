@@ -1,6 +1,7 @@
 """`arena-rm judge`: from files of chatbots' answers to a leaderboard."""
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from harness_plugin.cli.options import (
     prompts_option,
     questions_option,
 )
+from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 
 COLUMNS = ("prompt", "response", "model", "category")
@@ -59,6 +61,10 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
     metavar="MODEL",
     help="The model whose answers are changed; turns --red-team on. [default: the baseline, or the median model]",
 )
+@stop_options(
+    "every comparison is clear: the models' win rates against the baseline differ from one half, or without one the "
+    "win rates of any two models differ"
+)
 @batch_size_option
 @cache_options(default=True)
 @click.option(
@@ -93,6 +99,7 @@ def command(
     labels,
     red_team,
     red_team_model,
+    stopping,
     batch_size,
     cache_file,
     plots,
@@ -140,8 +147,9 @@ def command(
             err=True,
         )
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
-            verdicts = judge(meetings, "Judging battles")
+            meetings, verdicts, stopped = _judged(judge, answers, meetings, baseline, prompts, stopping)
             board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
+            board = board if stopped is None else room.board_at(board, stopped, verdicts)
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
         moved = attacked and room.red_team_report(attacked.verdicts, source)
@@ -199,12 +207,27 @@ class Judging:
         self.identity = {"hash": judge.hash, **judge.identity}
 
     def __call__(self, meetings, doing, **options):
+        return self.until(lambda number, verdicts: True, [meetings], doing, **options)[1]
+
+    def until(self, enough, parts, doing, **options):
+        """As `collect_until`."""
         from tqdm import tqdm
 
-        from harness_plugin.tournament import collect_verdicts
+        from harness_plugin.tournament import collect_until
 
-        with tqdm(total=len(meetings.pairs), desc=doing, unit="battle", disable=None) as bar:
-            return collect_verdicts(self.judge, meetings, self.folder, bar.update, **options)
+        with tqdm(total=len(parts[-1].pairs), desc=doing, unit="battle", disable=None) as bar:
+            return collect_until(self.judge, parts, enough, self.folder, bar.update, **options)
+
+
+def _judged(judge, answers, meetings, baseline, prompts, stopping):
+    """(battles, verdicts, where judging stopped or None if it was to judge everything)."""
+    from harness_plugin.tournament import all_clear, parts_of
+
+    if stopping is None:
+        return meetings, judge(meetings, "Judging battles"), None
+    parts = parts_of(answers, meetings, stopping.looks, baseline, prompts)
+    stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(all_clear, baseline=baseline))
+    return stopped.part.battles, verdicts, stopped
 
 
 def _attacked(judge, answers, meetings, source):

@@ -19,6 +19,7 @@ from harness_plugin.gate.stored_run import JUDGE, PAIRS
 from harness_plugin.stats import holm
 from harness_plugin.stats.paired import MCNEMAR, DropTest, drop_test
 from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass
+from harness_plugin.stats.sequential import Look, drop_test_at
 
 CATEGORIES = 50  # with more different values, the field is no category
 LARGEST = {"brier": 2.0, "log_loss": math.inf}  # values of metrics that can be above 1 though none of a run's is
@@ -106,8 +107,8 @@ class Decision:
         )
 
 
-def decide(comparison: Comparison, rules: Rules) -> Decision:
-    """The decision on two comparable runs.
+def decide(comparison: Comparison, rules: Rules, look: Look | None = None) -> Decision:
+    """The decision on two comparable runs; `look`: on those of so many prompts, if the gate stops when it is clear.
 
     Raises UsageError for a metric that the runs do not have or a margin that must be given, DataError if a deciding
     metric has no values for the same items in both.
@@ -117,13 +118,14 @@ def decide(comparison: Comparison, rules: Rules) -> Decision:
     for name in names:
         if name not in shared:
             raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
-    deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules) for name in dict.fromkeys(names)]
-    others = [_measured(comparison, name, SECONDARY, comparison.ids, rules) for name in shared if name not in names]
-    decided = _with_holm([m for m in deciding if m], rules)
+    deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules, look) for name in dict.fromkeys(names)]
+    rest = [name for name in shared if name not in names]
+    others = [_measured(comparison, name, SECONDARY, comparison.ids, rules, look) for name in rest]
+    decided = _with_holm([m for m in deciding if m], rules, look)
     measured = (
         *decided,
-        *_with_holm([m for m in others if m], rules),
-        *_with_holm(_by_category(comparison, names[0], rules), rules),
+        *_with_holm([m for m in others if m], rules, look),
+        *_with_holm(_by_category(comparison, names[0], rules, look), rules, look),
     )
     states = {m.state for m in decided}
     state = (
@@ -134,7 +136,9 @@ def decide(comparison: Comparison, rules: Rules) -> Decision:
     return Decision(state, rules, comparison, measured, tuple(_notes(comparison, decided, rules)))
 
 
-def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str = "") -> Measured | None:
+def _measured(
+    c: Comparison, name: str, role: str, ids, rules: Rules, look: Look | None, label: str = ""
+) -> Measured | None:
     """The metric over the items that have it; None for one that does not decide and that fewer than 2 items have."""
     pairs = [(c.current.items[id], c.baseline.items[id]) for id in ids]
     known = [(new, old) for new, old in pairs if name in new.values and name in old.values]
@@ -156,6 +160,8 @@ def _measured(c: Comparison, name: str, role: str, ids, rules: Rules, label: str
     # In a duel the old answer has 0.5 by definition, and not by chance.
     lowest = -0.5 if c.current.kind == JUDGE and (old == 0.5).all() else -span
     test = drop_test(sign * new, sign * old, clusters, rules.alpha, (lowest, -lowest), rules.weigh == ITEMS)
+    if look is not None:
+        test = drop_test_at(look, test, rules.alpha)
     margin = _margin(name, rules, span) if role == DECIDES else None
     unchanged = c.changed == 0 and (c.current.kind == PAIRS or bool((np.abs(new - old) <= ROUNDING).all()))
     largest = test.before if up else span + test.before
@@ -180,21 +186,24 @@ def _margin(name: str, rules: Rules, span: float) -> float:
     return MARGIN
 
 
-def _with_holm(measured: list[Measured], rules: Rules) -> list[Measured]:
+def _with_holm(measured: list[Measured], rules: Rules, look: Look | None) -> list[Measured]:
     """The metrics of one role with their states, and p values adjusted over all of them by Holm's method. Whether a
-    drop is detectable is reckoned at the smallest level of that method."""
+    drop is detectable is reckoned at the smallest level of that method; a gate that stops when it is clear detects
+    others at each look, and none is named."""
     found, adjusted = [], holm([m.test.p for m in measured]).tolist()
     for m, p in zip(measured, adjusted, strict=True):
         # A metric that does not decide has no margin and cannot pass.
         passes = m.margin is not None and (m.unchanged or m.test.low >= -m.margin)
         state = State.PASS if passes else State.REGRESSION if p <= rules.alpha else State.INCONCLUSIVE
         level = rules.alpha / len(measured)
-        drop = detectable_drop(m.test, level, rules.power, m.margin, rules.alpha, m.largest)
+        drop = math.nan
+        if look is None:
+            drop = detectable_drop(m.test, level, rules.power, m.margin, rules.alpha, m.largest)
         found.append(replace(m, p_holm=p, smallest_drop=drop, state=state))
     return found
 
 
-def _by_category(c: Comparison, metric: str, rules: Rules) -> list[Measured]:
+def _by_category(c: Comparison, metric: str, rules: Rules, look: Look | None) -> list[Measured]:
     """The first deciding metric in each category of two or more prompts."""
     ids: dict[str, list[str]] = {}
     for id in c.ids:
@@ -202,7 +211,7 @@ def _by_category(c: Comparison, metric: str, rules: Rules) -> list[Measured]:
     ids.pop("", None)
     if not 1 < len(ids) <= CATEGORIES:
         return []
-    found = [_measured(c, metric, CATEGORY, ids[name], rules, name) for name in sorted(ids)]
+    found = [_measured(c, metric, CATEGORY, ids[name], rules, look, name) for name in sorted(ids)]
     return [m for m in found if m and m.test.n > 1]
 
 

@@ -10,18 +10,21 @@ from functools import partial
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
+from harness_plugin.gate.compare import compare
+from harness_plugin.gate.decide import State, decide
 from harness_plugin.gate.readers.tournament import METRICS
+from harness_plugin.gate.rules import Rules
 from harness_plugin.gate.stored_run import JUDGE, Item, Run, Texts, items_of, kept
 from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.tournament import Battles, battles, find_files, joined, read_files
+from harness_plugin.tournament import Answers, Battles, Part, find_files, joined, parts_of, read_files
 
 OLD, NEW = "old", "new"
 
 
-def duel_battles(old: str, new: str, questions: str | None = None, prompts: int | None = None) -> Battles:
-    """The battles of one chatbot's new answers against its old ones, the models called OLD and NEW. Each side: a file
-    of answers or a folder of them. Raises DataError as `gather`, UsageError where a side holds answers of several."""
+def duel_answers(old: str, new: str, questions: str | None = None) -> Answers:
+    """One chatbot's new answers and its old ones, the models called OLD and NEW. Each side: a file of answers or a
+    folder of them. Raises DataError as `gather`, UsageError where a side holds answers of several."""
     sides = {name: find_files([place]) for name, place in ((OLD, old), (NEW, new))}
     if set(sides[OLD]) & set(sides[NEW]):
         raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
@@ -35,7 +38,23 @@ def duel_battles(old: str, new: str, questions: str | None = None, prompts: int 
                 "name a file with one",
             )
     names = {file: name for name, files in sides.items() for file in files}
-    return battles(joined(read, names), None, prompts)
+    return joined(read, names)
+
+
+def duel_parts(
+    answers: Answers, whole: Battles, looks: int | None, prompts: int | None, max_missing: float
+) -> list[Part]:
+    """The parts of a duel that stops when it is clear, as `parts_of`. The only part is the whole where more than the
+    share `max_missing` of the prompts is answered by one side only, since those runs cannot be compared."""
+    parts = parts_of(answers, whole, looks, None, prompts)
+    missing = sum(map(len, whole.missing.values()))
+    return parts[-1:] if missing > max_missing * (parts[-1].prompts + missing) else parts
+
+
+def duel_is_clear(part: Part, verdicts: list[Judgement], rules: Rules) -> bool:
+    """Whether the gate passes or fails on what is judged. Answers that are all the same so far decide nothing."""
+    comparison = compare(*duel_runs(part.battles, verdicts), max_missing=1.0)
+    return comparison.changed != 0 and decide(comparison, rules, part.look).state != State.INCONCLUSIVE
 
 
 def duel_runs(found: Battles, verdicts: list[Judgement]) -> tuple[Run, Run]:

@@ -10,12 +10,14 @@ from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.stored_run import Run
 from harness_plugin.gate.worst_items import Change, worst_changes
+from harness_plugin.tournament import Stopped
 
 
 @dataclass(frozen=True)
 class GateResult:
     """`decision` is None where the runs could not be compared, and `reason` says why; `baseline`, `current`: what was
-    compared; `worst`: the items that lost most in the first deciding metric, worst first."""
+    compared; `worst`: the items that lost most in the first deciding metric, worst first; `stopped`: where judging
+    ended, if it was to stop when the decision is clear."""
 
     state: State
     baseline: str
@@ -27,6 +29,7 @@ class GateResult:
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     worst: tuple[Change, ...] = ()
+    stopped: Stopped | None = None
 
     @property
     def exit_code(self) -> int:
@@ -52,12 +55,17 @@ def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAU
 
 
 def gate_runs(
-    baseline: Callable[[], Run], current: Callable[[], Run], rules: Rules, reading: Reading, names: tuple[str, str]
+    baseline: Callable[[], Run],
+    current: Callable[[], Run],
+    rules: Rules,
+    reading: Reading,
+    names: tuple[str, str],
+    stopped: Stopped | None = None,
 ) -> GateResult:
-    """`run_gate` of runs that are read by functions."""
+    """`run_gate` of runs that are read by functions; `stopped`: where judging them ended, if it was to stop early."""
     try:
         comparison = compare(baseline(), current(), reading.ignore, reading.max_missing)
-        decision = decide(comparison, rules)
+        decision = decide(comparison, rules, None if stopped is None else stopped.part.look)
         worst = tuple(worst_changes(comparison, decision.deciding[0].name))
     except UsageError:
         raise
@@ -66,5 +74,14 @@ def gate_runs(
     except ArenaError as e:
         return GateResult(State.NOT_COMPARABLE, *names, rules, None, str(e))
     return GateResult(
-        decision.state, *names, rules, decision, "", comparison.ignored, comparison.missing, comparison.added, worst
+        decision.state,
+        *names,
+        rules,
+        decision,
+        "",
+        comparison.ignored,
+        comparison.missing,
+        comparison.added,
+        worst,
+        stopped,
     )

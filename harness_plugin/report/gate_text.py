@@ -14,6 +14,7 @@ from harness_plugin.files.printable import KEPT, log_line
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES
 from harness_plugin.report.markdown_syntax import safe, table
+from harness_plugin.report.words import stopped
 
 SCHEMA = 1
 DIGITS = 6
@@ -90,6 +91,7 @@ def document(result: GateResult) -> dict[str, Any]:
         "missing": list(result.missing),
         "added": list(result.added),
         "notes": list(d.notes) if d else [],
+        "stopping": result.stopped.counts() if result.stopped else None,
         "worst": [
             {
                 "id": c.id,
@@ -146,7 +148,9 @@ def _beside(result: GateResult) -> list[str]:
     if d is None:
         lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
         return lines + ([f"only in the current run: {_names(result.added)}"] if result.added else [])
-    for m in d.deciding:
+    if result.stopped:
+        lines.append(stopped(result.stopped.counts()))
+    for m in [] if result.stopped else d.deciding:
         said = f"(power {d.rules.power:.0%}, one-sided {d.rules.alpha:.2g}; {m.test.method})"
         if math.isfinite(m.smallest_drop):
             lines.append(f"{m.name}: this comparison would report a drop of {m.smallest_drop:.4f} or more {said}")

@@ -28,6 +28,7 @@ def lead(board: dict, name: Name) -> str:
     test = board["tests"][0]
     if test["p_holm"] is None:
         return said + f"There are too few prompts to say whether it is better than {name(second['model'])}."
+    digits = 0 if board["differences_of"] == "rating" else 3
     better = "is better" if differ(test) else "is not clearly better"
     return said + f"It {better} than {name(second['model'])}: difference {interval(test, 'difference', digits)}."
 
@@ -45,7 +46,21 @@ def basis(board: dict) -> str:
     )
 
 
+def stopped(found: dict) -> str:
+    """Where judging ended, of `Stopped.counts`."""
+    looks = f"look {found['look']} of {found['looks']}" if found["looks"] else many(found["look"], "look")
+    saved = f"{found['battles_saved']} of {many(found['battles_saved'] + found['battles_judged'], 'battle')}"
+    if found["clear"]:
+        judged = f"{found['prompts']} of {many(found['prompts_planned'], 'prompt')}"
+        said = f"Judging stopped when the result was clear, after {judged} ({looks}), and saved {saved}."
+    else:
+        said = f"All {many(found['prompts_planned'], 'prompt')} were judged ({looks}), and the result is not clear."
+    return f"{said} Intervals and p values allow for the looks before the end; the usual ones would be too narrow."
+
+
 def power(board: dict) -> str:
+    if board["stopping"] is not None:
+        return stopped(board["stopping"])
     smallest, points = board["smallest_difference"], board["differences_of"] == "rating"
     if smallest is None:
         return "There are too few prompts to say which difference this run could have detected."

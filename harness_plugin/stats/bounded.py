@@ -43,12 +43,16 @@ def upper_bound(sums, sizes, high: float, alpha: float, weights=None) -> float:
 
 def excludes(sums, sizes, low: float, alpha: float, mean: float) -> bool:
     """Whether `lower_bound` is at least `mean`; faster than the bound itself."""
-    sums, sizes, weights = _arrays(sums, sizes, None)
-    if mean <= low:
-        return True
-    if mean >= weights @ sums / (weights @ sizes):
+    if mean > low and mean >= np.sum(sums) / np.sum(sizes):
         return False
-    return _Tail(sums, sizes, low, weights).score(mean) <= NormalDist().inv_cdf(alpha)
+    return tail_score(sums, sizes, low, mean) <= NormalDist().inv_cdf(alpha)
+
+
+def tail_score(sums, sizes, low: float, mean: float) -> float:
+    """The normal quantile of the smallest alpha at which `lower_bound` is at least `mean`: that of a one-sided p of a
+    true mean of at most `mean`."""
+    sums, sizes, weights = _arrays(sums, sizes, None)
+    return -math.inf if mean <= low else _Tail(sums, sizes, low, weights).score(mean)
 
 
 def _arrays(sums, sizes, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

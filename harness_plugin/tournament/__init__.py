@@ -2,8 +2,8 @@
 
 `battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `verdicts` has them judged,
 `leaderboard` ranks; `red_team` attacks the judge, `labels` compares it with people, `kept_answers` keeps the texts,
-`folder` names the files of a run. `ray_judge` judges on a cluster and keeps its scores in `blocks`, `cost` says what
-judging takes. What else a run leaves on disk is `report`'s.
+`folder` names the files of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a cluster
+and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
@@ -12,7 +12,8 @@ from harness_plugin.tournament.kept_answers import write_answers
 from harness_plugin.tournament.labels import agreement, check_labels, labels_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
-from harness_plugin.tournament.verdicts import Judged, collect_verdicts
+from harness_plugin.tournament.stopping import Part, Stopped, all_clear, board_at, parts_of
+from harness_plugin.tournament.verdicts import Judged, collect_until, collect_verdicts
 
 __all__ = [
     "RED_TEAM_FILE",
@@ -20,9 +21,14 @@ __all__ = [
     "Answers",
     "Battles",
     "Judged",
+    "Part",
+    "Stopped",
     "agreement",
+    "all_clear",
     "battles",
+    "board_at",
     "check_labels",
+    "collect_until",
     "collect_verdicts",
     "find_files",
     "gather",
@@ -30,6 +36,7 @@ __all__ = [
     "labels_of",
     "leaderboard",
     "median_model",
+    "parts_of",
     "read_files",
     "red_team_battles",
     "red_team_report",

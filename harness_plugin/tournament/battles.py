@@ -211,8 +211,15 @@ def _answered_twice(model: str, prompt: Text, where: str) -> DataError:
 def battles(answers: Answers, baseline: str | None = None, prompts: int | None = None) -> Battles:
     """Every model against `baseline`, or without one every model against every other, on the prompts that both have
     answered. `prompts`: only so many of those with a battle, drawn by their content, so that one more model with
-    answers to the same prompts leaves the draw as it is. Raises UsageError for an unknown baseline and DataError
-    without a battle."""
+    answers to the same prompts leaves the draw as it is. Warns of models that meet nobody. Raises UsageError for an
+    unknown baseline and DataError without a battle."""
+    found = some_battles(answers, baseline, prompts)
+    _warn_of_lonely(answers, [*found.pairs, *found.identical])
+    return found
+
+
+def some_battles(answers: Answers, baseline: str | None, prompts: int | None) -> Battles:
+    """As `battles`, without the warning: for a part of what is judged."""
     if baseline is not None and baseline not in answers.by_model:
         raise UsageError(
             f"baseline {baseline!r} has no answers here",
@@ -236,7 +243,6 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
                     meta={"prompt_id": key},
                 )
                 (identical if first[key] == second[key] else judged).append(pair)
-    _warn_of_lonely(answers, [*judged, *identical])
     given = answers.by_model.items()
     missing = {
         m: [key for key in chosen if key not in own] for m, own in given if any(key not in own for key in chosen)

@@ -88,6 +88,7 @@ def leaderboard(
         "truncated": int(c.truncated.sum()),
         "tests": _tests(c, order, tests, digits),
         "smallest_difference": _round(tests.smallest_difference(), digits),
+        "stopping": None,
         "differences_of": "rating" if base is None else "win_rate",
         "length_slope": numbers("value", controlled.slope),
         "length_scale": _round(length_scale(_length_differences(c, base)), 1),

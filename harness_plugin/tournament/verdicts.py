@@ -2,7 +2,7 @@
 again in a folder that has the verdict already. Whoever judges (this process, a cluster), verdicts are kept here."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Judged:
     labels: list[float | None]
 
 
+Enough = Callable[[int, list[Judgement]], bool]
+"""Whether the part of this number, with these verdicts, says enough."""
+
+
 def collect_verdicts(
     judge: Judge, battles: Battles, folder: Path, done: Done | None = None, file: str = VERDICTS_FILE
 ) -> list[Judgement]:
@@ -40,24 +44,50 @@ def collect_verdicts(
     no use for. `done(k)` is called as k more battles are judged. Raises ScoreError as judging does, DataError for
     verdicts or a journal of another judge or no run's, and UsageError for a journal that is in use.
     """
+    return collect_until(judge, [battles], lambda number, verdicts: True, folder, done, file)[1]
+
+
+def collect_until(
+    judge: Judge,
+    growing: Sequence[Battles],
+    enough: Enough,
+    folder: Path,
+    done: Done | None = None,
+    file: str = VERDICTS_FILE,
+) -> tuple[int, list[Judgement]]:
+    """Judges one part of the battles after another until one is enough: (its number, its verdicts).
+
+    Each of the `growing` parts holds the one before it, and the last is all there is. The rest is as for
+    `collect_verdicts`.
+    """
     out = folder / file
     earlier = _earlier(out, judge.hash)
     with Journal(out, parts(judge.identity)) as journal:
         continued = judgements_in(journal)
         judgements = earlier | continued
-        todo = list({p.key: p for p in battles.pairs if p.key not in judgements}.values())
-        todo.sort(key=lambda p: (p.prompt_key, p.model_a, p.model_b))  # the engine reads what neighbours share once
-        _say(battles.pairs, continued, earlier, folder)
-        if done and len(todo) < len(battles.pairs):
-            done(len(battles.pairs) - len(todo))
-        for judgement in judge.judge(todo, done):
-            judgements[judgement.key] = judgement
-            journal.add(judgement.to_row())
-        verdicts = [judgements[p.key].of_pair(p) for p in battles.pairs]
-        verdicts += [judged_identical(p, judge.calibration, judge.hash) for p in battles.identical]
-        verdicts.sort(key=lambda v: (v.model_a, v.model_b, v.id))
+        _say(growing[-1].pairs, continued, earlier, folder)
+        before = 0
+        for number, battles in enumerate(growing):
+            todo = list({p.key: p for p in battles.pairs if p.key not in judgements}.values())
+            todo.sort(key=lambda p: (p.prompt_key, p.model_a, p.model_b))  # the engine reads what neighbours share once
+            if done and before + len(todo) < len(battles.pairs):
+                done(len(battles.pairs) - before - len(todo))
+            for judgement in judge.judge(todo, done):
+                judgements[judgement.key] = judgement
+                journal.add(judgement.to_row())
+            before = len(battles.pairs)
+            verdicts = _verdicts(judge, battles, judgements)
+            if enough(number, verdicts):
+                break
         journal.finish(verdict.to_row() for verdict in verdicts)
-    return verdicts
+    return number, verdicts
+
+
+def _verdicts(judge: Judge, battles: Battles, judgements: dict[str, Judgement]) -> list[Judgement]:
+    """One verdict for each battle, sorted by the models' names, then by the battle's id."""
+    verdicts = [judgements[p.key].of_pair(p) for p in battles.pairs]
+    verdicts += [judged_identical(p, judge.calibration, judge.hash) for p in battles.identical]
+    return sorted(verdicts, key=lambda v: (v.model_a, v.model_b, v.id))
 
 
 def _say(pairs: list[Pair], continued: dict, earlier: dict, folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import zlib
 
 import chatbots
+import early
 import gates
 import judges
 import numpy as np
@@ -37,6 +38,8 @@ INTERVALS = {
     "win rate, certain judge": chatbots.certain_win_rate,
     "win rate, round robin": chatbots.hard_win_rate,
     "win rate at equal length": chatbots.at_equal_length,
+    "win rate, stopped when clear, 5 looks": early.stopped_win_rate(5),
+    "win rate, stopped when clear, any time": early.stopped_win_rate(None),
     "rating": chatbots.rating(),
     "rating, ties (Davidson)": chatbots.rating(True),
 }
@@ -58,6 +61,12 @@ ERRORS = {
     "regression without a change: right and wrong": gates.failed(gates.binary(0.2, 0.0)),
     "regression without a change: probabilities": gates.failed(gates.sparse(0.2, 0.0)),
     "regression without a change: every value changes": gates.failed(gates.dense(0.1, 0.0)),
+    "duel, 5 looks: pass at a drop of the margin 0.02": early.passed(5),
+    "duel, any time: pass at a drop of the margin 0.02": early.passed(None),
+    "duel, 5 looks: regression without a change": early.failed(5),
+    "duel, any time: regression without a change": early.failed(None),
+    "one of three models is clear without a difference, 5 looks": early.any_clear(5),
+    "one of three models is clear without a difference, any time": early.any_clear(None),
     "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
     "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
     "two of four equal judges differ (Holm): accuracy": lambda rng, n: judges.equal_judges(rng, n) <= 0.05,
@@ -70,6 +79,10 @@ POWERS = {
     "the gate reports the smallest drop, margin 0.05, 10% change": gates.reported(0.05, gates.binary, 0.1),
     "a leaderboard of ten detects its smallest difference": chatbots.detected,
 }
+EARLY = (
+    "| drop or difference | ties | n | looks | duel passes | duel is a regression | prompts used | win rate is clear | "
+    "prompts used |"
+)
 SLOW = "win rate at equal length"  # a hundred fits for each interval: fewer draws
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
 # Which simulation stands for each number that lm-eval's tasks, the leaderboard and a comparison of judges print.
@@ -88,6 +101,7 @@ STANDS_FOR = {
     "difference of two judges' accuracy": ("difference of acc",),
     "difference of two judges' log loss, clusters": ("difference of log_loss",),
     "win rate, probabilities": ("win_rate",),
+    "win rate, stopped when clear, 5 looks": ("win_rate",),
     "win rate at equal length": ("win_rate_length_controlled",),
 }
 
@@ -145,6 +159,7 @@ def main() -> None:
         for drop in (0.0, 0.01, 0.02, 0.04, 0.08):
             decided = gates.decisions(generator("curve", n, drop), n, drop, draws)
             print(f"| {drop:g} | {n} | {' | '.join(map(shown, decided))} |", flush=True)
+    print(f"\n{EARLY}\n|{'---|' * 9}", *early.table(generator, draws), sep="\n")
 
 
 if __name__ == "__main__":

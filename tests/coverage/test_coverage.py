@@ -2,6 +2,8 @@
 
 import math
 
+import early
+import numpy as np
 import pytest
 import table
 
@@ -42,6 +44,16 @@ def test_a_drop_that_is_said_to_be_reported_is_reported_that_often(name):
         found = table.frequency(name, n, DRAWS)
         allowed = 0.03 + chance(POWER, n, DRAWS // 8 if n == table.FLIPPED else DRAWS)
         assert math.isnan(found) or abs(found - POWER) <= allowed, (n, found)
+
+
+@pytest.mark.slow
+def test_five_looks_decide_as_often_as_none_and_take_fewer_prompts():
+    found = {}
+    for looks in (1, 5):
+        rng = table.generator("looks", looks)
+        runs = [early.duel(rng, 400, looks, 0.04) for _ in range(2 * DRAWS)]
+        found[looks] = np.mean([state == "regression" for state, _ in runs]), np.mean([share for _, share in runs])
+    assert found[5][0] >= found[1][0] - 0.02 - chance(found[1][0], 400, 2 * DRAWS) and found[5][1] < 0.7
 
 
 def test_every_number_that_is_printed_is_in_the_table():

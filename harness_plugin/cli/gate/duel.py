@@ -1,5 +1,6 @@
 """`arena-rm gate duel`: judges the new answers of a chatbot directly against its old answers."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from harness_plugin.cli.options import (
     prompts_option,
     questions_option,
 )
+from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -31,10 +33,11 @@ from harness_plugin.gate.rules import MAX_MISSING
     metavar="SHARE",
     help="The largest share of the prompts that may be answered by only one side.",
 )
+@stop_options("it passes or fails")
 @batch_size_option
 @cache_options(default=True)
 @output_options
-def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, cache_file, output):
+def command(old, new, spec, rules, prompts, questions, max_missing, stopping, batch_size, cache_file, output):
     """Judge the answers in NEW against the answers in OLD, both of one chatbot, and decide whether they are worse.
 
     OLD and NEW are files of answers as for `arena-rm judge`, or folders of such files. A duel needs half the battles of
@@ -51,9 +54,11 @@ def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, 
 
     from harness_plugin.cli.judge import judging
     from harness_plugin.gate import Reading, gate_runs
-    from harness_plugin.gate.duel import duel_battles, duel_runs
+    from harness_plugin.gate.duel import duel_answers, duel_is_clear, duel_parts, duel_runs
+    from harness_plugin.tournament import battles as meetings
 
-    battles = duel_battles(old, new, questions, prompts)
+    answers = duel_answers(old, new, questions)
+    battles, stopped = meetings(answers, None, prompts), None
     click.echo(
         f"{len(battles.pairs)} battles to judge; {len(battles.identical)} with identical answers count as ties",
         err=True,
@@ -62,6 +67,11 @@ def command(old, new, spec, rules, prompts, questions, max_missing, batch_size, 
         folder = output or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         with judging(spec, batch_size, cache_file, folder) as judge:
-            verdicts = judge(battles, "Judging battles")
+            if stopping is None:
+                verdicts = judge(battles, "Judging battles")
+            else:
+                parts = duel_parts(answers, battles, stopping.looks, prompts, max_missing)
+                stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(duel_is_clear, rules=rules))
+                battles = stopped.part.battles
     before, after = duel_runs(battles, verdicts)
-    return gate_runs(lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new))
+    return gate_runs(lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new), stopped)
