@@ -30,7 +30,7 @@ WAIT = 60  # seconds for any one answer: the first page on a busy machine takes 
 SCREEN = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 TROUBLES = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
-KEYS = {"Enter": 13, "Tab": 9, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39}
+KEYS = {"Enter": 13, "Tab": 9, "Backspace": 8, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39}
 
 
 def find() -> str | None:
@@ -139,10 +139,26 @@ class Page:
         return found["result"].get("value")
 
     def key(self, name: str) -> None:
-        code = {"key": name, "code": name, "windowsVirtualKeyCode": KEYS[name]}
-        text = {"text": "\r"} if name == "Enter" else {}
+        number = KEYS[name] if name in KEYS else ord(name.upper())
+        code = {"key": name, "code": name if name in KEYS else f"Key{name.upper()}", "windowsVirtualKeyCode": number}
+        text = {"text": "\r"} if name == "Enter" else {"text": name} if name not in KEYS else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **code)
+
+    def saves_into(self, folder: Path) -> None:
+        """What the page lets people save from now on goes to the folder."""
+        self.browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Chooses a file in an input of files."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+    def reload(self) -> None:
+        self.call("Page.reload")
+        loaded = "Page.loadEventFired"
+        self.browser.until(lambda m: m.get("method") == loaded and m.get("sessionId") == self.session, loaded)
 
     def troubles(self) -> list[str]:
         self.js("0")  # what was on its way has come

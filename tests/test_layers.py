@@ -33,10 +33,11 @@ MAY_IMPORT = {
     "harness": "errors files pairs prompt model engine scoring judges stats",
     "gate": "errors files pairs scoring stats tournament",
     "comparison": "errors files pairs model scoring judges stats gate",
-    "report": "errors files pairs model scoring stats tournament gate",
+    "label": "errors files pairs scoring stats tournament",
+    "report": "errors files pairs model scoring stats tournament gate label",
     "pytest_plugin": "errors pairs scoring judges gate report",
     "train": "errors files pairs prompt model engine scoring judges stats report",
-    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison report "
+    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison label report "
     "train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tournament_rows import HOSTILE, alpaca, answers_of, run_of, three_files
 
-from harness_plugin.report import page
+from harness_plugin.report import html_page, label_page, page
 from harness_plugin.report.judge_folder import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,11 +95,11 @@ def test_embedded_json_is_the_same_value_and_has_no_character_of_html(seed):
     ]
     texts = ["".join(rng.choices(odd, k=rng.randint(0, 30))) for _ in range(200)]
     value = {"texts": texts, texts[0]: [1.5, None, True]}
-    text = page.embedded(value)
+    text = html_page.embedded(value)
     assert json.loads(text) == json.loads(json.dumps(value)) and not set(text) & set("<>&\u2028\u2029\ufeff\u202e")
     assert text.encode("utf-8")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        page.embedded([float("nan")])
+        html_page.embedded([float("nan")])
 
 
 def test_answers_that_look_like_the_pages_own_places_or_scripts_stay_data(tmp_path):
@@ -193,7 +193,7 @@ def test_no_script_parses_markup_or_text_as_code(file):
 
 
 def test_every_asset_is_part_of_the_page_and_of_the_package():
-    named = {"page.html", "page.css", *page.SCRIPTS}
+    named = {"page.html", "label.html"}.union(*(p.STYLES + p.SCRIPTS for p in (page, label_page)))
     assert {f.name for f in ASSETS.iterdir()} == named
     assert "report/assets/*" in (ROOT / "setup.cfg").read_text("utf-8")
 

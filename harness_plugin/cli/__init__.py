@@ -1,10 +1,10 @@
 """The command `arena-rm`: results go to stdout or to files, notes and progress to stderr.
 
-Each command is a file of its own here: `score`, `show`, `judge`, `compare`, `calibrate`, `train`, `doctor`, `lm_eval`,
-and the folder `gate`. `options` has what several of them share, `streams` makes stdout and stderr safe, `failures` says
-in one line what went wrong. It reads its options and prints results; it decides nothing about scores, and it imports
-the rest of the package only when it runs. Exit codes: 0 done, 1 regression, 2 wrong usage, 3 could not be done,
-4 inconclusive, 130 interrupted, 141 the program that read stdout has ended.
+Each command is a file of its own here: `score`, `show`, `judge`, `compare`, `label`, `calibrate`, `train`, `doctor`,
+`lm_eval`, and the folder `gate`. `options` has what several of them share, `streams` makes stdout and stderr safe,
+`failures` says in one line what went wrong. It reads its options and prints results; it decides nothing about scores,
+and it imports the rest of the package only when it runs. Exit codes: 0 done, 1 regression, 2 wrong usage, 3 could not
+be done, 4 inconclusive, 130 interrupted, 141 the program that read stdout has ended.
 """
 
 import sys
@@ -22,6 +22,7 @@ COMMANDS = {  # name: (module, one line for --help); the module is imported only
     "score": ("score", "Score every pair of a file, one JSON line for each pair."),
     "judge": ("judge", "Judge the answers of several chatbots, and rank the chatbots."),
     "compare": ("compare", "Compare several judges on the same votes of people."),
+    "label": ("label", "Let people vote on battles: make a page for it, and merge what they send back."),
     "gate": ("gate", "Check whether a chatbot or a judge got worse since a stored run."),
     "show": ("show", "Show one pair as the judge reads it: its text, what was cut, its token ids."),
     "train": ("train", "Train an adapter on labelled pairs."),

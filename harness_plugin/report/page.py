@@ -1,22 +1,10 @@
-"""report.html: one page with everything in it, to look at a run and through its battles. No network, no build step.
-
-The page is assembled from the files in `assets`; results travel in it as JSON that cannot end its script element, and
-are put on the page as text only. A content security policy lets the page's own script run and nothing else: no request
-leaves it, and no answer can become code.
-"""
-
-import base64
-import hashlib
-import html
-import json
-import re
-from importlib.resources import files
-from typing import Any
+"""report.html: one page with everything in it, to look at a run and through its battles."""
 
 from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
 from harness_plugin.report.chart_data import charts
+from harness_plugin.report.html_page import assembled
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Judged
@@ -25,38 +13,16 @@ LONGEST_TEXT = 20_000  # characters of an answer or prompt, and of all of them: 
 MOST_TEXT = 8_000_000
 MOST_BATTLES = 20_000
 LONGEST_NAME = 200
-SCRIPTS = ("dom.js", "charts.js", "board.js", "battles.js", "page.js")
-# What could end the script element or start another for an HTML parser, what JavaScript once took for line ends, and
-# what no encoding can write or nobody could see in the file.
-UNSAFE = re.compile("[<>&\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff0-\uffff]")
+STYLES = ("base.css", "page.css")
+SCRIPTS = ("dom.js", "markdown.js", "charts.js", "board.js", "battles.js", "page.js")
 TRUNCATED, IDENTICAL = 1, 2  # flags of a battle
 
 
 def page(board: dict, judged: Judged, attacked: Judged | None = None) -> str:
     """The page as HTML text. `judged`, `attacked`: battles and verdicts as for `write_run`."""
     title = words.title(board, _short)
-    script = "\n".join(_asset(name) for name in SCRIPTS)
-    style = _asset("page.css")
-    policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
-    )
     data = {"title": title, "version": __version__, **_figures(board, judged), **_browser(board, judged, attacked)}
-    parts = {"title": html.escape(title), "policy": policy, "style": style, "data": embedded(data), "script": script}
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], _asset("page.html"))
-
-
-def embedded(data: Any) -> str:
-    """JSON that can stand in a script element: it is the same value, and holds no character of HTML's syntax."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _asset(name: str) -> str:
-    return (files("harness_plugin.report") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return assembled("page.html", title, STYLES, SCRIPTS, data)
 
 
 def _short(name: str) -> str:

@@ -6,7 +6,7 @@ For leaderboards `ratings` fits Bradley-Terry, with and without length, and Davi
 without length, `multiple` tests all pairs of models. `paired` tests and bounds paired differences, `bounded` has
 intervals for values of a known range, `sequential` is for numbers that are looked at before all prompts are judged,
 `power` says what a test can see, `length` is the length term, `student` and `search` are Student's t and root finding
-without scipy. Numbers in, numbers out (numpy, scipy inside functions):
+without scipy. `agreement` says how far several people agree. Numbers in, numbers out (numpy, scipy inside functions):
 nothing here knows files, models, `Pair` or lm-eval.
 """
 

@@ -1,0 +1,143 @@
+"""The files that annotators send back -> one file of labels, and how far the annotators agree."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness_plugin.errors import DataError
+from harness_plugin.files.checked import json_object, number, placed, remedy, text, wrong_value
+from harness_plugin.files.rows import whole_rows
+from harness_plugin.pairs import Pair, Winner, pair_from_row
+from harness_plugin.stats import Estimate, clustered_share
+from harness_plugin.stats.agreement import Agreement, agreement_of_votes
+
+SIDES = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one annotator said of one battle. `pair.winner` is None where the annotator skipped it. `first`: the side
+    that stood on the left. `row`: the row of the export, which is written again as it is."""
+
+    pair: Pair
+    annotator: str
+    design: str
+    first: str
+    row: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whose vote it is, on what: content id of the battle and annotator."""
+        return self.pair.key, self.annotator
+
+    @property
+    def both_bad(self) -> bool:
+        """Whether the tie is of two bad answers."""
+        return self.row.get("both_bad") is True
+
+    @property
+    def left(self) -> float | None:
+        """1 where the answer on the left was preferred, 0 for the right, None for anything else."""
+        if self.pair.winner in (None, Winner.TIE):
+            return None
+        return float((self.pair.winner is Winner.MODEL_A) == (self.first == "a"))
+
+
+@remedy("use the file as the labelling page saved it")
+def read_votes(path: str) -> list[Vote]:
+    """The votes of a file that the labelling page saved, or of files merged before. Raises DataError for a row that is
+    not one of them."""
+    votes = [_vote(row, where) for where, row in whole_rows(path)]
+    if not votes:
+        raise DataError(f"{path} has no votes", "there is nothing to merge")
+    return votes
+
+
+def _vote(row: dict[str, Any], where: str) -> Vote:
+    try:
+        pair = pair_from_row(row, "canonical")
+    except DataError as error:
+        raise placed(error, where) from error
+    assert pair is not None  # a canonical row is a pair
+    number(row, "sampling_probability", where, 0, 1)
+    if row["sampling_probability"] == 0:
+        raise wrong_value("sampling_probability", 0, "a number above 0, at most 1", where)
+    first = text(row, "first", where)
+    if first not in SIDES:
+        raise wrong_value("first", first, "'a' or 'b'", where)
+    if row.get("both_bad") is True and pair.winner is not Winner.TIE:
+        raise wrong_value("winner", pair.winner and str(pair.winner), "'tie', since both_bad is true", where)
+    return Vote(pair, text(row, "annotator", where), text(row, "design", where), first, json_object(row, where))
+
+
+def merged(files: Sequence[list[Vote]]) -> list[Vote]:
+    """The votes of all files, sorted by battle and annotator, each once.
+
+    Raises DataError where one annotator votes differently on the same battle in two files, and for votes of several
+    designs, whose probabilities cannot be put together.
+    """
+    found: dict[tuple[str, str], Vote] = {}
+    for vote in (vote for votes in files for vote in votes):
+        earlier = found.setdefault(vote.key, vote)
+        if earlier.row != vote.row:
+            raise DataError(
+                f"{vote.annotator!r} has two different votes on the battle {vote.pair.id}",
+                "an annotator has one vote on each battle",
+                "give only the latest file of each annotator, and give two people two names",
+            )
+    designs = sorted({vote.design for vote in found.values()})
+    if len(designs) > 1:
+        raise DataError(
+            f"the votes are of {len(designs)} designs ({', '.join(designs[:3])})",
+            "each design has its own probabilities, and these hold for its own draw alone",
+            "merge the files of one page",
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def merged_text(votes: Iterable[Vote]) -> str:
+    """JSON lines, one for each vote, with the columns that the page wrote."""
+    return "".join(json.dumps(vote.row, ensure_ascii=False) + "\n" for vote in votes)
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """One annotator's votes, counted. `left`: how often the answer on the left is preferred, of the decided votes; far
+    from one half it says that the place was looked at and not the answer."""
+
+    name: str
+    decided: int
+    ties: int
+    both_bad: int
+    skipped: int
+    left: Estimate
+
+
+def annotators(votes: Sequence[Vote]) -> list[Annotator]:
+    """The counts of each annotator, by name."""
+    found = []
+    for name in sorted({vote.annotator for vote in votes}):
+        own = [vote for vote in votes if vote.annotator == name]
+        kinds = Counter(vote.pair.winner for vote in own)
+        bad = sum(vote.both_bad for vote in own)
+        sides = [(vote.left, vote.pair.prompt_key) for vote in own if vote.left is not None]
+        left = clustered_share([side for side, _ in sides], [prompt for _, prompt in sides])
+        found.append(Annotator(name, len(sides), kinds[Winner.TIE] - bad, bad, kinds[None], left))
+    return found
+
+
+def agreement(votes: Sequence[Vote]) -> Agreement:
+    """How far the annotators agree on A, B or tie ("both bad" is a tie), over the battles that two or more of them
+    judged, clustered by prompt."""
+    counts: dict[str, np.ndarray] = {}
+    prompts: dict[str, str] = {}
+    for vote in votes:
+        if vote.pair.winner is not None:
+            counts.setdefault(vote.pair.key, np.zeros(len(Winner)))[vote.pair.winner.class_index] += 1
+            prompts[vote.pair.key] = vote.pair.prompt_key
+    table = np.array(list(counts.values())).reshape(-1, len(Winner))
+    return agreement_of_votes(table, list(prompts.values()))

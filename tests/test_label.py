@@ -1,0 +1,338 @@
+"""Labels of people without a browser: the draw and its probabilities, its file, the merging of votes, the command."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_cli import run
+from tournament_rows import alpaca, answers_of, run_of, three_files, verdict
+
+from harness_plugin.errors import DataError, UsageError
+from harness_plugin.label import (
+    Candidate,
+    agreement,
+    annotators,
+    candidates_of_folder,
+    candidates_of_pairs,
+    draw,
+    merged,
+    read_votes,
+)
+from harness_plugin.label.design import confidence_strata, inclusion_probabilities, systematic
+from harness_plugin.label.design_file import design_hash
+from harness_plugin.label.merge import Vote
+from harness_plugin.pairs import Pair, read_pairs
+from harness_plugin.stats.agreement import agreement_of_votes, krippendorff_alpha
+from harness_plugin.tournament import VERDICTS_FILE, write_answers
+from harness_plugin.tournament.kept_answers import read_verdicts
+
+
+def judged_folder(folder, files):
+    """A folder as `arena-rm judge` leaves it, as far as labelling reads it, judged by length."""
+    _, judged = run_of(files)
+    folder.mkdir()
+    write_answers(folder, judged.battles)
+    rows = "".join(json.dumps(v.to_row()) + "\n" for v in judged.verdicts)
+    (folder / VERDICTS_FILE).write_text(rows, "utf-8")
+    return judged
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "answers").mkdir()
+    judged_folder(tmp_path / "judged", three_files(tmp_path / "answers"))
+    return tmp_path / "judged"
+
+
+def pair(n, a="heron", b="ibis", **more):
+    return Pair(prompt=f"Question {n}?", response_a=f"{a} {n}", response_b=f"{b} {n}", model_a=a, model_b=b, **more)
+
+
+def many(count=200, models=("heron", "ibis", "stork")):
+    """Candidates with confidences from a wide range."""
+    pairs = [(a, b) for k, a in enumerate(models) for b in models[k + 1 :]]
+    found = [
+        Candidate(pair(n, *pairs[n % len(pairs)]), (n * 37 % count) / count, "0123456789abcdef") for n in range(count)
+    ]
+    return sorted(found, key=lambda c: c.key)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "confidence"])
+@pytest.mark.parametrize("n", [1, 17, 100, 199, 200, 500])
+def test_a_draw_has_the_number_asked_for_and_its_probabilities_sum_to_it(kind, n):
+    design = draw(many(), n, seed=3, kind=kind)
+    p = np.array([place.probability for place in design.places])
+    assert len(design.drawn) == min(n, 200) and p.sum() == pytest.approx(min(n, 200)) and p.min() > 0 and p.max() <= 1
+    if kind == "uniform":
+        assert p == pytest.approx(min(n, 200) / 200)
+    assert len({place.key for place in design.drawn}) == len(design.drawn)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "confidence"])
+def test_over_seeds_every_battle_is_drawn_as_often_as_its_probability_says(kind):
+    candidates, seeds = many(60), 400
+    counts = np.zeros(60)
+    for seed in range(seeds):
+        counts += [place.drawn for place in draw(candidates, 12, seed, kind).places]
+    p = np.array([place.probability for place in draw(candidates, 12, 0, kind).places])
+    z = (counts - seeds * p) / np.sqrt(seeds * p * (1 - p))
+    assert np.abs(z).max() < 4.5 and 0.7 < z.std() < 1.3
+
+
+def test_close_battles_are_drawn_more_often_by_confidence_and_none_is_left_out():
+    design = draw(many(), 40, kind="confidence")
+    p = {place.stratum: place.probability for place in design.places}
+    assert p[1] > p[2] > p[3] > p[4] >= 40 / 200 / 2
+    u = {c.key: math.sqrt(c.win_b * (1 - c.win_b)) for c in many()}
+    by = {h: np.mean([u[x.key] for x in design.places if x.stratum == h]) for h in p}
+    expected = 40 / 200 * (0.5 + 0.5 * by[1] / np.mean(list(u.values())))
+    assert p[1] == pytest.approx(expected), "the formula of the docstring"
+
+
+def test_a_judge_that_is_certain_of_everything_still_gives_a_uniform_draw():
+    certain = [replace(c, win_b=float(k % 2)) for k, c in enumerate(many())]
+    p = [place.probability for place in draw(certain, 50, kind="confidence").places]
+    assert p == pytest.approx([0.25] * 200)
+
+
+def test_probabilities_above_one_become_one_and_the_others_grow():
+    strata = np.array([1] * 2 + [2] * 98)
+    p = inclusion_probabilities(60, strata, np.where(strata == 1, 0.5, 0.9999))
+    assert (p[:2] == 1).all() and p.sum() == pytest.approx(60) and p[2:] == pytest.approx(58 / 98)
+
+
+def test_the_draw_is_spread_over_pairs_of_models_and_over_confidence():
+    for seed in range(5):
+        drawn = draw(many(240), 60, seed).drawn
+        models = Counter((x.pair.model_a, x.pair.model_b) for x in drawn)
+        assert all(19 <= count <= 21 for count in models.values()) and len(models) == 3
+        assert all(13 <= count <= 17 for count in Counter(x.stratum for x in drawn).values())
+
+
+def test_systematic_drawing_is_exact():
+    p = np.array([0.5, 0.25, 0.25, 1.0, 0.75, 0.25])
+    for start, expected in ((0.0, [0, 0, 1, 1, 0, 1]), (0.6, [1, 0, 0, 1, 1, 0])):
+        assert systematic(p, start).tolist() == [bool(x) for x in expected]
+
+
+def test_equal_confidences_are_in_one_stratum():
+    strata = confidence_strata(np.array([0.5, 0.5, 0.5, 0.3, 0.7, 0.9]))
+    assert strata[0] == strata[1] == strata[2] == 1 and strata[3] == strata[4] < strata[5]
+
+
+def test_a_draw_depends_on_seed_and_texts_and_on_nothing_else():
+    one = draw(many(), 30, seed=1)
+    assert draw(many(), 30, seed=1) == one
+    assert {x.key for x in draw(many(), 30, seed=2).drawn} != {x.key for x in one.drawn}
+    order = [x.key for x in one.drawn]
+    assert order != sorted(order), "shown in an order of its own"
+    firsts = Counter(x.first for x in draw(many(), 200).places)
+    assert min(firsts.values()) > 70
+
+
+def test_the_draw_of_a_seed_is_the_same_in_every_version():
+    design = draw(many(30), 5, seed=7, kind="confidence")
+    assert design_hash(design) == "014f7b731a455463"
+
+
+def test_battles_come_from_a_judged_folder_with_the_judges_confidence(folder, tmp_path):
+    candidates = candidates_of_folder(folder)
+    verdicts = {v.id: v for _, v in read_verdicts(folder)}
+    assert len(candidates) == 24 and {c.judge for c in candidates} == {"0123456789abcdef"}
+    for c in candidates:
+        v = verdicts[c.pair.id]
+        assert c.win_b == v.win_b and c.pair.key == v.key and (c.pair.model_a, c.pair.model_b) == (v.model_a, v.model_b)
+
+
+def test_identical_answers_are_no_candidates_and_the_same_texts_are_one(tmp_path):
+    said = answers_of("heron")
+    (tmp_path / "answers").mkdir()
+    files = [alpaca(tmp_path / "answers", name, said) for name in ("heron", "copy")]
+    files.append(alpaca(tmp_path / "answers", "ibis", answers_of("ibis")))
+    judged_folder(tmp_path / "judged", files)
+    candidates = candidates_of_folder(tmp_path / "judged")
+    assert len(candidates) == 8, "copy against ibis has the texts of heron against ibis"
+    assert all("ibis" in (c.pair.model_a, c.pair.model_b) for c in candidates)
+
+
+def test_folders_that_are_not_whole_are_refused(folder):
+    answers = folder / "judged_answers.jsonl"
+    text = answers.read_text("utf-8")
+    answers.write_text(text.replace("one", "two"), "utf-8")
+    with pytest.raises(DataError, match=r"does not hold the texts of the battle .*; run `arena-rm judge` again"):
+        candidates_of_folder(folder)
+    (folder / f"{VERDICTS_FILE}.part").write_text("", "utf-8")
+    with pytest.raises(DataError, match="was not finished"):
+        candidates_of_folder(folder)
+    answers.unlink()
+    with pytest.raises(DataError, match=r"holds no judged_answers\.jsonl; it is not the folder of a finished run"):
+        candidates_of_folder(folder)
+
+
+def test_pairs_are_joined_with_scores_in_either_order_and_need_them_all(tmp_path):
+    pairs = [pair(0), pair(1), Pair("p", "same", "same")]
+    scored = [replace(verdict("heron", "ibis", "p", 0.8), key=pairs[0].key)]
+    scored.append(replace(verdict("ibis", "heron", "p", 0.9), key=pairs[1].swap().key))
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("".join(json.dumps(v.to_row()) + "\n" for v in scored), "utf-8")
+    found = {c.pair.id: c.win_b for c in candidates_of_pairs(pairs, str(scores))}
+    assert found == pytest.approx({pairs[0].id: 0.8, pairs[1].id: 0.1})
+    assert [c.win_b for c in candidates_of_pairs(pairs)] == [None, None]
+    with pytest.raises(DataError, match=r"1 of 3 pairs are not in .*scores\.jsonl, first: "):
+        candidates_of_pairs([*pairs, pair(2)], str(scores))
+    with pytest.raises(DataError, match="none of the 1 pairs has two different responses"):
+        candidates_of_pairs(pairs[2:])
+
+
+def test_confidence_needs_one_judge():
+    with pytest.raises(UsageError, match="--design confidence without scores"):
+        draw([Candidate(pair(0))], 1, kind="confidence")
+    with pytest.raises(DataError, match="scores are of several judges"):
+        draw([Candidate(pair(0), 0.5, "a" * 16), Candidate(pair(1), 0.5, "b" * 16)], 1)
+
+
+def test_the_command_stores_the_design_then_the_page_and_never_another_design(folder, tmp_path, capsys):
+    page = tmp_path / "out" / "vote.html"
+    code, out, err = run(["label", folder, "--n", 10, "--seed", 5, "-o", page], capsys)
+    assert code == 0 and out == "" and f"10 of 24 battles are on {page}" in err
+    design = page.with_name("vote.design.jsonl")
+    head, *rows = map(json.loads, design.read_text("utf-8").splitlines())
+    assert head["battles"] == len(rows) == 24 and head["drawn"] == sum(row["drawn"] for row in rows) == 10
+    assert head["judge"] == "0123456789abcdef" and head["seed"] == 5 and head["design"] == "uniform"
+    assert {row["sampling_probability"] for row in rows} == {round(10 / 24, 12)} and {row["first"] for row in rows} == {
+        "a",
+        "b",
+    }
+    before = page.read_bytes(), design.read_bytes()
+    assert run(["label", folder, "--n", 10, "--seed", 5, "-o", page], capsys)[0] == 0, "the same again changes nothing"
+    code, _, err = run(["label", folder, "--n", 11, "--seed", 5, "-o", page], capsys)
+    assert code == 2 and "holds another design" in err and (page.read_bytes(), design.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-o", "page.txt"], "the page is an HTML file"),
+        (["--scores", "x.jsonl"], "--scores with a folder"),
+        (["x.jsonl"], "2 files without --merge"),
+    ],
+)
+def test_wrong_usage_is_refused(folder, capsys, more, said):
+    code, _, err = run(["label", folder, *more], capsys)
+    assert code == 2 and said in err
+
+
+def test_a_file_of_pairs_without_scores_gives_a_page_too(tmp_path, capsys):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair(n).to_dict()) + "\n" for n in range(4)), "utf-8")
+    code, _, err = run(["label", file, "-o", tmp_path / "p.html"], capsys)
+    assert code == 0 and "4 of 4 battles" in err and "all are on the page" in err
+    head = json.loads((tmp_path / "p.design.jsonl").read_text("utf-8").splitlines()[0])
+    assert head["judge"] is None and [row["sampling_probability"] for row in head["strata"]] == [1.0]
+
+
+def vote(n, winner, annotator="Ann", both_bad=False, first="a", **more):
+    row = pair(n).to_dict() | {
+        "winner": winner,
+        "annotator": annotator,
+        "both_bad": both_bad,
+        "skipped": winner is None,
+    }
+    return (
+        row | {"sampling_probability": 0.25, "stratum": 1, "design": "d" * 16, "design_seed": 0, "first": first} | more
+    )
+
+
+def saved(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def test_votes_of_several_annotators_become_one_file_with_their_agreement(tmp_path, capsys):
+    ann = [vote(0, "model_a"), vote(1, "tie"), vote(2, "model_b", first="b"), vote(3, None)]
+    bob = [vote(0, "model_a", "Bob"), vote(1, "tie", "Bob", both_bad=True), vote(2, "model_a", "Bob", first="b")]
+    files = [saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob)]
+    out = tmp_path / "labels.jsonl"
+    code, said, err = run(["label", "--merge", *files, "-o", out], capsys)
+    assert code == 0 and "7 votes are in" in err
+    assert "| Ann | 2 | 1 | 0 | 1 | 1.00" in said and "| Bob | 2 | 0 | 1 | 0 | 0.50" in said
+    assert "On 3 battles with two votes or more, two votes agree in 0.67" in said and "alpha is 0.5" in said
+    read = read_pairs(out).pairs
+    assert sorted(p.meta["annotator"] for p in read) == ["Ann"] * 4 + ["Bob"] * 3
+    assert {p.meta["sampling_probability"] for p in read} == {0.25} and sum(p.meta["both_bad"] for p in read) == 1
+    assert sum(p.winner is None for p in read) == 1
+    again = merged([read_votes(str(out)), read_votes(files[0])])
+    assert [v.row for v in again] == [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+
+
+def test_merging_refuses_two_votes_of_one_person_and_votes_of_two_designs(tmp_path, capsys):
+    one, two = saved(tmp_path / "1.jsonl", [vote(0, "model_a")]), saved(tmp_path / "2.jsonl", [vote(0, "model_b")])
+    code, _, err = run(["label", "--merge", one, two], capsys)
+    assert code == 3 and "'Ann' has two different votes on the battle" in err
+    other = saved(tmp_path / "3.jsonl", [vote(1, "model_a", design="e" * 16)])
+    code, _, err = run(["label", "--merge", one, other], capsys)
+    assert code == 3 and "the votes are of 2 designs" in err
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (vote(0, "model_a", sampling_probability=0), "field sampling_probability is 0"),
+        (vote(0, "model_a", sampling_probability=1.5), "field sampling_probability is 1.5"),
+        (vote(0, "model_a", first="left"), "field first is 'left'"),
+        (vote(0, "model_a", both_bad=True), "field winner is 'model_a'"),
+        (vote(0, "best"), "field winner is 'best'"),
+        (pair(0).to_dict(), "field sampling_probability is missing"),
+        (vote(0, "tie", annotator=""), "field annotator is ''"),
+    ],
+)
+def test_rows_that_are_no_votes_are_named(tmp_path, capsys, row, said):
+    file = saved(tmp_path / "votes.jsonl", [vote(1, "tie"), row])
+    code, _, err = run(["label", "--merge", file], capsys)
+    assert code == 3 and f"{file} row 2" in err.replace("line 2", "row 2") and said in err
+
+
+def test_one_annotator_has_no_agreement(tmp_path):
+    votes = merged([read_votes(saved(tmp_path / "v.jsonl", [vote(n, "model_a") for n in range(5)]))])
+    assert agreement(votes).share.n == 0 and math.isnan(agreement(votes).alpha.value)
+    (one,) = annotators(votes)
+    assert (one.decided, one.left.value) == (5, 1.0)
+
+
+def test_the_side_that_was_chosen_follows_from_where_the_answers_stood():
+    def left(winner, first):
+        return Vote(pair(0, winner=winner), "Ann", "d", first, {}).left
+
+    assert [left("model_a", "a"), left("model_a", "b"), left("model_b", "b"), left("tie", "a"), left(None, "a")] == [
+        1.0,
+        0.0,
+        1.0,
+        None,
+        None,
+    ]
+
+
+def test_alpha_is_that_of_krippendorffs_own_example():
+    # Krippendorff 2011, section C: four observers, twelve units, nominal alpha 0.743
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+        [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+    ]
+    counts = [[sum(row[u] == c for row in observers) for c in range(1, 6)] for u in range(12)]
+    assert krippendorff_alpha(counts) == pytest.approx(0.743, abs=5e-4)
+    found = agreement_of_votes(counts)
+    assert found.alpha.value == krippendorff_alpha(counts) and found.alpha.low < 0.743 < found.alpha.high
+    assert found.share.n == 11, "the last unit has one value"
+
+
+def test_alpha_of_perfect_and_of_random_votes():
+    rng = np.random.default_rng(0)
+    assert krippendorff_alpha([[2, 0], [0, 2], [2, 0]]) == 1.0
+    assert math.isnan(krippendorff_alpha([[2, 0], [3, 0]])) and math.isnan(krippendorff_alpha(np.zeros((0, 3))))
+    random = [np.bincount(rng.integers(0, 3, 2), minlength=3) for _ in range(4000)]
+    assert abs(krippendorff_alpha(random)) < 0.05
