@@ -27,7 +27,7 @@ PAGES = [*READMES, *DOCS]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "train" / "LOG.md", ROOT / "harness_plugin" / "embedded" / "README.md"]
 RUN = ("sh", "python")
 LANGUAGES = (*RUN, "text", "yaml", "json")
-WITHOUT_A_MODEL = {"docs/install.md"}  # their examples are quick
+WITHOUT_A_MODEL = {"docs/install.md", "docs/label.md"}  # their examples are quick
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,

@@ -127,7 +127,7 @@ def test_neither_models_nor_verdicts_are_shown(opened):
 
 
 def test_back_shows_the_vote_and_another_one_replaces_it(opened, tmp_path):
-    page, design = opened([pair(n) for n in range(3)])
+    page, _ = opened([pair(n) for n in range(3)])
     begin(page)
     press(page, ["a", "a", "u", "Backspace"])
     assert page.js("document.querySelector('#votes [aria-pressed=true]').innerText").startswith("A is better")
@@ -135,7 +135,7 @@ def test_back_shows_the_vote_and_another_one_replaces_it(opened, tmp_path):
     page.key("t")
     assert "Battle 3 of 3" in text(page, "#progress"), "on to the first battle without a vote"
     _, rows = saved(page, tmp_path)
-    assert [row["winner"] for row in rows][0] == "tie" and len(rows) == 2
+    assert rows[0]["winner"] == "tie" and len(rows) == 2
 
 
 def test_a_reload_goes_on_where_it_was_and_each_person_has_their_own_votes(opened):

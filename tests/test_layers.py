@@ -37,8 +37,8 @@ MAY_IMPORT = {
     "report": "errors files pairs model scoring stats tournament gate label",
     "pytest_plugin": "errors pairs scoring judges gate report",
     "train": "errors files pairs prompt model engine scoring judges stats report",
-    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison label report "
-    "train",
+    "cli": "_bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison label "
+    "report train",
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
@@ -298,7 +298,16 @@ def test_rooms_of_numbers_load_with_numpy_alone(module):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "score --help", "train --help", "doctor --help", "gate --help", "gate duel --help"],
+    [
+        "--help",
+        "--version",
+        "score --help",
+        "label --help",
+        "train --help",
+        "doctor --help",
+        "gate --help",
+        "gate duel --help",
+    ],
 )
 def test_help_of_the_command_line_loads_no_heavy_package(arguments):
     code = f"""
