@@ -10,7 +10,6 @@ import pytest
 import tiny
 import torch
 
-from harness_plugin.cli import main
 from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import MANIFEST_FILE, Manifest, ModelSpec, load_model, plan_model
@@ -124,7 +123,8 @@ def test_logits_come_in_the_order_a_b_tie_and_other_classes_are_refused_before_t
 
 def test_one_logit_without_a_manifest_is_a_judge_of_pairs_only_if_somebody_says_so(tiny_base, tiny_spec, tmp_path):
     whole = {"pretrained": str(save_whole(tiny_base("gemma"), tmp_path / "whole")), **ALONE}
-    words = ("one logit", "no arena_rm.json", "pointwise reward model", "kind=pair")
+    both = ("kind=pair", "--kind pair", "kind=pointwise", "--kind pointwise")
+    words = ("one logit", "no arena_rm.json", "pointwise reward model", *both)
     tiny.refused(ModelSpec(**whole), str(tmp_path / "whole"), *words)
     assert load_model(ModelSpec(**whole, kind="pair")).num_labels == 1
     save_lora(tiny_base("gemma"), tmp_path / "lora")
@@ -145,13 +145,8 @@ def test_an_adapter_with_the_cards_settings_is_a_judge_of_pairs(tiny_spec, adapt
     tiny.refused(tiny_spec(peft=str(folder)), "target_modules is all-linear instead of")
 
 
-def test_the_kind_pointwise_is_reserved(capsys, tmp_path):
-    for made in (lambda: ModelSpec(kind="pointwise"), lambda: ModelSpec.from_args({"kind": "pointwise"})):
-        tiny.refusal(UsageError, made, "kind=pointwise", "not yet supported")
-    tiny.refusal(UsageError, lambda: ModelSpec(kind="listwise"), "kind='listwise'", "pair")
-    with pytest.raises(SystemExit) as left:
-        main(["score", str(tmp_path / "pairs.jsonl"), "--kind", "pointwise"])
-    assert left.value.code == 2 and "not yet supported" in capsys.readouterr().err
+def test_a_kind_that_is_none_is_a_wrong_use():
+    tiny.refusal(UsageError, lambda: ModelSpec(kind="listwise"), "kind='listwise'", "pair", "pointwise")
 
 
 # -- vocabulary and embedding -----------------------------------------------------------------------------------------

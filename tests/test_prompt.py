@@ -9,7 +9,7 @@ import pytest
 import tiny
 from transformers import AutoTokenizer
 
-import harness_plugin.prompt as prompt_room
+import harness_plugin.prompt.cutting as cutting_room
 from harness_plugin.errors import DataError, ModelError, UsageError
 from harness_plugin.pairs import Pair
 from harness_plugin.prompt import TEMPLATE, TRUNCATIONS, Kept, Renderer, card_text, cut, flat, water_fill
@@ -341,7 +341,7 @@ def very_long():
 def test_of_a_very_long_field_only_the_ends_are_tokenized_and_the_ids_are_the_same(monkeypatch, truncation):
     renderer = Renderer(tiny.tokenizer(), 64, truncation)
     whole = [renderer.render_orders(pair) for pair in very_long()]
-    monkeypatch.setattr(prompt_room, "END_CHARACTERS", 4200)
+    monkeypatch.setattr(cutting_room, "END_CHARACTERS", 4200)
     short = [renderer.render_orders(pair) for pair in very_long()]
     for before, after in zip(chain(*whole), chain(*short), strict=True):
         assert after.ids == before.ids and after.frame_cut == before.frame_cut
@@ -353,8 +353,8 @@ def test_of_a_very_long_field_only_the_ends_are_tokenized_and_the_ids_are_the_sa
 
 def test_ten_megabytes_are_never_tokenized_at_once(monkeypatch):
     renderer, seen = Renderer(tiny.tokenizer(), 64), []
-    real = renderer._encode
-    monkeypatch.setattr(renderer, "_encode", lambda text: (seen.append(len(text)), real(text))[1])
+    real = renderer.encode
+    monkeypatch.setattr(renderer, "encode", lambda text: (seen.append(len(text)), real(text))[1])
     rendered = renderer.render(Pair("p", "x" * 10_000_000, "y"))
-    assert max(seen) <= 2 * prompt_room.END_CHARACTERS + 2 and rendered.truncated
+    assert max(seen) <= 2 * cutting_room.END_CHARACTERS + 2 and rendered.truncated
     assert rendered.response_a.original == pytest.approx(10_000_000, rel=1e-4), "one token for each x"

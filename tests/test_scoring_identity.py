@@ -17,6 +17,7 @@ from harness_plugin.errors import ModelError
 from harness_plugin.model import ModelSpec, load, load_model, plan_model
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.part_hashes import settings
+from harness_plugin.prompt import pair_text
 from harness_plugin.scoring.identity import (
     MEANINGS,
     differences,
@@ -82,8 +83,8 @@ def spec(**fields):
     return lambda judge, _: setattr(judge, "spec", replace(judge.spec, **fields))
 
 
-def constant(name, value):
-    return lambda judge, monkeypatch: monkeypatch.setattr(load, name, value)
+def constant(module, name, value):
+    return lambda judge, monkeypatch: monkeypatch.setattr(module, name, value)
 
 
 def byte(folder_name, file, share):
@@ -169,8 +170,8 @@ CHANGES = {
     "the last bit of the base": (byte("base", BASE, 1), "base_sha256"),
     "a bit of the adapter": (byte("adapter", ADAPTER, 0.51), "adapter_sha256"),
     "the base as a pickle": (pickled, "base_sha256"),
-    "the template": (constant("TEMPLATE", "{prompt} {a} {b}"), "template"),
-    "the prompt version": (constant("PROMPT_VERSION", 2), "prompt_version"),
+    "the template": (constant(pair_text, "TEMPLATE", "{prompt} {a} {b}"), "template"),
+    "the prompt version": (constant(load, "PROMPT_VERSION", 2), "prompt_version"),
     "max_length": (spec(max_length=256), "max_length"),
     "truncation": (spec(truncation="budget"), "truncation"),
     "bfloat16": (spec(dtype="bfloat16"), "dtype"),

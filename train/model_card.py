@@ -125,7 +125,7 @@ A LoRA adapter that makes {base.name} a judge of pairs: it reads a prompt and tw
 {gives}.
 The text that it reads, byte for byte, after the tokenizer's own BOS, at most {manifest.max_length} tokens ({cut}):
 
-{block(manifest.template)}"""
+{block(manifest.template or "")}"""
 
 
 def _use(manifest: Manifest, base: Base) -> str:
@@ -169,7 +169,7 @@ model = AutoModelForSequenceClassification.from_pretrained(
 )
 model = PeftModel.from_pretrained(model, adapter).eval()
 
-template = {literal(manifest.template)}
+template = {literal(manifest.template or "")}
 text = template.format(prompt="What is 7 times 8?", a="7 times 8 is 56.", b="It is 54, I think.")
 inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length={manifest.max_length})
 with torch.no_grad():

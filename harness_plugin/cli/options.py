@@ -90,8 +90,9 @@ MODEL_OPTIONS = [
     click.option(
         "--kind",
         type=click.Choice(["pair", "pointwise"]),
-        help="pair: a model of one logit without arena_rm.json compares two responses. pointwise, a model that scores "
-        "one response, is not yet supported. [default: as arena_rm.json or the adapter's settings say]",
+        help="What a model of one logit without arena_rm.json reads. pair: two responses at once; pointwise: one "
+        "response, in the model's chat template, and the logits of two responses are subtracted. [default: as "
+        "arena_rm.json or the adapter's settings say]",
     ),
 ]
 SPEC_FIELDS = (

@@ -17,7 +17,8 @@ from harness_plugin.errors import UsageError
 @click.option("--json", "as_json", is_flag=True, help="Print text, numbers of tokens and token ids as JSON.")
 def command(file, spec, read, pair_id, swap, as_json):
     """Show one pair of FILE (- for stdin) as the judge reads it: its text, how many tokens of each field were kept, and
-    its token ids. No weights are loaded.
+    its token ids. A pointwise reward model reads each answer apart, so both of its texts are shown. No weights are
+    loaded.
 
     \b
     Example: arena-rm show pairs.jsonl --id 17 --swap
@@ -28,21 +29,39 @@ def command(file, spec, read, pair_id, swap, as_json):
     from harness_plugin.model import load_renderer
 
     renderer = load_renderer(spec)
-    rendered = renderer.render(pair.swap() if swap else pair)
-    text = renderer.tokenizer.decode(rendered.ids)
-    kept = {name: getattr(rendered, name) for name in ("prompt", "response_a", "response_b")}
+    shown = _shown(renderer, pair.swap() if swap else pair)
     if as_json:
-        counts = {name: [k.kept, k.original] for name, k in kept.items()}
-        click.echo(json.dumps({"id": pair.id, "text": text, "kept": counts, "ids": rendered.ids}, ensure_ascii=False))
+        views = [_as_json(renderer, rendered) for rendered in shown.values()]
+        of_answers = dict(zip(shown, views, strict=True)) if len(shown) > 1 else views[0]
+        click.echo(json.dumps({"id": pair.id, **of_answers}, ensure_ascii=False))
         return
-    click.echo(text)
-    click.echo(
-        f"\n-- pair {pair.id}: {len(rendered.ids)} of at most {renderer.max_length} tokens, "
-        f"truncation {renderer.truncation}"
-    )
-    for name, k in kept.items():
-        click.echo(f"-- {name}: {k.kept} of {k.original} tokens" + (" (cut)" if k.kept < k.original else ""))
-    click.echo(f"-- ids: {' '.join(map(str, rendered.ids))}")
+    for part, rendered in shown.items():
+        click.echo(renderer.tokenizer.decode(rendered.ids))
+        most = f"of at most {renderer.max_length} tokens"
+        click.echo(f"\n-- {part}: {len(rendered.ids)} {most}, truncation {renderer.truncation}")
+        for name, k in _kept(rendered).items():
+            click.echo(f"-- {name}: {k.kept} of {k.original} tokens" + (" (cut)" if k.is_cut else ""))
+        click.echo(f"-- ids: {' '.join(map(str, rendered.ids))}")
+
+
+def _shown(renderer, pair):
+    """What the judge reads of the pair, by name: the pair, or each response."""
+    from harness_plugin.prompt import AnswerRenderer
+
+    if isinstance(renderer, AnswerRenderer):
+        return dict(zip(("response_a", "response_b"), renderer.render_answers(pair), strict=True))
+    return {f"pair {pair.id}": renderer.render(pair)}
+
+
+def _kept(rendered):
+    """How much was kept of each field, by its name."""
+    names = ("prompt", "response", "response_a", "response_b")
+    return {name: getattr(rendered, name) for name in names if hasattr(rendered, name)}
+
+
+def _as_json(renderer, rendered):
+    kept = {name: [k.kept, k.original] for name, k in _kept(rendered).items()}
+    return {"text": renderer.tokenizer.decode(rendered.ids), "kept": kept, "ids": rendered.ids}
 
 
 def _find(pairs, pair_id, file):

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from harness_plugin.judges.judge import Done
-from harness_plugin.judges.presentations import check_order, score_pairs
+from harness_plugin.judges.presentations import check_order, score_answers, score_pairs
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash, judge_identity, logit_identity
 from harness_plugin.scoring.judgement import Judgement, judged
@@ -43,6 +44,6 @@ class LocalJudge:
 
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
         """As `Judge.judge`, in the order of the pairs. The ScoreError names pairs whose logits are not finite."""
-        renderer = self.model.renderer
-        for part in score_pairs(self._engine, renderer, pairs, self.order, done, self.store):
+        score = score_answers if self.model.kind == POINTWISE else score_pairs
+        for part in score(self._engine, self.model.renderer, pairs, self.order, done, self.store):
             yield from judged(part.pairs, part.z_ab, part.z_ba, self.calibration, self.hash, part.reading)

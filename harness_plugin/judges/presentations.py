@@ -1,6 +1,7 @@
-"""Pairs -> logits: each pair rendered in one or both orders, each distinct presentation scored once.
+"""Pairs -> logits: each pair rendered, each distinct presentation scored once.
 
-The join of prompt, engine and store. What follows from the logits is `outcome`'s and `judgement`'s.
+The join of prompt, engine and store. A judge of pairs is shown a pair in one or both orders; a pointwise reward model
+is shown each answer. What follows from the logits is `outcome`'s and `judgement`'s.
 """
 
 import hashlib
@@ -9,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness_plugin.errors import ScoreError, UsageError
+from harness_plugin.errors import DataError, ScoreError, UsageError
 from harness_plugin.pairs import Pair
-from harness_plugin.prompt import Rendered
+from harness_plugin.prompt import Rendered, RenderedAnswer
 from harness_plugin.scoring.store import ScoreCache
 
 ORDERS = ("ab", "both")
@@ -20,17 +21,20 @@ CHUNK = 128  # pairs scored together, whose shared beginnings are computed once:
 GPU_CHUNKS = 32  # so many of them at once on a GPU, where a chunk would take no second
 AHEAD = 8  # chunks held at most while looking for one that is not scored yet
 
-Views = list[tuple[bytes, Rendered]]  # a pair's presentations, each with the digest of its ids
+Views = list[tuple[bytes, Any]]  # a pair's presentations, each with the digest of its ids
+Render = Callable[[Pair], Sequence[Rendered] | Sequence[RenderedAnswer]]
+Logits = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ScoredPart:
     """Neighbouring pairs with their logits: n tuples of one or three for each order, `z_ba` None with one order;
-    `reading`: what was read of each pair, as the fields `tokens`, `truncated` and `kept` of a `Judgement`."""
+    `reading`: what was read of each pair, as the fields `tokens`, `truncated` and `kept` of a `Judgement`, and `r_a`
+    and `r_b` where each answer has a logit of its own."""
 
     pairs: Sequence[Pair]
-    z_ab: list[tuple[float, ...]]
-    z_ba: list[tuple[float, ...]] | None
+    z_ab: list[Logits]
+    z_ba: list[Logits] | None
     reading: list[dict[str, Any]]
 
 
@@ -70,17 +74,61 @@ def score_pairs(
     takes the new ones. Raises ScoreError that names the pairs whose logits are not finite.
     """
     both = check_order(order) == "both"
-    tally = _Tally(done or (lambda k: None))
-    logits: dict[bytes, tuple[float, ...]] = {}  # by a digest of the ids, which would be far larger
-    chunk = CHUNK * (GPU_CHUNKS if engine.model.device.type == "cuda" else 1)
-    for part, views in _parts(renderer, pairs, both, logits, store, chunk):
-        _score_new(engine, part, views, logits, tally, store)
+    for part, views, logits in _scored(engine, lambda p: renderer.render_orders(p, both=both), pairs, done, store):
         yield ScoredPart(
             part,
             [logits[shown[0][0]] for shown in views],
             [logits[shown[1][0]] for shown in views] if both else None,
             [_reading([view for _, view in shown]) for shown in views],
         )
+
+
+def score_answers(
+    engine,
+    renderer,
+    pairs: Sequence[Pair],
+    order: str = "both",
+    done: Callable[[int], Any] | None = None,
+    store: ScoreCache | None = None,
+) -> Iterator[ScoredPart]:
+    """As `score_pairs`, of a pointwise reward model: each answer to a prompt is scored once, however many opponents it
+    has. The logit of a pair is r(B) - r(A), and in the other order its negative."""
+    both = check_order(order) == "both"
+    for part, views, logits in _scored(engine, _naming_pairs(renderer.render_answers), pairs, done, store):
+        rewards = [(logits[a][0], logits[b][0]) for (a, _), (b, _) in views]
+        yield ScoredPart(
+            part,
+            [(r_b - r_a,) for r_a, r_b in rewards],
+            [(r_a - r_b,) for r_a, r_b in rewards] if both else None,
+            [
+                _reading_of_answers(a, b) | {"r_a": r_a, "r_b": r_b}
+                for ((_, a), (_, b)), (r_a, r_b) in zip(views, rewards, strict=True)
+            ],
+        )
+
+
+def _naming_pairs(render: Render) -> Render:
+    """The renderer, whose errors about a pair's texts name the pair."""
+
+    def rendered(pair: Pair):
+        try:
+            return render(pair)
+        except DataError as e:
+            raise DataError(f"pair {pair.id}: {e.found}", e.why, e.do) from e
+
+    return rendered
+
+
+def _scored(
+    engine, render: Render, pairs: Sequence[Pair], done, store
+) -> Iterator[tuple[list[Pair], list[Views], dict[bytes, Logits]]]:
+    """Part by part: pairs, their presentations, and the logits of all presentations by the digests of their ids."""
+    tally = _Tally(done or (lambda k: None))
+    logits: dict[bytes, Logits] = {}  # by a digest of the ids, which would be far larger
+    chunk = CHUNK * (GPU_CHUNKS if engine.model.device.type == "cuda" else 1)
+    for part, views in _parts(render, pairs, logits, store, chunk):
+        _score_new(engine, part, views, logits, tally, store)
+        yield part, views, logits
 
 
 def _reading(views: list[Rendered]) -> dict[str, Any]:
@@ -93,7 +141,19 @@ def _reading(views: list[Rendered]) -> dict[str, Any]:
     }
 
 
-def _parts(renderer, pairs, both, known, store, chunk: int) -> Iterator[tuple[list[Pair], list[Views]]]:
+def _reading_of_answers(a: RenderedAnswer, b: RenderedAnswer) -> dict[str, Any]:
+    """What was read of a pair whose answers were read apart; of the prompt, the smaller part that was kept."""
+    counts = dict(
+        zip(FIELDS, (min(a.prompt, b.prompt, key=lambda kept: kept.kept), a.response, b.response), strict=True)
+    )
+    return {
+        "tokens": len(a.ids) + len(b.ids),
+        "truncated": a.truncated or b.truncated,
+        "kept": {name: (count.kept, count.original) for name, count in counts.items()},
+    }
+
+
+def _parts(render: Render, pairs, known, store, chunk: int) -> Iterator[tuple[list[Pair], list[Views]]]:
     """Pairs with their presentations, in input order: so many at a time that about `chunk` of them need the engine,
     since few would fill its batches badly. Adds to `known` what the store has."""
     part: list[Pair] = []
@@ -101,7 +161,7 @@ def _parts(renderer, pairs, both, known, store, chunk: int) -> Iterator[tuple[li
     new = 0
     for start in range(0, len(pairs), chunk):
         more = pairs[start : start + chunk]
-        shown = [[(_digest(v.ids), v) for v in renderer.render_orders(p, both=both)] for p in more]
+        shown = [[(_digest(v.ids), v) for v in render(p)] for p in more]
         if store:
             known.update(store.get(list({d: None for pair in shown for d, _ in pair if d not in known})))
         part, views = part + more, views + shown

@@ -3,9 +3,10 @@
 `spec` is what a user asks for, with all defaults, and `naming` what one name of a judge stands for; `load` makes the
 reward model of it. `base` finds a base and `embedded` the one from the package index, which is converted once and
 checked; `adapter` reads an adapter's folder and `manifest` its arena_rm.json; `network` puts them together, `merge`
-folds the adapter in. `kind` says what the logits stand for, `calibration` what turns them into probabilities, `device`
-chooses device and dtype. `part_hashes` is what identifies a judge's weights and settings, `file_hashes` remembers
-hashes of files, `fingerprint` tells two bases apart by a sample. `quiet` keeps transformers' reports away.
+folds the adapter in. `plain` refuses models that are no plain classifier, `kind` says what the logits stand for,
+`reading` what the judge reads, `calibration` what turns logits into probabilities, `device` chooses device and dtype.
+`part_hashes` is what identifies a judge's weights and settings, `file_hashes` remembers hashes of files, `fingerprint`
+tells two bases apart by a sample. `quiet` keeps transformers' reports away.
 
 Knows nothing of pairs' files, batching or lm-eval. Heavy imports (torch, transformers, peft) happen inside functions of
 `load`, so that asking for a manifest or a path stays cheap.

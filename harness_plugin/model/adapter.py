@@ -151,6 +151,7 @@ def _folder(name: str, allow_pickle: bool) -> Path:
         MANIFEST_FILE,
         "tokenizer*",
         "special_tokens_map.json",
+        "chat_template.jinja",
         *([PICKLE] if allow_pickle else []),
     ]
     try:

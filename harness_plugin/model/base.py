@@ -9,6 +9,7 @@ from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.embedded import BASE_NAME, embedded_base
 from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
+from harness_plugin.model.plain import refuse_marked
 from harness_plugin.model.quiet import quiet_transformers
 
 
@@ -20,10 +21,13 @@ def find_base(name: str) -> tuple[str, str]:
     return name, name
 
 
-def base_config(base: str, revision: str | None):
-    """The base's transformers configuration."""
-    from transformers import AutoConfig
+def base_config(base: str, revision: str | None, whole: bool = False):
+    """The base's transformers configuration. Raises ModelError for a `whole` model (one with its own head) that is no
+    plain sequence classifier."""
+    from transformers import AutoConfig, PretrainedConfig
 
+    if whole:
+        refuse_marked(base, from_hub(base, lambda: PretrainedConfig.get_config_dict(base, revision=revision)[0]))
     return from_hub(base, lambda: AutoConfig.from_pretrained(base, revision=revision))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.manifest import Manifest
-from harness_plugin.model.spec import PAIR
+from harness_plugin.model.spec import PAIR, POINTWISE
 
 CLASSES = ("a", "b", "tie")  # of a head of three logits, in the order of everything that is computed from them
 # Words that may stand around a class in `id2label`, such as winner_model_a, "Response B is better", TIE.
@@ -20,25 +20,40 @@ CARD = {  # settings of the reference card's adapter
 }
 
 
-def check_is_pair_judge(
-    name: str, kind: str | None, num_labels: int, manifest: Manifest, adapter: Adapter | None
-) -> None:
-    """Raises ModelError for weights that may be no judge of pairs.
+def judge_kind(name: str, said: str | None, num_labels: int, manifest: Manifest, adapter: Adapter | None) -> str:
+    """PAIR or POINTWISE: what the weights read. `said`: what the user says of them.
 
-    A head of one logit looks the same in a judge of pairs and in a pointwise reward model, whose logit is the quality
-    of one response. It is taken for a judge of pairs if `kind` or a manifest says so, or if the adapter has the
-    reference card's settings.
+    A head of one logit looks the same in a judge of pairs and in a pointwise reward model, whose logit says how good
+    one response is. So the kind is what the manifest says, else what the user says; an adapter with all settings of the
+    reference card is a judge of pairs. Raises ModelError where nobody says it, and where two say different things.
     """
-    if kind == PAIR or manifest.found or num_labels != 1:
-        return
+    if manifest.found:
+        if said not in (None, manifest.kind):
+            raise ModelError(
+                f"kind={said}, and the arena_rm.json of {name} says {manifest.kind}",
+                "a judge of the one kind gives meaningless scores if it is read as the other",
+                f"leave kind out, or say kind={manifest.kind} (--kind {manifest.kind})",
+            )
+        return manifest.kind
+    if num_labels != 1:
+        if said == POINTWISE:
+            raise ModelError(
+                f"kind=pointwise, and {name} has {num_labels} logits",
+                "a pointwise reward model has one logit for one response",
+                "use a model with one logit, or leave kind out if the three logits are A, B and a tie",
+            )
+        return PAIR
+    if said is not None:
+        return said
     unlike = [] if adapter is None else unlike_card(adapter)
     if adapter is not None and not unlike:
-        return
+        return PAIR
     detail = f", and its settings are not the reference card's ({', '.join(unlike)})" if unlike else ""
     raise ModelError(
         f"{name} has one logit and no arena_rm.json{detail}",
-        "it may be a pointwise reward model, whose logit says how good one response is; those are not yet supported",
-        "if it was trained to compare two responses in the card's text, say so with kind=pair (--kind pair)",
+        "it may be a pointwise reward model, whose logit says how good one response is, or a judge of pairs, which "
+        "reads two responses in the card's text",
+        "say which it is: kind=pointwise (--kind pointwise) or kind=pair (--kind pair)",
     )
 
 

@@ -13,35 +13,42 @@ from torch import nn
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter, check_base, read_adapter
-from harness_plugin.model.base import base_config, find_base, has_tokenizer, load_tokenizer, local_folder
+from harness_plugin.model.base import (
+    base_config,
+    find_base,
+    has_tokenizer,
+    local_folder,
+)
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import embedded_adapter
 from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.kind import check_is_pair_judge, class_order
 from harness_plugin.model.manifest import Manifest, read_manifest
 from harness_plugin.model.naming import EMBEDDED
-from harness_plugin.model.network import labels_of_whole, parts_of, whole_model, with_adapter
+from harness_plugin.model.network import parts_of, whole_model, with_adapter
 from harness_plugin.model.part_hashes import adapter_settings, settings, tokenizer_hash, weights_hash
-from harness_plugin.model.spec import PAIR, REDUCED, ModelSpec
-from harness_plugin.prompt import PROMPT_VERSION, TEMPLATE, Renderer
+from harness_plugin.model.reading import Named, reading
+from harness_plugin.model.spec import PAIR, POINTWISE, REDUCED, ModelSpec
+from harness_plugin.prompt import PROMPT_VERSION, AnswerRenderer, Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-KIND = "pair classifier"  # one network reads both responses at once
+IN_IDENTITY = {PAIR: "pair classifier", POINTWISE: "pointwise"}  # what the kinds are called there
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A judge ready to score. `network` is the whole sequence classifier in eval mode; `backbone` and `head` are its
-    parts where it is a decoder with a linear score (head: fp32, shape (num_labels, hidden)), else None. `classes`: the
-    positions of A, B and tie among its logits, [0] for one logit; the engine gives logits in that order."""
+    """A judge ready to score. `kind`: PAIR, or POINTWISE, whose logit is of one response. `network` is the whole
+    sequence classifier in eval mode; `backbone` and `head` are its parts where it is a decoder with a linear score
+    (head: fp32, shape (num_labels, hidden)), else None. `classes`: the positions of A, B and tie among its logits, [0]
+    for one logit; the engine gives logits in that order."""
 
+    kind: str
     network: nn.Module
     backbone: nn.Module | None
     head: torch.Tensor | None
-    renderer: Renderer
+    renderer: Renderer | AnswerRenderer
     calibration: Calibration
     classes: list[int]
     device: torch.device
@@ -60,8 +67,8 @@ class RewardModel:
 @dataclass(frozen=True)
 class Plan:
     """A judge before the base's weights are loaded. `base` is what transformers loads, `name` what is shown of it;
-    `config` is the base's transformers configuration; `classes` as in `RewardModel`; `reason` says why the dtype was
-    chosen."""
+    `config` is the base's transformers configuration; `kind` and `classes` as in `RewardModel`; `reason` says why the
+    dtype was chosen."""
 
     spec: ModelSpec
     adapter: Adapter | None
@@ -70,7 +77,8 @@ class Plan:
     name: str
     revision: str | None
     config: Any
-    renderer: Renderer
+    kind: str
+    renderer: Renderer | AnswerRenderer
     calibration: Calibration
     classes: list[int]
     device: torch.device
@@ -97,7 +105,7 @@ class Plan:
         folder, adapter = local_folder(self.base, self.revision), self.adapter
         own = adapter.folder if adapter and has_tokenizer(adapter) else folder
         return {
-            "kind": KIND,
+            "kind": IN_IDENTITY[self.kind],
             "num_labels": self.num_labels,
             "base": self.name,
             "revision": self.revision,
@@ -108,7 +116,7 @@ class Plan:
             "adapter_sha256": file_sha256(adapter.weights) if adapter else None,
             "adapter_config": short_hash(adapter_settings(adapter.folder)) if adapter else None,
             "prompt_version": PROMPT_VERSION,
-            "template": short_hash(TEMPLATE),
+            "template": short_hash(self.renderer.template),
             "max_length": self.renderer.max_length,
             "truncation": self.renderer.truncation,
             "dtype": self.arithmetic,
@@ -117,26 +125,49 @@ class Plan:
         }
 
 
+def _named(spec: ModelSpec) -> Named:
+    adapter = _adapter_of(spec)
+    manifest = adapter.manifest if adapter else _manifest_beside(spec.pretrained)
+    asked = spec.pretrained or (adapter.base_name if adapter else None)
+    if not asked:
+        raise ModelError(f"{spec.peft} names no base model", "an adapter needs its base", "add pretrained=...")
+    name, base = find_base(asked)
+    pinned = manifest.base_revision if spec.pretrained in (None, manifest.base) else None
+    revision = spec.revision or pinned
+    return Named(adapter, manifest, base, name, revision, base_config(base, revision, whole=adapter is None))
+
+
 def plan_model(spec: ModelSpec) -> Plan:
-    """Everything about a judge that can be known without loading the base's weights: adapter, manifest, tokenizer,
-    settings, device and dtype, each checked. Raises ModelError or UsageError, each in one line."""
+    """Everything about a judge that can be known without loading the base's weights: kind, adapter, manifest,
+    tokenizer, settings, device and dtype, each checked. Raises ModelError or UsageError, each in one line."""
     spec = spec.resolved()
-    adapter, manifest, base, name, revision = _named(spec)
-    if adapter:
-        check_base(adapter, name, fingerprint(base))
-    calibration = _calibration(spec, manifest)
-    renderer = Renderer(load_tokenizer(base, adapter, revision), **_rendering(spec, manifest))
+    named = _named(spec)
+    if named.adapter:
+        check_base(named.adapter, named.name, fingerprint(named.base))
+    calibration = _calibration(spec, named.manifest)
+    kind, classes, renderer = reading(spec, named)
     device = choose_device(spec.device)
-    config = base_config(base, revision)
-    _check_vocabulary(renderer, config, adapter, name)
-    classes = _classes(spec, adapter, manifest, name, config)
-    dtype, reason = choose_dtype(spec.dtype, device, getattr(config, "model_type", ""))
+    _check_vocabulary(renderer, named.config, named.adapter, named.name)
+    dtype, reason = choose_dtype(spec.dtype, device, getattr(named.config, "model_type", ""))
     return Plan(
-        spec, adapter, manifest, base, name, revision, config, renderer, calibration, classes, device, dtype, reason
+        spec=spec,
+        adapter=named.adapter,
+        manifest=named.manifest,
+        base=named.base,
+        name=named.name,
+        revision=named.revision,
+        config=named.config,
+        kind=kind,
+        renderer=renderer,
+        calibration=calibration,
+        classes=classes,
+        device=device,
+        dtype=dtype,
+        reason=reason,
     )
 
 
-def _check_vocabulary(renderer: Renderer, config: Any, adapter: Adapter | None, name: str) -> None:
+def _check_vocabulary(renderer: Renderer | AnswerRenderer, config: Any, adapter: Adapter | None, name: str) -> None:
     """Raises ModelError for a tokenizer whose ids have no row in the embedding: on a CPU they would end the run in the
     middle, on a GPU they would stop the device."""
     rows = config.get_text_config().vocab_size
@@ -159,17 +190,6 @@ def _check_vocabulary(renderer: Renderer, config: Any, adapter: Adapter | None, 
         )
 
 
-def _classes(spec: ModelSpec, adapter: Adapter | None, manifest: Manifest, name: str, config: Any) -> list[int]:
-    """`RewardModel.classes` of a head of one or three logits. Raises ModelError for any other, and for weights that may
-    be no judge of pairs."""
-    if adapter is not None:
-        judge, num_labels = str(spec.peft or EMBEDDED), adapter.num_labels
-    else:
-        judge, num_labels = name, labels_of_whole(name, config, spec.kind == PAIR or manifest.found)
-    check_is_pair_judge(judge, spec.kind, num_labels, manifest, adapter)
-    return class_order(judge, num_labels, config, manifest, adapter)
-
-
 def load_model(spec: ModelSpec) -> RewardModel:
     """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line; what can be
     known without the weights (`plan_model`) is checked before they are loaded."""
@@ -188,6 +208,7 @@ def load_model(spec: ModelSpec) -> RewardModel:
         ) from e
     backbone, head = parts_of(network, head, plan.device)
     return RewardModel(
+        kind=plan.kind,
         network=network,
         backbone=backbone,
         head=head,
@@ -203,23 +224,10 @@ def load_model(spec: ModelSpec) -> RewardModel:
     )
 
 
-def load_renderer(spec: ModelSpec) -> Renderer:
-    """The judge's renderer alone: tokenizer and settings, no weights."""
+def load_renderer(spec: ModelSpec) -> Renderer | AnswerRenderer:
+    """The judge's renderer alone: tokenizer and settings, no weights of the base."""
     spec = spec.resolved()
-    adapter, manifest, base, _, revision = _named(spec)
-    return Renderer(load_tokenizer(base, adapter, revision), **_rendering(spec, manifest))
-
-
-def _named(spec: ModelSpec) -> tuple[Adapter | None, Manifest, str, str, str | None]:
-    """(adapter, manifest, what transformers loads as the base, its name to show, its revision)."""
-    adapter = _adapter_of(spec)
-    manifest = adapter.manifest if adapter else _manifest_beside(spec.pretrained)
-    asked = spec.pretrained or (adapter.base_name if adapter else None)
-    if not asked:
-        raise ModelError(f"{spec.peft} names no base model", "an adapter needs its base", "add pretrained=...")
-    name, base = find_base(asked)
-    pinned = manifest.base_revision if spec.pretrained in (None, manifest.base) else None
-    return adapter, manifest, base, name, spec.revision or pinned
+    return reading(spec, _named(spec))[2]
 
 
 def _adapter_of(spec: ModelSpec) -> Adapter | None:
@@ -230,17 +238,6 @@ def _adapter_of(spec: ModelSpec) -> Adapter | None:
 
 def _manifest_beside(pretrained: str | None) -> Manifest:
     return read_manifest(Path(pretrained)) if pretrained and Path(pretrained).is_dir() else Manifest(found=False)
-
-
-def _rendering(spec: ModelSpec, manifest: Manifest) -> dict[str, Any]:
-    """The arguments of the renderer: what the user asked for, else what the manifest says."""
-    chosen = {
-        "max_length": manifest.max_length if spec.max_length is None else spec.max_length,
-        "truncation": spec.truncation or manifest.truncation,
-    }
-    if not manifest.found:
-        log.info("arena_rm: no arena_rm.json beside the weights, so the card's settings: %s", chosen)
-    return chosen
 
 
 def _calibration(spec: ModelSpec, manifest: Manifest) -> Calibration:

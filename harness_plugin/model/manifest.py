@@ -6,29 +6,42 @@ A folder without one (such as the reference card's) is used with the card's sett
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.checked import unique_keys
 from harness_plugin.files.rows import parse_json
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.spec import KINDS, PAIR, POINTWISE
 from harness_plugin.prompt import MAX_LENGTH, PROMPT_VERSION, TEMPLATE, TRUNCATIONS
 
 MANIFEST_FILE = "arena_rm.json"
 POSITIVE_MEANS = "response_b"
+UNSAID: dict[str, Any] = {
+    "template": None,
+    "max_length": None,
+    "truncation": "budget",
+}  # of a pointwise model, where the file is silent
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Fields of `arena_rm.json`; unknown ones in a file are refused, since they may change what scores mean."""
+    """Fields of `arena_rm.json`; unknown ones in a file are refused, since they may change what scores mean.
+
+    `kind`: "pair" for a judge that reads two responses in the text `template`; "pointwise" for a reward model that
+    reads one, in the chat template `template` (None: the tokenizer's own) and at most `max_length` tokens (None: as
+    many as the model takes, up to `reading.LONGEST`).
+    """
 
     schema: int = 1
+    kind: str = PAIR
     base: str | None = None
     base_revision: str | None = None
     base_fingerprint: str | None = None
-    template: str = TEMPLATE
+    template: str | None = TEMPLATE
     prompt_version: int = PROMPT_VERSION
-    max_length: int = MAX_LENGTH
+    max_length: int | None = MAX_LENGTH
     truncation: str = "card"
     positive_means: str = POSITIVE_MEANS
     num_labels: int = 1
@@ -78,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: unknown field {', '.join(unknown)}", "a newer version may have written it", "upgrade"
         )
     try:
-        manifest = Manifest(**data)
+        manifest = Manifest(**{**UNSAID, **data} if data.get("kind") == POINTWISE else data)
         manifest.calibrated()
         manifest.length_worth()
     except (TypeError, KeyError, ValueError, OverflowError, AttributeError, UsageError) as e:
@@ -98,6 +111,7 @@ def _check(m: Manifest, path: Path) -> None:
             "restore the file",
         ),
         (m.schema != 1, f"schema {m.schema!r}", "this version reads 1", "upgrade"),
+        (m.kind not in KINDS, f"kind {m.kind!r}", "there is no such kind of judge", f"one of {', '.join(KINDS)}"),
         (
             m.prompt_version != PROMPT_VERSION,
             f"prompt_version {m.prompt_version!r}",
@@ -105,16 +119,25 @@ def _check(m: Manifest, path: Path) -> None:
             "use the version it was trained with",
         ),
         (
-            m.template != TEMPLATE,
-            "another template",
-            "its scores mean something else",
-            "use the version it was trained with",
-        ),
-        (
             m.positive_means != POSITIVE_MEANS,
             f"positive_means {m.positive_means!r}",
             f"here it is {POSITIVE_MEANS!r}",
             "retrain or convert the adapter",
+        ),
+        *(_wrong_of_pointwise(m) if m.kind == POINTWISE else _wrong_of_pair(m)),
+    ]
+    for bad, found, why, do in wrong:
+        if bad:
+            raise ModelError(f"{path}: {found}", why, do)
+
+
+def _wrong_of_pair(m: Manifest) -> list[tuple[bool, str, str, str]]:
+    return [
+        (
+            m.template != TEMPLATE,
+            "another template",
+            "its scores mean something else",
+            "use the version it was trained with",
         ),
         (m.num_labels not in (1, 3), f"num_labels {m.num_labels!r}", "a head has 1 or 3 logits", "use such an adapter"),
         (m.truncation not in TRUNCATIONS, f"truncation {m.truncation!r}", "no such policy", f"one of {TRUNCATIONS}"),
@@ -125,6 +148,32 @@ def _check(m: Manifest, path: Path) -> None:
             "a whole number",
         ),
     ]
-    for bad, found, why, do in wrong:
-        if bad:
-            raise ModelError(f"{path}: {found}", why, do)
+
+
+def _wrong_of_pointwise(m: Manifest) -> list[tuple[bool, str, str, str]]:
+    return [
+        (
+            not isinstance(m.template, str | None),
+            f"template {m.template!r}",
+            "it is a chat template",
+            "restore the file",
+        ),
+        (
+            m.num_labels != 1,
+            f"num_labels {m.num_labels!r}",
+            "a pointwise reward model has one logit",
+            "use such a model",
+        ),
+        (
+            m.truncation != "budget",
+            f"truncation {m.truncation!r}",
+            "the head of a pointwise reward model reads the last token, so the end cannot be cut off",
+            "write budget",
+        ),
+        (
+            m.max_length is not None and (type(m.max_length) is not int or m.max_length < 1),
+            f"max_length {m.max_length!r}",
+            "no such length",
+            "a whole number",
+        ),
+    ]

@@ -7,8 +7,9 @@ from torch import nn
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import CONFIG, Adapter, is_embedding
-from harness_plugin.model.base import load_base
+from harness_plugin.model.base import load_base, local_folder
 from harness_plugin.model.merge import merge
+from harness_plugin.model.plain import refuse_other_heads, tensor_names
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.model.spec import ModelSpec
 
@@ -24,7 +25,7 @@ def labels_of_whole(name: str, config: Any, is_judge: bool) -> int:
     if config.num_labels not in (1, 3):
         raise ModelError(
             f"{name}: a head of {config.num_labels} logits",
-            "a judge has one logit (positive: B) or three (A, B, tie)",
+            "a judge has one logit, or three (A, B, tie); which of several objectives is the total is not known",
             "use such a model",
         )
     return config.num_labels
@@ -33,6 +34,7 @@ def labels_of_whole(name: str, config: Any, is_judge: bool) -> int:
 def whole_model(base: str, revision: str | None, spec: ModelSpec, num_labels: int, dtype: torch.dtype):
     """A model saved with its trained head of `num_labels` logits, no adapter."""
     network, missing = load_base(base, num_labels, dtype, revision, spec.allow_pickle)
+    refuse_other_heads(str(spec.pretrained), tensor_names(local_folder(base, revision)))
     if missing:
         raise _headless(str(spec.pretrained), f"{', '.join(sorted(missing))} missing")
     return network, None
@@ -42,7 +44,8 @@ def _headless(name: str, detail: str) -> ModelError:
     return ModelError(
         f"{name} has no trained head ({detail})",
         "a head drawn at random would make the scores noise",
-        "add the adapter with peft=..., or name a model that was trained with its head",
+        "add the adapter with peft=..., or name a model that was trained with its head; a model that writes its "
+        "verdict as text can be asked through a server (--judge openai:URL#MODEL)",
     )
 
 

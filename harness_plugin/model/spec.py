@@ -25,8 +25,8 @@ class ModelSpec:
     `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
     computes with PEFT's own layers and transformers' padded forward, as the card's snippet does. `deterministic` scores
     each sequence alone, so that its logit has the same bits whatever is scored beside it. `length_control` takes off
-    the logit what length alone is worth to the judge (its manifest's `length_worth`). `kind`="pair" says that a
-    model of one logit without a manifest compares two responses (`model.kind`).
+    the logit what length alone is worth to the judge (its manifest's `length_worth`). `kind` says what a model of one
+    logit without a manifest reads: "pair", two responses at once, or "pointwise", one response (`model.kind`).
     """
 
     pretrained: str | None = None
@@ -52,12 +52,6 @@ class ModelSpec:
             raise UsageError(f"max_length={self.max_length}", "a presentation has tokens", "give a number above 0")
         if self.kind not in (None, *KINDS):
             raise UsageError(f"kind={self.kind!r}", "no such kind of judge", f"use one of {', '.join(KINDS)}")
-        if self.kind == POINTWISE:
-            raise UsageError(
-                "kind=pointwise",
-                "reward models that score one response at a time are not yet supported",
-                "name a judge that compares two responses",
-            )
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
 

@@ -49,7 +49,8 @@ class Judgement:
     `tokens` and `truncated` are over the presentations that were judged; `kept` maps a field to (kept, original) tokens
     with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them. `winner`, `model_a`,
     `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface features says of a pair
-    with a winner, as log odds for B.
+    with a winner, as log odds for B. `r_a`, `r_b`: the logits of the two responses where a pointwise reward model gave
+    them one each, else None; then z_ab is (r_b - r_a,) and z_ba, where it is given, (r_a - r_b,).
     """
 
     id: str
@@ -78,6 +79,8 @@ class Judgement:
     identical: bool = False
     surface: float | None = None
     length_worth: float = 0.0
+    r_a: float | None = None
+    r_b: float | None = None
 
     def __str__(self) -> str:
         """One line for a log: lm-eval writes it into the samples of a task."""
@@ -123,6 +126,8 @@ class Judgement:
             self,
             z_ab=self.z_ba,
             z_ba=self.z_ab,
+            r_a=self.r_b,
+            r_b=self.r_a,
             score=-self.score,
             p_a=self.p_b,
             p_b=self.p_a,
@@ -148,6 +153,8 @@ class Judgement:
             "identical": self.identical or None,
             "surface": self.surface,
             "length_worth": self.length_worth or None,
+            "r_a": self.r_a,
+            "r_b": self.r_b,
         }
         row = {
             "schema": SCHEMA,
@@ -192,7 +199,7 @@ def judged(
     judged is None.
 
     `judge`: the judge's hash. `reading`: for each pair what the judge read of it, as the fields `tokens`, `truncated`
-    and `kept`. Raises DataError for heads of other sizes.
+    and `kept`, and of a pointwise reward model `r_a` and `r_b`. Raises DataError for heads of other sizes.
     """
     if not pairs:
         return []

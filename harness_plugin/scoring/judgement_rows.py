@@ -129,6 +129,8 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "category": optional_text(row, "category", where) or None,
         "identical": _flag(row, "identical", where),
         "surface": None if row.get("surface") is None else number(row, "surface", where),
+        "r_a": None if row.get("r_a") is None else number(row, "r_a", where),
+        "r_b": None if row.get("r_b") is None else number(row, "r_b", where),
     }
 
 
@@ -190,7 +192,7 @@ def _kept(row: Mapping[str, Any], where: str) -> dict[str, tuple[int, int]]:
 
 def check_judgements(places: Sequence[str], judgements: Sequence[Any]) -> None:
     """Compares what n judgements say with what their logits give. Raises DataError, with the judgement's place, for the
-    first whose score, bias or probabilities do not follow.
+    first whose score, bias or probabilities do not follow, or whose logits do not follow from those of its responses.
 
     Those with the same orders and a head of the same size are computed together: one at a time would take a hundred
     times as long.
@@ -201,9 +203,32 @@ def check_judgements(places: Sequence[str], judgements: Sequence[Any]) -> None:
         if len(set(sizes)) != 1 and not (judgement.identical and not sizes):
             logits = [judgement.z_ab, judgement.z_ba]
             raise wrong_value("z_ab and z_ba", logits, "logits of one head", places[n])
+        _check_rewards(places[n], judgement)
         groups.setdefault((judgement.orders, judgement.identical, *sizes), []).append(n)
     for group in groups.values():
         _check([places[n] for n in group], [judgements[n] for n in group])
+
+
+def _check_rewards(place: str, judgement: Any) -> None:
+    """Raises DataError for logits of a pair that are not the difference between those of its responses, where these are
+    given."""
+    r_a, r_b = judgement.r_a, judgement.r_b
+    if r_a is None and r_b is None:
+        return
+    if r_a is None or r_b is None:
+        raise wrong_value("r_a and r_b", [r_a, r_b], "the logits of both responses", place)
+    for name, wanted in (("z_ab", r_b - r_a), ("z_ba", r_a - r_b)):
+        z = getattr(judgement, name)
+        if z is not None and (len(z) != 1 or abs(z[0] - wanted) > TOLERANCE * max(1.0, abs(wanted))):
+            raise DataError(
+                f"{place}: {name} is {_shown(z)}, but r_a and r_b give {wanted:.6g}",
+                "a row whose logit is not the difference between those of its responses was edited or damaged",
+                "make the file again",
+            )
+
+
+def _shown(logits: Logits) -> str:
+    return ", ".join(f"{z:.6g}" for z in logits)
 
 
 def _check(places: list[str], judgements: list[Any]) -> None:

@@ -22,6 +22,7 @@ from harness_plugin.files.rows import parse_json
 from harness_plugin.pairs.pair import Text, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
+_ROLE_OF = {prefix: role for role, prefix in _SPEAKERS.items()}
 _SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -150,6 +151,31 @@ def spoken(turns: list[Message]) -> tuple[str, ...]:
 def speaker(turn: str) -> str:
     """The prefix that names the speaker of a turn of a history; empty where it has none."""
     return next((prefix for prefix in _SPEAKERS.values() if turn.startswith(prefix)), "")
+
+
+def as_messages(prompt: Text, answer: Text) -> tuple[list[Message], list[bool]]:
+    """The messages of a prompt and one answer to it, and which of them are the answer's: the rule above, read the other
+    way.
+
+    A first turn that begins with "System: " is a system message. An answer with as many turns as the prompt follows
+    the prompt turn by turn. A history whose turns all name their speaker gives the messages of these speakers. Other
+    turns are one message, joined by empty lines.
+    """
+    turns = [prompt] if isinstance(prompt, str) else list(prompt)
+    answers = [answer] if isinstance(answer, str) else list(answer)
+    system = []
+    if len(turns) > 1 and turns[0].startswith(_SPEAKERS["system"]):
+        system = [Message("system", turns.pop(0).removeprefix(_SPEAKERS["system"]))]
+    if len(answers) == 1 and (len(turns) > 1 or system) and all(map(speaker, turns)):
+        said = [Message(_ROLE_OF[speaker(turn)], turn.removeprefix(speaker(turn))) for turn in turns]
+    elif len(turns) == len(answers):
+        rounds = zip(turns, answers, strict=True)
+        said = [Message(role, text) for one in rounds for role, text in zip(("user", "assistant"), one, strict=True)]
+        return system + said, [False] * len(system) + [False, True] * len(turns)
+    else:
+        said, answers = [Message("user", "\n\n".join(turns))], ["\n\n".join(answers)]
+    before = system + said
+    return [*before, Message("assistant", answers[0])], [False] * len(before) + [True]
 
 
 def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:

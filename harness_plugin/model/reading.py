@@ -1,0 +1,104 @@
+"""What a judge reads: its kind, what its logits stand for, and the renderer that makes its token ids."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness_plugin.errors import ModelError, UsageError
+from harness_plugin.model.adapter import Adapter
+from harness_plugin.model.base import load_tokenizer
+from harness_plugin.model.kind import class_order, judge_kind
+from harness_plugin.model.manifest import Manifest
+from harness_plugin.model.naming import EMBEDDED
+from harness_plugin.model.network import labels_of_whole
+from harness_plugin.model.plain import refuse_other_heads, tensor_names
+from harness_plugin.model.spec import PAIR, ModelSpec
+from harness_plugin.prompt import AnswerRenderer, Renderer
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+CHAT_TEMPLATE = "chat_template.jinja"
+LONGEST = 4096  # tokens that a pointwise model reads where nobody says how many it was trained on
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a spec names. `base` is what transformers loads, `name` what is shown of it."""
+
+    adapter: Adapter | None
+    manifest: Manifest
+    base: str
+    name: str
+    revision: str | None
+    config: Any
+
+
+def reading(spec: ModelSpec, named: Named) -> tuple[str, list[int], Renderer | AnswerRenderer]:
+    """(kind, classes, renderer) of a head of one or three logits. Raises ModelError for any other, and for weights of
+    which nobody says what they read."""
+    adapter, manifest, config = named.adapter, named.manifest, named.config
+    if adapter is not None:
+        judge, num_labels = str(spec.peft or EMBEDDED), adapter.num_labels
+    else:
+        refuse_other_heads(named.name, tensor_names(Path(named.base)))
+        judge = named.name
+        num_labels = labels_of_whole(judge, config, spec.kind is not None or manifest.found)
+    kind = judge_kind(judge, spec.kind, num_labels, manifest, adapter)
+    tokenizer = load_tokenizer(named.base, adapter, named.revision)
+    if kind == PAIR:
+        renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **_rendering(spec, manifest))
+    else:
+        renderer = _answer_renderer(spec, named, judge, tokenizer)
+    return kind, class_order(judge, num_labels, config, manifest, adapter), renderer
+
+
+def _answer_renderer(spec: ModelSpec, named: Named, judge: str, tokenizer) -> AnswerRenderer:
+    """The renderer of a pointwise model: what the user asked for, else what the manifest says, else the chat template
+    of the tokenizer and as many tokens as the model takes, up to LONGEST."""
+    if spec.truncation not in (None, "budget"):
+        raise UsageError(
+            f"truncation={spec.truncation} with a pointwise reward model",
+            "its head reads the last token, so the end of a text cannot be cut off",
+            "leave truncation out",
+        )
+    stated = named.manifest if named.manifest.found else None
+    template = (stated and stated.template) or chat_template(tokenizer, judge, named.adapter)
+    most = [LONGEST, tokenizer.model_max_length]
+    most.append(getattr(named.config.get_text_config(), "max_position_embeddings", None) or LONGEST)
+    length = spec.max_length or (stated and stated.max_length) or min(most)
+    renderer = AnswerRenderer(tokenizer, int(length), template)
+    log.info("arena_rm: %s scores one response at a time, in its chat template, up to %d tokens", judge, length)
+    if renderer.last_token is not None and renderer.last_token == named.config.get_text_config().pad_token_id:
+        log.warning(
+            "arena_rm: the chat template of %s ends with the padding token %r, and the logit is read there, as vLLM "
+            "and SGLang do; transformers reads the token before it",
+            judge,
+            tokenizer.convert_ids_to_tokens(renderer.last_token),
+        )
+    return renderer
+
+
+def chat_template(tokenizer, judge: str, adapter: Adapter | None = None) -> str:
+    """The chat template of a tokenizer, or the one in the adapter's folder. Raises ModelError where there is none."""
+    if adapter is not None and (adapter.folder / CHAT_TEMPLATE).is_file():
+        return (adapter.folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError as e:  # none, or several of which none is the default one
+        raise ModelError(
+            f"the tokenizer of {judge} has no chat template",
+            "a pointwise reward model reads a conversation in the template that it was trained with",
+            f"put that template into a file {CHAT_TEMPLATE} in the folder of the model, or of the adapter",
+        ) from e
+
+
+def _rendering(spec: ModelSpec, manifest: Manifest) -> dict[str, Any]:
+    """The arguments of the renderer: what the user asked for, else what the manifest says."""
+    chosen = {
+        "max_length": manifest.max_length if spec.max_length is None else spec.max_length,
+        "truncation": spec.truncation or manifest.truncation,
+    }
+    if not manifest.found:
+        log.info("arena_rm: no arena_rm.json beside the weights, so the card's settings: %s", chosen)
+    return chosen
