@@ -18,11 +18,14 @@ from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of,
 
 from harness_plugin.pairs import Pair, content_id
 from harness_plugin.report import board_plots, markdown_syntax, words
+from harness_plugin.report.board_markdown import table_markdown
 from harness_plugin.report.judge_folder import write_run
 from harness_plugin.tournament import (
     Battles,
     Judged,
+    Labels,
     agreement,
+    for_people,
     gather,
     labels_of,
     red_team_battles,
@@ -191,7 +194,7 @@ def labelled(files, right=0.75):
         v = next(v for v in judged.verdicts if v.id == p.id)
         wins_b = (v.p_b > v.p_a) == (n % 4 < 4 * right)
         people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
-    labels = labels_of(judged.verdicts, people)
+    labels = labels_of(judged.verdicts, people).shares
     return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)
 
 
@@ -204,6 +207,36 @@ def test_what_people_said_is_in_the_report(out, files):
     assert "People judged 24 battles of these. Where they decided, the judge agrees in 0.75" in (
         out / REPORT_FILE
     ).read_text("utf-8")
+
+
+def test_what_people_prefer_is_in_every_file(out, files):
+    plain, judged = run_of(files)
+    votes = Labels([1.0 if k % 3 else 0.0 for k in range(24)], [0.0] * 24, None, 2)
+    assert "people" not in table_markdown(plain)
+    board = for_people(plain, judged.verdicts, votes, None)
+    write_run(out, board, judged, pictures=False)
+    report = (out / REPORT_FILE).read_text("utf-8")
+    assert "## What people prefer\n\nPeople judged 24 battles of 24, on 8 prompts, by 2 annotators. " in report
+    assert "each with the same probability (the labels have no column sampling_probability)." in report
+    assert "| win rate for people | rating for people |" in table_markdown(board).splitlines()[0]
+    head = (out / TABLE_FILE).read_text("utf-8").splitlines()[0]
+    assert '"win_rate_people","win_rate_people_low","win_rate_people_high"' in head
+    assert json.loads((out / BOARD_FILE).read_text("utf-8"))["people"]["labels"] == 24
+    assert "People judged 24 battles of 24" in (out / PAGE_FILE).read_text("utf-8")
+
+
+def test_what_the_labels_are_worth_is_said_in_words():
+    found = {"labels": 100, "battles": 999, "prompts": 80, "annotators": None, "probabilities": "given"}
+    found |= {"labels_worth": 137.4, "correlation": 0.412, "judge_weight": 0.7, "judge_adds": True}
+    said = words.people({"people": found})
+    assert "worth 137 without a judge" in said and "is 0.41, and its verdicts count with the weight 0.70" in said
+    assert said.endswith("with the probabilities in the column sampling_probability.")
+    weak = {**found, "judge_adds": False, "correlation": 0.05}
+    assert "The judge adds nothing to so many labels" in words.people({"people": weak})
+    assert "rest on the labels alone" in words.people({"people": weak})
+    assert "The judge contradicts people" in words.people({"people": {**weak, "correlation": -0.3}})
+    assert "too few labels to say" in words.people({"people": {**found, "correlation": None, "labels_worth": None}})
+    assert words.people({"people": None}) == ""
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -30,10 +30,10 @@ def test_labels_are_found_by_the_texts_in_either_order_and_several_are_averaged(
         Pair("other", "a", "b", winner="tie"),
     ]
     people += [said(four, winner) for winner in ("model_a", "model_b", "model_b", None)]
-    labels = dict(zip([v.id for v in judged.verdicts], labels_of(judged.verdicts, people), strict=True))
+    labels = dict(zip([v.id for v in judged.verdicts], labels_of(judged.verdicts, people).shares, strict=True))
     known = {key: label for key, label in labels.items() if label is not None}
     assert known == {one.id: 1.0, two.id: 0.0, three.id: 0.5, four.id: pytest.approx(2 / 3)}
-    soft = labels_of(judged.verdicts, [said(one, p_b=0.8)])
+    soft = labels_of(judged.verdicts, [said(one, p_b=0.8)]).shares
     assert [label for label in soft if label is not None] == [1.0], "a soft label names a side"
 
 
@@ -58,7 +58,7 @@ def test_bins_hold_what_the_judge_said_and_what_people_said(judged):
 
 
 def test_no_label_of_this_run_is_a_count_of_zero(judged):
-    labels = labels_of(judged.verdicts, [Pair("other", "a", "b", winner="tie")])
+    labels = labels_of(judged.verdicts, [Pair("other", "a", "b", winner="tie")]).shares
     assert set(labels) == {None} and agreement(judged.verdicts, labels) == {"battles": 0}
 
 

@@ -51,7 +51,8 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
     "--labels",
     type=click.Path(),
     metavar="FILE",
-    help="A file of pairs that people judged; the report then says how well the judge agrees with them.",
+    help="A file of pairs that people judged. The leaderboard then has win rates and ratings for people, too, and says "
+    "how well the judge agrees with them.",
 )
 @click.option(
     "--red-team", is_flag=True, help="Also attack the judge: change one model's answers to mislead it, and judge those."
@@ -153,11 +154,14 @@ def command(
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
         moved = attacked and room.red_team_report(attacked.verdicts, source)
-        labels = room.labels_of(verdicts, by_people or [])
-        agreed = None if by_people is None else room.agreement(verdicts, labels)
+        votes = room.labels_of(verdicts, by_people or [], labels)
+        agreed = None
+        if by_people is not None:
+            board = room.for_people(board, verdicts, votes, baseline, meetings.models)
+            agreed = room.agreement(verdicts, votes.shares)
         board = room.summary(board, meetings, judge.identity, moved, agreed)
         room.write_answers(place.folder, meetings)
-        write_run(place.folder, board, room.Judged(meetings, verdicts, labels), attacked, plots)
+        write_run(place.folder, board, room.Judged(meetings, verdicts, votes.shares), attacked, plots)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
 

@@ -10,7 +10,7 @@ def report(board: dict, battles: Battles) -> str:
     """report.md: the table, what it rests on, which differences are real, how easily the judge is influenced, what was
     left out."""
     parts = [f"# {words.title(board, safe)}", table_markdown(board), words.lead(board, safe), _basis(board)]
-    parts += [_differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
+    parts += [_people(board), _differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -24,7 +24,10 @@ def table_markdown(board: dict) -> str:
         ranks = f"{m['rank_low']}" if m["rank_low"] == m["rank_high"] else f"{m['rank_low']}-{m['rank_high']}"
         shown = [interval(m, "win_rate", 3), interval(m, "rating", 0)]
         shown.insert(1 if against else 2, interval(m, equal, digits))
+        if board["people"]:
+            shown += [interval(m, "win_rate_people", 3), interval(m, "rating_people", 0)]
         rows.append([ranks, safe(m["model"]), *shown, number(m["mean_length"], 0)])
+    head += ["win rate for people", "rating for people"] if board["people"] else []
     return table(["rank", "model", *head, "answers' length"], rows)
 
 
@@ -32,6 +35,23 @@ def _basis(board: dict) -> str:
     lines = [f"{words.basis(board)} The judge is `{board['judge']['hash']}`.", words.power(board)]
     lines += [words.length(board), words.position(board), words.calibration(board), words.agreement(board)]
     return "\n\n".join([line for line in lines if line] + [f"Note: {w}" for w in words.warnings(board, safe)])
+
+
+def _people(board: dict) -> str:
+    """What people prefer, by labels and judge together and by the labels alone, and the judge's error."""
+    if board["people"] is None:
+        return ""
+    head = ["model", "ranks", "labels", "worth", "win rate", "by the labels alone", "judge's error", "rating"]
+    head.append("by the labels alone")
+    rows = []
+    for m in board["models"]:
+        low, high = m["rank_people_low"], m["rank_people_high"]
+        ranks = "-" if low is None else f"{low}" if low == high else f"{low}-{high}"
+        shares = [interval(m, name, 3) for name in ("win_rate_people", "win_rate_labels_alone", "judge_error")]
+        ratings = [interval(m, name, 0) for name in ("rating_people", "rating_labels_alone")]
+        counts = [str(m["labels"]), number(m["labels_worth"], 0)]
+        rows.append([safe(m["model"]), ranks, *counts, *shares, *ratings])
+    return f"## What people prefer\n\n{words.people(board)}\n\n{table(head, rows)}"
 
 
 def _differences(board: dict) -> str:

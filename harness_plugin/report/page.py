@@ -40,6 +40,7 @@ def _figures(board: dict, judged: Judged) -> dict:
         "position": words.position(board),
         "calibration": words.calibration(board),
         "agreement": words.agreement(board),
+        "people": words.people(board),
         "red_team": words.red_team(board, _short),
         "warnings": words.warnings(board, _short),
         "left_out": words.left_out(board, judged.battles, _short),

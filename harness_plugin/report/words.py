@@ -121,6 +121,38 @@ def agreement(board: dict) -> str:
     )
 
 
+def people(board: dict) -> str:
+    """What people's labels are worth together with the judge, and what the columns for people rest on; empty without
+    labels."""
+    found = board["people"]
+    if found is None:
+        return ""
+    labelled, prompts = many(found["labels"], "battle"), many(found["prompts"], "prompt")
+    by = f", by {many(found['annotators'], 'annotator')}" if found["annotators"] else ""
+    said = (
+        f"People judged {labelled} of {found['battles']}, on {prompts}{by}. {_worth(found)} Win rates and ratings for "
+        "people hold whatever the judge's errors, if the labelled battles were drawn at random"
+    )
+    if found["probabilities"] == "equal":
+        return f"{said}, each with the same probability (the labels have no column sampling_probability)."
+    return f"{said} with the probabilities in the column sampling_probability."
+
+
+def _worth(found: dict) -> str:
+    if found["correlation"] is None or found["labels_worth"] is None:
+        return "These are too few labels to say what the judge is worth."
+    correlation = (
+        f"the correlation of its verdicts with people's, beyond the ratings, is {number(found['correlation'], 2)}"
+    )
+    if not found["judge_adds"]:
+        against = "contradicts people" if found["correlation"] < 0 else "adds nothing to so many labels"
+        return f"The judge {against}: {correlation}. Numbers for people rest on the labels alone."
+    return (
+        f"With the judge's verdicts on all battles these labels are worth {number(found['labels_worth'], 0)} without a "
+        f"judge: {correlation}, and its verdicts count with the weight {number(found['judge_weight'], 2)}."
+    )
+
+
 def red_team(board: dict, name: Name) -> str:
     """What the rows of attacks are; empty without any."""
     found = board["red_team"]
@@ -136,7 +168,7 @@ def red_team(board: dict, name: Name) -> str:
 def warnings(board: dict, name: Name) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = []
-    for c in board["concerns"]:
+    for c in (*board["concerns"], *(board["people"] or {"concerns": []})["concerns"]):
         some = c["models"] if len(c["models"]) < len(board["models"]) else []
         found.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
     return found

@@ -3,11 +3,12 @@
 `estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `measures` says how good
 scores and probabilities are, `preference_metrics` puts them together for pairs, `best_of` has RewardBench 2's scores.
 For leaderboards `ratings` fits Bradley-Terry, with and without length, and Davidson, `winrates` counts wins with and
-without length, `multiple` tests all pairs of models. `paired` tests and bounds paired differences, `bounded` has
-intervals for values of a known range, `sequential` is for numbers that are looked at before all prompts are judged,
-`power` says what a test can see, `length` is the length term, `student` and `search` are Student's t and root finding
-without scipy. `agreement` says how far several people agree. Numbers in, numbers out (numpy, scipy inside functions):
-nothing here knows files, models, `Pair` or lm-eval.
+without length, `multiple` tests all pairs of models; `anchored` and `anchored_ratings` correct a judge's win rates and
+ratings by people's labels. `paired` tests and bounds paired differences, `bounded` has intervals for values of a known
+range, `sequential` is for numbers that are looked at before all prompts are judged, `power` says what a test can see,
+`length` is the length term, `student` and `search` are Student's t and root finding without scipy. `agreement` says how
+far several people agree. Numbers in, numbers out (numpy, scipy inside functions): nothing here knows files, models,
+`Pair` or lm-eval.
 """
 
 from harness_plugin.stats.best_of import best_of, mean_of, ties

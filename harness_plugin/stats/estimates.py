@@ -141,7 +141,7 @@ def clustered_share(values, clusters=None) -> Estimate:
     correlation = min(max((effect - 1) / (within - 1), 0.0), 1.0) if within > 1 else 0.0
     shrunk = (information * correlation + PRIOR_INFORMATION) / (information + PRIOR_INFORMATION)
     size = mean.n / max(effect, 1 + (within - 1) * shrunk)
-    size *= (_normal_quantile() / float(t_quantiles(UPPER, max(kish(sizes) - 1, 1.0)))) ** 2
+    size *= (normal_quantile() / float(t_quantiles(UPPER, max(kish(sizes) - 1, 1.0)))) ** 2
     low, high = wilson(p * size, size)
     return Estimate(p, mean.stderr, mean.n, mean.n_clusters, low, high)
 
@@ -190,7 +190,7 @@ def wilson(k: float, n: float) -> tuple[float, float]:
         raise ValueError(f"k={k} of n={n}: k must be from 0 to n")
     if n == 0:
         return math.nan, math.nan
-    z2 = _normal_quantile() ** 2
+    z2 = normal_quantile() ** 2
     p = k / n
     middle, half = p + z2 / (2 * n), math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n)))
     return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
@@ -236,5 +236,5 @@ def _finite(values) -> np.ndarray:
     return x
 
 
-def _normal_quantile() -> float:
+def normal_quantile() -> float:
     return NormalDist().inv_cdf(UPPER)

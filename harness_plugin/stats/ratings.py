@@ -123,7 +123,7 @@ def length_controlled_ratings(
     rows = _rows(i, j, p, None, None, clusters, models)
     feature = length_feature(length_difference(lengths_i, lengths_j, len(rows.p)))
     wins, ties = rows.tables()
-    core, _, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
+    core, _, concerns = outcome_graph(wins, ties, _checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
     weight = rows.weight * among[rows.i, rows.j]
     theta, beta, information, undecided = _maximum_at_length(rows, weight, feature, core)
@@ -205,7 +205,7 @@ def _checked_anchor(anchor: int | None, rows: _Rows) -> int | None:
 
 def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) -> Ratings:
     wins, ties = rows.tables()
-    core, linked, concerns = _graph(wins, ties, _checked_anchor(anchor, rows))
+    core, linked, concerns = outcome_graph(wins, ties, _checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
     theta, eta, information = _maximum(wins * among, ties * among, core)
     if np.isnan(eta):
@@ -214,7 +214,7 @@ def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) 
         concerns.append(Concern("no_ties", ()))
     weight = rows.weight * among[rows.i, rows.j]
     with np.errstate(invalid="ignore"):  # all NaN where the search found nothing
-        lean, tie = _moments(theta[rows.j] - theta[rows.i], eta)[:2]
+        lean, tie = moments(theta[rows.j] - theta[rows.i], eta)[:2]
     residual = weight * (rows.p + rows.tie / 2 - 0.5 - lean)
     of_tie = weight * (rows.tie - tie) if len(information) > rows.models else None
     covariance, n_clusters = _sandwich(rows, residual, of_tie, information)
@@ -264,7 +264,7 @@ def _slope(empty: Estimate, beta: float, variance: float) -> Estimate:
     return replace(empty, value=beta, stderr=stderr, low=beta - half, high=beta + half)
 
 
-def _graph(wins, ties, anchor) -> tuple[np.ndarray, np.ndarray, list[Concern]]:
+def outcome_graph(wins, ties, anchor) -> tuple[np.ndarray, np.ndarray, list[Concern]]:
     """Which models have finite ratings relative to each other, which are linked to those at all, and what to say.
 
     Ratings are finite within a group where each model reaches each other through wins (Ford 1957). Of several such
@@ -300,14 +300,14 @@ def _closure(edges: np.ndarray) -> np.ndarray:
     return reach
 
 
-def _log_normaliser(d, eta: float) -> np.ndarray:
+def log_normaliser(d, eta: float) -> np.ndarray:
     """ln(e^(d/2) + e^(-d/2) + e^eta) at log odds d."""
     return np.logaddexp(np.logaddexp(d / 2, -d / 2), eta)
 
 
-def _moments(d, eta: float) -> tuple[np.ndarray, ...]:
+def moments(d, eta: float) -> tuple[np.ndarray, ...]:
     """At log odds d: the mean of (win - loss) / 2, P(tie), their variances, and their covariance."""
-    log_z = _log_normaliser(d, eta)
+    log_z = log_normaliser(d, eta)
     win, loss, tie = np.exp(d / 2 - log_z), np.exp(-d / 2 - log_z), np.exp(eta - log_z)
     lean = (win - loss) / 2
     return lean, tie, win * loss + tie * (win + loss) / 4, tie * (win + loss), -lean * tie
@@ -318,7 +318,7 @@ def _log_likelihood(x, wins, ties) -> float:
     halves, here and in the derivatives."""
     m, games = len(wins), wins + wins.T + ties
     d, eta = x[:m, None] - x[None, :m], float(x[m]) if len(x) > m else -math.inf
-    value = float((wins * d).sum() - (games * _log_normaliser(d, eta)).sum()) / 2
+    value = float((wins * d).sum() - (games * log_normaliser(d, eta)).sum()) / 2
     return value + eta * float(ties.sum()) / 2 if len(x) > m else value
 
 
@@ -327,7 +327,7 @@ def _derivatives(x, wins, ties) -> tuple[np.ndarray, np.ndarray]:
     m, games = len(wins), wins + wins.T + ties
     with_ties = len(x) > m
     d, eta = x[:m, None] - x[None, :m], float(x[m]) if with_ties else -math.inf
-    lean, tie, lean_var, tie_var, cov = _moments(d, eta)
+    lean, tie, lean_var, tie_var, cov = moments(d, eta)
     gradient = ((wins - wins.T) / 2 - games * lean).sum(axis=1)
     information = np.diag((games * lean_var).sum(axis=1)) - games * lean_var
     if not with_ties:

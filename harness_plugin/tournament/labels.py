@@ -1,11 +1,15 @@
-"""People's judgements of some of the battles -> how well the judge agrees with them. No model, no file."""
+"""People's judgements of some of the battles -> labels of the verdicts, and how well the judge agrees with them. No
+model, no file."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import is_absent, placed, wrong_value
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
@@ -17,9 +21,33 @@ METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
 WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}
 
 
+PROBABILITY, ANNOTATOR, BOTH_BAD = "sampling_probability", "annotator", "both_bad"  # columns beside those of a pair
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What people said of n battles, in the order of the verdicts. shares: the share of the votes for B, a tie counting
+    one half; None where nobody voted. ties: the share of ties. probabilities: with which each labelled battle was drawn
+    for labelling; None where the file does not say, and all were as likely. annotators: how many different ones are
+    named."""
+
+    shares: list[float | None]
+    ties: list[float]
+    probabilities: list[float] | None
+    annotators: int
+
+
+def vote(pair: Pair) -> Winner | None:
+    """The winner by this judgement, "both bad" being a tie; None without one."""
+    return Winner.TIE if _flag(pair.meta.get(BOTH_BAD)) else pair.verdict
+
+
 def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> int:
-    """How many of people's judgements, in the file `source`, are of these battles. Raises DataError where none is."""
-    given = [pair for pair in judged if pair.verdict is not None]
+    """How many of people's judgements, in the file `source`, are of these battles. Raises DataError where none is,
+    and for columns beside the winner that cannot be used."""
+    _by_battle(judged, source)
+    given = [pair for pair in judged if vote(pair) is not None]
     if not given:
         raise DataError(
             f"none of the {len(judged)} pairs of {source} has a winner",
@@ -37,20 +65,73 @@ def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> 
     return count
 
 
-def labels_of(verdicts: Sequence[Judgement], judged: Iterable[Pair]) -> list[float | None]:
-    """For each verdict the share of people's judgements that name B, a tie counting one half; None where nobody judged
-    the battle.
+def labels_of(verdicts: Sequence[Judgement], judged: Sequence[Pair], source: str = "labels") -> Labels:
+    """People's judgements of these battles; several of one battle are averaged.
 
-    Battles and judgements are joined by the exact texts of prompt and responses, in either order of the sides.
+    Battles and judgements are joined by the exact texts of prompt and responses, in either order of the sides. Raises
+    DataError, with the file's name `source`, for a probability that is none, that only some judgements have, or that
+    differs between judgements of one battle.
     """
-    votes: dict[str, list[float]] = {}
+    votes, chances = _by_battle(judged, source)
+    of_verdicts = [votes.get(v.key, []) for v in verdicts]
+    named = {str(name) for pair in judged if vote(pair) and not is_absent(name := pair.meta.get(ANNOTATOR))}
+    return Labels(
+        [math.fsum(WIN_B[w] for w in ws) / len(ws) if ws else None for ws in of_verdicts],
+        [ws.count(Winner.TIE) / len(ws) if ws else 0.0 for ws in of_verdicts],
+        None if None in chances.values() else [chances.get(v.key) or 1.0 for v in verdicts],
+        len(named),
+    )
+
+
+def _by_battle(judged: Sequence[Pair], source: str) -> tuple[dict[str, list[Winner]], dict[str, float | None]]:
+    """The votes on each battle and the probability with which it was drawn, by the content ids of both its orders."""
+    votes: dict[str, list[Winner]] = {}
+    chances: dict[str, float | None] = {}
     for pair in judged:
-        if pair.verdict is not None:
-            b = WIN_B[pair.verdict]
-            votes.setdefault(pair.key, []).append(b)
-            votes.setdefault(pair.swap().key, []).append(1 - b)
-    of_verdicts = [votes.get(v.key) for v in verdicts]
-    return [None if given is None else math.fsum(given) / len(given) for given in of_verdicts]
+        try:
+            winner, chance = vote(pair), _probability(pair)
+        except DataError as error:
+            raise placed(error, f"{source}: battle {pair.id}") from error
+        if winner is None:
+            continue
+        for key, won in {pair.key: winner, pair.swap().key: winner.swapped}.items():
+            votes.setdefault(key, []).append(won)
+            if chances.setdefault(key, chance) != chance:
+                raise DataError(
+                    f"{source}: the judgements of battle {pair.id} have {PROBABILITY} {chances[key]} and {chance}",
+                    "a battle is drawn with one probability",
+                    "correct the column, or drop it if all battles were as likely to be labelled",
+                )
+    if 0 < list(chances.values()).count(None) < len(chances):
+        raise DataError(
+            f"{source}: some labelled battles have no {PROBABILITY}, and some have one",
+            "with unknown probabilities the labels cannot be weighed",
+            "fill the column in, or drop it if all battles were as likely to be labelled",
+        )
+    return votes, chances
+
+
+def _flag(value: Any) -> bool:
+    """A column of true and false; in CSV files it holds text."""
+    if isinstance(value, str) and value.lower() in (*_TRUE, *_FALSE):
+        return value.lower() in _TRUE
+    if is_absent(value) or isinstance(value, (bool, int)):
+        return bool(value)
+    raise wrong_value(BOTH_BAD, value, "true or false")
+
+
+def _probability(pair: Pair) -> float | None:
+    """With which the battle was drawn; None where the file does not say."""
+    value = pair.meta.get(PROBABILITY)
+    if is_absent(value) or value == "":
+        return None
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1:
+        raise wrong_value(PROBABILITY, value, "the probability with which the battle was drawn, above 0 and at most 1")
+    return number
 
 
 def agreement(verdicts: Sequence[Judgement], labels: Sequence[float | None]) -> dict:

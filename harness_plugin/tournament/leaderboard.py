@@ -86,17 +86,18 @@ def leaderboard(
         "battles": len(verdicts),
         "prompts": len(set(c.clusters.tolist())),
         "truncated": int(c.truncated.sum()),
-        "tests": _tests(c, order, tests, digits),
-        "smallest_difference": _round(tests.smallest_difference(), digits),
+        "tests": tests_of(c, order, tests, digits),
+        "smallest_difference": rounded(tests.smallest_difference(), digits),
         "stopping": None,
         "differences_of": "rating" if base is None else "win_rate",
         "length_slope": numbers("value", controlled.slope),
-        "length_scale": _round(length_scale(_length_differences(c, base)), 1),
+        "length_scale": rounded(length_scale(_length_differences(c, base)), 1),
         **_length(c),
         "length_rating_correlation": _along_length(lengths, ratings.rating),
         "head_to_head": _head_to_head(c, order),
         "position": _position(c),
         "categories": _by_category(c, base),
+        "people": None,
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
             for k in (*ratings.concerns, *_of_length(controlled))
@@ -181,7 +182,7 @@ def _rows(c: JudgementArrays, order, rates, ratings, tests, controlled, with_tie
 def _along_length(lengths: list[float | None], ratings: np.ndarray) -> float | None:
     """Spearman of the models' ratings with their mean lengths, over the models that have both."""
     known = [(n, r) for n, r in zip(lengths, ratings.tolist(), strict=True) if n is not None and math.isfinite(r)]
-    return _round(spearman(*(np.array(known).reshape(-1, 2).T)))
+    return rounded(spearman(*(np.array(known).reshape(-1, 2).T)))
 
 
 def _head_to_head(c: JudgementArrays, order: list[int]) -> list[dict]:
@@ -202,10 +203,16 @@ def _head_to_head(c: JudgementArrays, order: list[int]) -> list[dict]:
 
 
 def numbers(name: str, e: Estimate, digits: int = SHARE) -> dict:
-    return {name: _round(e.value, digits), f"{name}_low": _round(e.low, digits), f"{name}_high": _round(e.high, digits)}
+    """The value and the ends of its interval under `name`, as leaderboard.json has them."""
+    return {
+        name: rounded(e.value, digits),
+        f"{name}_low": rounded(e.low, digits),
+        f"{name}_high": rounded(e.high, digits),
+    }
 
 
-def _round(value: float, digits: int = SHARE) -> float | None:
+def rounded(value: float, digits: int = SHARE) -> float | None:
+    """As leaderboard.json has it; None for what cannot be known."""
     return round(float(value), digits) + 0.0 if math.isfinite(value) else None  # + 0.0: never -0.0
 
 
@@ -216,18 +223,18 @@ def _mean_length(c: JudgementArrays, m: int) -> float | None:
         for mine, lengths in ((c.i == m, c.lengths[:, 0]), (c.j == m, c.lengths[:, 1]))
         for key, n in zip(c.clusters[mine].tolist(), lengths[mine].tolist(), strict=True)
     }
-    return _round(float(np.mean(list(own.values()))), 1) if own else None
+    return rounded(float(np.mean(list(own.values()))), 1) if own else None
 
 
-def _tests(c: JudgementArrays, order: list[int], tests: Pairwise, digits: int) -> list[dict]:
+def tests_of(c: JudgementArrays, order: list[int], tests: Pairwise, digits: int) -> list[dict]:
     """Each pair of models once, the better ranked first."""
     return [
         {
             "model": c.models[a],
             "other": c.models[b],
-            "difference": _round(tests.difference[a, b], digits),
-            "low": _round(tests.low[a, b], digits),
-            "high": _round(tests.high[a, b], digits),
+            "difference": rounded(tests.difference[a, b], digits),
+            "low": rounded(tests.low[a, b], digits),
+            "high": rounded(tests.high[a, b], digits),
             "p": _p_value(tests.p[a, b]),
             "p_holm": _p_value(tests.p_holm[a, b]),
         }

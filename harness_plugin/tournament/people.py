@@ -1,0 +1,172 @@
+"""Verdicts and people's labels on some of them -> who is better for people, and what the judge is worth to know it.
+
+Numbers come from `stats.anchored` and `stats.anchored_ratings`. No model, no file.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
+from harness_plugin.stats import TIE, Pairwise
+from harness_plugin.stats.anchored import Anchored, anchored_difference, anchored_mean
+from harness_plugin.stats.anchored_ratings import AnchoredRatings, anchored_ratings
+from harness_plugin.stats.estimates import undefined
+from harness_plugin.stats.multiple import pairwise
+from harness_plugin.tournament.labels import Labels
+from harness_plugin.tournament.leaderboard import POINTS, SHARE, numbers, rounded, tests_of
+
+# What each concern about the labels means to a reader; the models follow.
+CONCERNS = {
+    "few_clusters": "people judged battles of fewer than 30 prompts, so intervals for people are rough",
+    "uncompared": "people judged no battle of it",
+    "disconnected": "no chain of battles that people judged connects it with the other models, so it has no rating for "
+    "people",
+    "unbeaten": "won every battle that people judged, so it has no rating for people",
+    "winless": "lost every battle that people judged, so it has no rating for people",
+    "separated": "in a group that, in the battles that people judged, only wins or only loses against the rest, so it "
+    "has no rating for people",
+    "no_ties": "people named no tie",
+    "unbounded": "the labels have no maximum of the likelihood, so there are no ratings for people",
+    "few_labels": "there are too few labels for ratings for people",
+}
+
+
+def for_people(
+    board: dict, verdicts: Sequence[Judgement], labels: Labels, baseline: str | None, models: Iterable[str] = ()
+) -> dict:
+    """The `leaderboard` of these verdicts with what people prefer: in each model's row win rate and rating for people,
+    by labels and judge together and by the labels alone, the judge's error, and the labels; and under `people` what the
+    labels are worth, tests, and concerns. All intervals are 95% and clustered by prompt; what cannot be known is None.
+    """
+    c = judgement_arrays(verdicts, models)
+    base = None if baseline is None else c.models.index(baseline)
+    given = _given(c, verdicts, labels)
+    rates = [_rate(c, given, m, base) for m in range(len(c.models))]
+    ratings, davidson = _ratings(c, given, base), _ratings(c, given, base, True) if c.p[:, TIE].any() else None
+    tests = ratings.ratings.tests() if base is None else _rate_tests(rates, base)
+    order = [c.models.index(row["model"]) for row in board["models"]]
+    ranges, rows = tests.rank_ranges(), []
+    for row, m in zip(board["models"], order, strict=True):
+        with_ties = {} if davidson is None else numbers("rating_davidson_people", davidson.ratings.estimate(m), POINTS)
+        rows.append(row | _columns(rates[m], ratings, m) | with_ties | _ranks(tests, ranges, m))
+    return board | {"models": rows, "people": _summary(c, given, labels, ratings, tests, order, base)}
+
+
+class _Given:
+    """Arrays of n battles: `y`, people's share for B (NaN without a label); `ties`, their share of ties; `chance`: of
+    being labelled; `known`: identical answers, which are a tie without being judged; `codes`: numbers of prompts."""
+
+    def __init__(self, y, ties, chance, known, codes):
+        self.y, self.ties, self.chance, self.known, self.codes = y, ties, chance, known, codes
+
+
+def _given(c: JudgementArrays, verdicts: Sequence[Judgement], labels: Labels) -> _Given:
+    known = np.array([v.identical for v in verdicts], dtype=bool)
+    y = np.array([math.nan if share is None else share for share in labels.shares])
+    chance = np.ones(len(y)) if labels.probabilities is None else np.array(labels.probabilities)
+    codes = np.unique(c.clusters, return_inverse=True)[1].reshape(-1)
+    return _Given(np.where(known, 0.5, y), np.where(known, 1.0, np.array(labels.ties)), chance, known, codes)
+
+
+def _rate(c: JudgementArrays, given: _Given, m: int, base: int | None) -> Anchored | None:
+    """The model's win rate for people, against the baseline or as the mean over all opponents; None for the baseline,
+    and for a model without a battle."""
+    own = (c.i == m) | (c.j == m)
+    if base is not None:
+        own &= (c.i == base) | (c.j == base)
+    if m == base or not own.any():
+        return None
+    second, other = c.j == m, np.where(c.j == m, c.i, c.j)
+    met = np.bincount(other[own], minlength=len(c.models))
+    weight = np.where(own, 1 / np.maximum(met[other], 1), 0.0)
+    people = np.where(second, given.y, 1 - given.y)
+    judge = np.where(second, c.win_b, 1 - c.win_b)
+    return anchored_mean(people, judge, given.codes, weight=weight, probability=given.chance, known=given.known)
+
+
+def _ratings(c: JudgementArrays, given: _Given, base: int | None, with_ties: bool = False) -> AnchoredRatings:
+    return anchored_ratings(
+        c.i,
+        c.j,
+        given.y,
+        c.win_b,
+        ties=np.stack([given.ties, c.p[:, TIE]]) if with_ties else None,
+        probability=given.chance,
+        known=given.known,
+        clusters=given.codes,
+        models=len(c.models),
+        anchor=base,
+    )
+
+
+def _rate_tests(rates: list[Anchored | None], base: int) -> Pairwise:
+    """Between all models, of their win rates against the baseline, which itself has one half."""
+    m = len(rates)
+    difference, stderr, clusters = np.full((m, m), np.nan), np.full((m, m), np.nan), np.zeros((m, m), dtype=int)
+    for a in range(m):
+        for b in range(a + 1, m):
+            first, second = rates[a], rates[b]
+            if a == base or b == base:
+                rate, sign = (second, -1) if a == base else (first, 1)
+                found = undefined() if rate is None else rate.estimate
+                value = sign * (found.value - 0.5)
+            else:
+                found = undefined() if first is None or second is None else anchored_difference(first, second)
+                value = found.value
+            difference[a, b], difference[b, a] = value, -value
+            stderr[a, b] = stderr[b, a] = found.stderr
+            clusters[a, b] = clusters[b, a] = found.n_clusters
+    return pairwise(difference, stderr, clusters)
+
+
+def _columns(rate: Anchored | None, ratings: AnchoredRatings, m: int) -> dict:
+    nothing = undefined(value=0.5)
+    estimate, alone, bias = (
+        (nothing, nothing, undefined())
+        if rate is None
+        else (
+            rate.estimate,
+            rate.labels_alone,
+            rate.bias,
+        )
+    )
+    return {
+        "labels": estimate.n,
+        **numbers("win_rate_people", estimate),
+        **numbers("win_rate_labels_alone", alone),
+        **numbers("judge_error", bias),
+        "labels_worth": None if rate is None else rounded(rate.worth, 1),
+        **numbers("rating_people", ratings.ratings.estimate(m), POINTS),
+        **numbers("rating_labels_alone", ratings.labels_alone.estimate(m), POINTS),
+    }
+
+
+def _ranks(tests: Pairwise, ranges: np.ndarray, m: int) -> dict:
+    """The ranks that the model may have for people; None where it could not be tested."""
+    known = bool(np.isfinite(tests.p[m]).any())
+    low, high = ranges[m].tolist() if known else (None, None)
+    return {"rank_people_low": low, "rank_people_high": high}
+
+
+def _summary(c: JudgementArrays, given: _Given, labels: Labels, ratings: AnchoredRatings, tests, order, base) -> dict:
+    asked = np.isfinite(given.y) & ~given.known
+    worth = ratings.worth
+    return {
+        "labels": int(asked.sum()),
+        "labels_worth": rounded(worth, 1),
+        "battles": int((~given.known).sum()),
+        "prompts": len(np.unique(given.codes[asked])),
+        "annotators": labels.annotators or None,
+        "probabilities": "equal" if labels.probabilities is None else "given",
+        "judge_weight": rounded(ratings.tuning, SHARE),
+        "correlation": rounded(ratings.correlation, SHARE),
+        "judge_adds": not ratings.adds_nothing,
+        "tests": tests_of(c, order, tests, POINTS if base is None else SHARE),
+        "concerns": [
+            {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
+            for k in ratings.ratings.concerns
+        ],
+    }
