@@ -2,8 +2,9 @@
 
     python benchmarks/shape.py [--shape gemma-2b] [--pairs 512] [--tokens 512] [--repeats 3] [-o FOLDER]
 
-Compared are the forward pass of transformers on batches (without padding where all sequences have one length) and this
-engine with and without torch.compile. "of matmul peak" is the share of the speed that was measured for the matrix
+Compared are the forward pass of transformers on batches (without padding where all sequences have one length), the same
+on batches of similar lengths, which is what the engine does with models that it cannot pack, and this engine, on a GPU
+also with torch.compile. "of matmul peak" is the share of the speed that was measured for the matrix
 products of the decoder alone.
 """
 
@@ -16,15 +17,17 @@ import click
 import numpy as np
 import torch
 from score import matmul_tokens, peak_mib, reset_peak
-from transformers import AutoModelForSequenceClassification, GemmaConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, RewardModel
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 
-SHAPES = {  # from the config.json of google/gemma-2b and gemma-7b; "tiny" is for trying the script
-    "gemma-2b": {
+GEMMA = {"model_type": "gemma", "hidden_activation": "gelu_pytorch_tanh"}
+SHAPES = {  # from the config.json of google/gemma-2b, gemma-7b, Qwen/Qwen3-0.6B and meta-llama/Llama-3.2-1B
+    "gemma-2b": GEMMA
+    | {
         "num_attention_heads": 8,
         "num_key_value_heads": 1,
         "hidden_size": 2048,
@@ -33,7 +36,8 @@ SHAPES = {  # from the config.json of google/gemma-2b and gemma-7b; "tiny" is fo
         "head_dim": 256,
         "vocab_size": 256000,
     },
-    "gemma-7b": {
+    "gemma-7b": GEMMA
+    | {
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
         "hidden_size": 3072,
@@ -42,7 +46,28 @@ SHAPES = {  # from the config.json of google/gemma-2b and gemma-7b; "tiny" is fo
         "head_dim": 256,
         "vocab_size": 256000,
     },
-    "tiny": {
+    "qwen3-0.6b": {
+        "model_type": "qwen3",
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "head_dim": 128,
+        "vocab_size": 151936,
+    },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "head_dim": 64,
+        "vocab_size": 128256,
+    },
+    "tiny": GEMMA  # for trying the script
+    | {
         "num_attention_heads": 4,
         "num_key_value_heads": 1,
         "hidden_size": 128,
@@ -55,7 +80,7 @@ SHAPES = {  # from the config.json of google/gemma-2b and gemma-7b; "tiny" is fo
 
 
 def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> RewardModel:
-    config = GemmaConfig(**SHAPES[shape], num_labels=1, pad_token_id=0, hidden_activation="gelu_pytorch_tanh")
+    config = AutoConfig.for_model(**SHAPES[shape], num_labels=1, pad_token_id=0)
     torch.manual_seed(0)
     with device:
         network = AutoModelForSequenceClassification.from_config(config, dtype=dtype).eval()
@@ -71,7 +96,7 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Reward
         dtype=dtype,
         reduced=None,
         deterministic=False,
-        manifest=Manifest(scorers=False),
+        manifest=Manifest(found=False),
         identity={},
     )
 
@@ -100,10 +125,12 @@ def padded(model: RewardModel, size: int):
     return score
 
 
-def ours(model: RewardModel, compiled: bool):
+def ours(model: RewardModel, compiled: bool = False, packs: bool = True):
     engine = Engine(model)
     if compiled:
         engine.decoder.ops.compile()
+    if not packs:
+        engine.decoder = None
     return lambda ids: engine.logits(ids)[:, 0]
 
 
@@ -120,9 +147,13 @@ def main(shape, count, most, batch, repeats, device, output):
     dtype, _ = choose_dtype("auto", device)
     model = random_model(shape, device, dtype)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    scorers = {"transformers": padded(model, batch), "this engine": ours(model, False)}
+    scorers = {
+        "transformers": padded(model, batch),
+        "similar lengths, padded": ours(model, packs=False),
+        "this engine": ours(model),
+    }
     if device.type == "cuda":
-        scorers["this engine, compiled"] = ours(model, True)
+        scorers["this engine, compiled"] = ours(model, compiled=True)
     peak, rows = matmul_tokens(model), []
     for name, natural in ((f"all of {most} tokens", False), ("natural lengths", True)):
         ids = sequences(count, most, natural, SHAPES[shape]["vocab_size"])

@@ -53,7 +53,7 @@ def real_home(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
-    """tiny_base(kind) -> folder of a random Gemma of that kind (see `tiny.KINDS`) with its tokenizer; read only."""
+    """tiny_base(kind) -> folder of a random decoder of that kind, of `tiny.DECODERS`, with a tokenizer; read only."""
     return tiny.Bases(tmp_path_factory.mktemp("tiny_base"))
 
 

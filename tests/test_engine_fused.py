@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from torch.nn import functional as F
 
 from harness_plugin.engine import Engine, native
 from harness_plugin.engine.fused import FusedOps, Int8Ops, cpu_has_int8, hadamard
-from harness_plugin.engine.ops import Heads, TorchOps
+from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
+from harness_plugin.engine.shape import GELU, SILU, Heads, Shape
 from harness_plugin.errors import ModelError
 from harness_plugin.model import ModelSpec, load_model
 
 CPU, EPS = torch.device("cpu"), 1e-6
 HEADS = Heads(queries=4, keys=2, size=64, scale=0.125, softcap=None)
+SHAPE = Shape(HEADS, EPS, GELU, norm_offset=1.0, embedding_factor=1.0, kinds=(), windows=())
 needs_a_compiler = pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
 needs_int8 = pytest.mark.skipif(
     native.kernels() is None or not cpu_has_int8(), reason="no compiler, or a CPU without VNNI"
@@ -29,8 +32,8 @@ def draw():
     return torch.Generator().manual_seed(0)
 
 
-def both():
-    return FusedOps(HEADS, EPS, torch.bfloat16, CPU), TorchOps(HEADS, EPS, torch.float32, CPU)
+def both(shape=SHAPE):
+    return FusedOps(shape, torch.bfloat16, CPU), TorchOps(shape, torch.float32, CPU)
 
 
 def close(found, expected, digits=2.0**-8):
@@ -67,8 +70,9 @@ def test_rotation_of_queries_and_keys(draw):
 
 
 @needs_a_compiler
-def test_gated_gelu_over_all_its_range(draw):
-    fused, plain = both()
+@pytest.mark.parametrize("activation", [GELU, SILU])
+def test_the_gate_over_all_its_range(draw, activation):
+    fused, plain = both(replace(SHAPE, activation=activation))
     gate_up = (torch.randn(5, 2 * 96, generator=draw) * 8).bfloat16()
     gate_up[0, :4] = torch.tensor([0.0, -100.0, 100.0, 3e4])
     assert close(fused.gated((gate_up, None))[0], plain.gated((gate_up.float(), None))[0])
@@ -101,7 +105,7 @@ def test_the_hadamard_transform_is_that_of_its_matrix(draw, block):
 @needs_int8
 @pytest.mark.parametrize("width", [96, 128, 640])
 def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
-    ops = Int8Ops(HEADS, EPS, torch.bfloat16, CPU)
+    ops = Int8Ops(SHAPE, torch.bfloat16, CPU)
     weight, residual = torch.randn(48, width, generator=draw) * 0.1, torch.randn(200, width, generator=draw)
     residual[:, 3] *= 50  # an outlier as Gemma's activations have them
     ones = torch.ones(width)
@@ -111,6 +115,11 @@ def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
     product, scale = ops.linear(x, ops.weight(linear))
     expected = F.rms_norm(residual, (width,), ones, EPS) @ weight.T
     error = (product.float() * scale[:, None] - expected).square().mean().sqrt()
+    assert error < 0.02 * expected.square().mean().sqrt()
+    linear.bias = torch.nn.Parameter(torch.randn(48, generator=draw))
+    product, scale = ops.linear(x, ops.weight(linear))
+    assert scale is None  # it had to be used before the bias was added
+    error = (product.float() - (expected + linear.bias)).square().mean().sqrt()
     assert error < 0.02 * expected.square().mean().sqrt()
 
 
@@ -141,12 +150,12 @@ def wide(tmp_path, tmp_path_factory):
 def sequences():
     draw = np.random.default_rng(1)
     stem = tuple(draw.integers(10, 600, 90).tolist())
-    own = [(2, *draw.integers(10, 600, n).tolist()) for n in (1, 30, 64, 150, 300)]
+    own = [(2, *draw.integers(10, 600, n).tolist()) for n in (1, 30, 64, 150, 300) * 3]
     return own + [stem + ids for ids in own]
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", tiny.DECODERS)
 def test_bfloat16_with_our_kernels_is_as_near_to_float32_as_transformers_is(wide, kind, sequences):
     expected = Engine(wide(kind, "float32")).logits(sequences)[:, 0]
     model = wide(kind, "bfloat16")
@@ -160,14 +169,15 @@ def test_bfloat16_with_our_kernels_is_as_near_to_float32_as_transformers_is(wide
 
 
 @needs_int8
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", tiny.DECODERS)
 def test_int8_keeps_the_logits_to_a_few_hundredths_of_their_spread(wide, kind, sequences):
     expected = Engine(wide(kind, "float32")).logits(sequences)[:, 0]
     model = wide(kind, "int8")
     engine = Engine(model)
     assert engine.identity["format"] == "packed-int8-fused" and model.identity["dtype"] == "int8"
-    found = engine.logits(sequences)[:, 0]
-    assert 0 < np.abs(found - expected).max() < 0.2 * expected.std()
+    error = engine.logits(sequences)[:, 0] - expected
+    assert 0 < np.sqrt(np.mean(error**2)) < 0.1 * expected.std()
+    assert np.abs(error).max() < 0.25 * expected.std()
 
 
 @needs_int8
@@ -228,7 +238,7 @@ def test_a_damaged_library_is_compiled_anew_and_not_loaded(tmp_path, monkeypatch
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_int8_is_for_cpus_and_for_gemmas(tiny_base):
+def test_int8_is_for_cpus():
     from harness_plugin.errors import UsageError
     from harness_plugin.model.device import choose_dtype
 

@@ -387,7 +387,8 @@ def test_card_makes_the_cards_own_adapter_which_its_snippet_loads_unchanged(tiny
 
 @pytest.mark.parametrize(("kind", "more"), [("llama", ()), ("bert", ENCODER)])
 def test_another_familys_model_is_trained_and_judges(data, tmp_path, kind, more):
-    base, out = tiny.save_other(kind, tmp_path / kind), tmp_path / "mine"
+    save = tiny.save_base if kind in tiny.DECODERS else tiny.save_other
+    base, out = save(kind, tmp_path / kind), tmp_path / "mine"
     manifest = made("default", base, data, out, "epochs=3", *more)
     assert losses(manifest, "eval_loss")[-1] < losses(manifest)[0]
     assert targets(out) == ({"query", "value"} if more else LINEAR)

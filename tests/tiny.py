@@ -1,4 +1,4 @@
-"""Random Gemmas small enough for tests, each with a tokenizer and an adapter of the reference card's settings.
+"""Random decoders small enough for tests, each with a tokenizer and an adapter of the reference card's settings.
 
 Everything is seeded and made in memory; all text is made up. Nothing here imports torch before a model is asked for.
 """
@@ -14,9 +14,10 @@ from harness_plugin.errors import ModelError
 from harness_plugin.pairs import Pair, Winner
 
 KINDS = ("gemma", "gemma2", "gemma3")
+DECODERS = (*KINDS, "llama", "mistral", "qwen2", "qwen3")  # all that the engine runs on packs
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")
 PAD, EOS, BOS, UNK = range(4)
-WINDOW = 64  # the sliding window of gemma2 and gemma3: most texts here are longer
+WINDOW = 64  # the sliding window of all decoders but gemma and llama: most texts here are longer
 VOCAB = 600
 HOSTILE = "</s><eos><pad><bos><unk><mask><start_of_turn>user\n<end_of_turn>"
 
@@ -81,8 +82,16 @@ def tokenizer():
 
 
 def config(kind: str, **changes):
-    """The configuration of a tiny Gemma; `changes` override fields."""
-    from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
+    """The configuration of a tiny decoder of DECODERS; `changes` override fields."""
+    from transformers import (
+        Gemma2Config,
+        Gemma3TextConfig,
+        GemmaConfig,
+        LlamaConfig,
+        MistralConfig,
+        Qwen2Config,
+        Qwen3Config,
+    )
 
     settings = {
         "vocab_size": 608,
@@ -98,11 +107,28 @@ def config(kind: str, **changes):
         "eos_token_id": EOS,
         "bos_token_id": BOS,
     }
-    if kind != "gemma":
-        layers = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
-        settings |= {"sliding_window": WINDOW, "query_pre_attn_scalar": 16, **layers}
-    made = {"gemma": GemmaConfig, "gemma2": Gemma2Config, "gemma3": Gemma3TextConfig}[kind]
-    return made(**settings | changes)
+    layers = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    gemma = {"sliding_window": WINDOW, "query_pre_attn_scalar": 16, **layers}
+    qwen = {"sliding_window": WINDOW, "use_sliding_window": True, **layers}
+    scaled = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    kinds = {
+        "gemma": (GemmaConfig, {}),
+        "gemma2": (Gemma2Config, gemma),
+        "gemma3": (Gemma3TextConfig, gemma),
+        "llama": (
+            LlamaConfig,  # with what Llama 3 has, and with the biases that some derived models have
+            {
+                "rope_parameters": scaled | {"original_max_position_embeddings": 128},
+                "attention_bias": True,
+                "mlp_bias": True,
+            },
+        ),
+        "mistral": (MistralConfig, {"sliding_window": WINDOW}),
+        "qwen2": (Qwen2Config, qwen),
+        "qwen3": (Qwen3Config, qwen),
+    }
+    made, own = kinds[kind]
+    return made(**settings | own | changes)
 
 
 def save_base(kind: str, folder: Path, seed: int = 0, **changes) -> Path:
@@ -112,17 +138,29 @@ def save_base(kind: str, folder: Path, seed: int = 0, **changes) -> Path:
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(config(kind, **changes), dtype=torch.float32).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config(kind, **changes), dtype=torch.float32)
+    if kind not in KINDS:
+        unsettle(model)
+    model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 
 
-def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
-    """A random model of another family in float32, with the Gemmas' tokenizer, saved as a hub folder is: "llama", a
-    decoder; "bert", an encoder; "bert-mlm", one without the pooler that its classifier needs; "roberta", one whose
-    classifier has two layers."""
+def unsettle(model) -> None:
+    """Moves the norms and biases of a fresh model, which would otherwise all be one and zero."""
     import torch
-    from transformers import BertForMaskedLM, BertModel, LlamaForCausalLM, RobertaModel
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+
+
+def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
+    """A random model that is no decoder in float32, with the Gemmas' tokenizer, saved as a hub folder is: "bert";
+    "bert-mlm", one without the pooler that its classifier needs; "roberta", one whose classifier has two layers."""
+    import torch
+    from transformers import BertForMaskedLM, BertModel, RobertaModel
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -138,7 +176,7 @@ def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
         "eos_token_id": EOS,
         "bos_token_id": BOS,
     }
-    kinds = {"llama": LlamaForCausalLM, "bert": BertModel, "bert-mlm": BertForMaskedLM, "roberta": RobertaModel}
+    kinds = {"bert": BertModel, "bert-mlm": BertForMaskedLM, "roberta": RobertaModel}
     model = kinds[kind]
     model(model.config_class(**size)).save_pretrained(folder)
     tokenizer().save_pretrained(folder)

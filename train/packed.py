@@ -1,4 +1,4 @@
-"""A Gemma with LoRA trained on packs: no padding, and the prompt of a pair in both orders is computed once.
+"""A decoder with LoRA trained on packs: no padding, and the prompt of a pair in both orders is computed once.
 
 This uses the packs and the decoder of the engine, with gradients. What it cannot do (other bases, DoRA, a quantized
 base) is trained on padded batches.
@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from harness_plugin.engine.attention import flash_runs_on
-from harness_plugin.engine.decoder import PackedDecoder, Part, decoder_of, heads_of
-from harness_plugin.engine.ops import Rows, TorchOps, joined
+from harness_plugin.engine.decoder import PackedDecoder
+from harness_plugin.engine.ops import Rows, TorchOps, joined, joined_bias
 from harness_plugin.engine.packing import Pack
+from harness_plugin.engine.shape import Part, Shape, language_model, shape_of
 from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.train.attention import TrainedAttention
 
@@ -29,13 +30,13 @@ from harness_plugin.train.attention import TrainedAttention
 def can_pack(network: Part, device: torch.device) -> bool:
     """Whether a network that went through `pack` computes on `device` what it computed before.
 
-    It does for a Gemma whose trained parts are its head and plain LoRA.
+    It does for a decoder that the engine runs on packs, whose trained parts are its head and plain LoRA.
     """
-    backbone = _backbone(network)
-    if backbone is None or not is_decoder_classifier(network):
+    backbone, shape = _decoder(network)
+    if shape is None or not is_decoder_classifier(network):
         return False
     half = backbone.embed_tokens.weight.dtype in (torch.bfloat16, torch.float16)
-    if device.type == "cuda" and (heads_of(backbone).softcap or not flash_runs_on(device) or not half):
+    if device.type == "cuda" and (shape.heads.softcap or not flash_runs_on(device) or not half):
         return False  # without flash attention, segments are computed one by one: slower than padded batches
     adapted = [m for m in network.modules() if isinstance(m, LoraLinear)]
     plain = all(
@@ -54,12 +55,14 @@ def pack(network: Part, compiled: bool = False, checkpointing: bool = False) -> 
     activations again in the backward pass instead of keeping them.
     """
     inner = network.get_base_model()
-    inner.forward = PackedForward(inner, _backbone(network), compiled, checkpointing)
+    inner.forward = PackedForward(inner, _decoder(network)[0], compiled, checkpointing)
 
 
-def _backbone(network: Part) -> Part | None:
+def _decoder(network: Part) -> tuple[Part, Shape | None]:
+    """The decoder of a classifier, and its shape, or None where it cannot be packed."""
     inner = network.get_base_model()
-    return decoder_of(getattr(inner, inner.base_model_prefix, None), (nn.Linear, LoraLinear))
+    backbone = language_model(getattr(inner, inner.base_model_prefix, None))
+    return backbone, shape_of(backbone, (nn.Linear, LoraLinear))
 
 
 class PackedForward:
@@ -105,6 +108,7 @@ class Adapted:
     """
 
     weight: torch.Tensor  # (O, I)
+    bias: torch.Tensor | None  # (O,), frozen too
     adapters: list[tuple[Part, int, int]]
 
 
@@ -112,8 +116,11 @@ class LoraOps(TorchOps):
     """The arithmetic of the engine in torch, with the LoRA of every adapted matrix and with gradients for it."""
 
     def __init__(self, backbone: Part, compiled: bool):
+        shape = shape_of(backbone, (nn.Linear, LoraLinear))
+        if shape is None:
+            raise ValueError("this decoder cannot be packed; ask can_pack first")
         weight = backbone.embed_tokens.weight
-        super().__init__(heads_of(backbone), backbone.config.rms_norm_eps, weight.dtype, weight.device)
+        super().__init__(shape, weight.dtype, weight.device)
         self.attention = TrainedAttention(self.heads, weight.device)
         if compiled:
             self.compile()
@@ -126,17 +133,18 @@ class LoraOps(TorchOps):
             if isinstance(linear, LoraLinear):
                 adapters.append((linear, start, end))
             start = end
-        return Adapted(joined(*linears), adapters)
+        return Adapted(joined(*linears), joined_bias(*linears), adapters)
 
     def linear(self, x: Rows, weight: Adapted) -> Rows:
         if not weight.adapters:
-            return F.linear(x[0], weight.weight), None  # (N, I) -> (N, O)
+            return F.linear(x[0], weight.weight, weight.bias), None  # (N, I) -> (N, O)
         if any(m.training and getattr(m.lora_dropout["default"], "p", 0) for m, _, _ in weight.adapters):
-            return F.linear(x[0], weight.weight) + self._with_dropout(x[0], weight), None
+            return F.linear(x[0], weight.weight, weight.bias) + self._with_dropout(x[0], weight), None
         parts = [(m.scaling["default"], start, end) for m, start, end in weight.adapters]
         downs = [m.lora_A["default"].weight for m, _, _ in weight.adapters]  # (r_j, I) each
         ups = [m.lora_B["default"].weight for m, _, _ in weight.adapters]  # (O_j, r_j) each
-        return AdaptedLinear.apply(x[0], weight.weight, parts, *downs, *ups), None
+        y = AdaptedLinear.apply(x[0], weight.weight, parts, *downs, *ups)
+        return (y if weight.bias is None else y + weight.bias), None
 
     def _with_dropout(self, x, weight: Adapted):
         """What LoRA adds to x (N, I) times the frozen matrix: (N, O).

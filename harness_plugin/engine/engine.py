@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from harness_plugin.engine.attention import flash_runs_on
-from harness_plugin.engine.decoder import PackedDecoder, decoder_of, heads_of
+from harness_plugin.engine.decoder import PackedDecoder
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.padded import Padded
+from harness_plugin.engine.shape import Shape, language_model, shape_of
 from harness_plugin.engine.threads import use_the_cpus_allowed
 from harness_plugin.errors import ScoreError, UsageError
 
@@ -138,29 +139,36 @@ class Engine:
 
 def _decoder(model) -> PackedDecoder | None:
     """The decoder for the model, or None where it has to be scored on padded batches."""
-    backbone = decoder_of(model.backbone)
-    heads = None if backbone is None else heads_of(backbone)
-    if heads is None or (model.device.type == "cuda" and (heads.softcap or not flash_runs_on(model.device))):
-        # Gemma 2 caps its attention scores with a tanh, which PyTorch's attention for variable lengths cannot do.
+    backbone = language_model(model.backbone)
+    shape = shape_of(backbone)
+    if backbone is None or shape is None or not _packs_on(model.device, shape):
         if model.reduced:
             raise UsageError(
                 f"dtype={model.reduced} does not work with this model",
-                "the engine has int8 arithmetic only for Gemma models",
+                "the engine has int8 arithmetic only for the decoders of Gemma, Llama, Mistral and Qwen",
                 "use dtype=auto",
             )
         return None
-    return PackedDecoder(backbone, model.head, _ops(model, backbone, heads))
+    return PackedDecoder(backbone, model.head, _ops(model, backbone, shape))
 
 
-def _ops(model, backbone, heads) -> TorchOps:
+def _packs_on(device: torch.device, shape: Shape) -> bool:
+    """Whether packs are faster than padded batches on the device.
+
+    On CUDA they need PyTorch's attention for variable lengths, which cannot cap scores with a tanh as Gemma 2 does.
+    """
+    return device.type != "cuda" or (not shape.heads.softcap and flash_runs_on(device))
+
+
+def _ops(model, backbone, shape: Shape) -> TorchOps:
     """The arithmetic for the model's device and dtype."""
-    dtype, eps = backbone.embed_tokens.weight.dtype, backbone.config.rms_norm_eps
+    dtype = backbone.embed_tokens.weight.dtype
     kind = TorchOps
     if model.device.type == "cpu" and dtype is torch.bfloat16:
         from harness_plugin.engine.fused import FusedOps, Int8Ops
 
         kind = Int8Ops if model.reduced else FusedOps
-    return kind(heads, eps, dtype, model.device)
+    return kind(shape, dtype, model.device)
 
 
 def _gpu_tokens(model) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from harness_plugin.engine.native import kernels
-from harness_plugin.engine.ops import Heads, Rows, TorchOps, joined
+from harness_plugin.engine.ops import Rows, TorchOps, joined, joined_bias
+from harness_plugin.engine.shape import Shape
 from harness_plugin.errors import ModelError
 
 BLOCK = 64  # the size of a block of the Hadamard rotation; larger blocks gave no smaller errors
@@ -48,10 +49,10 @@ class FusedOps(TorchOps):
     format = "packed"
     reduced = False
 
-    def __init__(self, heads: Heads, eps: float, dtype: torch.dtype, device: torch.device):
-        super().__init__(heads, eps, dtype, device)
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, dtype, device)
         self.kernels = kernels()
-        own = self.kernels is not None and hasattr(self.kernels, "attention")
+        own, heads = self.kernels is not None and hasattr(self.kernels, "attention"), shape.heads
         self.fused_attention = own and heads.size % 64 == 0 and not heads.softcap and heads.queries // heads.keys <= 48
         self.format += "-fused" if self.kernels else ""
 
@@ -112,7 +113,9 @@ class FusedOps(TorchOps):
             return super().gated(gate_up)
         rows, width = gate_up[0].shape  # N, 2 I
         x = self._empty(rows, width // 2)  # (N, I)
-        self.kernels.gated_gelu(*map(address, (*gate_up, *x)), rows, width // 2, block_of(width // 2))
+        form = self.shape.activation
+        pointers = map(address, (*gate_up, *x))
+        self.kernels.gated(*pointers, rows, width // 2, block_of(width // 2), form.linear, form.cubic)
         return x
 
 
@@ -126,8 +129,8 @@ class Int8Ops(FusedOps):
     format = "packed-int8"
     reduced = True
 
-    def __init__(self, heads: Heads, eps: float, dtype: torch.dtype, device: torch.device):
-        super().__init__(heads, eps, dtype, device)
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, dtype, device)
         library = kernels()
         if library is None:
             raise ModelError(
@@ -144,7 +147,8 @@ class Int8Ops(FusedOps):
         self.kernels: ctypes.CDLL = library
 
     def weight(self, *linears):
-        """The joined matrix (out, in) as oneDNN takes it: (int8 weights, scales (out,), zero points (out,))."""
+        """The joined matrix (out, in) as oneDNN takes it, (int8 weights, scales (out,), zero points (out,)), and the
+        joined bias (out,) or None."""
         weight = joined(*linears)  # (out, in)
         out, width = weight.shape
         rotated = hadamard(weight.float(), block_of(width)) / block_of(width) ** 0.5  # (out, in)
@@ -152,13 +156,16 @@ class Int8Ops(FusedOps):
         whole = (rotated / scales[:, None]).round().to(torch.int8)  # (out, in)
         # oneDNN chooses its own order in memory; 1024 rows is a hint of how many to expect
         prepacked = torch.ops.onednn.qlinear_prepack(whole, [1024, width])  # (in, out)
-        return prepacked, scales, torch.zeros(out, dtype=torch.int32)
+        return (prepacked, scales, torch.zeros(out, dtype=torch.int32)), joined_bias(*linears)
 
     def linear(self, x, weight):
-        rows, scale = x  # (N, in) uint8, (N,)
-        return torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, 128, *weight, None, 1.0, 0, torch.bfloat16, "none", [], ""
-        ), scale  # (N, out) bfloat16; the step that reads the product multiplies it by the scale of each row
+        (rows, scale), (matrix, bias) = x, weight  # (N, in) uint8, (N,)
+        y = torch.ops.onednn.qlinear_pointwise(
+            rows, 1.0, 128, *matrix, None, 1.0, 0, torch.bfloat16, "none", [], ""
+        )  # (N, out) bfloat16
+        if bias is None:
+            return y, scale  # the step that reads the product multiplies it by the scale of each row
+        return torch.addcmul(bias.float(), y.float(), scale[:, None]).bfloat16(), None
 
     def attend(self, q, k, v, layout, window):
         out = super().attend(q, k, v, layout, window)[0].contiguous()  # (T, H * E) bfloat16

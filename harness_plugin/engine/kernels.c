@@ -1,5 +1,5 @@
 /* The steps between the matrix products of a decoder, each in one pass over its rows: norms with the residual, rotary
- * embedding, gated GELU, quantization to int8, and attention over packed sequences. Inputs and outputs are bf16, the
+ * embedding, gated activation, quantization to int8, and attention over packed sequences. Inputs and outputs are bf16, the
  * arithmetic is fp32. native.py compiles this file, fused.py calls it, and ops.py does the same in torch.
  *
  * All arrays are row-major; a row is a token. Letters in the comments on shapes, as in ops.py:
@@ -176,10 +176,10 @@ void rotate(bf16 *qkv, const float *scale, const float *norm_q, const float *nor
     }
 }
 
-/* gate_up (N, 2 I) = [gate | up] to gelu(gate) * up (N, I), with the tanh form of GELU:
- * x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)). Here width = I. */
-void gated_gelu(const bf16 *gate_up, const float *scale, void *out, float *out_scale, long rows, long width,
-                long block) {
+/* gate_up (N, 2 I) = [gate | up] to f(gate) * up (N, I), with f(x) = x * sigmoid(linear * x + cubic * x^3): SiLU, or the
+ * tanh form of GELU. Here width = I. */
+void gated(const bf16 *gate_up, const float *scale, void *out, float *out_scale, long rows, long width, long block,
+           float linear, float cubic) {
 #pragma omp parallel for schedule(static)
     for (long t = 0; t < rows; t++) {
         float x[width];
@@ -187,8 +187,8 @@ void gated_gelu(const bf16 *gate_up, const float *scale, void *out, float *out_s
         float k = scale ? scale[t] : 1.0f;
         for (long i = 0; i < width; i++) {
             float a = widen(g[i]) * k;
-            float z = a * fmaf(a * a, -0.07135481282f, -1.59576912161f);
-            x[i] = a / (1.0f + exp_fast(z)) * (widen(u[i]) * k);
+            float z = a * fmaf(a * a, cubic, linear);
+            x[i] = a / (1.0f + exp_fast(-z)) * (widen(u[i]) * k);
         }
         if (out_scale)
             quantize_row(x, (uint8_t *)out + t * width, out_scale + t, width, block);

@@ -39,7 +39,7 @@ POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 SIGNATURES = {
     "add_norm": [POINTER] * 7 + [LONG] * 3 + [FLOAT],
     "rotate": [POINTER] * 7 + [LONG] * 4 + [FLOAT],
-    "gated_gelu": [POINTER] * 4 + [LONG] * 3,
+    "gated": [POINTER] * 4 + [LONG] * 3 + [FLOAT] * 2,
     "quantize": [POINTER] * 3 + [LONG] * 3,
     "attention": [POINTER, LONG, POINTER, POINTER, LONG, POINTER, LONG] + [POINTER] * 5 + [LONG] * 3 + [FLOAT, LONG],
 }

@@ -9,28 +9,13 @@ Letters in the comments on shapes:
     H query heads               G key-value heads               E size of a head
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional as F
 
 from harness_plugin.engine.attention import Attention
+from harness_plugin.engine.shape import Activation, Shape
 
 Rows = tuple[torch.Tensor, torch.Tensor | None]  # values (N, width) and their scales (N,), or None
-
-
-@dataclass(frozen=True)
-class Heads:
-    """The shape of the attention: how many query heads and key-value heads there are, and how large one is.
-
-    The score of a query q and a key k is `scale` * (q . k); with a `softcap` c it is then c * tanh(score / c).
-    """
-
-    queries: int  # H
-    keys: int  # G
-    size: int  # E
-    scale: float
-    softcap: float | None
 
 
 def add_norm(y, after, residual, before, eps: float, dtype: torch.dtype):
@@ -58,10 +43,10 @@ def rotated(x, norm, cos, sin, eps: float):
     return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1).to(x.dtype)  # (N, H or G, E)
 
 
-def gated_gelu(gate_up):
-    """gelu(gate) * up with the tanh form of GELU: (N, 2 I) rows [gate | up] -> (N, I)."""
+def gated(gate_up, activation: Activation):
+    """activation(gate) * up: (N, 2 I) rows [gate | up] -> (N, I)."""
     gate, up = gate_up.chunk(2, dim=-1)  # (N, I) each
-    return F.gelu(gate, approximate="tanh") * up
+    return activation.function(gate) * up
 
 
 def joined(*linears) -> torch.Tensor:
@@ -77,31 +62,39 @@ def joined(*linears) -> torch.Tensor:
     return whole
 
 
+def joined_bias(*linears) -> torch.Tensor | None:
+    """The biases of the same layers, (sum of the outs,), zeros for a layer without one; None if none has one."""
+    if all(linear.bias is None for linear in linears):
+        return None
+    return torch.cat([x.weight.new_zeros(len(x.weight)) if x.bias is None else x.bias.detach() for x in linears])
+
+
 class TorchOps:
     """The plain arithmetic."""
 
     format = "packed"
 
-    def __init__(self, heads: Heads, eps: float, dtype: torch.dtype, device: torch.device):
-        self.heads, self.eps, self.dtype, self.device = heads, eps, dtype, device
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        self.shape, self.dtype, self.device = shape, dtype, device
+        self.heads, self.eps = shape.heads, shape.eps
         self.multiple = 32 if device.type == "cpu" else 1  # N is padded up to a multiple of it
         self.wide = torch.float64 if dtype is torch.float64 else torch.float32
-        self.attention = Attention(heads, device)
-        self._add_norm, self._rotated, self._gated = add_norm, rotated, gated_gelu
+        self.attention = Attention(shape.heads, device)
+        self._add_norm, self._rotated, self._gated = add_norm, rotated, gated
 
     def compile(self) -> None:
         """From here on, torch.compile runs the elementwise steps; on a GPU this pays over a long job."""
         self._add_norm, self._rotated, self._gated = (
-            torch.compile(f, dynamic=True) for f in (add_norm, rotated, gated_gelu)
+            torch.compile(f, dynamic=True) for f in (add_norm, rotated, gated)
         )
 
     def weight(self, *linears):
-        """The matrices of linear layers that read the same rows, joined to one in the form that `linear` takes."""
-        return joined(*linears)
+        """The matrices and biases of linear layers that read the same rows, joined, in the form that `linear` takes."""
+        return joined(*linears), joined_bias(*linears)
 
     def linear(self, x: Rows, weight) -> Rows:
-        """x (N, in) and a weight (out, in) -> (N, out)."""
-        return F.linear(x[0], weight), None
+        """x (N, in) and a weight ((out, in), bias (out,) or None) -> (N, out)."""
+        return F.linear(x[0], *weight), None
 
     def add_norm(self, y: Rows | None, after, residual, before) -> tuple[torch.Tensor, Rows | None]:
         """The function `add_norm` on activations: (residual (N, D), its normed rows (N, D))."""
@@ -127,5 +120,5 @@ class TorchOps:
         return self.attention(q, k, v, layout, window).flatten(1), None  # (T, H, E) -> (T, H * E)
 
     def gated(self, gate_up: Rows) -> Rows:
-        """The function `gated_gelu` on activations: (N, 2 I) -> (N, I)."""
-        return self._gated(gate_up[0]), None
+        """The function `gated` on activations: (N, 2 I) -> (N, I)."""
+        return self._gated(gate_up[0], self.shape.activation), None

@@ -122,5 +122,6 @@ def is_decoder_classifier(network: Any) -> bool:
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network
     score = getattr(inner, "score", None)
     score = getattr(score, "original_module", score)
-    causal = not getattr(inner.config.get_text_config(), "use_bidirectional_attention", False)
+    config = inner.config.get_text_config()
+    causal = getattr(config, "is_causal", True) and not getattr(config, "use_bidirectional_attention", False)
     return isinstance(score, nn.Linear) and score.bias is None and hasattr(inner, inner.base_model_prefix) and causal
