@@ -1,4 +1,4 @@
-"""`arena-rm calibrate`: fits an adapter's temperature and tie mass to labelled pairs."""
+"""`arena-rm calibrate`: fits a judge's temperature and tie mass to labelled pairs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ PLOT = "reliability.png"
 
 
 @click.command("calibrate")
-@click.argument("adapter")
+@click.argument("adapter", metavar="JUDGE")
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
 @pair_options
@@ -21,7 +21,7 @@ PLOT = "reliability.png"
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write arena_rm.json here instead. To use it, put it beside the weights. [default: the folder of the adapter]",
+    help="Write arena_rm.json here instead. To use it, put it beside the weights. [default: the folder of the judge]",
 )
 @click.option(
     "--plot/--no-plot",
@@ -29,12 +29,12 @@ PLOT = "reliability.png"
     help=f"Draw {PLOT} beside arena_rm.json. [default: --plot if matplotlib is installed]",
 )
 def command(adapter, file, spec, read, out, plot):
-    """Fit the temperature and the tie mass of ADAPTER to the labelled pairs of FILE (- for stdin) by maximum
-    likelihood, and write both numbers to arena_rm.json in the adapter's folder. They turn logits into probabilities of
-    A, B and a tie.
+    """Fit the temperature and the tie mass of JUDGE to the labelled pairs of FILE (- for stdin) by maximum likelihood,
+    and write both numbers to arena_rm.json in the judge's folder. They turn logits into probabilities of A, B and a
+    tie.
 
-    ADAPTER is the folder of an adapter, its id on the hub, or `embedded`. The pairs must not be among those that it was
-    trained on.
+    JUDGE is the folder of an adapter or of a whole model, its id on the hub, or `embedded`. The pairs must not be among
+    those that it was trained on.
 
     \b
     Example: arena-rm calibrate my-judge held-out.jsonl
@@ -64,14 +64,14 @@ def _check(adapter, spec, out) -> None:
     if out is None and not Path(adapter).is_dir():
         raise UsageError(
             f"{adapter} is not a folder on this machine",
-            "the calibration is written to a file beside the adapter",
+            "the calibration is written to a file beside the weights",
             "name a folder for it with --out",
         )
     ignored = [n for n in ("peft", "temperature", "tie_nu", "length_control") if getattr(spec, n) not in (None, False)]
     if ignored:
         raise UsageError(
             f"--{ignored[0].replace('_', '-')} cannot be used here",
-            "the argument ADAPTER names the adapter, and its calibration is what is fitted",
+            "the argument JUDGE names the judge, and its calibration is what is fitted",
             f"leave out --{ignored[0].replace('_', '-')}",
         )
 
@@ -79,8 +79,11 @@ def _check(adapter, spec, out) -> None:
 def _scored(adapter, spec, pairs):
     """(the loaded model, its debiased logit of each pair), without a calibration."""
     from harness_plugin.judges import open_judge
+    from harness_plugin.model.naming import EMBEDDED, is_adapter
 
-    judge = open_judge(replace(spec, peft=adapter, temperature=1.0, tie_nu=None, length_control=False))
+    whole = spec.pretrained is None and adapter != EMBEDDED and not is_adapter(adapter)
+    named = replace(spec, pretrained=adapter) if whole else replace(spec, peft=adapter)
+    judge = open_judge(replace(named, temperature=1.0, tie_nu=None, length_control=False))
     if judge.model.num_labels != 1:
         raise UsageError(
             f"{adapter} has {judge.model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
@@ -110,8 +113,8 @@ def _save(folder, model, entry) -> None:
     from harness_plugin.train.record import renew_card
 
     folder.mkdir(parents=True, exist_ok=True)
-    rendering = {"max_length": model.renderer.max_length, "truncation": model.renderer.truncation}
-    manifest = replace(model.manifest, calibration=entry, found=True, **rendering)
+    reads = {name: getattr(model.renderer, name) for name in ("template", "max_length", "truncation")}
+    manifest = replace(model.manifest, kind=model.kind, calibration=entry, found=True, **reads)
     manifest.save(folder)
     renew_card(folder, manifest)
 
