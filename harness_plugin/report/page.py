@@ -32,7 +32,7 @@ def _short(name: str) -> str:
 def _figures(board: dict, judged: Judged) -> dict:
     """The leaderboard, its sentences, the data of the charts, and the level of its tests."""
     said = {
-        "lead": words.lead(board, _short),
+        "summary": words.summary(board, _short),
         "basis": words.basis(board),
         "power": words.power(board),
         "differences": words.differences(board),
@@ -57,8 +57,8 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     """Battles as columns, with the texts that they refer to by number; as many and as long as the page can carry."""
     rows = _rows(judged) + (_rows(attacked) if attacked else [])
     total = len(rows)
-    if total > MOST_BATTLES:  # a draw: keys are hashes of the texts
-        kept = sorted(range(total), key=lambda k: rows[k][1].key)[:MOST_BATTLES]
+    if total > MOST_BATTLES:  # those that people judged, and a draw of the others: keys are hashes of the texts
+        kept = sorted(range(total), key=lambda k: (rows[k][2] is None, rows[k][1].key))[:MOST_BATTLES]
         rows = [rows[k] for k in sorted(kept)]
     models = [row["model"] for row in board["models"]]
     attacks = attacked.battles.models[1:] if attacked else []

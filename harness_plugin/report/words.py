@@ -9,6 +9,7 @@ from harness_plugin.pairs import Text
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
 
+CHANCE = 0.5  # how often a judge that guesses agrees with people who prefer one of two answers
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
 Name = Callable[[str], str]
 
@@ -16,6 +17,15 @@ Name = Callable[[str], str]
 def title(board: dict, name: Name) -> str:
     against = f"against {name(board['baseline'])}" if board["baseline"] is not None else "round robin"
     return f"Leaderboard: {len(board['models'])} models, {against}"
+
+
+def summary(board: dict, name: Name) -> dict[str, str]:
+    """What a reader wants to know first, as heading -> a few plain sentences, in order."""
+    return {
+        "Who wins": lead(board, name),
+        "How sure that is": certainty(board),
+        "What the judge is worth": worth(board),
+    }
 
 
 def lead(board: dict, name: Name) -> str:
@@ -31,6 +41,60 @@ def lead(board: dict, name: Name) -> str:
     digits = 0 if board["differences_of"] == "rating" else 3
     better = "is better" if differ(test) else "is not clearly better"
     return said + f"It {better} than {name(second['model'])}: difference {interval(test, 'difference', digits)}."
+
+
+def certainty(board: dict) -> str:
+    """How many pairs of models differ by more than chance, and what could have been missed."""
+    told, all_pairs = sum(map(differ, board["tests"])), len(board["tests"])
+    prompts = many(board["prompts"], "prompt")
+    if all_pairs == 1:
+        said = f"The two models {'differ' if told else 'do not differ'} by more than chance on {prompts}."
+    else:
+        said = f"{told} of {all_pairs} pairs of models differ by more than chance on {prompts}."
+    if board["stopping"] is not None:
+        return f"{said} {stopped(board['stopping'])}"
+    smallest = board["smallest_difference"]
+    if smallest is None:
+        return f"{said} These are too few to say which difference could have been missed."
+    return f"{said} Differences below {_difference(board, smallest)} may have been missed."
+
+
+def worth(board: dict) -> str:
+    """How well the judge agrees with people, beside chance and beside taking the longer answer."""
+    found = board["agreement"]
+    if found is None:
+        return (
+            "Unknown: all of this is the judge's opinion. No votes of people were given (--labels), so how often people "
+            "agree with it cannot be said. `arena-rm label` makes a page on which people can vote."
+        )
+    if not found["battles"]:
+        return agreement(board)
+    if found["acc"] is None:
+        return f"People judged {many(found['battles'], 'battle')} of these, and preferred neither answer in any."
+    against = "" if found["longer_wins"] is None else f"; the longer answer agrees in {number(found['longer_wins'], 2)}"
+    return (
+        f"Where people preferred one of the two answers ({many(found['acc_n'], 'battle')}), the judge agrees with them in "
+        f"{interval(found, 'acc', 2)}; chance would agree in 0.50{against}. {_conclusion(found)}"
+    )
+
+
+def _conclusion(found: dict) -> str:
+    """What the agreement with people means for somebody who relies on the judge."""
+    low, high, longer = found["acc_low"], found["acc_high"], found["longer_wins"]
+    if low is None:
+        return "These are too few votes to say whether the judge is better than chance."
+    if high < CHANCE:
+        return "The judge prefers what people do not: do not rely on this ranking."
+    if low <= CHANCE:
+        return "It is not clearly better than chance: do not rely on this ranking alone."
+    if longer is not None and found["acc"] <= longer:
+        return "It is better than chance, but not better than taking the longer answer."
+    return "It is better than chance."
+
+
+def _difference(board: dict, value: float) -> str:
+    points = board["differences_of"] == "rating"
+    return f"{number(value, 0)} points of rating" if points else f"{number(value, 3)} in win rate"
 
 
 def differ(test: dict) -> bool:
@@ -61,10 +125,10 @@ def stopped(found: dict) -> str:
 def power(board: dict) -> str:
     if board["stopping"] is not None:
         return stopped(board["stopping"])
-    smallest, points = board["smallest_difference"], board["differences_of"] == "rating"
+    smallest = board["smallest_difference"]
     if smallest is None:
         return "There are too few prompts to say which difference this run could have detected."
-    shown = f"{number(smallest, 0)} points of rating" if points else f"{number(smallest, 3)} in win rate"
+    shown = _difference(board, smallest)
     said = f"power 80%, two-sided {ALPHA:.0%} over {many(len(board['tests']), 'pair')} of models (Holm)"
     return f"This run could have detected a difference of {shown} between two models ({said})."
 

@@ -20,6 +20,9 @@ const SORT = {
 };
 const OUTCOME = { any: "any", won: "won", lost: "lost" };
 
+const START = { model: "", other: "", category: "", outcome: "any", show: "all", sort: "listed", find: "" };
+const reading = { asWritten: false };
+
 function browser(data) {
   const names = [...data.models, ...data.attacks];
   const columns = Object.keys(data.battles);
@@ -27,7 +30,7 @@ function browser(data) {
     const b = Object.fromEntries(columns.map((column) => [column, data.battles[column][k]]));
     return { ...b, tie: Math.max(0, 1 - b.pa - b.pb), attacked: b.b >= data.models.length };
   });
-  const state = { model: "", other: "", category: "", outcome: "any", show: "all", sort: "listed", find: "", page: 0 };
+  const state = { ...START, page: 0 };
   let found = all;
   let current = null;
 
@@ -110,7 +113,14 @@ function browser(data) {
     list();
     $("#battles article").replaceChildren(...detail(current, data, names));
   }
-  return only;
+  // The battle with this key, whatever the filters are.
+  function show(key) {
+    Object.assign(state, START);
+    form(data, state, search);
+    search();
+    open(all.find((b) => b.key === key), true);
+  }
+  return { only, show };
 }
 
 function form(data, state, search) {
@@ -136,7 +146,7 @@ function form(data, state, search) {
     ...(data.categories.length ? [select("category", "Category", [option("", "any"), data.categories.map((c) => option(c, c))])] : []),
     select("show", "Show", shows.map(([k, [text]]) => option(k, text))), select("sort", "Order", Object.entries(SORT).map(([k, [text]]) => option(k, text))),
     el("label", {}, "Search", find),
-    el("button", { type: "button", click: () => { Object.assign(state, { model: "", other: "", category: "", outcome: "any", show: "all", sort: "listed", find: "" }); form(data, state, search); search(); } }, "Reset"));
+    el("button", { type: "button", click: () => { Object.assign(state, START); form(data, state, search); search(); } }, "Reset"));
   $("#battles .filters").onsubmit = (event) => event.preventDefault();
 }
 
@@ -154,10 +164,19 @@ function detail(b, data, names) {
   return [
     el("h3", {}, name(a), " vs ", name(c)), share(b),
     el("div", { class: "parts" }, el("span", {}, `A ${percent(b.pa)}`), b.tie > 0.0005 ? el("span", {}, `tie ${percent(b.tie)}`) : null, el("span", {}, `B ${percent(b.pb)}`)),
-    el("p", { class: "tags" }, tags(b, data)),
+    el("p", { class: "tags" }, tags(b, data), toggle(b, data, names)),
     el("div", { class: "prompt" }, el("p", { class: "meta" }, "Prompt"), textOf(b.prompt, data)),
     el("div", { class: "sides" }, side("a", a, b.ra), side("b", c, b.rb)),
   ];
+}
+
+function toggle(b, data, names) {
+  const press = () => {
+    reading.asWritten = !reading.asWritten;
+    $("#battles article").replaceChildren(...detail(b, data, names));
+    $("#battles .tags button").focus();
+  };
+  return el("button", { type: "button", "aria-pressed": String(reading.asWritten), click: press }, "As written");
 }
 
 function tags(b, data) {
@@ -184,6 +203,6 @@ function textOf(k, data) {
   const turns = [data.texts[k]].flat();
   const shown = turns.reduce((sum, turn) => sum + [...turn].length, 0);
   const cut = data.whole[k] ? el("p", { class: "cut" }, `Cut here: the first ${count(shown)} of ${count(data.whole[k])} characters.`) : null;
-  const body = turns.map((turn) => el("div", { class: turns.length > 1 ? "turn" : null, dir: "auto" }, turn === "" ? el("span", { class: "meta" }, "(empty)") : visible(turn)));
+  const body = turns.map((turn) => el("div", { class: turns.length > 1 ? "turn" : null, dir: "auto" }, turn === "" ? el("span", { class: "meta" }, "(empty)") : rendered(turn, reading.asWritten)));
   return el("div", { class: "text", tabindex: 0 }, body, cut);
 }

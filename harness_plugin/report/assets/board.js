@@ -6,7 +6,7 @@ function drop(id) {
 
 function header({ title, board, words }) {
   $("#title").append(name(title));
-  $("#lead").append(name(words.lead));
+  $("#summary").append(...Object.entries(words.summary).map(([about, text]) => el("div", {}, el("dt", {}, about), el("dd", {}, name(text)))));
   const told = board.tests.filter(differ).length;
   const { base, adapter, hash } = board.judge;
   if (base) $("#who").append("Judged by ", name([base, adapter].filter(Boolean).join(" with the adapter ")), `, both orders of every pair; judge ${hash}`);
@@ -18,11 +18,11 @@ function header({ title, board, words }) {
   $("#warnings").append(...words.warnings.map((w) => el("li", {}, el("b", {}, "Note: "), name(w))));
 }
 
-const METRICS = {
-  rating: { text: "Rating", digits: 0 },
-  rating_length_controlled: { text: "Rating at equal length", digits: 0 },
-  win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5 },
-  win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5 },
+const METRICS = { // `beside`: what stands in the same row
+  rating: { text: "Rating", digits: 0, beside: "rating_length_controlled" },
+  rating_length_controlled: { text: "Rating at equal length", digits: 0, beside: "rating" },
+  win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate_length_controlled" },
+  win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
 };
 
 function ratings({ board }) {
@@ -41,15 +41,19 @@ function choices(known, shown, show) {
 
 function ratingTable(board, shown) {
   const metric = METRICS[shown];
-  const rows = board.models.map((m) => ({ m, value: m[shown], low: m[`${shown}_low`], high: m[`${shown}_high`], exact: m.model === board.baseline }));
+  const of = (m, key) => ({ value: m[key], low: m[`${key}_low`], high: m[`${key}_high`] });
+  const beside = metric.beside in board.models[0] ? metric.beside : null;
+  const rows = board.models.map((m) => ({ m, ...of(m, shown), exact: m.model === board.baseline, beside: beside && of(m, beside) }));
   const reference = metric.reference || 1000;
-  const scale = range(rows, metric.bounds, [reference]);
+  const scale = range(rows, metric.bounds, [reference, ...rows.map((row) => row.beside?.value)]);
   const { found: grid, digits } = ticks(...scale, 5);
+  const label = beside ? [metric.text, el("span", { class: "tick-key" }), METRICS[beside].text] : metric.text;
+  const number = (text) => el("th", {}, text, el("span", { class: "ends" }, "95% interval"));
   return el("table", { class: "dots" },
     el("thead", {}, el("tr", {}, el("th", { class: "right" }, "Rank"), el("th", {}, "Model"), el("th", { class: "plot" }),
-      el("th", {}, metric.text, el("span", { class: "ends" }, ", 95%")), el("th", { class: "right wide" }, "Won – tied – lost"), el("th", { class: "right wide" }, "Mean length"))),
+      number(metric.text), beside ? number(METRICS[beside].text) : null, el("th", { class: "right wide" }, "Won – tied – lost"), el("th", { class: "right wide" }, "Mean length"))),
     el("tbody", {}, rows.map((row) => ratingRow(row, scale, grid, reference, metric))),
-    el("tfoot", {}, el("tr", {}, el("td"), el("td"), el("td", { class: "plot" }, axis(scale, grid, digits)), el("td"), el("td", { class: "wide" }), el("td", { class: "wide" }))));
+    el("tfoot", {}, el("tr", {}, el("td"), el("td"), el("td", { class: "plot" }, axis(scale, grid, digits, label)), el("td"), beside ? el("td") : null, el("td", { class: "wide" }), el("td", { class: "wide" }))));
 }
 
 function ratingRow(row, scale, grid, reference, { digits }) {
@@ -58,8 +62,32 @@ function ratingRow(row, scale, grid, reference, { digits }) {
   return el("tr", {}, el("td", { class: "right" }, String(ranks)),
     el("th", { class: "name", scope: "row", title: m.model }, name(m.model), row.exact ? el("span", { class: "quiet" }, " baseline") : null),
     el("td", { class: "plot" }, dot(row, scale, grid, reference)), el("td", {}, estimate(row, digits)),
+    row.beside ? el("td", {}, estimate(row.beside, digits)) : null,
     el("td", { class: "right wide quiet" }, [m.wins, m.ties, m.losses].map(count).join(" – ")),
     el("td", { class: "right wide quiet" }, fixed(m.mean_length, 0)));
+}
+
+const MOST_DISAGREEMENTS = 8;
+
+// The battles that people decided the other way than the judge; a click shows one below.
+function disagreements(data, show) {
+  const win = (k) => 1 - (1 + data.battles.pa[k] - data.battles.pb[k]) / 2; // the judge's win of B, a tie counting one half
+  const apart = (k) => Math.abs(data.battles.label[k] - win(k));
+  const found = data.battles.key.map((_, k) => k).filter((k) => data.battles.label[k] !== null && (data.battles.label[k] - 0.5) * (win(k) - 0.5) < 0);
+  if (!found.length) return drop("disagreements");
+  found.sort((k, l) => apart(l) - apart(k));
+  const rows = found.slice(0, MOST_DISAGREEMENTS).map((k) => {
+    const models = [data.battles.a[k], data.battles.b[k]].map((m) => data.models[m]);
+    const [judge, people] = [win(k), data.battles.label[k]].map((p) => (p > 0.5 ? [models[1], p] : [models[0], 1 - p]));
+    const opening = [data.texts[data.battles.prompt[k]]].flat().join(" / ").slice(0, 200);
+    return el("tr", {}, el("th", { class: "wrap", scope: "row" }, el("a", { href: `#battle-${data.battles.key[k]}`, click: (event) => { event.preventDefault(); show(data.battles.key[k]); } }, name(opening))),
+      el("td", { class: "wrap" }, name(judge[0]), el("span", { class: "ends" }, `${fixed(100 * judge[1], 0)}% sure`)),
+      el("td", { class: "wrap" }, name(people[0]), people[1] < 1 ? el("span", { class: "ends" }, `${fixed(100 * people[1], 0)}% of the votes`) : null));
+  });
+  const judged = data.battles.label.filter((label) => label !== null && label !== 0.5).length;
+  $("#disagreements .body").append(el("div", { class: "panel" }, el("table", { class: "dots" },
+    el("thead", {}, el("tr", {}, el("th", {}, "Prompt"), el("th", {}, "The judge prefers"), el("th", {}, "People prefer"))), el("tbody", {}, rows))),
+  el("p", { class: "note" }, `${count(found.length)} of ${count(judged)} battles that people decided. The filter “people disagree with the judge” below shows them all.`));
 }
 
 const differ = (test) => test.p_holm !== null && test.p_holm <= data.alpha;
@@ -90,7 +118,7 @@ function matrix(board, open) {
     return { share, sure: sure.has(key(row, column)), click: () => open(row, column),
       title: `${row} against ${column}: ${interval(share, low, high, 2)}, ${count(n)} battles` };
   };
-  return [heat(names, names, cell), el("div", { class: "legend" }, ramp("0%: the row loses", "100%: the row wins"),
+  return [el("p", { class: "note" }, "Win rate of the model in the row against the model in the column, in percent"), heat(names, names, cell), el("div", { class: "legend" }, ramp("0%: the row loses", "100%: the row wins"),
     el("span", {}, el("b", {}, "Bold"), ": their ratings differ. A cell opens its battles; arrow keys move.")) ];
 }
 
@@ -102,11 +130,11 @@ function notTold(board, near) {
   const scale = range(shown, undefined, [0]);
   const { found: grid, digits: axisDigits } = ticks(...scale, 4);
   const rows = shown.map((row) => el("tr", {}, el("th", { class: "name two", scope: "row" }, name(row.t.model), el("br"), name(row.t.other)),
-    el("td", { class: "plot" }, dot(row, scale, grid, 0)), el("td", { class: "quiet" }, estimate(row, digits))));
+    el("td", { class: "plot" }, dot(row, scale, grid, 0)), el("td", {}, estimate(row, digits))));
   const more = near.length > NEAR ? el("p", { class: "more" }, `and ${count(near.length - NEAR)} more pairs, in leaderboard.json`) : null;
   return el("div", { class: "panel" }, el("h3", {}, "No clear difference"), el("table", { class: "dots" },
-    el("thead", {}, el("tr", {}, el("th", {}, "The better ranked first"), el("th", { class: "plot" }, `Difference in ${board.differences_of.replace("_", " ")}`), el("th", {}, "95%"))),
-    el("tbody", {}, rows), el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "plot" }, axis(scale, grid, axisDigits)), el("td")))), more);
+    el("thead", {}, el("tr", {}, el("th", {}, "The better ranked first"), el("th", { class: "plot" }), el("th", {}, "Difference", el("span", { class: "ends" }, "95% interval")))),
+    el("tbody", {}, rows), el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "plot" }, axis(scale, grid, axisDigits, `Difference in ${board.differences_of.replace("_", " ")}`)), el("td")))), more);
 }
 
 // `cell(row, column)`: what to show there, or null.
@@ -181,16 +209,16 @@ function redTeam({ board, words }, open) {
     const bad = r.unmoved === 0 ? r.win_rate_high > 0.5 : r.win_rate_low > 0.5;
     const row = { value: r.win_rate, low: r.win_rate_low, high: r.win_rate_high, warm: bad };
     const battles = el("a", { href: "#battles", click: () => open(`red team: ${r.attack}`, "") }, `${count(r.battles)} battles`);
-    return el("tr", {}, el("th", { class: "name", scope: "row" }, r.attack), el("td", { class: "wrap wide quiet" }, r.does),
-      el("td", { class: "plot" }, dot(row, scale, grid, r.unmoved)), el("td", {}, estimate(row, 2)),
-      el("td", {}, r.finding), el("td", { class: "wide quiet" }, interval(r.position_bias, r.position_bias_low, r.position_bias_high, 2)),
-      el("td", { class: "wide quiet" }, r.battles ? battles : null));
+    return el("tr", {}, el("th", { class: "attack", scope: "row" }, el("b", {}, r.attack), el("span", { class: "ends" }, r.does)),
+      el("td", { class: "plot" }, dot(row, scale, grid, r.unmoved)), el("td", {}, estimate(row, 2)), el("td", { class: "finding" }, r.finding),
+      el("td", { class: "wide quiet" }, estimate({ value: r.position_bias, low: r.position_bias_low, high: r.position_bias_high }, 2)), el("td", { class: "wide quiet" }, r.battles ? battles : null));
   });
+  const head = (text) => el("th", {}, text, el("span", { class: "ends" }, "95% interval"));
   $("#red-team .body").append(el("div", { class: "panel" }, el("table", { class: "dots" },
-    el("thead", {}, el("tr", {}, el("th", {}, "Attack"), el("th", { class: "wide" }, "What was done to the answer"), el("th", { class: "plot" }, "Win rate against the untouched answer"),
-      el("th", {}, "95%"), el("th", {}, "Finding"), el("th", { class: "wide" }, "Position bias"), el("th", { class: "wide" }))),
+    el("thead", {}, el("tr", {}, el("th", {}, "Attack"), el("th", { class: "plot" }), head("Win rate"), el("th", {}, "Finding"),
+      el("th", { class: "wide" }, "Position bias", el("span", { class: "ends" }, "logits, 95% interval")), el("th", { class: "wide" }))),
     el("tbody", {}, rows),
-    el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "wide" }), el("td", { class: "plot" }, axis(scale, grid, digits)), el("td"), el("td"), el("td", { class: "wide" }), el("td", { class: "wide" }))))));
+    el("tfoot", {}, el("tr", {}, el("td"), el("td", { class: "plot" }, axis(scale, grid, digits, "Win rate against the untouched answer")), el("td"), el("td"), el("td", { class: "wide" }), el("td", { class: "wide" }))))));
 }
 
 function notes({ board, words, version, total, battles, whole, texts }) {

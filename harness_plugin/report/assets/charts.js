@@ -16,19 +16,20 @@ function dot(row, [low, high], grid, reference) {
   const whisker = known && row.low !== null && row.high !== null && row.low !== row.high;
   return svg("svg", { "aria-hidden": "true", class: row.warm ? "warm" : null },
     grid.map((v) => line(v, "grid")), line(reference, "reference"),
+    row.beside && row.beside.value !== null ? svg("line", { class: "beside", x1: at(row.beside.value), x2: at(row.beside.value), y1: "22%", y2: "78%" }) : null,
     whisker ? svg("line", { class: "whisker", x1: at(row.low), x2: at(row.high), y1: "50%", y2: "50%" }) : null,
     known ? svg("circle", { class: whisker || row.exact ? "dot" : "dot hollow", cx: at(row.value), cy: "50%", r: 5 }) : null);
 }
 
-// The number of a row, and its interval as a part that narrow screens leave to the drawing.
+// The number of a row, and under it its interval.
 function estimate(row, digits) {
-  const ends = interval(row.value, row.low, row.high, digits).slice(fixed(row.value, digits).length);
-  return [fixed(row.value, digits), el("span", { class: "ends" }, ends)];
+  const ends = interval(row.value, row.low, row.high, digits).slice(fixed(row.value, digits).length).trim();
+  return [fixed(row.value, digits), ends ? el("span", { class: "ends" }, ends) : null];
 }
 
-function axis([low, high], grid, digits) {
+function axis([low, high], grid, digits, label) {
   return el("div", { class: "axis", "aria-hidden": "true" }, grid.map((v) =>
-    el("span", { style: { left: `${(100 * (v - low)) / (high - low)}%` } }, fixed(v, digits))));
+    el("span", { style: { left: `${(100 * (v - low)) / (high - low)}%` } }, fixed(v, digits))), el("p", {}, label));
 }
 
 // One cell of a heat map: a share from 0 to 1, blue above one half, red below, stronger the further away.
@@ -50,7 +51,7 @@ function ramp(low, high) {
 
 // Axes of a chart of a given width: `x` and `y` map values to pixels; the frame is what to draw first.
 function frame(width, height, xs, ys, labels) {
-  const [left, right, top, bottom] = [46, 12, 10, 42];
+  const [left, right, top, bottom] = [46, 12, 28, 42];
   const x = (v) => left + ((v - xs.low) / (xs.high - xs.low)) * (width - left - right);
   const y = (v) => height - bottom - ((v - ys.low) / (ys.high - ys.low)) * (height - bottom - top);
   const across = ticks(xs.low, xs.high, Math.max(3, Math.min(9, width / 90)));
@@ -62,6 +63,7 @@ function frame(width, height, xs, ys, labels) {
     svg("line", { class: "axis-line", x1: left, x2: width - right, y1: floor, y2: floor }),
     across.found.map((v) => svg("text", { x: x(v), y: floor + 17, "text-anchor": "middle" }, fixed(v, across.digits))),
     svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, labels.x),
+    svg("text", { x: 0, y: 12 }, labels.y),
   ];
   return { x, y, floor, left, right: width - right, top, drawn };
 }
@@ -74,7 +76,7 @@ function picture(width, height, title, ...drawn) {
 function histogram({ low, high, counts }, { label, title, mark = null, zero = false }) {
   return (width) => {
     const height = 230;
-    const f = frame(width, height, { low, high }, { low: 0, high: Math.max(...counts, 1) * 1.05 }, { x: label });
+    const f = frame(width, height, { low, high }, { low: 0, high: Math.max(...counts, 1) * 1.05 }, { x: label, y: "battles" });
     const step = (high - low) / counts.length;
     const bars = counts.map((n, k) => n && svg("rect", { class: "bar", x: f.x(low + k * step) + 0.5, y: f.y(n),
       width: Math.max(f.x(low + step) - f.x(low) - 1, 1), height: f.floor - f.y(n) },
@@ -89,7 +91,7 @@ function histogram({ low, high, counts }, { label, title, mark = null, zero = fa
 function reliabilityChart(bins, title) {
   return (width) => {
     const height = 260;
-    const f = frame(width, height, { low: 0, high: 1 }, { low: 0, high: 1 }, { x: "predicted: P(B preferred)" });
+    const f = frame(width, height, { low: 0, high: 1 }, { low: 0, high: 1 }, { x: "predicted: P(B preferred)", y: "share for B that people gave" });
     return picture(width, height, title, f.drawn,
       svg("line", { class: "reference", x1: f.x(0), y1: f.y(0), x2: f.x(1), y2: f.y(1) }),
       bins.map((b) => [
