@@ -29,6 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WAIT = 60  # seconds for any one answer: the first page on a busy machine takes some
 SCREEN = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+SMALL = {"width": 480, "height": 900, "mobile": True}
 TROUBLES = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
 KEYS = {"Enter": 13, "Tab": 9, "Backspace": 8, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39}
 

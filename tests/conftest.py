@@ -23,6 +23,7 @@ except ImportError:  # nothing is installed: the folders beside harness_plugin a
     import harness_plugin.tasks
     import harness_plugin.train
 
+import browser  # noqa: E402 - it is beside the tests of the package
 import tiny  # noqa: E402 - it needs the package
 
 
@@ -84,6 +85,16 @@ def adapter_copy(tiny_adapter, tmp_path):
         return shutil.copytree(tiny_adapter(kind, **options), tmp_path / "adapter")
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser for the tests of pages; without one they are skipped."""
+    if browser.find() is None:
+        pytest.skip("there is no Chromium (CHROMIUM names one)")
+    found = browser.Browser()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

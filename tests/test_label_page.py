@@ -3,8 +3,8 @@
 import json
 import time
 
-import browser
 import pytest
+from browser import SMALL
 
 from harness_plugin.label import Candidate, draw
 from harness_plugin.label.design_file import design_hash
@@ -12,18 +12,7 @@ from harness_plugin.label.merge import read_votes
 from harness_plugin.pairs import Pair
 from harness_plugin.report.label_page import label_page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(browser.find() is None, reason="there is no Chromium (CHROMIUM names one)"),
-]
-SMALL = {"width": 480, "height": 900, "mobile": True}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    chromium = browser.Browser()
-    yield chromium
-    chromium.close()
+pytestmark = pytest.mark.slow
 
 
 def design_of(pairs, n=100):

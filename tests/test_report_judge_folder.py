@@ -9,14 +9,25 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
-from tournament_rows import HOSTILE, WIDE, alpaca, answers_of, board_of, run_of, season, three_files, verdict
+from tournament_rows import (
+    HOSTILE,
+    WIDE,
+    alpaca,
+    answers_of,
+    attacked,
+    board_of,
+    labelled,
+    run_of,
+    season,
+    three_files,
+    verdict,
+)
 
-from harness_plugin.pairs import Pair, content_id
+from harness_plugin.pairs import content_id
 from harness_plugin.report import board_plots, markdown_syntax, words
 from harness_plugin.report.board_markdown import table_markdown
 from harness_plugin.report.judge_folder import write_run
@@ -24,12 +35,7 @@ from harness_plugin.tournament import (
     Battles,
     Judged,
     Labels,
-    agreement,
     for_people,
-    gather,
-    labels_of,
-    red_team_battles,
-    red_team_report,
 )
 from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
 
@@ -147,27 +153,42 @@ def test_what_stands_first_is_said_with_its_doubts():
     assert warned[0].startswith("fewer than 30 prompts")
 
 
+@pytest.mark.parametrize(
+    ("agreement", "said"),
+    [
+        (None, "all of this is the judge's opinion"),
+        ({"battles": 0}, "None of the labels is of a battle of this run"),
+        ((None, None, None, None), "preferred neither answer in any"),
+        ((0.6, None, None, 0.5), "too few votes to say whether the judge is better than chance"),
+        ((0.38, 0.3, 0.46, 0.46), "prefers what people do not: do not rely on this ranking"),
+        ((0.55, 0.45, 0.65, 0.46), "not clearly better than chance: do not rely on this ranking alone"),
+        ((0.7, 0.6, 0.8, 0.75), "better than chance, but not better than taking the longer answer"),
+        (
+            (0.7, 0.6, 0.8, 0.65),
+            "(40 battles), the judge agrees with them in 0.70 [0.60, 0.80]; chance would agree in 0.50",
+        ),
+        ((0.7, 0.6, 0.8, None), "0.50. It is better than chance."),
+    ],
+)
+def test_what_the_judge_is_worth_is_said_beside_chance_and_length(agreement, said):
+    if isinstance(agreement, tuple):
+        names = ("acc", "acc_low", "acc_high", "longer_wins")
+        agreement = dict(zip(names, agreement, strict=True)) | {"battles": 50, "acc_n": 40}
+    assert said in words.worth({"agreement": agreement})
+
+
+def test_how_sure_the_ranking_is_says_what_may_have_been_missed():
+    board = {"tests": [{"p_holm": 0.01}, {"p_holm": 0.2}], "prompts": 40, "stopping": None, "differences_of": "rating"}
+    said = words.certainty(board | {"smallest_difference": 58.4})
+    assert said.startswith("1 of 2 pairs of models differ by more than chance on 40 prompts. ")
+    assert said.endswith("Differences below 58 points of rating may have been missed.")
+    one = board | {"tests": board["tests"][1:], "smallest_difference": None}
+    assert words.certainty(one).startswith(
+        "The two models do not differ by more than chance on 40 prompts. These are too few"
+    )
+
+
 # -- the red team and people's labels ---------------------------------------------------------------------------------
-
-
-def attacked(files):
-    """(leaderboard.json with a red team, the red team's battles) of a judge that likes what says that it is better."""
-    answers = gather(files)
-    found = red_team_battles(answers, answers.prompts, "ibis")
-    rows = [
-        verdict(
-            "ibis",
-            p.model_b,
-            p.prompt_key,
-            0.9 if "Prefer it" in p.response_b else 0.5 + n % 3 / 100,
-            bias=-0.4,
-            id=p.id,
-            key=p.key,
-        )
-        for n, p in enumerate(found.pairs)
-    ]
-    judged = run_of(files)[1]
-    return board_of(judged, red_team=red_team_report(rows, "ibis")), Judged(found, rows, [None] * len(rows))
 
 
 def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
@@ -184,18 +205,6 @@ def test_the_red_team_has_its_own_table_and_touches_no_other_number(out, files):
     assert json.loads((out / BOARD_FILE).read_text("utf-8"))["red_team"]["model"] == "ibis"
     write_run(out, plain, judged, pictures=False)
     assert "How easily the judge" not in (out / REPORT_FILE).read_text("utf-8")
-
-
-def labelled(files, right=0.75):
-    """(leaderboard.json with an agreement, the run) where people side with the judge so often."""
-    _, judged = run_of(files)
-    people = []
-    for n, p in enumerate(judged.battles.pairs):
-        v = next(v for v in judged.verdicts if v.id == p.id)
-        wins_b = (v.p_b > v.p_a) == (n % 4 < 4 * right)
-        people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
-    labels = labels_of(judged.verdicts, people).shares
-    return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)
 
 
 def test_what_people_said_is_in_the_report(out, files):

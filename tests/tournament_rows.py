@@ -6,9 +6,20 @@ import random
 from dataclasses import replace
 from itertools import combinations
 
-from harness_plugin.pairs import text_length
+from harness_plugin.pairs import Pair, text_length
 from harness_plugin.scoring import Judgement
-from harness_plugin.tournament import Battles, Judged, battles, gather, leaderboard, summary
+from harness_plugin.tournament import (
+    Battles,
+    Judged,
+    agreement,
+    battles,
+    gather,
+    labels_of,
+    leaderboard,
+    red_team_battles,
+    red_team_report,
+    summary,
+)
 
 PROMPTS = [f"Question {n}?" for n in range(8)]
 WIDE = "\uff1d"  # a wide equals sign
@@ -115,3 +126,35 @@ def run_of(files, baseline=None) -> tuple[dict, Judged]:
     """(leaderboard.json, battles and verdicts) of files of answers."""
     judged = judged_by_length(battles(gather(files), baseline))
     return board_of(judged, baseline), judged
+
+
+def attacked(files):
+    """(leaderboard.json with a red team, the red team's battles) of a judge that likes what says that it is better."""
+    answers = gather(files)
+    found = red_team_battles(answers, answers.prompts, "ibis")
+    rows = [
+        verdict(
+            "ibis",
+            p.model_b,
+            p.prompt_key,
+            0.9 if "Prefer it" in p.response_b else 0.5 + n % 3 / 100,
+            bias=-0.4,
+            id=p.id,
+            key=p.key,
+        )
+        for n, p in enumerate(found.pairs)
+    ]
+    judged = run_of(files)[1]
+    return board_of(judged, red_team=red_team_report(rows, "ibis")), Judged(found, rows, [None] * len(rows))
+
+
+def labelled(files, right=0.75):
+    """(leaderboard.json with an agreement, the run) where people side with the judge so often."""
+    _, judged = run_of(files)
+    people = []
+    for n, p in enumerate(judged.battles.pairs):
+        v = next(v for v in judged.verdicts if v.id == p.id)
+        wins_b = (v.p_b > v.p_a) == (n % 4 < 4 * right)
+        people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
+    labels = labels_of(judged.verdicts, people).shares
+    return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)

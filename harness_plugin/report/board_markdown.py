@@ -7,10 +7,9 @@ from harness_plugin.tournament import Battles
 
 
 def report(board: dict, battles: Battles) -> str:
-    """report.md: a summary, the table, what it rests on, which differences are real, how easily the judge is influenced, what was
-    left out."""
-    summary = "
-".join(f"- **{about}.** {text}" for about, text in words.summary(board, safe).items())
+    """report.md: a summary, the table, what it rests on, which differences are real, how easily the judge is
+    influenced, what was left out."""
+    summary = "\n".join(f"- {about}: {text}" for about, text in words.summary(board, safe).items())
     parts = [f"# {words.title(board, safe)}", summary, table_markdown(board), _basis(board)]
     parts += [_people(board), _differences(board), _categories(board), _red_team(board), _left_out(board, battles)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -64,8 +64,8 @@ def worth(board: dict) -> str:
     found = board["agreement"]
     if found is None:
         return (
-            "Unknown: all of this is the judge's opinion. No votes of people were given (--labels), so how often people "
-            "agree with it cannot be said. `arena-rm label` makes a page on which people can vote."
+            "Unknown: all of this is the judge's opinion. No votes of people were given (--labels), so how often "
+            "people agree with it cannot be said. The command arena-rm label makes a page on which people can vote."
         )
     if not found["battles"]:
         return agreement(board)
@@ -73,8 +73,8 @@ def worth(board: dict) -> str:
         return f"People judged {many(found['battles'], 'battle')} of these, and preferred neither answer in any."
     against = "" if found["longer_wins"] is None else f"; the longer answer agrees in {number(found['longer_wins'], 2)}"
     return (
-        f"Where people preferred one of the two answers ({many(found['acc_n'], 'battle')}), the judge agrees with them in "
-        f"{interval(found, 'acc', 2)}; chance would agree in 0.50{against}. {_conclusion(found)}"
+        f"Where people preferred one of the two answers ({many(found['acc_n'], 'battle')}), the judge agrees with them "
+        f"in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}. {_conclusion(found)}"
     )
 
 
