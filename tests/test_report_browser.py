@@ -8,6 +8,7 @@ from browser import SMALL
 from tournament_rows import alpaca, attacked, labelled, run_of, three_files
 
 from harness_plugin.report import page
+from harness_plugin.tournament import Labels, for_people
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,16 @@ def test_a_short_summary_stands_first(opened, everything):
     bottom = tab.js("document.querySelector('#summary').getBoundingClientRect().bottom")
     assert bottom < 450, "it is on the first screen"
     assert not tab.troubles()
+
+
+def test_with_labels_the_table_has_what_people_prefer_too(opened, everything):
+    board, judged, _ = everything
+    people = for_people(board, judged.verdicts, Labels(judged.labels, [0.0] * 24, None, 0), None)
+    tab = opened(people, judged)
+    assert texts(tab, "#summary dt")[-1] == "What people prefer"
+    assert texts(tab, "#ratings .choices button")[-2:] == ["Rating for people", "Win rate for people"]
+    tab.js("[...document.querySelectorAll('#ratings .choices button')].at(-2).click()")
+    assert texts(tab, "#ratings thead th")[3].startswith("Rating for people") and not tab.troubles()
 
 
 def test_the_battles_where_people_disagree_come_next_the_surest_first_and_open(opened, everything):

@@ -232,6 +232,13 @@ def test_what_people_prefer_is_in_every_file(out, files):
     assert '"win_rate_people","win_rate_people_low","win_rate_people_high"' in head
     assert json.loads((out / BOARD_FILE).read_text("utf-8"))["people"]["labels"] == 24
     assert "People judged 24 battles of 24" in (out / PAGE_FILE).read_text("utf-8")
+    first = max(board["models"], key=lambda m: m["rating_people"])
+    assert words.summary(board, str)["What people prefer"].startswith(
+        f"By people's labels and the judge together, {first['model']} is first with a rating of"
+    )
+    assert "What people prefer" not in words.summary(plain, str)
+    none = board | {"models": [m | {"rating_people": None} for m in board["models"]]}
+    assert words.preferred(none, str).startswith("The labels are too few to rank the models")
 
 
 def test_what_the_labels_are_worth_is_said_in_words():

@@ -20,12 +20,15 @@ def title(board: dict, name: Name) -> str:
 
 
 def summary(board: dict, name: Name) -> dict[str, str]:
-    """What a reader wants to know first, as heading -> a few plain sentences, in order."""
-    return {
+    """What a reader wants to know first, as heading -> a few plain sentences, in order; without what there is nothing to
+    say about."""
+    said = {
         "Who wins": lead(board, name),
         "How sure that is": certainty(board),
         "What the judge is worth": worth(board),
+        "What people prefer": preferred(board, name),
     }
+    return {about: text for about, text in said.items() if text}
 
 
 def lead(board: dict, name: Name) -> str:
@@ -90,6 +93,21 @@ def _conclusion(found: dict) -> str:
     if longer is not None and found["acc"] <= longer:
         return "It is better than chance, but not better than taking the longer answer."
     return "It is better than chance."
+
+
+def preferred(board: dict, name: Name) -> str:
+    """Who is first for people, and what their labels are worth with the judge; empty without labels."""
+    if board["people"] is None:
+        return ""
+    what, digits = ("rating_people", 0) if board["baseline"] is None else ("win_rate_people", 3)
+    ranked = sorted((m for m in board["models"] if m[what] is not None), key=lambda m: -m[what])
+    if not ranked:
+        return f"The labels are too few to rank the models by what people prefer. {_worth(board['people'])}"
+    first = ranked[0]
+    alone = "Nobody else may be first." if first["rank_people_high"] == 1 else "Others may be first as well."
+    shown = f"{what.removesuffix('_people').replace('_', ' ')} of {interval(first, what, digits)}"
+    said = f"By people's labels and the judge together, {name(first['model'])} is first with a {shown}. {alone}"
+    return f"{said} {_worth(board['people'])}"
 
 
 def _difference(board: dict, value: float) -> str:

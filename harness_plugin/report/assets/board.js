@@ -23,6 +23,8 @@ const METRICS = { // `beside`: what stands in the same row
   rating_length_controlled: { text: "Rating at equal length", digits: 0, beside: "rating" },
   win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate_length_controlled" },
   win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
+  rating_people: { text: "Rating for people", digits: 0, beside: "rating" },
+  win_rate_people: { text: "Win rate for people", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
 };
 
 function ratings({ board }) {
@@ -222,7 +224,7 @@ function redTeam({ board, words }, open) {
 }
 
 function notes({ board, words, version, total, battles, whole, texts }) {
-  const lines = [words.basis, words.power, words.calibration].filter(Boolean);
+  const lines = [words.basis, words.power, words.calibration, words.people].filter(Boolean);
   const cut = Object.keys(whole).length;
   if (battles.key.length < total) lines.push(`This page holds ${count(battles.key.length)} of ${count(total)} battles, drawn by their content; verdicts.jsonl has all.`);
   if (cut) lines.push(`${count(cut)} of ${count(texts.length)} texts are too long for this page and are cut in it; the judge read them as it always does.`);
