@@ -20,8 +20,8 @@ def title(board: dict, name: Name) -> str:
 
 
 def summary(board: dict, name: Name) -> dict[str, str]:
-    """What a reader wants to know first, as heading -> a few plain sentences, in order; without what there is nothing to
-    say about."""
+    """What a reader wants to know first, as heading -> a few plain sentences, in order; a heading with nothing to say is
+    left out."""
     said = {
         "Who wins": lead(board, name),
         "How sure that is": certainty(board),
