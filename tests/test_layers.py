@@ -58,6 +58,7 @@ ONLY_IN = {
     "matplotlib": "report",
     "bitsandbytes": "train",
     "ray": "tournament",
+    "requests": "judges",
     "pytest": "pytest_plugin",
 }
 HEAVY = {"torch", "transformers", "peft", "accelerate", "lm_eval", "datasets", "pandas", "pyarrow", "numpy", "scipy"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import DataError
-from harness_plugin.judges import open_judge
+from harness_plugin.judges.opening import open_local
 from harness_plugin.model import Manifest, ModelSpec
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.fit_calibration import fit_calibration, fit_length_worth, fit_temperature
@@ -27,7 +27,7 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     the labels. Calibrated metrics (log_loss, brier, ece) are on
     the pairs that the calibration was fitted on, and `soft_log_loss` is the training loss of the averaged logit.
     """
-    with open_judge(ModelSpec(peft=str(folder), device=device, temperature=1.0, tie_nu=0.0)) as judge:
+    with open_local(ModelSpec(peft=str(folder), device=device, temperature=1.0, tie_nu=0.0)) as judge:
         raw = list(judge.judge(validation))
         one = judge.model.num_labels == 1
     target = [target_of(p) for p in validation]

@@ -78,12 +78,12 @@ def _check(adapter, spec, out) -> None:
 
 def _scored(adapter, spec, pairs):
     """(the loaded model, its debiased logit of each pair), without a calibration."""
-    from harness_plugin.judges import open_judge
+    from harness_plugin.judges.opening import open_local
     from harness_plugin.model.naming import EMBEDDED, is_adapter
 
     whole = spec.pretrained is None and adapter != EMBEDDED and not is_adapter(adapter)
     named = replace(spec, pretrained=adapter) if whole else replace(spec, peft=adapter)
-    judge = open_judge(replace(named, temperature=1.0, tie_nu=None, length_control=False))
+    judge = open_local(replace(named, temperature=1.0, tie_nu=None, length_control=False))
     if judge.model.num_labels != 1:
         raise UsageError(
             f"{adapter} has {judge.model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"

@@ -40,7 +40,7 @@ def command(spec, order, as_json):
 
     With options that choose a judge: print every part that decides its scores, and the hash of all parts, which is in
     score files, verdicts and leaderboards. Two judges are the same if no part differs. Only files are hashed; no model
-    is loaded.
+    is loaded. A served judge is asked a few questions.
 
     \b
     Examples: arena-rm doctor
@@ -65,19 +65,33 @@ def command(spec, order, as_json):
 
 def identity_text(spec, order: str, as_json: bool) -> str:
     """The identity of the judge `spec`, for people or as JSON. Raises ModelError where it cannot be had."""
-    from harness_plugin.model import plan_model
-    from harness_plugin.scoring.identity import MEANINGS, identity_hash, judge_identity, parts
+    from harness_plugin.scoring.identity import MEANINGS, MEANINGS_OF_SERVED, identity_hash, parts
 
     log_to_stderr()
-    identity = judge_identity(plan_model(spec), order)
+    identity = _identity(spec, order)
     counting = parts(identity)
     names = {name: value for name, value in identity.items() if name not in counting}
     if as_json:
         return json.dumps({"hash": identity_hash(identity), "parts": counting, "names": names}, indent=1)
+    meanings = MEANINGS | MEANINGS_OF_SERVED
     lines = [f"{'judge':<16} {identity_hash(identity)}  the hash of all parts below", ""]
-    lines += [f"{name:<16} {_short(value):<16}  {MEANINGS[name]}" for name, value in counting.items()]
+    lines += [f"{name:<16} {_short(value):<16}  {meanings[name]}" for name, value in counting.items()]
     lines += ["", "names, which do not count:"]
     return "\n".join([*lines, *(f"{name:<16} {_short(value)}" for name, value in names.items())])
+
+
+def _identity(spec, order: str) -> dict[str, Any]:
+    """What identifies a judge: of one on this machine by its files, of a served one after a handshake with it."""
+    spec.check_effect()
+    if spec.served:
+        from harness_plugin.judges import open_judge
+
+        with open_judge(spec, order=order) as judge:
+            return judge.identity
+    from harness_plugin.model import plan_model
+    from harness_plugin.scoring.identity import judge_identity
+
+    return judge_identity(plan_model(spec), order)
 
 
 def _short(value: Any) -> str:
@@ -91,9 +105,8 @@ def _short(value: Any) -> str:
 def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
     from harness_plugin import __version__, _bridge
-    from harness_plugin.cli.options import default_cache
     from harness_plugin.model.embedded import TWO_WAYS, base_folder, check_files, embedded_adapter, is_ready
-    from harness_plugin.scoring.store import describe
+    from harness_plugin.scoring.store import default_file, describe
 
     facts = {"arena-rm": __version__, "python": platform.python_version()}
     missing = []
@@ -130,7 +143,7 @@ def examine() -> tuple[dict[str, str], list[str]]:
         facts["embedded adapter"] = str(embedded_adapter())
     except ModelError as e:
         missing.append(str(e))
-    facts["score cache"] = describe(default_cache())
+    facts["score cache"] = describe(default_file())
     if "torch" in facts:
         try:
             from harness_plugin.model.device import describe_devices

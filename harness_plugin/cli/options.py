@@ -94,6 +94,49 @@ MODEL_OPTIONS = [
         "response, in the model's chat template, and the logits of two responses are subtracted. [default: as "
         "arena_rm.json or the adapter's settings say]",
     ),
+    click.option(
+        "--judge-prompt",
+        type=click.Path(),
+        metavar="FILE",
+        help="Of a served chat model: the text around a pair. [default: the one in the package]",
+    ),
+    click.option(
+        "--answer-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served chat model: the largest number of tokens of an answer, reasoning included. [default: 4096]",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: questions under way at once. [default: 8; vllm and sglang: 16]",
+    ),
+    click.option(
+        "--calls-per-minute",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="Of a served judge: the largest number of calls in a minute. [default: as the server allows]",
+    ),
+    click.option(
+        "--max-calls",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: stop after N calls; the same command then continues. [default: no limit]",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: stop after N tokens, read and written; the same command then continues. "
+        "[default: no limit]",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Of a served judge: the longest time for one answer. [default: 120]",
+    ),
 ]
 SPEC_FIELDS = (
     "judge",
@@ -111,6 +154,13 @@ SPEC_FIELDS = (
     "length_control",
     "allow_pickle",
     "kind",
+    "judge_prompt",
+    "answer_tokens",
+    "concurrency",
+    "calls_per_minute",
+    "max_calls",
+    "max_tokens",
+    "timeout",
 )
 
 
@@ -243,14 +293,15 @@ questions_option = click.option(
 def cache_options(default: bool):
     """Adds the options of the score cache; the command receives `cache_file`, a path, or None for no cache.
 
-    `default` says whether the cache is used if no option is given; --cache-file turns it on.
+    `default` says whether the cache is used if no option is given; --cache-file turns it on. Answers of a served judge
+    are always kept.
     """
     options = [
         click.option(
             "--cache/--no-cache",
             default=None,
             help="Store the scores, and use stored scores of the same texts by the same judge. "
-            f"[default: {'--cache' if default else '--no-cache'}]",
+            f"[default: {'--cache' if default else '--no-cache, with a served judge --cache'}]",
         ),
         click.option(
             "--cache-file",
@@ -268,8 +319,18 @@ def cache_options(default: bool):
                     "the first turns the cache off and the second turns it on",
                     "leave one of them out",
                 )
-            on = bool(cache_file) or (default if cache is None else cache)
-            return command(cache_file=Path(cache_file or default_cache()) if on else None, **arguments)
+            served = arguments["spec"].served is not None
+            if cache is False and served:
+                raise UsageError(
+                    "--no-cache with a served judge",
+                    "its answers cost something, and a run that was stopped would ask for them again",
+                    "name another file with --cache-file to ask for all answers anew",
+                )
+            if cache_file is None and (served or (default if cache is None else cache)):
+                from harness_plugin.scoring.store import default_file
+
+                cache_file = default_file()
+            return command(cache_file=cache_file and Path(cache_file), **arguments)
 
         for option in reversed(options):
             run = option(run)
@@ -292,14 +353,6 @@ def opened_cache(cache_file: Path | None) -> Iterator:
     with ScoreCache(cache_file) as cache:
         yield cache
         click.echo(cache.summary(), err=True)
-
-
-def default_cache() -> Path:
-    """The file of the score cache without --cache-file."""
-    from harness_plugin.files.home import home
-    from harness_plugin.scoring.store import FILE_NAME
-
-    return home() / FILE_NAME
 
 
 def log_to_stderr() -> None:

@@ -9,7 +9,6 @@ import click
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
-    default_cache,
     log_to_stderr,
     model_options,
     opened_cache,
@@ -55,17 +54,19 @@ def command(file, spec, read, order, limit, batch_size, cache_file, output):
     Exit codes: 0 done, 2 wrong usage, 3 bad data, or the judge could not be loaded.
     """
     from harness_plugin.engine.processes import accelerator
+    from harness_plugin.judges.opening import refuse_served
 
     log_to_stderr()
     _check_output(output, file)
     several = accelerator(on_cpu=spec.device == "cpu")
     if several:
+        refuse_served(spec)
         spec, cache_file = _of_several(several, file, spec, cache_file)
     pairs = read(file, limit=limit)
     with opened_cache(cache_file) as store:
         judge, judgements = _judged(pairs, spec, order, batch_size, store, output, several)
     if judgements is not None:
-        summarize(pairs, judgements, judge.model.renderer)
+        summarize(pairs, judgements, judge.limit)
 
 
 def _of_several(several, file, spec, cache_file):
@@ -77,8 +78,10 @@ def _of_several(several, file, spec, cache_file):
             "only one process can read stdin",
             "save the pairs to a file and give its name",
         )
+    from harness_plugin.scoring.store import default_file
+
     device = str(several.device) if spec.device is None else spec.device
-    return replace(spec, device=device), cache_file or default_cache()
+    return replace(spec, device=device), cache_file or default_file()
 
 
 def _judged(pairs, spec, order, batch_size, store, output, several):
@@ -100,7 +103,9 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
             return judge, None
     if output is None:
         judgements = []
-        for pair, judgement in zip(pairs, _with_progress(judge, pairs), strict=True):
+        rest = iter(pairs)
+        for judgement in _with_progress(judge, pairs):
+            pair = next(p for p in rest if p.key == judgement.key)  # one that could not be judged is passed over
             judgements.append(judgement.of_pair(pair))
             click.echo(json.dumps(judgements[-1].to_row(), ensure_ascii=False))
         return judge, judgements
@@ -143,10 +148,10 @@ def _missing(pairs, judgements):
     return list({p.key: p for p in pairs if p.key not in judgements}.values())
 
 
-def summarize(pairs, judgements, renderer) -> None:
-    """Truncation, and metrics where the winner is known or follows from p_b, to stderr."""
+def summarize(pairs, judgements, limit) -> None:
+    """Truncation (to `Judge.limit`), and metrics where the winner is known or follows from p_b, to stderr."""
     cut = sum(j.truncated for j in judgements)
-    click.echo(f"{len(judgements)} pairs, {cut} cut to {renderer.max_length} tokens ({renderer.truncation})", err=True)
+    click.echo(f"{len(judgements)} pairs, {cut} cut to {limit}", err=True)
     labelled = [(j, p) for j, p in zip(judgements, pairs, strict=True) if p.verdict is not None]
     if not labelled:
         return

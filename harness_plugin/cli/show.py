@@ -28,6 +28,10 @@ def command(file, spec, read, pair_id, swap, as_json):
     pair = _find(pairs, pair_id, file)
     from harness_plugin.model import load_renderer
 
+    if spec.served and not spec.served.scores:
+        raise UsageError(
+            f"--judge {spec.judge}", "its server reads texts and makes the token ids itself", "name another judge"
+        )
     renderer = load_renderer(spec)
     shown = _shown(renderer, pair.swap() if swap else pair)
     if as_json:

@@ -50,7 +50,7 @@ def _named(name: str, common: ModelSpec) -> Named:
     place = Path(name)
     if _is_stored(place):
         return Named(place.stem if place.is_file() else place.resolve().name, place=place)
-    return Named(_last(name), spec=replace(common, judge=name))
+    return Named(_last(name), spec=replace(common, judge=name).with_effect())
 
 
 def _with_settings(name: str, settings: dict[str, str], common: ModelSpec) -> Named:
@@ -65,7 +65,8 @@ def _with_settings(name: str, settings: dict[str, str], common: ModelSpec) -> Na
         return Named(place.stem if place.is_file() else place.resolve().name, place=place, task=settings.get("task"))
     ModelSpec.from_args(dict(settings))  # refuses unknown names and values of another type
     own = vars(ModelSpec.from_args(dict(settings)))
-    spec = replace(common, **{field: own[field] for field in settings})
+    said = {field: own[field] for field in settings}
+    spec = replace(replace(common, **said).with_effect(), **said)
     return Named(_last(str(spec.judge or spec.peft or spec.pretrained or "embedded")), spec=spec)
 
 

@@ -58,6 +58,9 @@ def ready_judge(options: Mapping[str, Any]) -> dict[str, Any]:
 
     settings = judge_settings(options)
     spec, _, _ = _parsed(settings)
+    if spec.served:  # it is met when it is opened: a chatbot may answer for hours before it is needed
+        spec.check_effect()
+        return settings
     load_renderer(spec)
     if spec.device:  # without one the choice would touch CUDA, which a chatbot's own processes may not survive
         choose_device(spec.device)

@@ -17,6 +17,8 @@ from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
 from harness_plugin.judges import open_judge
+from harness_plugin.judges.local import LocalJudge
+from harness_plugin.judges.opening import refuse_served
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import EMBEDDED, ModelSpec
 from harness_plugin.model.naming import served_at
@@ -59,9 +61,12 @@ class ArenaRM(LM):
         if self._rank:
             log.setLevel(logging.WARNING)
         spec, size = ModelSpec.from_args(args), _batch_size(batch_size, max_batch_size)
+        if self.accelerator:
+            refuse_served(spec)
         with first_in_turn(self.accelerator):
             self.judge = open_judge(spec, order=order, batch_size=size)
-        self._device = self.judge.model.device
+        # lm-eval puts the tensors there with which several processes exchange their results
+        self._device = self.judge.model.device if isinstance(self.judge, LocalJudge) else torch.device("cpu")
         self.batch_sizes = {0: size or "auto"}
 
     @classmethod
@@ -111,12 +116,7 @@ class ArenaRM(LM):
                     self.cache_hook.add_partial("loglikelihood", requests[i].args, out[i])
         self.counts = {"presentations": self.counts["presentations"] + len(distinct), "cut": self.counts["cut"] + cut}
         if cut:
-            log.warning(
-                "arena_rm: %d of %d presentations were cut to %d tokens",
-                cut,
-                len(distinct),
-                self.judge.model.renderer.max_length,
-            )
+            log.warning("arena_rm: %d of %d presentations were cut to %s", cut, len(distinct), self.judge.limit)
         return [out[i] for i in range(len(requests))]
 
     def _check_cacheable(self, requests: list, pairs: list) -> None:

@@ -16,7 +16,8 @@ class Judge(Protocol):
     """What `tournament`, the command line and the tasks ask for verdicts.
 
     `identity`: everything that decides a judgement, JSON-able (`scoring.identity` says what counts); `hash`: a short
-    hash of it, which every judgement carries; `calibration`: what turns the logits into probabilities.
+    hash of it, which every judgement carries; `calibration`: what turns the logits into probabilities; `limit`: what
+    longer texts are cut to, in words.
     """
 
     @property
@@ -28,10 +29,21 @@ class Judge(Protocol):
     @property
     def calibration(self) -> Calibration: ...
 
+    @property
+    def limit(self) -> str: ...
+
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
         """A judgement of each pair, in any order: `Judgement.key` says of which texts. Raises ScoreError where a pair
         cannot be judged."""
         ...
+
+
+class OpenJudge(Judge, Protocol):
+    """A judge as `open_judge` gives it: a context manager, which closes what was opened for the judge."""
+
+    def __enter__(self) -> "OpenJudge": ...
+
+    def __exit__(self, *exc: object) -> None: ...
 
 
 def judgements_in(journal: Journal) -> dict[str, Judgement]:

@@ -42,6 +42,11 @@ class LocalJudge:
     def calibration(self) -> Calibration:
         return self.model.calibration
 
+    @property
+    def limit(self) -> str:
+        renderer = self.model.renderer
+        return f"{renderer.max_length} tokens ({renderer.truncation})"
+
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
         """As `Judge.judge`, in the order of the pairs. The ScoreError names pairs whose logits are not finite."""
         score = score_answers if self.model.kind == POINTWISE else score_pairs

@@ -1,11 +1,12 @@
 """How a judge is opened. `open_judge` is the only place that loads weights, makes an engine and binds the store of
-scores to it."""
+scores to it; a judge behind a server is opened by `served.opening`."""
 
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import UsageError
+from harness_plugin.judges.judge import OpenJudge
 from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
@@ -19,15 +20,15 @@ def open_judge(
     batch_size: int | None = None,
     store: ScoreCache | str | Path | None = None,
     **settings: Any,
-) -> LocalJudge:
-    """The judge that `spec`, or the fields of one as `settings`, name (`judge="embedded"`, a folder, a hub id): without
-    any the embedded one.
+) -> OpenJudge:
+    """The judge that `spec`, or the fields of one as `settings`, name (`judge="embedded"`, a folder, a hub id, a served
+    judge such as "openai:URL#MODEL"): without any the embedded one.
 
     `order`: "both" judges each pair in both orders and averages them, "ab" only as it stands. `batch_size`: most
     sequences in a batch; None leaves it to a budget of tokens. `store`: a store of scores, or the path of one, from
-    which known scores come and to which new ones go; a store that is given open stays open. Raises UsageError for
-    settings that are unknown, ModelError for weights that are missing, damaged or unsuitable, DataError for a file that
-    is no store of scores.
+    which known scores come and to which new ones go; a store that is given open stays open. A served judge has one in
+    any case. Raises UsageError for settings that are unknown or have no effect, ModelError for weights that are
+    missing, damaged or unsuitable and for a server that is, DataError for a file that is no store of scores.
 
         with open_judge() as judge:
             for judgement in judge.judge([Pair("Name a prime.", "9", "7")]):
@@ -35,15 +36,40 @@ def open_judge(
     """
     check_order(order)
     chosen = spec or ModelSpec.from_args(settings)
-    if chosen.served:
-        raise UsageError(f"judge={chosen.judge}", "served judges are not yet supported", "name a model on this machine")
+    chosen.check_effect()
+    if served := chosen.served:
+        from harness_plugin.judges.served.opening import open_served  # imports requests
+
+        return open_served(chosen, served, order, store)
+    return open_local(chosen, order=order, batch_size=batch_size, store=store)
+
+
+def open_local(
+    spec: ModelSpec,
+    *,
+    order: str = "both",
+    batch_size: int | None = None,
+    store: ScoreCache | str | Path | None = None,
+) -> LocalJudge:
+    """As `open_judge`, of a judge in this process: for those who need its model."""
     with ExitStack() as opened:
         if isinstance(store, (str, Path)):  # before the weights: a file that is no store is refused at once
             store = opened.enter_context(ScoreCache(store))
         from harness_plugin.engine import Engine  # imports torch, as load_model does
         from harness_plugin.model import load_model
 
-        model = load_model(chosen)
+        model = load_model(spec)
         judge = LocalJudge(model, Engine(model, batch_size), order, store)
         judge._open = opened.pop_all()
     return judge
+
+
+def refuse_served(spec: ModelSpec) -> None:
+    """Raises UsageError for a served judge in one of several processes: each would have a budget and a pace of its
+    own."""
+    if spec.served:
+        raise UsageError(
+            f"judge={spec.judge} in several processes",
+            "its server does the work, and each process would have a budget of its own",
+            "use one process, with concurrency=N for more questions at once",
+        )

@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from harness_plugin.errors import DataError, ScoreError, UsageError
 from harness_plugin.pairs import Pair
@@ -24,6 +24,7 @@ AHEAD = 8  # chunks held at most while looking for one that is not scored yet
 Views = list[tuple[bytes, Any]]  # a pair's presentations, each with the digest of its ids
 Render = Callable[[Pair], Sequence[Rendered] | Sequence[RenderedAnswer]]
 Logits = tuple[float, ...]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def score_pairs(
             part,
             [logits[shown[0][0]] for shown in views],
             [logits[shown[1][0]] for shown in views] if both else None,
-            [_reading([view for _, view in shown]) for shown in views],
+            [reading_of_views([view for _, view in shown]) for shown in views],
         )
 
 
@@ -94,23 +95,23 @@ def score_answers(
     """As `score_pairs`, of a pointwise reward model: each answer to a prompt is scored once, however many opponents it
     has. The logit of a pair is r(B) - r(A), and in the other order its negative."""
     both = check_order(order) == "both"
-    for part, views, logits in _scored(engine, _naming_pairs(renderer.render_answers), pairs, done, store):
+    for part, views, logits in _scored(engine, naming_pairs(renderer.render_answers), pairs, done, store):
         rewards = [(logits[a][0], logits[b][0]) for (a, _), (b, _) in views]
         yield ScoredPart(
             part,
             [(r_b - r_a,) for r_a, r_b in rewards],
             [(r_a - r_b,) for r_a, r_b in rewards] if both else None,
             [
-                _reading_of_answers(a, b) | {"r_a": r_a, "r_b": r_b}
+                reading_of_answers(a, b) | {"r_a": r_a, "r_b": r_b}
                 for ((_, a), (_, b)), (r_a, r_b) in zip(views, rewards, strict=True)
             ],
         )
 
 
-def _naming_pairs(render: Render) -> Render:
-    """The renderer, whose errors about a pair's texts name the pair."""
+def naming_pairs(render: Callable[[Pair], Made]) -> Callable[[Pair], Made]:
+    """What renders pairs, with errors about a pair's texts that name the pair."""
 
-    def rendered(pair: Pair):
+    def rendered(pair: Pair) -> Made:
         try:
             return render(pair)
         except DataError as e:
@@ -131,7 +132,7 @@ def _scored(
         yield part, views, logits
 
 
-def _reading(views: list[Rendered]) -> dict[str, Any]:
+def reading_of_views(views: list[Rendered]) -> dict[str, Any]:
     """What was read of a pair. The kept tokens are those of the first presentation, where A stands first."""
     counts = {name: getattr(views[0], name) for name in FIELDS}
     return {
@@ -141,7 +142,7 @@ def _reading(views: list[Rendered]) -> dict[str, Any]:
     }
 
 
-def _reading_of_answers(a: RenderedAnswer, b: RenderedAnswer) -> dict[str, Any]:
+def reading_of_answers(a: RenderedAnswer, b: RenderedAnswer) -> dict[str, Any]:
     """What was read of a pair whose answers were read apart; of the prompt, the smaller part that was kept."""
     counts = dict(
         zip(FIELDS, (min(a.prompt, b.prompt, key=lambda kept: kept.kept), a.response, b.response), strict=True)

@@ -144,7 +144,7 @@ def plan_model(spec: ModelSpec) -> Plan:
     named = _named(spec)
     if named.adapter:
         check_base(named.adapter, named.name, fingerprint(named.base))
-    calibration = _calibration(spec, named.manifest)
+    calibration = calibration_of(spec, named.manifest)
     kind, classes, renderer = reading(spec, named)
     device = choose_device(spec.device)
     _check_vocabulary(renderer, named.config, named.adapter, named.name)
@@ -240,7 +240,7 @@ def _manifest_beside(pretrained: str | None) -> Manifest:
     return read_manifest(Path(pretrained)) if pretrained and Path(pretrained).is_dir() else Manifest(found=False)
 
 
-def _calibration(spec: ModelSpec, manifest: Manifest) -> Calibration:
+def calibration_of(spec: ModelSpec, manifest: Manifest) -> Calibration:
     given = {k: v for k, v in (("temperature", spec.temperature), ("tie_nu", spec.tie_nu)) if v is not None}
     calibration = replace(manifest.calibrated() or Calibration(), **given)
     if not spec.length_control:

@@ -44,13 +44,21 @@ def reading(spec: ModelSpec, named: Named) -> tuple[str, list[int], Renderer | A
         refuse_other_heads(named.name, tensor_names(Path(named.base)))
         judge = named.name
         num_labels = labels_of_whole(judge, config, spec.kind is not None or manifest.found)
+    return reading_of(spec, named, judge, num_labels)
+
+
+def reading_of(
+    spec: ModelSpec, named: Named, judge: str, num_labels: int
+) -> tuple[str, list[int], Renderer | AnswerRenderer]:
+    """As `reading`, of the judge called `judge` whose head has so many logits; looks at no weights."""
+    adapter, manifest = named.adapter, named.manifest
     kind = judge_kind(judge, spec.kind, num_labels, manifest, adapter)
     tokenizer = load_tokenizer(named.base, adapter, named.revision)
     if kind == PAIR:
         renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **_rendering(spec, manifest))
     else:
         renderer = _answer_renderer(spec, named, judge, tokenizer)
-    return kind, class_order(judge, num_labels, config, manifest, adapter), renderer
+    return kind, class_order(judge, num_labels, named.config, manifest, adapter), renderer
 
 
 def _answer_renderer(spec: ModelSpec, named: Named, judge: str, tokenizer) -> AnswerRenderer:

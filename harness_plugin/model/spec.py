@@ -5,11 +5,15 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.model.naming import EMBEDDED, Address, is_adapter, served_at
+from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, served_at
 
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
 PAIR, POINTWISE = "pair", "pointwise"
 KINDS = (PAIR, POINTWISE)
+OF_SERVED = ("judge_prompt", "answer_tokens", "concurrency", "calls_per_minute", "max_calls", "max_tokens", "timeout")
+OF_CHAT = ("judge_prompt", "answer_tokens")
+OF_WEIGHTS = ("revision", "allow_pickle", "dtype", "merge", "deterministic")  # and of the device that computes
+OF_IDS = ("max_length", "truncation", "kind", "length_control")  # of a judge that reads token ids
 DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 
 
@@ -20,6 +24,9 @@ class ModelSpec:
     `judge` is one name for any judge: "embedded"; a folder or hub id of an adapter or a whole model, in the place of
     `peft` or `pretrained` (`resolved` says which); or a served judge, such as vllm:URL (`naming.FORMS`). A server that
     takes token ids needs `peft` or `pretrained` too: a folder or hub id of which only tokenizer and manifest are read.
+    Of a served judge: `judge_prompt`, the file of a chat model's prompt; `answer_tokens`, its longest answer;
+    `concurrency`, questions under way at once; `calls_per_minute`; `max_calls` and `max_tokens`, the budget of a run;
+    `timeout`, seconds for one answer.
 
     `pretrained`: folder or hub id of the base, or of a whole model with a trained head when `peft` is None.
     `peft`: folder or hub id of the adapter. Neither: the embedded base with the embedded adapter. `merge=False`
@@ -44,6 +51,13 @@ class ModelSpec:
     allow_pickle: bool = False
     kind: str | None = None
     judge: str | None = None
+    judge_prompt: str | None = None
+    answer_tokens: int | None = None
+    concurrency: int | None = None
+    calls_per_minute: float | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
 
     def __post_init__(self):
         self._check_names()
@@ -52,13 +66,17 @@ class ModelSpec:
             raise UsageError(f"max_length={self.max_length}", "a presentation has tokens", "give a number above 0")
         if self.kind not in (None, *KINDS):
             raise UsageError(f"kind={self.kind!r}", "no such kind of judge", f"use one of {', '.join(KINDS)}")
+        for name in OF_SERVED[1:]:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{name}={value}", "it must be above 0", "correct the number or leave it out")
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
 
     def _check_names(self) -> None:
         """Raises UsageError for names that contradict each other, and for settings that a served judge cannot have."""
-        beside = [name for name in ("pretrained", "peft") if getattr(self, name) is not None]
         served = self.served
+        beside = [name for name in ("pretrained", "peft") if getattr(self, name) is not None]
         if self.judge is None:
             return
         if served is None or not served.scores:
@@ -77,6 +95,25 @@ class ModelSpec:
                 "the server gets token ids, which need the tokenizer and the settings of the model that it serves",
                 "name that model's folder or hub id too; its weights are not loaded",
             )
+
+    def _idle(self) -> set[str]:
+        """The settings that were said and have no effect on this kind of judge."""
+        said, served = {f.name for f in fields(self) if getattr(self, f.name) != f.default}, self.served
+        if served is None:
+            return said & set(OF_SERVED)
+        nothing = (*OF_WEIGHTS, *(() if served.scores else OF_IDS), *(() if served.server == CHAT else OF_CHAT))
+        return said & set(nothing)
+
+    def check_effect(self) -> None:
+        """Raises UsageError for a setting that has no effect on this kind of judge."""
+        for name in sorted(self._idle()):
+            judge = f"a judge behind {self.served.server}" if self.served else "a judge on this machine"
+            raise UsageError(f"{name}={getattr(self, name)}", f"it has no effect on {judge}", "leave it out")
+
+    def with_effect(self) -> "ModelSpec":
+        """Without the settings that have no effect on this kind of judge: for settings that several judges share."""
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in self._idle()}
+        return replace(self, **defaults)
 
     @property
     def served(self) -> Address | None:

@@ -36,6 +36,14 @@ MEANINGS = {
     "tie_nu": "the weight of a tie",
     "length_worth": "what is taken off for length, 0 without length_control",
 }
+MEANINGS_OF_SERVED = {
+    "server": "the software that serves it, which decides how its logits are read",
+    "served_model": "the name of the model on the server",
+    "judge_prompt": "the text around a pair that a chat model reads",
+    "parameters": "the parameters of a request to a chat model",
+    "reads": "whether log probabilities or only letters are read",
+    "reading": "the rules by which an answer is read",
+}
 LOGIT_PARTS = ("kind", "num_labels", "base_sha256", "base_config", "adapter_sha256", "adapter_config", "dtype", "merge")
 
 

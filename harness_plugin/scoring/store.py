@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.home import home
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -190,6 +191,11 @@ class ScoreCache:
                     "delete it when no run is using it, or leave the cache out with --no-cache",
                 ) from e
             raise
+
+
+def default_file() -> Path:
+    """The file of the store where nobody names one."""
+    return home() / FILE_NAME
 
 
 def describe(path: Path) -> str:

@@ -84,6 +84,7 @@ class RayJudge:
         self.identity = {name: said.get(value, value) for name, value in found.items()}
         self.calibration = Calibration(found["temperature"], found["tie_nu"], found["length_worth"])
         self.hash = identity_hash(found)
+        self.limit = f"{found['max_length']} tokens ({found['truncation']})"
         self.blocks = Blocks(output, self.hash)
 
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
@@ -142,6 +143,13 @@ def on_ray(spec, batch_size: int | None, output: str) -> Iterator[RayJudge]:
 
     `spec`: to be found by every worker under the same names. `output`: the run's folder, here or as a URI, where scores
     are kept. Raises as `RayJudge`, and UsageError without Ray."""
+    if spec.served:
+        raise UsageError(
+            f"judge={spec.judge} with --engine ray",
+            "workers of a cluster would only wait for the one server",
+            "use --engine local, with --concurrency for more questions at once",
+        )
+    spec.check_effect()
     with _cluster() as ray:
         yield RayJudge(ray, spec, batch_size, output)
 
@@ -173,9 +181,9 @@ class Worker:
 
 
 def _loaded(spec, batch_size: int | None = None) -> LocalJudge:
-    from harness_plugin.judges import open_judge
+    from harness_plugin.judges.opening import open_local
 
-    return open_judge(spec, batch_size=batch_size)
+    return open_local(spec, batch_size=batch_size)
 
 
 def _checked(judge: LocalJudge, expected: str) -> LocalJudge:

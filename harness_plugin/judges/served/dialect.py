@@ -1,0 +1,92 @@
+"""What is asked of a server and how its answers are read, whichever server it is."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.pairs import Pair
+
+Values = tuple[float, ...]
+"""What one answer says: a logit, or log weights of A, B and a tie as they were shown."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request. `path` follows the server's URL; `body` is sent as JSON and has everything that decides the answer;
+    `tokens`: how many are expected to be used."""
+
+    path: str
+    body: Mapping[str, Any]
+    tokens: int
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Identifies the question by its content, for the store of answers."""
+        return hashlib.sha256(json.dumps([self.path, self.body], sort_keys=True).encode()).digest()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pair and the questions that decide it: one for each order, or of a pointwise reward model one for each
+    response. `reading`: the fields `tokens`, `truncated` and `kept` of a `Judgement`."""
+
+    pair: Pair
+    questions: tuple[Question, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Dialect(Protocol):
+    """One server with one model on it.
+
+    `identity`: what decides an answer, without order and calibration; `answers`: the part of it that decides what the
+    answer to a given question is, beside the question itself; `num_labels`: how many values an answer has, 1 or 3;
+    `limit`: what longer texts are cut to, in words; `pointwise`: whether a question is about one response;
+    `classifier`: whether the values are a classifier's logits, not log probabilities.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    @property
+    def answers(self) -> dict[str, Any]: ...
+
+    @property
+    def num_labels(self) -> int: ...
+
+    @property
+    def calibration(self) -> Calibration: ...
+
+    @property
+    def limit(self) -> str: ...
+
+    @property
+    def pointwise(self) -> bool: ...
+
+    @property
+    def classifier(self) -> bool: ...
+
+    def asked(self, pair: Pair, both: bool) -> Asked:
+        """The questions about a pair: A first, and with `both` B first; of a pointwise model A and B."""
+        ...
+
+    def read(self, answer: dict[str, Any]) -> Values:
+        """What an answer says. Raises Unusable for one without a verdict, and Malformed for one that the protocol does
+        not allow."""
+        ...
+
+
+def used_tokens(answer: Mapping[str, Any]) -> int | None:
+    """The tokens that a response says were used; None where it does not say."""
+    usage = answer.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    total = usage.get("total_tokens")
+    if isinstance(total, int):
+        return total
+    parts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")]
+    known = [part for part in parts if isinstance(part, int)]
+    return sum(known) if known else None

@@ -1,0 +1,263 @@
+"""A judge behind a server: asked about pairs, several at a time, with every answer kept."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import Any
+
+from harness_plugin.errors import ModelError, ScoreError
+from harness_plugin.judges.judge import Done
+from harness_plugin.judges.presentations import naming_pairs
+from harness_plugin.judges.served.budget import BudgetSpent
+from harness_plugin.judges.served.client import Client
+from harness_plugin.judges.served.dialect import Asked, Dialect, Question, Values
+from harness_plugin.judges.served.handshake import shake_hands
+from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.pairs import Pair
+from harness_plugin.scoring.identity import identity_hash
+from harness_plugin.scoring.judgement import Judgement, judged
+from harness_plugin.scoring.store import ScoreCache
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+AHEAD = 128  # pairs whose answers are looked up in the store at once
+WAITING = 4 * AHEAD  # pairs at most that wait for one before them
+NAMED = 5  # pairs in an error
+DRIFT = 0.25  # a logit of the handshake that moved so far since it was kept is another model's
+
+
+class ServedJudge:
+    """A judge behind a server. Made by `open_judge`; it is a context manager, which closes the store.
+
+    `concurrency`: questions under way at once. Every answer is put into the `store` as it comes, so that a run that was
+    stopped or killed asks only for what is missing.
+    """
+
+    def __init__(self, dialect: Dialect, client: Client, store: ScoreCache, order: str, concurrency: int, name: str):
+        self.dialect, self.client, self.store, self.order, self.name = dialect, client, store, order, name
+        self.concurrency = concurrency
+        c = dialect.calibration
+        numbers = {"temperature": c.temperature, "tie_nu": c.tie_nu, "length_worth": c.length_worth}
+        self.identity: dict[str, Any] = {**dialect.identity, "order": order, **numbers}
+        self.hash = identity_hash(self.identity)
+        self._open = ExitStack()
+        store.bind(dialect.answers, dialect.num_labels)
+
+    def __enter__(self) -> ServedJudge:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._open.close()
+        budget = self.client.budget
+        log.info("arena_rm: %s: %d calls, %d tokens", self.name, budget.calls, budget.tokens)
+
+    def keep_open(self, opened: ExitStack) -> None:
+        """Closes with the judge what was opened for it."""
+        self._open = opened
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.dialect.calibration
+
+    @property
+    def limit(self) -> str:
+        return self.dialect.limit
+
+    def meet(self, probes: int) -> None:
+        """The handshake. Raises ModelError as `shake_hands`, and where the answers of a classifier are not those that
+        an earlier run kept: another model now has its name."""
+        answers = shake_hands(self.dialect, self._ask, self.name, probes)
+        kept = self.store.get(list(answers))
+        for digest, values in answers.items():
+            before = kept.get(digest)
+            if before and self.dialect.classifier and max(map(_distance, values, before)) > DRIFT:
+                raise ModelError(
+                    f"{self.name} now gives {values[0]:.3f} where it gave {before[0]:.3f}",
+                    "another model has been put behind its name, and the stored answers are not its",
+                    "use another store of answers (--cache-file), or serve the model under another name",
+                )
+        self.store.put(answers)
+
+    def _ask(self, question: Question) -> Values:
+        try:
+            return self.client.ask(question, self.dialect.read)
+        except BudgetSpent as e:
+            raise over(e.limit, "the questions before a run are not answered yet") from e
+
+    def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
+        """As `Judge.judge`, in the order of the pairs.
+
+        Pairs without a usable answer are left out; when all others are judged, the ScoreError names them and the states
+        of their answers with counts. The same call again asks only for these. Raises ScoreError too where the budget is
+        spent, after everything that was paid for has been passed on, and ModelError where the server turns away.
+        """
+        run = _Run(self, pairs)
+        try:
+            for asked in run.answered():
+                if done:
+                    done(1)
+                if (judgement := run.judgement(asked)) is not None:
+                    yield judgement
+        finally:
+            run.close()
+        run.check_complete()
+
+    def judgement(self, asked: Asked, values: Sequence[Values]) -> Judgement:
+        """What the answers to the questions about a pair say of it."""
+        z_ab, z_ba, reading = values[0], values[-1], dict(asked.reading)
+        if self.dialect.pointwise:
+            (r_a,), (r_b,) = values
+            z_ab, z_ba = (r_b - r_a,), (r_a - r_b,)
+            reading |= {"r_a": r_a, "r_b": r_b}
+        other = [z_ba] if self.order == "both" else None
+        (judgement,) = judged([asked.pair], [z_ab], other, self.calibration, self.hash, [reading])
+        return judgement
+
+
+class _Run:
+    """One call of `ServedJudge.judge`: what is asked, what is answered, what stays without a verdict."""
+
+    def __init__(self, judge: ServedJudge, pairs: Sequence[Pair]):
+        self.judge, self.pairs = judge, pairs
+        self.values: dict[bytes, Values | Unusable] = {}
+        self.under_way: dict[Future, Question] = {}
+        self.unusable: list[tuple[Pair, Unusable]] = []
+        self.ended: Exception | None = None  # why no more is asked
+        self.judged = self.failures_in_a_row = 0
+        judge.client.pace.resume()
+        self.pool = ThreadPoolExecutor(judge.concurrency, thread_name_prefix="arena-rm")
+
+    def close(self) -> None:
+        """Waits for what is under way, which is paid for, and keeps it."""
+        self.judge.client.pace.stop()
+        for future in self.under_way:
+            future.cancel()
+        self.pool.shutdown(wait=True)
+        self._take_in(list(self.under_way))
+
+    def answered(self) -> Iterator[Asked]:
+        """Each pair once all of its questions have an answer, usable or not, in the order of the pairs."""
+        coming, waiting, held = self._looked_up(), deque[Asked](), None
+        while True:
+            while self.ended is None and len(self.under_way) < 2 * self.judge.concurrency and len(waiting) < WAITING:
+                held = next(coming, None)
+                if held is None:
+                    break
+                waiting.append(held)
+                self._send(held)
+            while waiting and self._is_answered(waiting[0]):
+                yield waiting.popleft()
+            if self.under_way:
+                self._take_in(list(wait(self.under_way, return_when=FIRST_COMPLETED).done))
+            elif held is None or self.ended is not None:
+                yield from filter(self._is_answered, waiting)  # some, where the run ends before all are asked
+                return
+
+    def _is_answered(self, asked: Asked) -> bool:
+        return all(question.digest in self.values for question in asked.questions)
+
+    def _looked_up(self) -> Iterator[Asked]:
+        """The pairs with their questions; what the store has of them is known from here on."""
+        both = self.judge.order == "both"
+        ask = naming_pairs(lambda pair: self.judge.dialect.asked(pair, both))
+        for start in range(0, len(self.pairs), AHEAD):
+            part = [ask(pair) for pair in self.pairs[start : start + AHEAD]]
+            digests = {question.digest for asked in part for question in asked.questions}
+            self.values.update(self.judge.store.get([d for d in digests if d not in self.values]))
+            yield from part
+
+    def _send(self, asked: Asked) -> None:
+        sent = {question.digest for question in self.under_way.values()}
+        for question in asked.questions:
+            if question.digest not in self.values and question.digest not in sent:
+                sent.add(question.digest)
+                future = self.pool.submit(self.judge.client.ask, question, self.judge.dialect.read)
+                self.under_way[future] = question
+
+    def _take_in(self, futures: list[Future]) -> None:
+        """Keeps the answers that came."""
+        new = {}
+        for future in futures:
+            question = self.under_way.pop(future)
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                new[question.digest] = future.result()
+                self.failures_in_a_row = 0
+            elif isinstance(error, Unusable):
+                self._count(question, error)
+            elif not isinstance(error, Stopped):
+                self._end(error)
+        self.values.update(new)
+        self.judge.store.put(new)
+
+    def _count(self, question: Question, error: Unusable) -> None:
+        self.values[question.digest] = error
+        self.failures_in_a_row = self.failures_in_a_row + 1 if error.state == FAILED else 0
+        if self.failures_in_a_row > max(8, self.judge.concurrency):
+            self._end(
+                ScoreError(
+                    f"{self.judge.name} left {self.failures_in_a_row} questions in a row unanswered ({error.detail})",
+                    "it seems to be down",
+                    "repeat the command when it answers again; it continues",
+                )
+            )
+
+    def _end(self, error: BaseException) -> None:
+        """Nothing more is asked. What is under way is waited for; pauses end at once."""
+        if self.ended is None:
+            self.ended = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            if not isinstance(error, BudgetSpent):
+                self.judge.client.pace.stop()
+
+    def judgement(self, asked: Asked) -> Judgement | None:
+        """The judgement of a pair whose questions are answered; None where an answer is unusable."""
+        values = [self.values[question.digest] for question in asked.questions]
+        for value in values:
+            if isinstance(value, Unusable):
+                self.unusable.append((asked.pair, value))
+                return None
+        self.judged += 1
+        sound = [value for value in values if not isinstance(value, Unusable)]
+        return self.judge.judgement(asked, sound)
+
+    def check_complete(self) -> None:
+        """Raises what ended the run, or the ScoreError that names the pairs without a verdict."""
+        if isinstance(self.ended, BudgetSpent):
+            raise over(self.ended.limit, f"{self.judged} of {len(self.pairs)} pairs are judged") from self.ended
+        if self.ended is not None:
+            raise self.ended
+        if self.unusable:
+            raise self._incomplete()
+
+    def _incomplete(self) -> ScoreError:
+        states = Counter(error.state for _, error in self.unusable)
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        names = ", ".join(pair.id for pair, _ in self.unusable[:NAMED])
+        more = f" and {len(self.unusable) - NAMED} more" if self.unusable[NAMED:] else ""
+        pair, first = self.unusable[0]
+        return ScoreError(
+            f"{len(self.unusable)} of {len(self.pairs)} pairs have no verdict of {self.judge.name} ({counts}): pairs "
+            f"{names}{more} (pair {pair.id}: {first.detail})",
+            "an answer without a verdict is neither a tie nor a zero; the other pairs are judged and kept",
+            "repeat the command, which asks for these pairs only",
+        )
+
+
+def over(limit: str, state: str) -> ScoreError:
+    """The error for a budget that is spent. `state`: what is done and what is not."""
+    return ScoreError(
+        f"the budget of {limit} is spent, and {state}",
+        "no more is asked than the budget allows",
+        "repeat the command, which continues where this run stopped, or give a larger budget",
+    )
+
+
+def _distance(one: float, other: float) -> float:
+    return abs(one - other)

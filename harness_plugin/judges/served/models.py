@@ -1,0 +1,19 @@
+"""Which model a server has: the name that requests carry, and that identifies the judge."""
+
+from harness_plugin.errors import UsageError
+from harness_plugin.judges.served.client import Client
+
+
+def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str | None:
+    """The name that the user gives after #, else that of the only model on the server; None where the server lists
+    none. Raises UsageError for a server with several."""
+    if named is not None:
+        return named
+    listed = (client.get(f"{prefix}/models") or {}).get("data")
+    names = [row.get("id") for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    known = [name for name in names if isinstance(name, str)]
+    if len(known) > 1:
+        raise UsageError(
+            f"{client.url} serves {', '.join(known[:5])}", "the judge is one of them", "name it after the URL: #MODEL"
+        )
+    return known[0] if known else None

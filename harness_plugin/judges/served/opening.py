@@ -1,0 +1,80 @@
+"""How a served judge is opened: its key, its server's version and model, the handshake."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness_plugin.errors import ModelError
+from harness_plugin.judges.served.api_key import key_for
+from harness_plugin.judges.served.budget import Budget, BudgetSpent
+from harness_plugin.judges.served.chat import Chat, negotiated, parameters
+from harness_plugin.judges.served.chat_prompt import read_chat_prompt
+from harness_plugin.judges.served.client import Client
+from harness_plugin.judges.served.dialect import Dialect
+from harness_plugin.judges.served.judge import ServedJudge, over
+from harness_plugin.judges.served.models import served_model
+from harness_plugin.judges.served.pace import Pace
+from harness_plugin.judges.served.sglang import Sglang
+from harness_plugin.judges.served.system_one import SystemOne, path_after
+from harness_plugin.judges.served.vllm import Vllm, check_version
+from harness_plugin.model import ModelSpec
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.naming import CHAT, DECISIONS, Address
+from harness_plugin.scoring.store import ScoreCache, default_file
+
+TIMEOUT = 120.0  # seconds for one answer
+CONCURRENCY = {"vllm": 16, "sglang": 16, CHAT: 8, DECISIONS: 8}
+ANSWER_TOKENS = 4096  # enough for the reasoning of most models; a model that answers with a letter stops after it
+PROBES = {CHAT: 1, DECISIONS: 1}  # pairs of the handshake, two calls each; three with a classifier, which costs little
+
+
+def open_served(spec: ModelSpec, address: Address, order: str, store: ScoreCache | str | Path | None) -> ServedJudge:
+    """The judge at an address, after its handshake. `store`: where its answers are kept, by default in the home folder
+    of arena-rm. Raises UsageError for settings that it cannot have, ModelError for a server that is not there, has
+    another model, or gives wrong scores, and ScoreError where the budget does not allow the handshake."""
+    budget = Budget(spec.max_calls, spec.max_tokens)
+    pace = Pace(spec.calls_per_minute)
+    client = Client(address.url, key_for(address.server), budget, pace, spec.timeout or TIMEOUT)
+    dialect = _dialect(spec, address, client)
+    with ExitStack() as opened:
+        if not isinstance(store, ScoreCache):
+            store = opened.enter_context(ScoreCache(store or default_file()))
+        name = f"{address.server}:{address.url}"
+        concurrency = spec.concurrency or CONCURRENCY[address.server]
+        judge = ServedJudge(dialect, client, store, order, concurrency, name)
+        judge.meet(PROBES.get(address.server, 3))
+        judge.keep_open(opened.pop_all())
+    return judge
+
+
+def _dialect(spec: ModelSpec, address: Address, client: Client) -> Dialect:
+    """What is asked of this server, and how."""
+    calibration = Calibration(1.0 if spec.temperature is None else spec.temperature, spec.tie_nu or 0.0)
+    if address.server == CHAT:
+        model = str(address.model)  # `served_at` wants one
+        answer_tokens = spec.answer_tokens or ANSWER_TOKENS
+        chat = Chat(model, read_chat_prompt(spec.judge_prompt), calibration, answer_tokens, parameters(answer_tokens))
+        try:
+            return negotiated(chat, lambda question: client.ask(question, lambda answer: answer))
+        except BudgetSpent as e:
+            raise over(e.limit, "the questions before a run are not answered yet") from e
+    if address.server == DECISIONS:
+        path = path_after(address.url)
+        prefix = "" if path == "/systemone" else "/v1"
+        return SystemOne(path, served_model(client, address.model, prefix) if path else address.model, calibration)
+    return _classifier(spec, address, client)
+
+
+def _classifier(spec: ModelSpec, address: Address, client: Client) -> Dialect:
+    from harness_plugin.model.served_files import read_served_files
+
+    model = served_model(client, address.model)
+    if model is None:
+        raise ModelError(
+            f"{client.url} does not say which model it serves",
+            "a judge is identified by its model's name",
+            "check that the server runs there, or name the model after the URL: #MODEL",
+        )
+    if address.server == "vllm":
+        check_version(client)
+        return Vllm(read_served_files(spec), model)
+    return Sglang(read_served_files(spec), model)
