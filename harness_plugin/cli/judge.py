@@ -149,7 +149,8 @@ def command(
         )
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
             meetings, verdicts, stopped = _judged(judge, answers, meetings, baseline, prompts, stopping)
-            board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts)
+            style = room.styles(meetings)
+            board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts, style)
             board = board if stopped is None else room.board_at(board, stopped, verdicts)
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None

@@ -18,13 +18,16 @@ def report(board: dict, battles: Battles) -> str:
 def table_markdown(board: dict) -> str:
     """The leaderboard as a Markdown table: values with their 95% intervals, "-" for what cannot be known."""
     against = board["baseline"] is not None
-    equal, digits = ("win_rate_length_controlled", 3) if against else ("rating_length_controlled", 0)
-    head = ["win rate", "at equal length", "rating"] if against else ["win rate", "rating", "at equal length"]
+    what, digits = ("win_rate", 3) if against else ("rating", 0)
+    equal = {f"at equal {n}": f"{what}_{n}_controlled" for n in ("length", "style")}
+    equal = {title: name for title, name in equal.items() if name in board["models"][0]}
+    head = ["win rate", *equal, "rating"] if against else ["win rate", "rating", *equal]
     rows = []
     for m in board["models"]:
         ranks = f"{m['rank_low']}" if m["rank_low"] == m["rank_high"] else f"{m['rank_low']}-{m['rank_high']}"
-        shown = [interval(m, "win_rate", 3), interval(m, "rating", 0)]
-        shown.insert(1 if against else 2, interval(m, equal, digits))
+        controlled = [interval(m, name, digits) for name in equal.values()]
+        rate, rating = interval(m, "win_rate", 3), interval(m, "rating", 0)
+        shown = [rate, *controlled, rating] if against else [rate, rating, *controlled]
         if board["people"]:
             shown += [interval(m, "win_rate_people", 3), interval(m, "rating_people", 0)]
         rows.append([ranks, safe(m["model"]), *shown, number(m["mean_length"], 0)])
@@ -34,7 +37,13 @@ def table_markdown(board: dict) -> str:
 
 def _basis(board: dict) -> str:
     lines = [f"{words.basis(board)} The judge is `{board['judge']['hash']}`.", words.power(board)]
-    lines += [words.length(board), words.position(board), words.calibration(board), words.agreement(board)]
+    lines += [
+        words.length(board),
+        words.style(board),
+        words.position(board),
+        words.calibration(board),
+        words.agreement(board),
+    ]
     return "\n\n".join([line for line in lines if line] + [f"Note: {w}" for w in words.warnings(board, safe)])
 
 

@@ -36,7 +36,7 @@ def _figures(board: dict, judged: Judged) -> dict:
         "basis": words.basis(board),
         "power": words.power(board),
         "differences": words.differences(board),
-        "length": words.length(board),
+        "length": " ".join(filter(None, [words.length(board), words.style(board)])),
         "position": words.position(board),
         "calibration": words.calibration(board),
         "agreement": words.agreement(board),

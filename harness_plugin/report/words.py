@@ -171,6 +171,21 @@ def length(board: dict) -> str:
     return f"{text} (three quarters of that for a difference of {number(board['length_scale'], 0)} characters)."
 
 
+def style(board: dict) -> str:
+    """What each feature of style is worth to the judge; empty where answers have none."""
+    slopes = board["style_slopes"]
+    marks = [s["feature"] for s in slopes if s["feature"] != "length"]
+    if not any(m[f"mean_{mark}"] for mark in marks for m in board["models"]):
+        return ""
+    worth = ", ".join(f"{s['feature']} {interval(s, 'value', 2)}" for s in slopes)
+    unknown = ' ("-": not to be told apart from the rest)' if any(s["value"] is None for s in slopes) else ""
+    return (
+        "What the judge gives for style, in logits, to an answer with much of it over one with none, the rest being "
+        f'equal: {worth}{unknown}. "At equal style" holds all of these equal; that is not a truer quality, since a '
+        "judge may like style for good reasons."
+    )
+
+
 def position(board: dict) -> str:
     p = board["position"]
     return (

@@ -20,9 +20,9 @@ READ = 20_000
 """Characters of a text that are looked at: megabytes would take seconds, and the beginning tells enough."""
 
 _WORD = re.compile(r"\w+")
-_LIST_ITEM = re.compile(r"^[ \t]*(?:[-*+\u2022]|\d{1,3}[.)])[ \t]", re.MULTILINE)
-_HEADING = re.compile(r"^ {0,3}#{1,6} ", re.MULTILINE)
-_BOLD = re.compile(r"\*\*[^*\n]+\*\*")
+LIST_ITEM = re.compile(r"^[ \t]*(?:[-*+\u2022]|\d{1,3}[.)])[ \t]", re.MULTILINE)
+HEADING = re.compile(r"^ {0,3}#{1,6} ", re.MULTILINE)
+BOLD = re.compile(r"\*\*[^*\n]+\*\*")
 _LINK = re.compile(r"https?://|\]\(")
 _REFUSAL = re.compile(
     r"\b(?:(?:i['\u2019]?m|i am) (?:sorry|unable|not able|not sure)|i (?:cannot|can['\u2019]t|can not)\b|as an ai\b|"
@@ -48,9 +48,9 @@ FEATURES: dict[str, Callable[[str, str], float]] = {
     "length": lambda prompt, response: math.log1p(len(response)),
     "different_words": lambda prompt, response: math.log1p(len(set(_words(response)))),
     "paragraphs": lambda prompt, response: math.log1p(response.count("\n\n")),
-    "list_items": _count(_LIST_ITEM),
-    "headings": _count(_HEADING),
-    "bold": _count(_BOLD),
+    "list_items": _count(LIST_ITEM),
+    "headings": _count(HEADING),
+    "bold": _count(BOLD),
     "code_blocks": lambda prompt, response: math.log1p(response.count("```")),
     "links": _count(_LINK),
     "digits": lambda prompt, response: sum(c.isdigit() for c in response) / max(1, len(response)),

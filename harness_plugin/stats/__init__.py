@@ -2,12 +2,13 @@
 
 `estimates` turns values into means, shares and jackknifed statistics clustered by prompt, `measures` says how good
 scores and probabilities are, `preference_metrics` puts them together for pairs, `best_of` has RewardBench 2's scores.
-For leaderboards `ratings` fits Bradley-Terry, with and without length, and Davidson, `winrates` counts wins with and
-without length, `multiple` tests all pairs of models; `anchored` and `anchored_ratings` correct a judge's win rates and
-ratings by people's labels. `paired` tests and bounds paired differences, `bounded` has intervals for values of a known
-range, `sequential` is for numbers that are looked at before all prompts are judged, `power` says what a test can see,
-`length` is the length term, `student` and `search` are Student's t and root finding without scipy. `agreement` says how
-far several people agree. Numbers in, numbers out (numpy, scipy inside functions): nothing here knows files, models,
+For leaderboards `ratings` fits Bradley-Terry and Davidson, `winrates` counts wins, `style_ratings` and `style_winrates`
+have both at equal length and style with the features of `style`, `multiple` tests all pairs of models; `anchored` and
+`anchored_ratings` correct a judge's win rates and ratings by people's labels. `paired` tests and bounds paired
+differences, `bounded` has intervals for values of a known range, `sequential` is for numbers that are looked at before
+all prompts are judged, `power` says what a test can see, `student` and `search` are Student's t and root finding
+without scipy. `agreement` says how far several people agree. Numbers in, numbers out (numpy, scipy inside functions):
+nothing here knows files, models,
 `Pair` or lm-eval.
 """
 
@@ -21,7 +22,6 @@ from harness_plugin.stats.estimates import (
     stratified_share,
     wilson,
 )
-from harness_plugin.stats.length import length_feature, length_scale
 from harness_plugin.stats.measures import (
     acc_length_balanced,
     auc,
@@ -49,24 +49,23 @@ from harness_plugin.stats.ratings import (
     Ratings,
     bradley_terry_ratings,
     davidson_ratings,
-    length_controlled_ratings,
 )
-from harness_plugin.stats.winrates import (
-    LengthControlled,
-    WinRate,
+from harness_plugin.stats.style import count_feature, length_feature, length_scale
+from harness_plugin.stats.style_ratings import length_controlled_ratings, style_controlled_ratings
+from harness_plugin.stats.style_winrates import (
+    ControlledWinRates,
     length_controlled_win_rates,
-    round_robin_win_rates,
-    win_rates,
-    win_table,
+    style_controlled_win_rates,
 )
+from harness_plugin.stats.winrates import WinRate, round_robin_win_rates, win_rates, win_table
 
 __all__ = [
     "TIE",
     "A",
     "B",
     "Concern",
+    "ControlledWinRates",
     "Estimate",
-    "LengthControlled",
     "Pairwise",
     "Ratings",
     "WinRate",
@@ -80,6 +79,7 @@ __all__ = [
     "clustered_mean",
     "clustered_share",
     "column_tests",
+    "count_feature",
     "davidson_ratings",
     "ece",
     "ece_estimate",
@@ -102,6 +102,8 @@ __all__ = [
     "smallest_difference",
     "spearman",
     "stratified_share",
+    "style_controlled_ratings",
+    "style_controlled_win_rates",
     "ties",
     "wilson",
     "win_rates",

@@ -261,12 +261,11 @@ def _ratings(rows: _Rows, fit: _Fit, core, anchor: int | None, mean: float, conc
         half_tie = float(t_quantiles(UPPER, prompts - 1)) * error
         ends = tie.value * math.exp(-half_tie), tie.value * math.exp(half_tie)
         tie = replace(tie, stderr=tie.value * error, low=ends[0], high=ends[1])
-    nothing = undefined(n, prompts)
     bounds = rating - half, rating + half
-    return Ratings(rating, stderr, *bounds, covariance, counts, clusters, tie, nothing, (*concerns, *few))
+    return Ratings(rating, stderr, *bounds, covariance, counts, clusters, tie, (), (*concerns, *few))
 
 
 def _nothing(rows: _Rows, concerns) -> Ratings:
     m, missing = rows.models, undefined(rows.labels, rows.prompts)
     none, zero = np.full(m, np.nan), np.zeros(m, dtype=int)
-    return Ratings(none, none, none, none, np.full((m, m), np.nan), zero, zero, missing, missing, tuple(concerns))
+    return Ratings(none, none, none, none, np.full((m, m), np.nan), zero, zero, missing, (), tuple(concerns))

@@ -1,5 +1,5 @@
-"""Ratings of models on the Arena scale from their comparisons: Bradley-Terry, the same with the length of the answers
-taken out, and Davidson's model where ties matter.
+"""Ratings of models on the Arena scale from their comparisons: Bradley-Terry, and Davidson's model where ties matter.
+`style_ratings` has them at equal style.
 
 Outcomes may be soft. All errors are clustered by prompt, because every model answers the same prompts: taken as
 independent, comparisons give 95 % intervals that hold the truth about 60 % of the time. Knows arrays only.
@@ -11,16 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_plugin.stats.estimates import UPPER, Estimate, cluster_codes, undefined
-from harness_plugin.stats.length import (
-    CONFOUNDED,
-    LEAST_INFORMATION,
-    SLOPE_PRECISION,
-    STRETCHED,
-    error_ratios,
-    length_difference,
-    length_feature,
-)
-from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
@@ -43,9 +33,9 @@ class Concern:
     few_clusters: fewer than 30 prompts, intervals are rough. uncompared: no comparison. disconnected: no chain of
     comparisons leads to the rated models; rating NaN. unbeaten, winless, separated (a group that only wins or only
     loses against the rest): the rating rests on a prior, the interval is NaN. no_ties: nu is zero and the fit is
-    Bradley-Terry's. unbounded: the likelihood has no maximum; everything is NaN. length_stretched: the rating at equal
-    length rests mostly on extrapolation. length_confounded: there it is NaN, because length and quality cannot be told
-    apart.
+    Bradley-Terry's. unbounded: the likelihood has no maximum; everything is NaN. length_stretched, style_stretched: the
+    rating at equal length or style rests mostly on extrapolation. length_confounded, style_confounded: there it is NaN,
+    because length or style and quality cannot be told apart.
     """
 
     kind: str
@@ -58,7 +48,7 @@ class Ratings:
 
     stderr, low, high: of the rating relative to the mean of the rated models, or to the anchor (whose own error is 0).
     covariance: (M, M), points squared. n, n_clusters: comparisons and prompts of each model. tie: Davidson's nu.
-    slope: logits for `length_feature`, where length was taken out.
+    slopes: logits for each feature of style that is held equal (`style_ratings`), the first of them `slope`.
     """
 
     rating: np.ndarray
@@ -69,8 +59,12 @@ class Ratings:
     n: np.ndarray
     n_clusters: np.ndarray
     tie: Estimate
-    slope: Estimate
+    slopes: tuple[Estimate, ...]
     concerns: tuple[Concern, ...]
+
+    @property
+    def slope(self) -> Estimate:
+        return self.slopes[0]
 
     def estimate(self, model: int) -> Estimate:
         """One model's rating."""
@@ -95,7 +89,7 @@ def bradley_terry_ratings(i, j, p, *, weight=None, clusters=None, models=None, a
     rated models have the mean `mean`, or the model `anchor` has that rating. Intervals are t, with the model's
     clusters - 1 degrees of freedom. Raises ValueError for input that is no comparison.
     """
-    return _fit(_rows(i, j, p, None, weight, clusters, models), anchor, mean)
+    return _fit(comparison_rows(i, j, p, None, weight, clusters, models), anchor, mean)
 
 
 def davidson_ratings(i, j, p, tie, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:
@@ -104,53 +98,11 @@ def davidson_ratings(i, j, p, tie, *, weight=None, clusters=None, models=None, a
     As `bradley_terry_ratings`, with p: P(j beats i) and tie: P(tie), both (n,), p + tie at most 1. `tie` of the result
     is nu, its interval that of ln nu. Differences of ratings are log odds of the decisive comparisons.
     """
-    return _fit(_rows(i, j, p, tie, weight, clusters, models), anchor, mean, with_ties=True)
-
-
-def length_controlled_ratings(
-    i, j, p, lengths_i, lengths_j, *, clusters=None, models=None, anchor=None, mean=MEAN
-) -> Ratings:
-    """Bradley-Terry ratings had all answers been of one length, and in `slope` how much longer answers are preferred.
-
-    logit P(j beats i) = theta_j - theta_i + beta f, where f is the `length_feature` of j's length less i's (Dubois et
-    al. 2024, arXiv:2404.04475, where all meet one baseline) and beta ~ N(0, 100). Exchanging the sides of a comparison
-    changes nothing. A positive beta means that longer answers are preferred. Where a model is always about as much
-    longer than the others, length and quality cannot be told apart and its rating is NaN (`error_ratios`); where that
-    holds of all, everything is. Where no two answers differ in length, only the slope is NaN. As
-    `bradley_terry_ratings`, with lengths_i, lengths_j: characters (n,); models without a finite rating there have NaN.
-    Raises ValueError as it does, and for lengths that are negative or not finite.
-    """
-    rows = _rows(i, j, p, None, None, clusters, models)
-    feature = length_feature(length_difference(lengths_i, lengths_j, len(rows.p)))
-    wins, ties = rows.tables()
-    core, _, concerns = outcome_graph(wins, ties, _checked_anchor(anchor, rows))
-    among = core[:, None] & core[None, :]
-    weight = rows.weight * among[rows.i, rows.j]
-    theta, beta, information, undecided = _maximum_at_length(rows, weight, feature, core)
-    with np.errstate(invalid="ignore"):  # all NaN where there is no maximum
-        residual = weight * (rows.p - logistic(theta[rows.j] - theta[rows.i] + beta * feature))
-    covariance, n_clusters = _sandwich(rows, residual, residual * feature, information)
-    known, more = _told_apart(undecided, core, anchor)
-    found = _ratings(rows, theta, covariance, n_clusters, core & known, core & known, anchor, mean, concerns + more)
-    return replace(found, slope=_slope(found.slope, beta if feature.any() else math.nan, covariance[-1, -1]))
-
-
-def _told_apart(information, core, anchor: int | None) -> tuple[np.ndarray, list[Concern]]:
-    """Which models' ratings at equal length are known, (M,), and what to say of the others, from the information that
-    comparisons by an undecided judge would have."""
-    m = len(core)
-    if not core.any() or not information[:-1, -1].any():
-        return np.ones(m, dtype=bool), []
-    reference = np.eye(m)[anchor] if anchor is not None else core / core.sum()
-    ratios, _ = error_ratios(information, np.eye(m) - reference)
-    confounded = core & (ratios > CONFOUNDED)
-    named = {"length_stretched": core & (ratios > STRETCHED) & ~confounded, "length_confounded": confounded}
-    said = [Concern(kind, tuple(np.flatnonzero(mask).tolist())) for kind, mask in named.items() if mask.any()]
-    return ~confounded, said
+    return _fit(comparison_rows(i, j, p, tie, weight, clusters, models), anchor, mean, with_ties=True)
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Rows:
     i: np.ndarray
     j: np.ndarray
     p: np.ndarray  # of j
@@ -169,7 +121,7 @@ class _Rows:
         return wins.reshape(m, m), ties + ties.T
 
 
-def _rows(i, j, p, tie, weight, clusters, models) -> _Rows:
+def comparison_rows(i, j, p, tie, weight, clusters, models) -> Rows:
     i, j = (np.asarray(x).reshape(-1) for x in (i, j))
     n = len(i)
     p, tie, weight = (
@@ -194,18 +146,18 @@ def _rows(i, j, p, tie, weight, clusters, models) -> _Rows:
     codes, _ = cluster_codes(clusters, n)
     used = weight > 0
     codes, n_clusters = cluster_codes(codes[used], int(used.sum()))
-    return _Rows(i[used], j[used], p[used], tie[used], weight[used], codes, n_clusters, models)
+    return Rows(i[used], j[used], p[used], tie[used], weight[used], codes, n_clusters, models)
 
 
-def _checked_anchor(anchor: int | None, rows: _Rows) -> int | None:
+def checked_anchor(anchor: int | None, rows: Rows) -> int | None:
     if anchor is not None and not 0 <= anchor < rows.models:
         raise ValueError(f"the anchor is model {anchor}, and there are {rows.models}")
     return anchor
 
 
-def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) -> Ratings:
+def _fit(rows: Rows, anchor: int | None, mean: float, with_ties: bool = False) -> Ratings:
     wins, ties = rows.tables()
-    core, linked, concerns = outcome_graph(wins, ties, _checked_anchor(anchor, rows))
+    core, linked, concerns = outcome_graph(wins, ties, checked_anchor(anchor, rows))
     among = core[:, None] & core[None, :]
     theta, eta, information = _maximum(wins * among, ties * among, core)
     if np.isnan(eta):
@@ -216,18 +168,18 @@ def _fit(rows: _Rows, anchor: int | None, mean: float, with_ties: bool = False) 
     with np.errstate(invalid="ignore"):  # all NaN where the search found nothing
         lean, tie = moments(theta[rows.j] - theta[rows.i], eta)[:2]
     residual = weight * (rows.p + rows.tie / 2 - 0.5 - lean)
-    of_tie = weight * (rows.tie - tie) if len(information) > rows.models else None
-    covariance, n_clusters = _sandwich(rows, residual, of_tie, information)
+    of_tie = (weight * (rows.tie - tie))[:, None] if len(information) > rows.models else None
+    covariance, n_clusters = sandwich(rows, residual, of_tie, information)
     if (apart := linked & ~core).any():
         everyone = _maximum(wins, ties, core)[0]
         theta[apart] = (everyone - everyone[core].mean() + theta[core].mean())[apart]
-    found = _ratings(rows, theta, covariance, n_clusters, core, linked, anchor, mean, concerns)
+    found = points_of(rows, theta, covariance, n_clusters, core, linked, anchor, mean, concerns)
     if with_ties and core.sum() > 1:
         found = replace(found, tie=_tie(found.tie, eta, covariance[-1, -1]))
     return found
 
 
-def _ratings(rows: _Rows, theta, covariance, n_clusters, core, linked, anchor, mean: float, concerns) -> Ratings:
+def points_of(rows: Rows, theta, covariance, n_clusters, core, linked, anchor, mean: float, concerns) -> Ratings:
     """theta (M,) in logits to ratings in points relative to the anchor or to the mean of the core."""
     few = np.flatnonzero((n_clusters > 0) & (n_clusters < FEW_CLUSTERS))
     concerns += [Concern("few_clusters", tuple(few.tolist()))] if len(few) else []
@@ -243,7 +195,7 @@ def _ratings(rows: _Rows, theta, covariance, n_clusters, core, linked, anchor, m
     counts = np.bincount(np.concatenate([rows.i, rows.j]), minlength=rows.models)
     nothing = undefined(len(rows.p), rows.n_clusters)
     bounds = rating - half, rating + half
-    return Ratings(rating, stderr, *bounds, points, counts, n_clusters, nothing, nothing, tuple(concerns))
+    return Ratings(rating, stderr, *bounds, points, counts, n_clusters, nothing, (), tuple(concerns))
 
 
 def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
@@ -254,14 +206,6 @@ def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
     stderr = math.sqrt(max(float(variance), 0.0))
     half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
     return replace(empty, value=nu, stderr=nu * stderr, low=nu * math.exp(-half), high=nu * math.exp(half))
-
-
-def _slope(empty: Estimate, beta: float, variance: float) -> Estimate:
-    if not math.isfinite(beta) or empty.n_clusters < MIN_CLUSTERS:
-        return replace(empty, value=beta)
-    stderr = math.sqrt(max(float(variance), 0.0))
-    half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
-    return replace(empty, value=beta, stderr=stderr, low=beta - half, high=beta + half)
 
 
 def outcome_graph(wins, ties, anchor) -> tuple[np.ndarray, np.ndarray, list[Concern]]:
@@ -366,48 +310,10 @@ def _maximum(wins, ties, core) -> tuple[np.ndarray, float, np.ndarray]:
     return x[:m], float(x[m]) if with_ties else -math.inf, derivatives(x)[1]
 
 
-def _maximum_at_length(rows: _Rows, weight, feature, core) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
-    """theta (M,), beta and the information at the maximum of the penalised likelihood, NaN without one; and the
-    information where all is undecided."""
-    m, i, j, total = rows.models, rows.i, rows.j, float(weight.sum())
-    hold = np.diag(np.append(~core, 0.0)) + np.pad(np.full((m, m), max(total, 1.0) / max(m, 1)), (0, 1))
+def sandwich(rows: Rows, residual, extra, information) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance of theta and of the parameters beside it, clustered by prompt, and each model's clusters.
 
-    def value(x):
-        z = x[j] - x[i] + x[m] * feature
-        return float((weight * (rows.p * z - np.logaddexp(0, z))).sum()) - SLOPE_PRECISION * x[m] ** 2 / 2
-
-    def derivatives(x):
-        p = logistic(x[j] - x[i] + x[m] * feature)
-        residual, v = weight * (rows.p - p), weight * p * (1 - p)
-        gradient = np.append(_signed(rows, residual), residual @ feature - SLOPE_PRECISION * x[m])
-        games = np.bincount(i * m + j, v, m * m).reshape(m, m)
-        games = games + games.T
-        edge = _signed(rows, v * feature)[:, None]
-        corner = np.array([[v @ feature**2 + SLOPE_PRECISION]])
-        return gradient, np.block([[np.diag(games.sum(axis=1)) - games, edge], [edge.T, corner]]) + hold
-
-    x, start = None, np.zeros(m + 1)
-    undecided = derivatives(start)[1]
-    if core.sum() >= 2 and not (feature.any() and _on_slope(undecided) < LEAST_INFORMATION):
-        x = newton(value, solved_step(derivatives), start, TOLERANCE * total)
-    if x is None:
-        return np.full(m, np.nan), math.nan, np.full((m + 1, m + 1), np.nan), undecided
-    return x[:m], float(x[m]), derivatives(x)[1], undecided
-
-
-def _on_slope(information) -> float:
-    return error_ratios(information, np.zeros((1, len(information) - 1)))[1]
-
-
-def _signed(rows: _Rows, x) -> np.ndarray:
-    """Each model's sum of x where it is j, less that where it is i."""
-    return np.bincount(rows.j, x, rows.models) - np.bincount(rows.i, x, rows.models)
-
-
-def _sandwich(rows: _Rows, residual, extra, information) -> tuple[np.ndarray, np.ndarray]:
-    """The covariance of theta and of one parameter more, clustered by prompt, and each model's clusters.
-
-    residual: each row's derivative by theta_j, minus that by theta_i; extra: by the other parameter, None without one.
+    residual: each row's derivative by theta_j, minus that by theta_i; extra: by the others, (n, f), None without any.
     H^-1 B H^-1 with B = G / (G - 1) * the sum over G clusters of s s' for each one's score s (Liang and Zeger 1986).
     A bootstrap over prompts gives the same errors, and its percentiles cover less where prompts are few.
     """
@@ -421,8 +327,8 @@ def _sandwich(rows: _Rows, residual, extra, information) -> tuple[np.ndarray, np
         return np.full(information.shape, np.nan), clusters_of
     meat = (scores.T @ scores).toarray()
     if extra is not None:
-        by_cluster = np.bincount(rows.codes, extra, rows.n_clusters)
-        edge = scores.T @ by_cluster
-        meat = np.block([[meat, edge[:, None]], [edge[None, :], np.array([[by_cluster @ by_cluster]])]])
+        beside = np.stack([np.bincount(rows.codes, column, rows.n_clusters) for column in extra.T], axis=1)
+        edge = scores.T @ beside
+        meat = np.block([[meat, edge], [edge.T, beside.T @ beside]])
     bread = np.linalg.inv(information)
     return rows.n_clusters / (rows.n_clusters - 1) * bread @ meat @ bread, clusters_of

@@ -1,10 +1,10 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
 `battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `verdicts` has them judged,
-`leaderboard` ranks; `red_team` attacks the judge, `labels` compares it with people, `people` ranks by both together,
-`kept_answers` keeps the texts and reads them again, `folder` names the files of a run, `stopping` ends it when the
-comparisons are clear. `ray_judge` judges on a cluster and keeps its scores in `blocks`, `cost` says what judging takes.
-What else a run leaves on disk is `report`'s.
+`leaderboard` ranks, also at equal `style` of the answers; `red_team` attacks the judge, `labels` compares it with
+people, `people` ranks by both together, `kept_answers` keeps the texts and reads them again, `folder` names the files
+of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a cluster and keeps its scores in
+`blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
@@ -15,6 +15,7 @@ from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.people import for_people
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
 from harness_plugin.tournament.stopping import Part, Stopped, all_clear, board_at, parts_of
+from harness_plugin.tournament.style import styles
 from harness_plugin.tournament.verdicts import Judged, collect_until, collect_verdicts
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "read_files",
     "red_team_battles",
     "red_team_report",
+    "styles",
     "summary",
     "write_answers",
 ]

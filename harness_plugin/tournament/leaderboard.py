@@ -14,8 +14,8 @@ from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_a
 from harness_plugin.stats import (
     TIE,
     Concern,
+    ControlledWinRates,
     Estimate,
-    LengthControlled,
     Pairwise,
     Ratings,
     WinRate,
@@ -31,10 +31,16 @@ from harness_plugin.stats import (
     rank_codes,
     round_robin_win_rates,
     spearman,
+    style_controlled_ratings,
+    style_controlled_win_rates,
     win_rates,
     win_table,
 )
 from harness_plugin.tournament.battles import Battles
+from harness_plugin.tournament.style import FEATURES, MARKS, Counts, mean_counts, style_features
+
+Controlled = ControlledWinRates | Ratings
+"""Win rates against a baseline, or ratings without one, at equal length or style."""
 
 SCHEMA = 1
 SHARE, POINTS = 4, 1  # digits behind the point of a share and of a rating
@@ -49,6 +55,9 @@ CONCERNS = {
     "no_ties": "the judge gives ties the probability 0",
     "unbounded": "the likelihood has no maximum, so there are no ratings",
     "length_stretched": "much longer or shorter than the others, so what it has at equal length is mostly extrapolated",
+    "style_stretched": "of another style than the others, so what it has at equal style is mostly extrapolated",
+    "style_confounded": "always of another style in about the same way, so style and quality cannot be told apart and "
+    "it has no number at equal style",
     "length_confounded": "always about as much longer or shorter than the others, so length and quality cannot be told "
     "apart and it has no number at equal length",
 }
@@ -59,8 +68,10 @@ def leaderboard(
     baseline: str | None = None,
     models: Iterable[str] = (),
     counts: Mapping | None = None,
+    style: Mapping[str, tuple[Counts, Counts]] | None = None,
 ) -> dict:
-    """The content of leaderboard.json. `models`: all that took part; `counts`: more columns, name -> model -> number.
+    """The content of leaderboard.json. `models`: all that took part; `counts`: more columns, name -> model -> number;
+    `style`: the `styles` of the battles, for the numbers at equal style.
 
     Models stand best first: by win rate against the baseline, or by rating without one. All intervals are 95% and
     clustered by prompt. What cannot be known is None. Raises DataError without a verdict.
@@ -74,15 +85,24 @@ def leaderboard(
     tests = (
         ratings.tests() if base is None else column_tests(win_table(c.i, c.j, c.win_b, c.clusters, base, len(c.models)))
     )
-    controlled = _at_equal_length(c, base)
+    controlled = {"length": _at_equal_length(c, base)}
+    counted = None if style is None else [style[v.id] for v in verdicts]
+    if counted is not None:
+        controlled["style"] = _at_equal_style(c, counted, base)
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
     rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
+    written = [] if counted is None else [mean_counts(c, counted, m) for m in range(len(c.models))]
     digits = POINTS if base is None else SHARE
     return {
         "schema": SCHEMA,
         "baseline": baseline,
-        "models": [row | {k: of.get(row["model"], 0) for k, of in (counts or {}).items()} for row in rows],
+        "models": [
+            row
+            | {f"mean_{name}": written[m][k] for k, name in enumerate(MARKS) if written}
+            | {k: of.get(row["model"], 0) for k, of in (counts or {}).items()}
+            for m, row in zip(order, rows, strict=True)
+        ],
         "battles": len(verdicts),
         "prompts": len(set(c.clusters.tolist())),
         "truncated": int(c.truncated.sum()),
@@ -90,7 +110,8 @@ def leaderboard(
         "smallest_difference": rounded(tests.smallest_difference(), digits),
         "stopping": None,
         "differences_of": "rating" if base is None else "win_rate",
-        "length_slope": numbers("value", controlled.slope),
+        "length_slope": numbers("value", controlled["length"].slope),
+        "style_slopes": _style_slopes(controlled.get("style")),
         "length_scale": rounded(length_scale(_length_differences(c, base)), 1),
         **_length(c),
         "length_rating_correlation": _along_length(lengths, ratings.rating),
@@ -100,7 +121,7 @@ def leaderboard(
         "people": None,
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
-            for k in (*ratings.concerns, *_of_length(controlled))
+            for k in (*ratings.concerns, *_of_style(controlled))
         ],
     }
 
@@ -132,7 +153,7 @@ def _with_ties(c: JudgementArrays, base: int | None) -> Ratings | None:
     return davidson_ratings(c.i, c.j, p, c.p[:, TIE], clusters=c.clusters, models=len(c.models), anchor=base)
 
 
-def _at_equal_length(c: JudgementArrays, base: int | None) -> LengthControlled | Ratings:
+def _at_equal_length(c: JudgementArrays, base: int | None) -> Controlled:
     """Win rates against the baseline, or ratings without one, had all answers been equally long."""
     first, second = c.lengths.T
     if base is None:
@@ -146,12 +167,31 @@ def _length_differences(c: JudgementArrays, base: int | None) -> np.ndarray:
     return (c.lengths[:, 1] - c.lengths[:, 0])[met]
 
 
-def _of_length(controlled: LengthControlled | Ratings) -> list[Concern]:
-    """What a reader must know of the numbers at equal length."""
-    if isinstance(controlled, Ratings):
-        return [concern for concern in controlled.concerns if concern.kind.startswith("length_")]
-    named = {"length_stretched": controlled.stretched, "length_confounded": controlled.confounded}
-    return [Concern(kind, models) for kind, models in named.items() if models]
+def _at_equal_style(c: JudgementArrays, counted: Sequence[tuple[Counts, Counts]], base: int | None) -> Controlled:
+    """As `_at_equal_length`, had they been of one style too."""
+    features = style_features(c.lengths, counted)
+    if base is None:
+        return style_controlled_ratings(c.i, c.j, c.win_b, features, clusters=c.clusters, models=len(c.models))
+    return style_controlled_win_rates(c.i, c.j, c.win_b, features, base, c.clusters, len(c.models))
+
+
+def _style_slopes(controlled: Controlled | None) -> list[dict]:
+    """What each feature is worth to the judge, the others being equal."""
+    if controlled is None:
+        return []
+    return [{"feature": f} | numbers("value", e) for f, e in zip(FEATURES, controlled.slopes, strict=True)]
+
+
+def _of_style(controlled: Mapping[str, Controlled]) -> list[Concern]:
+    """What a reader must know of the numbers at equal length and at equal style."""
+    found = []
+    for name, numbers_at in controlled.items():
+        if isinstance(numbers_at, Ratings):
+            found += [concern for concern in numbers_at.concerns if concern.kind.startswith(f"{name}_")]
+        else:
+            named = {f"{name}_stretched": numbers_at.stretched, f"{name}_confounded": numbers_at.confounded}
+            found += [Concern(kind, models) for kind, models in named.items() if models]
+    return found
 
 
 def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int]:
@@ -167,11 +207,13 @@ def _rows(c: JudgementArrays, order, rates, ratings, tests, controlled, with_tie
         row = {"model": c.models[m], "rank": rank, "rank_low": int(ranges[m, 0]), "rank_high": int(ranges[m, 1])}
         row |= numbers("win_rate", rates[m].soft) | numbers("win_rate_hard", rates[m].hard)
         row |= {"wins": rates[m].wins, "ties": rates[m].ties, "losses": rates[m].losses}
-        if isinstance(controlled, LengthControlled):
-            row |= numbers("win_rate_length_controlled", controlled.win_rates[m])
+        for name, at in controlled.items():
+            if isinstance(at, ControlledWinRates):
+                row |= numbers(f"win_rate_{name}_controlled", at.win_rates[m])
         row |= numbers("rating", ratings.estimate(m), POINTS)
-        if isinstance(controlled, Ratings):
-            row |= numbers("rating_length_controlled", controlled.estimate(m), POINTS)
+        for name, at in controlled.items():
+            if isinstance(at, Ratings):
+                row |= numbers(f"rating_{name}_controlled", at.estimate(m), POINTS)
         if with_ties is not None:
             row |= numbers("rating_davidson", with_ties.estimate(m), POINTS)
         row |= {"battles": int(ratings.n[m]), "prompts": int(ratings.n_clusters[m]), "mean_length": lengths[m]}

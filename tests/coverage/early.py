@@ -4,19 +4,23 @@ decide, and after how many prompts.
 `n` is the number of all prompts; `looks` as in `stats.sequential.looks_at`.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
+from harness_plugin import stats
 from harness_plugin.stats.paired import drop_test
-from harness_plugin.stats.sequential import compare_at, drop_test_at, looks_at
+from harness_plugin.stats.sequential import interval_at, looks_at
 
-ALPHA, DEVIATION, MARGIN = 0.05, 0.25, 0.02
+ALPHA, MARGIN = 0.05, 0.02
+CONCENTRATION = 3.0  # of the beta distribution of preferences; near one half their deviation is 0.25
 
 
 def preferences(rng, n: int, shape, difference: float, ties: float):
-    """Preferences less one half, (n, *shape), with this mean: mostly soft, and a share of exact ties."""
-    d = np.clip(rng.normal(difference / (1 - ties), DEVIATION, (n, *shape)), -0.5, 0.5)
+    """Preferences less one half, (n, *shape), whose mean is `difference`: soft ones, and a share of exact ties."""
+    mean = 0.5 + difference / (1 - ties)
+    d = rng.beta(CONCENTRATION * mean, CONCENTRATION * (1 - mean), (n, *shape)) - 0.5
     return np.where(rng.random((n, *shape)) < ties, 0.0, d)
 
 
@@ -24,24 +28,26 @@ def duel(rng, n: int, looks: int | None, drop: float, ties: float = 0.0, margin:
     """What a duel decides, by the tests of the gate, and the share of the prompts that it took."""
     d = preferences(rng, n, (), -drop, ties)
     for seen, look in looks_at(n, looks):
-        test = drop_test(d[:seen], np.zeros(seen), None, ALPHA, (-0.5, 0.5))
-        test = drop_test_at(look, test, ALPHA)
-        if test.low >= -margin:
+        if look.p_above(d[:seen], np.ones(seen), -0.5, -margin) <= ALPHA:  # as its lower bound, and faster
             return "pass", seen / n
-        if test.p <= ALPHA:
+        test = replace(drop_test(d[:seen], np.zeros(seen), None, ALPHA), lowest=-0.5)
+        if look.drop_p(test) <= ALPHA:
             return "regression", seen / n
     return "inconclusive", 1.0
 
 
 def tournament(rng, n: int, looks: int | None, difference: float, ties: float = 0.0, models: int = 1):
-    """(whether the win rates against a baseline are clear, the share of the prompts, the comparisons at the end)."""
-    table = np.column_stack([np.full(n, 0.5), 0.5 + preferences(rng, n, (models,), difference, ties)])
-    pairs = [(m, 0) for m in range(1, models + 1)]
+    """(whether the win rates against a baseline are clear, the share of the prompts, whether one of them is)."""
+    d = preferences(rng, n, (models,), difference, ties)
     for seen, look in looks_at(n, looks):
-        found = compare_at(look, table[:seen], pairs, ALPHA, -0.5)
-        if all(c.p_holm <= ALPHA for c in found):
-            return True, seen / n, found
-    return False, 1.0, found
+        p = stats.holm([two_sided(look, column) for column in d[:seen].T])
+        if (p <= ALPHA).all():
+            return True, seen / n, True
+    return False, 1.0, bool((p <= ALPHA).any())
+
+
+def two_sided(look, d) -> float:
+    return 2 * min(look.p_above(side, np.ones(len(d)), -0.5, 0.0) for side in (d, -d))
 
 
 def stopped_win_rate(looks: int | None):
@@ -49,12 +55,11 @@ def stopped_win_rate(looks: int | None):
 
     def draw(rng, n, truth):
         q = rng.beta(2 * truth, 2 * (1 - truth), n)
-        table = np.column_stack([np.full(n, 0.5), q])
         for seen, look in looks_at(n, looks):
-            (found,) = compare_at(look, table[:seen], [(1, 0)], ALPHA, -0.5)
-            if found.p <= ALPHA:
+            if two_sided(look, q[:seen] - 0.5) <= ALPHA:
                 break
-        return [(SimpleNamespace(low=0.5 + found.low, high=0.5 + found.high), truth)]
+        low, high = interval_at(look, q[:seen], 0.0, 1.0, ALPHA)
+        return [(SimpleNamespace(low=low, high=high), truth)]
 
     return draw
 
@@ -72,7 +77,7 @@ def failed(looks: int | None):
 def any_clear(looks: int | None):
     """Whether one of three models that are as good as the baseline is clearly better or worse at the look where the
     run ends."""
-    return lambda rng, n: any(c.p_holm <= ALPHA for c in tournament(rng, n, looks, 0.0, models=3)[2])
+    return lambda rng, n: tournament(rng, n, looks, 0.0, models=3)[2]
 
 
 def table(generator, draws: int) -> list[str]:

@@ -21,8 +21,10 @@ function header({ title, board, words }) {
 const METRICS = { // `beside`: what stands in the same row
   rating: { text: "Rating", digits: 0, beside: "rating_length_controlled" },
   rating_length_controlled: { text: "Rating at equal length", digits: 0, beside: "rating" },
+  rating_style_controlled: { text: "Rating at equal style", digits: 0, beside: "rating" },
   win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate_length_controlled" },
   win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
+  win_rate_style_controlled: { text: "Win rate at equal style", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
   rating_people: { text: "Rating for people", digits: 0, beside: "rating" },
   win_rate_people: { text: "Win rate for people", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
 };
