@@ -79,6 +79,12 @@ def test_marks_that_always_go_together_have_no_worth_of_their_own(judged):
     assert slopes["headings"] is slopes["lists"] is slopes["bold"] is None and slopes["length"] is not None
 
 
+def test_without_marks_style_is_length(tmp_path):
+    files = tournament_rows.three_files(tmp_path)
+    board = board_of(tournament_rows.judged_by_length(tournament.battles(tournament.gather(files))))
+    assert board["style_slopes"] == [] and "mean_bold" not in board["models"][0]
+
+
 def test_without_texts_there_is_nothing_at_equal_style():
     board = tournament.leaderboard(tournament_rows.season(["a", "b", "c"]))
     assert board["style_slopes"] == [] and "rating_style_controlled" not in board["models"][0]

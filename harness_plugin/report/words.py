@@ -174,8 +174,7 @@ def length(board: dict) -> str:
 def style(board: dict) -> str:
     """What each feature of style is worth to the judge; empty where answers have none."""
     slopes = board["style_slopes"]
-    marks = [s["feature"] for s in slopes if s["feature"] != "length"]
-    if not any(m[f"mean_{mark}"] for mark in marks for m in board["models"]):
+    if not slopes:
         return ""
     worth = ", ".join(f"{s['feature']} {interval(s, 'value', 2)}" for s in slopes)
     unknown = ' ("-": not to be told apart from the rest)' if any(s["value"] is None for s in slopes) else ""

@@ -71,7 +71,8 @@ def leaderboard(
     style: Mapping[str, tuple[Counts, Counts]] | None = None,
 ) -> dict:
     """The content of leaderboard.json. `models`: all that took part; `counts`: more columns, name -> model -> number;
-    `style`: the `styles` of the battles, for the numbers at equal style.
+    `style`: the `styles` of the battles, for the numbers at equal style, which are there if any answer has headings,
+    lists or bold type.
 
     Models stand best first: by win rate against the baseline, or by rating without one. All intervals are 95% and
     clustered by prompt. What cannot be known is None. Raises DataError without a verdict.
@@ -86,13 +87,13 @@ def leaderboard(
         ratings.tests() if base is None else column_tests(win_table(c.i, c.j, c.win_b, c.clusters, base, len(c.models)))
     )
     controlled = {"length": _at_equal_length(c, base)}
-    counted = None if style is None else [style[v.id] for v in verdicts]
-    if counted is not None:
+    counted = [] if style is None else [style[v.id] for v in verdicts]
+    if np.any(counted):  # without a mark in any answer, style is length
         controlled["style"] = _at_equal_style(c, counted, base)
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
     rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
-    written = [] if counted is None else [mean_counts(c, counted, m) for m in range(len(c.models))]
+    written = [mean_counts(c, counted, m) for m in range(len(c.models))] if "style" in controlled else []
     digits = POINTS if base is None else SHARE
     return {
         "schema": SCHEMA,
