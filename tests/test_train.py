@@ -55,7 +55,7 @@ def test_the_card_recipe_is_the_reference_cards():
 
 def test_every_shipped_recipe_is_valid_and_found_by_its_name():
     names = sorted(file.stem for file in find_config("card").parent.glob("*.yaml"))
-    assert names == ["card", "continue", "default", "distill", "embedded", "qlora", "three_way"]
+    assert names == ["card", "continue", "default", "distill", "embedded", "pointwise", "qlora", "three_way"]
     assert read_config(find_config("embedded")).base == "embedded"
     assert find_config("no/such/file.yaml") == Path("no/such/file.yaml")
 
@@ -84,7 +84,7 @@ def test_overrides_reach_every_field(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "said"),
     [
-        ("learnin_rate: 1", (), "unknown key learnin_rate; known: base, revision"),
+        ("learnin_rate: 1", (), "unknown key learnin_rate; known: kind, base, revision"),
         ("lora: {rank: 8}", (), "recipe.yaml: lora: unknown key rank"),
         ("epochs: many", (), "epochs: 'many'; a float was expected"),
         ("batch_size: 4.0", (), "batch_size: 4.0; a int was expected"),
@@ -127,7 +127,8 @@ def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, ov
 
 def test_a_recipe_that_is_no_file_names_the_shipped_ones(tmp_path):
     with pytest.raises(
-        UsageError, match=r"no_such cannot be read .*card, continue, default, distill, embedded, qlora, three_way"
+        UsageError,
+        match=r"no_such cannot be read .*card, continue, default, distill, embedded, pointwise, qlora, three_way",
     ):
         read_config(tmp_path / "no_such")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00base")

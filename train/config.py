@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from harness_plugin.errors import UsageError
+from harness_plugin.model.spec import KINDS, PAIR, POINTWISE
 from harness_plugin.prompt import MAX_LENGTH, TRUNCATIONS
 
 ORDERS = ("random", "ab")
@@ -50,6 +51,8 @@ class TrainConfig:
     """Everything that decides an adapter, apart from the data files themselves."""
 
     # the model
+    kind: str = PAIR  # "pair": it reads both responses; "pointwise": it reads one, and learns that the logit of the
+    # preferred one is the larger (Bradley and Terry): the loss is on r(B) - r(A)
     base: str = "google/gemma-2b"  # folder, hub id, or "embedded"; any causal or sequence-classification model
     revision: str | None = None
     num_labels: int = 1  # 1: one logit, positive for B; 3: A, B, tie
@@ -65,8 +68,9 @@ class TrainConfig:
     precision: str = "float16"  # arithmetic; trainable weights are always float32
     save_precision: str = "float32"  # of the adapter's file
     # what it reads
-    max_length: int = MAX_LENGTH  # tokens of a rendered pair
+    max_length: int = MAX_LENGTH  # tokens of a rendered pair, or of a rendered answer where kind is pointwise
     truncation: str = "card"  # "card" or "budget"; the adapter is later used with the same
+    chat_template: str | None = None  # of kind pointwise: the Jinja text around a conversation; None: the tokenizer's
     orders: str = "random"  # how a pair is shown: "random" (drawn from its content, the epoch and the seed) or "ab"
     both_orders: float = 0.0  # share of the pairs that are shown in both orders, side by side in one batch
     mismatched: float = 0.0  # pairs added, as a share: an answer against another prompt's answer of the same length
@@ -103,6 +107,8 @@ class TrainConfig:
             (self.orders in ORDERS, "orders", f"one of {', '.join(ORDERS)}"),
             (self.save_precision in PRECISIONS, "save_precision", f"one of {', '.join(PRECISIONS)}"),
             (self.quantization in (None, *QUANTIZATIONS), "quantization", f"null or {', '.join(QUANTIZATIONS)}"),
+            (self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}"),
+            *self._pointwise_checks(),
             (self.num_labels in (1, 3), "num_labels", "1 or 3"),
             (self.head_std is None or self.head_std >= 0, "head_std", "0 or more"),
             (self.frozen_layers >= 0, "frozen_layers", "0 or more"),
@@ -131,6 +137,18 @@ class TrainConfig:
         for good, name, want in checks:
             if not good:
                 raise UsageError(f"{name}: {getattr(self, name)!r}", f"it must be {want}", "correct the recipe")
+
+    def _pointwise_checks(self) -> list[tuple[bool, str, str]]:
+        """What only one of the kinds can have."""
+        if self.kind != POINTWISE:
+            return [(self.chat_template is None, "chat_template", "null while kind is pair")]
+        of_pairs = "for kind pointwise, which reads one response at a time"
+        return [
+            (self.num_labels == 1, "num_labels", f"1 {of_pairs}"),
+            (self.truncation == "budget", "truncation", "budget for kind pointwise, whose head reads the last token"),
+            (not self.both_orders, "both_orders", f"0 {of_pairs}"),
+            (not self.consistency, "consistency", f"0 {of_pairs}"),
+        ]
 
     def to_dict(self) -> dict:
         return asdict(self)

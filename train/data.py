@@ -8,12 +8,13 @@ from collections.abc import Collection
 import numpy as np
 
 from harness_plugin.errors import TrainError, UsageError
+from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair, text_length
-from harness_plugin.prompt import Renderer
 from harness_plugin.stats import length_feature
 from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.train.config import Selection, TrainConfig
+from harness_plugin.train.render import AnyRenderer, length_of, views_of
 from harness_plugin.train.split import draw, label_of, target_of
 
 SLOPE_PRECISION = 1e-3  # of the prior on the length slope: weak, and finite where length alone explains the labels
@@ -149,12 +150,13 @@ class Examples:
     """The presentations of the pairs, as a data set of torch.
 
     Which order of a pair is shown is drawn again in each epoch; the trainer sets `epoch`. With `plain`, for validation,
-    each pair is shown once, in the order of the file and without length offsets.
+    each pair is shown once, in the order of the file and without length offsets. A pointwise model is shown both
+    responses of a pair, one after the other; the order makes no difference to its loss.
     """
 
-    def __init__(self, pairs: list[Pair], renderer: Renderer, config: TrainConfig, plain: bool = False):
+    def __init__(self, pairs: list[Pair], renderer: AnyRenderer, config: TrainConfig, plain: bool = False):
         self.pairs, self.config, self.plain, self.epoch = pairs, config, plain, 0
-        self.rendered = [renderer.render_orders(p) for p in pairs]
+        self.rendered = [views_of(renderer, p) for p in pairs]
         self.offsets = [0.0] * len(pairs) if plain or not config.length_debias else length_offsets(pairs)
 
     def __len__(self) -> int:
@@ -162,15 +164,19 @@ class Examples:
 
     def length(self, i: int) -> int:
         """The number of tokens of pair i, of its longer presentation."""
-        return max(len(view.ids) for view in self.rendered[i])
+        return length_of(self.rendered[i])
 
     def tokens(self) -> int:
         """The number of tokens in one epoch, without padding."""
-        return sum(len(self.rendered[i][side].ids) for i in range(len(self)) for side in self._sides(i))
+        shown = ([0, 1] if self.config.kind == POINTWISE else self._sides(i) for i in range(len(self)))
+        return sum(len(self.rendered[i][side].ids) for i, sides in enumerate(shown) for side in sides)
 
     def __getitem__(self, i: int) -> dict:
         """Pair i: `input_ids`, `labels` and `offset` of its presentation. If it is shown in both orders, the second
-        presentation, with the sides exchanged, is under `turned`."""
+        presentation, with the sides exchanged, is under `turned`. For a pointwise model `input_ids` are those of
+        response A, and those of response B are under `against`."""
+        if self.config.kind == POINTWISE:
+            return self._view(i, 0) | {"against": self.rendered[i][1].ids}
         first, *rest = (self._view(i, side) for side in self._sides(i))
         return {**first, "turned": rest[0]} if rest else first
 

@@ -32,6 +32,12 @@ def read_init(config: TrainConfig, base: str) -> Adapter | None:
             "on another base the weights of an adapter mean nothing",
             "set base to the one that it was trained on, or name another adapter",
         ) from e
+    if adapter.manifest.found and adapter.manifest.kind != config.kind:
+        raise UsageError(
+            f"init: {config.init} is of kind {adapter.manifest.kind}, and the recipe's kind is {config.kind}",
+            OTHER_START,
+            f"set kind to {adapter.manifest.kind}, or name another adapter",
+        )
     for name in SCALES:
         stored, wanted = adapter.config.get(name, False), getattr(config.lora, name)
         if stored != wanted:

@@ -2,6 +2,7 @@
 
 Letters in the comments on shapes:
     n presentations of a batch (a pair in both orders has two)      P pairs that are shown in both orders
+    S sequences: n, or 2 n where each of two responses is a sequence of its own (kind pointwise)
     L width of the padded ids           C logits of a presentation: 1, or 3 (A, B, tie)         K classes: 2, or 3
 """
 
@@ -17,38 +18,54 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     """Rows {"input_ids", "labels", "offset"} become tensors for n presentations.
 
     A row that is shown in both orders has its second presentation, with the sides exchanged, under "turned"; the two
-    are neighbours in the batch. The tensors:
-        input_ids, attention_mask   (n, L)  int64, padded on the right with 0
+    are neighbours in the batch. A row of a pointwise model has the ids of response B under "against"; they follow those
+    of response A. The tensors:
+        input_ids, attention_mask   (S, L)  int64, padded on the right with 0
         labels                      (n, K)  the probabilities of A, B and, with K = 3, of a tie
         offsets                     (n,)    what the lengths of the responses alone add to the logit
         twins                       (P,)    int64, where the first presentation of a pair in both orders stands
         weights                     (n,)    1, or 0.5 for each of two presentations of a pair
     """
     views = _views(rows)  # n of them
-    width = max(len(v["input_ids"]) for v in views)
+    sequences = _sequences(views)
+    width = max(map(len, sequences))
     width += -width % MULTIPLE  # L
-    ids = torch.zeros(len(views), width, dtype=torch.long)  # (n, L)
-    mask = torch.zeros(len(views), width, dtype=torch.long)  # (n, L)
-    for i, view in enumerate(views):
-        n = len(view["input_ids"])
-        ids[i, :n] = torch.tensor(view["input_ids"])
-        mask[i, :n] = 1
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)  # (S, L)
+    mask = torch.zeros(len(sequences), width, dtype=torch.long)  # (S, L)
+    for i, sequence in enumerate(sequences):
+        ids[i, : len(sequence)] = torch.tensor(sequence)
+        mask[i, : len(sequence)] = 1
     return {"input_ids": ids, "attention_mask": mask, **_targets(rows, views)}
 
 
 def collate_packed(rows: list[dict]) -> dict:
     """As `collate`, with a `pack` in place of the padded ids; `input_ids` (N,) are then the ids of the pack's N rows.
 
-    The other tensors are in the order of the presentations, not in that of `pack.members`.
+    The other tensors are in the order of the presentations, not in that of `pack.members`. Both responses of a pair are
+    in one pack, so that a prompt that they share is computed once.
     """
     views = _views(rows)
-    pack = pack_of([v["input_ids"] for v in views])
+    pack = pack_of(_sequences(views))
     return {"input_ids": torch.from_numpy(pack.ids), "pack": pack, **_targets(rows, views)}
 
 
 def _views(rows: list[dict]) -> list[dict]:
     """The presentations of all rows: each row and, where it has one, its exchanged presentation."""
     return [view for row in rows for view in ([row, row["turned"]] if "turned" in row else [row])]
+
+
+def _sequences(views: list[dict]) -> list[tuple[int, ...]]:
+    """The ids of all presentations, (S,) of them: of a pointwise model response A and response B of each pair."""
+    return [
+        ids
+        for view in views
+        for ids in ([view["input_ids"], view["against"]] if "against" in view else [view["input_ids"]])
+    ]
+
+
+def of_pairs(logits: torch.Tensor) -> torch.Tensor:
+    """The logits (n, 1) of pairs, r(B) - r(A), from those of their responses, (2 n, 1) as A, B, A, B, ..."""
+    return logits[1::2] - logits[::2]
 
 
 def _targets(rows: list[dict], views: list[dict]) -> dict[str, torch.Tensor]:

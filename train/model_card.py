@@ -15,6 +15,7 @@ import yaml
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.embedded import BASE_NAME
 from harness_plugin.model.manifest import Manifest
+from harness_plugin.model.spec import POINTWISE
 from harness_plugin.report.markdown_syntax import table
 from harness_plugin.train.card_values import (
     UNKNOWN,
@@ -69,7 +70,7 @@ def model_card(manifest: Manifest, run: Mapping, terms: str | None = None) -> st
     """
     base = _base(manifest)
     parts = [_front_matter(base), _what(manifest, base), _use(manifest, base), _training(manifest, run, base)]
-    parts += [_measured(manifest), _calibration(manifest), _limits(base, terms)]
+    parts += [_measured(manifest), _calibration(manifest), _limits(manifest, base, terms)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,6 +114,14 @@ def _front_matter(base: Base) -> str:
 
 
 def _what(manifest: Manifest, base: Base) -> str:
+    if manifest.kind == POINTWISE:
+        return f"""# A pointwise reward model on {base.name}
+
+A LoRA adapter that makes {base.name} a reward model: it reads a conversation that ends with an answer and
+gives one logit; **larger means a better answer**. Of two answers to a prompt, the logit for B is r(B) - r(A).
+It reads at most {manifest.max_length} tokens, in this chat template (Jinja):
+
+{block(manifest.template or "")}"""
     gives = "gives one logit; **positive means that response B is preferred**"
     if manifest.num_labels == 3:
         gives = "gives three logits: **A is preferred, B is preferred, tie**"
@@ -134,10 +143,17 @@ def _use(manifest: Manifest, base: Base) -> str:
         where = "`FOLDER` is this folder, `BASE` the base: its folder, or its id on the hub."
         pretrained, option = "pretrained=BASE,", "--pretrained BASE "
     apart = []
-    if manifest.truncation == "budget":
+    if manifest.kind == POINTWISE:
+        apart.append("longer texts are not cut there")
+    elif manifest.truncation == "budget":
         apart.append("longer texts are then cut on the right")
     if manifest.base == BASE_NAME:
         apart.append("the original weights differ a little from the quantized ones trained on")
+    both = """show every pair in both orders, which cancels any preference for a position,
+and apply the calibration. One order"""
+    if manifest.kind == POINTWISE:
+        both = "score each answer once and apply the calibration. One answer"
+    alone = "; ".join(["with transformers and PEFT alone", *apart])
     return f"""## Use
 
 {where}
@@ -147,8 +163,7 @@ lm_eval --model arena_rm --model_args {pretrained}peft=FOLDER --tasks arena_pair
 arena-rm score pairs.jsonl {option}--peft FOLDER -o scores.jsonl
 ```
 
-Both (from the package lm-eval-arena-rm) show every pair in both orders, which cancels any preference for a position,
-and apply the calibration. One order, with transformers and PEFT alone{"".join(f"; {part}" for part in apart)}:
+Both (from the package lm-eval-arena-rm) {both}, {alone}:
 
 {block(_snippet(manifest, base), "python")}"""
 
@@ -156,6 +171,8 @@ and apply the calibration. One order, with transformers and PEFT alone{"".join(f
 def _snippet(manifest: Manifest, base: Base) -> str:
     revision = f", revision={literal(base.revision)}" if base.revision else ""
     verdict = 'print("B" if logits[0] > 0 else "A", logits[0].item())'
+    if manifest.kind == POINTWISE:
+        verdict = "print(logits[0].item())"
     if manifest.num_labels == 3:
         verdict = 'print(dict(zip(("A", "B", "tie"), logits.softmax(-1).tolist())))'
     return f"""import torch
@@ -170,11 +187,20 @@ model = AutoModelForSequenceClassification.from_pretrained(
 model = PeftModel.from_pretrained(model, adapter).eval()
 
 template = {literal(manifest.template or "")}
-text = template.format(prompt="What is 7 times 8?", a="7 times 8 is 56.", b="It is 54, I think.")
-inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length={manifest.max_length})
+{_inputs(manifest)}
 with torch.no_grad():
     logits = model(**inputs).logits[0]
 {verdict}"""
+
+
+def _inputs(manifest: Manifest) -> str:
+    """The lines of the snippet that make the ids of a text."""
+    if manifest.kind == POINTWISE:
+        return """said = [("user", "What is 7 times 8?"), ("assistant", "7 times 8 is 56.")]
+messages = [{"role": role, "content": text} for role, text in said]
+inputs = tokenizer.apply_chat_template(messages, chat_template=template, return_tensors="pt", return_dict=True)"""
+    return f"""text = template.format(prompt="What is 7 times 8?", a="7 times 8 is 56.", b="It is 54, I think.")
+inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length={manifest.max_length})"""
 
 
 def _training(manifest: Manifest, run: Mapping, base: Base) -> str:
@@ -262,16 +288,20 @@ def _calibration(manifest: Manifest) -> str:
     return f"## Calibration\n\n{text}"
 
 
-def _limits(base: Base, terms: str | None) -> str:
+def _limits(manifest: Manifest, base: Base, terms: str | None) -> str:
     licence = "the licence of the base applies to what is derived from it."
     if base.gemma:
         licence = f"a model derivative of Gemma under the Gemma Terms of Use ({GEMMA_TERMS}) and its use restrictions."
     stated = one_line(terms or "") or "not stated"
+    order = """The order in which answers are shown matters to it (see
+`order_agreement`), so use both. It says which answer people would prefer, not which is true or safe."""
+    if manifest.kind == POINTWISE:
+        order = """Logits of answers to different prompts
+cannot be compared. They say which answer people would prefer, not which is true or safe."""
     return f"""## Limits
 
 The validation pairs were held out by prompt from the same data, and the weights that are kept were chosen on them: on
-other prompts, lengths and languages it may do worse. The order in which answers are shown matters to it (see
-`order_agreement`), so use both. It says which answer people would prefer, not which is true or safe.
+other prompts, lengths and languages it may do worse. {order}
 
 ## Terms
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.pairs import Pair, read_pairs
-from harness_plugin.prompt import Renderer
 from harness_plugin.train.augment import degrade, mismatch
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import mix, select
+from harness_plugin.train.render import AnyRenderer, length_of, uncut, views_of
 from harness_plugin.train.split import evaluation_prompts, refuse_overlap, remove_duplicates, split
 from harness_plugin.train.teacher import apply_teacher, read_teacher
 
@@ -45,7 +45,7 @@ class Data:
     facts: dict
 
 
-def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: Path | None = None) -> Data:
+def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listing: Path | None = None) -> Data:
     """The pairs to train on and to validate on.
 
     The steps: read the files, add the teacher's labels, remove duplicates, split by connected components, select
@@ -71,8 +71,8 @@ def prepare(config: TrainConfig, request: Request, renderer: Renderer, listing: 
         )
     if teacher is not None:
         training = [*apply_teacher(training, teacher, config.teacher_share)]
-    uncut = Renderer(renderer.tokenizer, 10**9, renderer.truncation)
-    training = select(training, config.select, config.seed, lambda pair: len(uncut.render(pair).ids))
+    whole = uncut(renderer)
+    training = select(training, config.select, config.seed, lambda pair: length_of(views_of(whole, pair)))
     made = [*mismatch(training, config.mismatched, config.seed), *degrade(training, config.degraded, config.seed)]
     sourced = [(file_of.get(pair.key, ""), pair) for pair in [*training, *made]]
     training = mix(sourced, config.weights, config.seed, {name for name, _ in named})

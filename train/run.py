@@ -20,10 +20,11 @@ from harness_plugin.model import Manifest
 from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.base import find_base, load_tokenizer
 from harness_plugin.model.device import choose_device
+from harness_plugin.model.file_hashes import short_hash
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.network import is_decoder_classifier
+from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair
-from harness_plugin.prompt import Renderer
 from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, refuse_private
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples
@@ -33,6 +34,7 @@ from harness_plugin.train.network import build, compile_layers, refuse_broken, s
 from harness_plugin.train.packed import can_pack
 from harness_plugin.train.prepare import Request, prepare
 from harness_plugin.train.record import write_record
+from harness_plugin.train.render import AnyRenderer, kept_of, renderer_for
 from harness_plugin.train.split import describe_report, token_report
 from harness_plugin.train.trainer import make_trainer, train_from, updates, use_packs
 
@@ -69,9 +71,11 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
     with state.main_process_first():  # the first process converts the embedded base, the others use the result
         name, base = _base(config)
     init = read_init(config, base)
-    renderer = Renderer(load_tokenizer(base, revision=config.revision), config.max_length, config.truncation)
+    renderer = renderer_for(config, load_tokenizer(base, revision=config.revision))
     data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
     facts = {**_recipe_facts(config, init), **data.facts, "devices": state.num_processes}
+    if config.kind == POINTWISE:
+        facts["chat_template"] = short_hash(renderer.template)  # a run does not go on with another one
     work = out.with_name(out.name + ".part")
     with only_one(work) if state.is_main_process else nullcontext(), _resource_errors(work):
         if state.is_main_process:
@@ -96,7 +100,7 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
             "truncation": report,
             "tokens": round(examples[0].tokens() * config.epochs),
         }
-        manifest = _manifest(config, name, base, {**facts, "log": _history(trainer)})
+        manifest = _manifest(config, name, base, renderer, {**facts, "log": _history(trainer)})
         manifest = _finish(manifest, run, request, folder, data.validation)
         folder.rename(out)
         shutil.rmtree(work)
@@ -149,7 +153,7 @@ def _recipe_facts(config: TrainConfig, init: Adapter | None) -> dict:
 
 def _report(examples: Examples) -> dict:
     """How many tokens the examples lose by being cut, as `token_report` gives it."""
-    fields = [(v[0].prompt, v[0].response_a, v[0].response_b) for v in examples.rendered]
+    fields = [kept_of(views) for views in examples.rendered]
     return token_report(
         [(p.original, a.original, b.original) for p, a, b in fields], [(p.kept, a.kept, b.kept) for p, a, b in fields]
     )
@@ -230,9 +234,11 @@ def _save(trainer, name: str, config: TrainConfig, folder: Path, state) -> None:
         save(trainer.accelerator.unwrap_model(trainer.model), name, config, folder, tensors)
 
 
-def _manifest(config: TrainConfig, name: str, base: str, training: dict) -> Manifest:
+def _manifest(config: TrainConfig, name: str, base: str, renderer: AnyRenderer, training: dict) -> Manifest:
     """The manifest before anything was measured; `base` is the folder or hub id that was loaded."""
     return Manifest(
+        kind=config.kind,
+        template=renderer.template,
         base=name,
         base_revision=config.revision,
         base_fingerprint=fingerprint(base),

@@ -15,9 +15,10 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerStat
 
 from harness_plugin.errors import TrainError
 from harness_plugin.model.network import is_decoder_classifier
+from harness_plugin.model.spec import POINTWISE
 from harness_plugin.train.checkpoints import KeepWhole
 from harness_plugin.train.config import TrainConfig
-from harness_plugin.train.loss import collate, collate_packed, inconsistency, preference_loss
+from harness_plugin.train.loss import collate, collate_packed, inconsistency, of_pairs, preference_loss
 from harness_plugin.train.packed import pack
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -74,14 +75,16 @@ class PreferenceTrainer(Trainer):
         labels, offsets, twins, weights = (inputs.pop(name) for name in ("labels", "offsets", "twins", "weights"))
         if "pack" in inputs:
             pack = inputs["pack"]
-            places = torch.tensor(pack.members, device=labels.device)  # (n,) where the members are in the batch
-            logits = model(**inputs).logits[places.argsort()]  # (n, num_labels) in the order of the labels
+            places = torch.tensor(pack.members, device=labels.device)  # (S,) where the members are in the batch
+            logits = model(**inputs).logits[places.argsort()]  # (S, num_labels) in the order of the batch
         else:
             if is_decoder_classifier(self.accelerator.unwrap_model(model)):
                 # No token attends to the padding on its right, and without a mask faster kernels can be used.
                 inputs.pop("attention_mask")
-            logits = model(**inputs).logits  # (n, num_labels)
+            logits = model(**inputs).logits  # (S, num_labels)
         config = self.config
+        if config.kind == POINTWISE:
+            logits = of_pairs(logits)  # (n, 1)
         if model.training:
             loss = preference_loss(logits, labels, weights, config.length_debias * offsets)
             if config.consistency:

@@ -64,7 +64,7 @@ from harness_plugin.cli.options import log_to_stderr, pair_options
 @pair_options
 def command(recipe, files, output, overrides, keep_out, teacher, device, report_to, terms, push_to_hub, read):
     """Train an adapter as RECIPE says: a YAML file, or the name of a recipe in the package (card, continue, default,
-    distill, embedded, qlora, three_way). The adapter is measured and calibrated on held-out pairs.
+    distill, embedded, pointwise, qlora, three_way). The adapter is measured and calibrated on held-out pairs.
 
     If training is stopped, the same command goes on from the last checkpoint. To use several devices, start it with
     `accelerate launch -m harness_plugin.cli train ...`.
