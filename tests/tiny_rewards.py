@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tiny
 
-KINDS = ("qwen3", "llama", "gemma3", "gemma2")
+KINDS = ("qwen3", "llama", "gemma3", "gemma2", "gemma")
 
 # Gemma 2 knows no system message; Gemma 3 puts it before the first question. Both strip texts.
 GEMMA_TURNS = (
@@ -54,6 +54,7 @@ TEMPLATES = {
         "{{ '<|im_end|>\n' }}{% endfor %}"
     ),
 }
+TEMPLATES["gemma"] = TEMPLATES["gemma2"]
 SPECIAL = {
     "llama": (
         "<|begin_of_text|>",
@@ -65,7 +66,13 @@ SPECIAL = {
     ),
     "qwen3": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
 }
-END = {"gemma2": "<end_of_turn>", "gemma3": "<end_of_turn>", "llama": "<|eot_id|>", "qwen3": "<|im_end|>"}
+END = {
+    "gemma": "<end_of_turn>",
+    "gemma2": "<end_of_turn>",
+    "gemma3": "<end_of_turn>",
+    "llama": "<|eot_id|>",
+    "qwen3": "<|im_end|>",
+}
 
 
 @cache
