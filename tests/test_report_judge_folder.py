@@ -234,7 +234,7 @@ def test_what_people_prefer_is_in_every_file(out, files):
     assert "People judged 24 battles of 24" in (out / PAGE_FILE).read_text("utf-8")
     first = max(board["models"], key=lambda m: m["rating_people"])
     assert words.summary(board, str)["What people prefer"].startswith(
-        f"By people's labels and the judge together, {first['model']} is first with a rating of"
+        f"For people, {first['model']} is first with a rating of"
     )
     assert "What people prefer" not in words.summary(plain, str)
     none = board | {"models": [m | {"rating_people": None} for m in board["models"]]}

@@ -20,8 +20,8 @@ def title(board: dict, name: Name) -> str:
 
 
 def summary(board: dict, name: Name) -> dict[str, str]:
-    """What a reader wants to know first, as heading -> a few plain sentences, in order; a heading with nothing to say is
-    left out."""
+    """What a reader wants to know first, as heading -> a few plain sentences, in order; a heading with nothing to say
+    is left out."""
     said = {
         "Who wins": lead(board, name),
         "How sure that is": certainty(board),
@@ -106,7 +106,7 @@ def preferred(board: dict, name: Name) -> str:
     first = ranked[0]
     alone = "Nobody else may be first." if first["rank_people_high"] == 1 else "Others may be first as well."
     shown = f"{what.removesuffix('_people').replace('_', ' ')} of {interval(first, what, digits)}"
-    said = f"By people's labels and the judge together, {name(first['model'])} is first with a {shown}. {alone}"
+    said = f"For people, {name(first['model'])} is first with a {shown}. {alone}"
     return f"{said} {_worth(board['people'])}"
 
 

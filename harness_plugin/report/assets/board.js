@@ -18,15 +18,15 @@ function header({ title, board, words }) {
   $("#warnings").append(...words.warnings.map((w) => el("li", {}, el("b", {}, "Note: "), name(w))));
 }
 
-const METRICS = { // `beside`: what stands in the same row
+const METRICS = { // `beside`: what stands in the same row; `rank`: whose range of ranks, if not the judge's
   rating: { text: "Rating", digits: 0, beside: "rating_length_controlled" },
   rating_length_controlled: { text: "Rating at equal length", digits: 0, beside: "rating" },
   rating_style_controlled: { text: "Rating at equal style", digits: 0, beside: "rating" },
   win_rate: { text: "Win rate", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate_length_controlled" },
   win_rate_length_controlled: { text: "Win rate at equal length", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
   win_rate_style_controlled: { text: "Win rate at equal style", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
-  rating_people: { text: "Rating for people", digits: 0, beside: "rating" },
-  win_rate_people: { text: "Win rate for people", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate" },
+  rating_people: { text: "Rating for people", digits: 0, beside: "rating", rank: "rank_people" },
+  win_rate_people: { text: "Win rate for people", digits: 3, bounds: [0, 1], reference: 0.5, beside: "win_rate", rank: "rank_people" },
 };
 
 function ratings({ board }) {
@@ -60,10 +60,11 @@ function ratingTable(board, shown) {
     el("tfoot", {}, el("tr", {}, el("td"), el("td"), el("td", { class: "plot" }, axis(scale, grid, digits, label)), el("td"), beside ? el("td") : null, el("td", { class: "wide" }), el("td", { class: "wide" }))));
 }
 
-function ratingRow(row, scale, grid, reference, { digits }) {
+function ratingRow(row, scale, grid, reference, { digits, rank = "rank" }) {
   const m = row.m;
-  const ranks = m.rank_low === m.rank_high ? m.rank_low : `${m.rank_low}–${m.rank_high}`;
-  return el("tr", {}, el("td", { class: "right" }, String(ranks)),
+  const [low, high] = [m[`${rank}_low`], m[`${rank}_high`]];
+  const ranks = low === null ? "–" : low === high ? String(low) : `${low}–${high}`;
+  return el("tr", {}, el("td", { class: "right" }, ranks),
     el("th", { class: "name", scope: "row", title: m.model }, name(m.model), row.exact ? el("span", { class: "quiet" }, " baseline") : null),
     el("td", { class: "plot" }, dot(row, scale, grid, reference)), el("td", {}, estimate(row, digits)),
     row.beside ? el("td", {}, estimate(row.beside, digits)) : null,
