@@ -26,6 +26,7 @@ from harness_plugin.label.design_file import design_hash
 from harness_plugin.label.merge import Vote
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.stats.agreement import agreement_of_votes, krippendorff_alpha
+from harness_plugin.stats.anchored import anchored_mean
 from harness_plugin.tournament import VERDICTS_FILE, write_answers
 from harness_plugin.tournament.kept_answers import read_verdicts
 
@@ -336,3 +337,25 @@ def test_alpha_of_perfect_and_of_random_votes():
     assert math.isnan(krippendorff_alpha([[2, 0], [3, 0]])) and math.isnan(krippendorff_alpha(np.zeros((0, 3))))
     random = [np.bincount(rng.integers(0, 3, 2), minlength=3) for _ in range(4000)]
     assert abs(krippendorff_alpha(random)) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["uniform", "confidence"])
+@pytest.mark.parametrize(("worth", "scale"), [(1.0, 1.0), (1.0, 3.3), (0.0, 1.0)], ids=["good", "too sure", "useless"])
+def test_intervals_of_what_people_prefer_hold_for_battles_that_were_drawn_like_this(kind, worth, scale):
+    """The draw and `stats.anchored` together: 200 prompts of 5 battles, 100 labels, a judge that is biased besides."""
+    rng, people = np.random.default_rng(1), lambda latent: np.where(np.abs(latent) < 0.2, 0.5, latent > 0)
+    prompts, models = np.repeat(np.arange(200), 5), np.tile(np.arange(5), 200)
+    truth = people(rng.normal(0.3, math.hypot(0.55, 0.84), 2_000_000)).mean()
+    hits, errors = 0, []
+    for _ in range(200):
+        latent = 0.3 + rng.normal(0, 0.55, 200)[prompts] + rng.normal(0, 0.84, 1000)
+        win_b = 1 / (1 + np.exp(-scale * (worth * latent + 0.3 + rng.normal(0, 0.8, 1000))))
+        strata = confidence_strata(win_b)
+        p = inclusion_probabilities(100, strata, win_b if kind == "confidence" else None)
+        order, drawn = np.lexsort((rng.random(1000), strata, models)), np.zeros(1000, dtype=bool)
+        drawn[order] = systematic(p[order], rng.random())
+        found = anchored_mean(np.where(drawn, people(latent), np.nan), win_b, prompts, probability=p).estimate
+        hits += found.low <= truth <= found.high
+        errors.append(found.value - truth)
+    assert hits / 200 > 0.905 and abs(np.mean(errors)) < 3.5 * np.std(errors) / math.sqrt(200)  # 0.95 less 3 errors

@@ -67,7 +67,7 @@ def test_with_labels_the_table_has_what_people_prefer_too(opened, everything):
     tab.js("[...document.querySelectorAll('#ratings .choices button')].at(-2).click()")
     assert texts(tab, "#ratings thead th")[3].startswith("Rating for people") and not tab.troubles()
     ranks = [sorted({m["rank_people_low"], m["rank_people_high"]}) for m in people["models"]]
-    assert texts(tab, "#ratings tbody td:first-child") == ["–".join(map(str, ends)) for ends in ranks]
+    assert texts(tab, "#ratings tbody td:first-child") == ["\u2013".join(map(str, ends)) for ends in ranks]
 
 
 def test_the_battles_where_people_disagree_come_next_the_surest_first_and_open(opened, everything):
