@@ -24,7 +24,7 @@ from harness_plugin.label import (
 from harness_plugin.label.design import confidence_strata, inclusion_probabilities, systematic
 from harness_plugin.label.design_file import design_hash
 from harness_plugin.label.merge import Vote
-from harness_plugin.pairs import Pair, read_pairs
+from harness_plugin.pairs import Pair, read_pairs, write_pairs
 from harness_plugin.stats.agreement import agreement_of_votes, krippendorff_alpha
 from harness_plugin.stats.anchored import anchored_mean
 from harness_plugin.tournament import VERDICTS_FILE, write_answers
@@ -294,6 +294,12 @@ def test_rows_that_are_no_votes_are_named(tmp_path, capsys, row, said):
     file = saved(tmp_path / "votes.jsonl", [vote(1, "tie"), row])
     code, _, err = run(["label", "--merge", file], capsys)
     assert code == 3 and f"{file} row 2" in err.replace("line 2", "row 2") and said in err
+
+
+def test_votes_that_another_tool_wrote_as_pairs_can_be_merged(tmp_path):
+    write_pairs(tmp_path / "pairs.jsonl", [Pair.from_dict(vote(0, "tie", both_bad=True))])
+    (one,) = read_votes(str(tmp_path / "pairs.jsonl"))
+    assert one.both_bad and one.annotator == "Ann"
 
 
 def test_one_annotator_has_no_agreement(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import json_object, number, placed, remedy, text, wrong_value
+from harness_plugin.files.checked import number, placed, remedy, text, wrong_value
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.pairs import Pair, Winner, pair_from_row
 from harness_plugin.stats import Estimate, clustered_share
@@ -37,7 +37,7 @@ class Vote:
     @property
     def both_bad(self) -> bool:
         """Whether the tie is of two bad answers."""
-        return self.row.get("both_bad") is True
+        return self.pair.meta.get("both_bad") is True
 
     @property
     def left(self) -> float | None:
@@ -63,15 +63,16 @@ def _vote(row: dict[str, Any], where: str) -> Vote:
     except DataError as error:
         raise placed(error, where) from error
     assert pair is not None  # a canonical row is a pair
-    number(row, "sampling_probability", where, 0, 1)
-    if row["sampling_probability"] == 0:
+    own = pair.meta  # whatever is no field of a pair
+    if number(own, "sampling_probability", where, 0, 1) == 0:
         raise wrong_value("sampling_probability", 0, "a number above 0, at most 1", where)
-    first = text(row, "first", where)
+    first = text(own, "first", where)
     if first not in SIDES:
         raise wrong_value("first", first, "'a' or 'b'", where)
-    if row.get("both_bad") is True and pair.winner is not Winner.TIE:
+    vote = Vote(pair, text(own, "annotator", where), text(own, "design", where), first, row)
+    if vote.both_bad and pair.winner is not Winner.TIE:
         raise wrong_value("winner", pair.winner and str(pair.winner), "'tie', since both_bad is true", where)
-    return Vote(pair, text(row, "annotator", where), text(row, "design", where), first, json_object(row, where))
+    return vote
 
 
 def merged(files: Sequence[list[Vote]]) -> list[Vote]:
