@@ -37,10 +37,12 @@ class ModelError(ArenaError):
 class ScoreError(ArenaError):
     """Sequences that cannot be scored. The run stops and gives no verdict for them.
 
-    `rows`: the positions of the sequences whose logits are not finite.
+    `rows`: the positions of the sequences whose logits are not finite. `unjudged`: the keys of the pairs that the judge
+    cannot judge, where the fault is in these pairs and others can be judged.
     """
 
     rows: tuple[int, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
 
 class TrainError(ArenaError):

@@ -5,9 +5,9 @@ import json
 import comparison_rows as rows
 import numpy as np
 import pytest
-import tiny
+from comparison_rows import opinions, votes
 
-from harness_plugin.comparison.entries import Entry, Timing, judged_entry, labelled, stored_entry
+from harness_plugin.comparison.entries import Entry, judged_entry, labelled, stored_entry
 from harness_plugin.comparison.figures import compared, judged_by_all
 from harness_plugin.comparison.named import named_judges
 from harness_plugin.errors import DataError, UsageError
@@ -19,35 +19,6 @@ from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import judged
 from harness_plugin.stats import holm, paired_difference
 from harness_plugin.stats.preference_metrics import sign_credit
-
-WINNERS = ("model_a", "model_b", "tie")
-
-
-def votes(count: int, seed: int = 0) -> list[Pair]:
-    """Pairs with winners; every second prompt has two pairs."""
-    draw = np.random.default_rng(seed)
-    return [
-        Pair(
-            f"ask {n - n % 3 % 2}",
-            tiny.words(int(draw.integers(2, 30)), n),
-            tiny.words(int(draw.integers(2, 30)), 500 + n),
-            id=f"v{n}",
-            winner=WINNERS[int(draw.choice(3, p=(0.4, 0.4, 0.2)))],
-            category=("coding", "writing")[n % 2],
-        )
-        for n in range(count)
-    ]
-
-
-def opinions(pairs, label: str, skill: float, seed: int, tie_nu: float = 0.5, tokens: int = 100) -> Entry:
-    """A made-up judge: its logit follows the winner as much as `skill` says."""
-    draw = np.random.default_rng(seed)
-    sign = {"model_a": -1.0, "model_b": 1.0, "tie": 0.0}
-    s = np.array([skill * sign[str(pair.winner)] for pair in pairs]) + draw.normal(size=len(pairs))
-    bias = 0.3 * draw.normal(size=len(pairs))
-    reading = [{"tokens": tokens, "truncated": False, "kept": {}}] * len(pairs)
-    found = judged(pairs, [(z,) for z in s + bias], [(z,) for z in bias - s], Calibration(1.0, tie_nu), label, reading)
-    return Entry(label, "judged", {"hash": label}, {j.key: j for j in found}, Timing(2.0, len(pairs)))
 
 
 @pytest.fixture(scope="module")

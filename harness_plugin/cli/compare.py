@@ -13,7 +13,10 @@ from harness_plugin.cli.options import (
     opened_cache,
     pair_options,
 )
+from harness_plugin.cli.several_options import abstain_options, confidence_option
 from harness_plugin.errors import UsageError
+
+OPENING = ("order", "limit", "batch_size", "cache_file")  # how judges are opened, and how many pairs are read
 
 
 @click.command("compare")
@@ -28,6 +31,33 @@ from harness_plugin.errors import UsageError
     metavar="JUDGE",
     help="Compare the others with this judge, named as in the table. [default: the most accurate one]",
 )
+@click.option(
+    "--panel",
+    metavar="JUDGE,JUDGE,...",
+    help="Also a panel of these judges, whose verdict is the mean of their probabilities.",
+)
+@click.option(
+    "--cascade",
+    metavar="SMALL,BIG",
+    help="Also a cascade of these two: SMALL decides what it is sure of and hands the rest to BIG.",
+)
+@confidence_option
+@click.option(
+    "--cascade-data",
+    type=click.Path(),
+    metavar="FILE",
+    help="Fit the confidence of --cascade to the pairs of this file, for --cascade-agreement. They must have other "
+    "prompts than VOTES.",
+)
+@click.option(
+    "--cascade-agreement",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    metavar="SHARE",
+    help="With --cascade-data: how many of all verdicts shall be those of BIG, with a probability of 95%.",
+)
+@abstain_options
 @click.option(
     "--order",
     type=click.Choice(["ab", "both"]),
@@ -50,7 +80,7 @@ from harness_plugin.errors import UsageError
     metavar="DIR",
     help="The folder for the scores and the comparison; the same command continues a run that was stopped.",
 )
-def command(judges, data, spec, read, reference, order, limit, batch_size, cache_file, plots, output):
+def command(judges, data, spec, read, output, plots, **asked):
     """Compare judges on the same pairs, of which people said who won.
 
     A JUDGE is a judge as --judge takes it (embedded, a folder, a hub id, the address of a server); settings as for
@@ -67,22 +97,27 @@ def command(judges, data, spec, read, reference, order, limit, batch_size, cache
     """
     log_to_stderr()
     from harness_plugin.comparison.entries import labelled
-    from harness_plugin.comparison.figures import compared, judged_by_all
+    from harness_plugin.comparison.plan import planned, result_of
     from harness_plugin.report.comparison_files import text, write_comparison
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file", "a comparison leaves several", "name a folder")
-    named = _named(judges, spec)
-    pairs = labelled(read(data, limit=limit))
-    entries = [_entry(judge, pairs, order, batch_size, cache_file, output) for judge in named]
-    result = {"votes": str(data), **compared(judged_by_all(pairs, entries), entries, reference)}
+    options = {name: asked.pop(name) for name in OPENING}
+    plan = planned(_named(judges, spec, asked), **asked)
+    votes = labelled(read(data, limit=options.pop("limit")))
+    fitted_on = {name: labelled(read(file)) for name, file in plan.files.items()}
+    plan.check(votes, fitted_on)
+    pairs = [*votes, *(pair for file in fitted_on.values() for pair in file)]
+    entries = {judge.label: _entry(judge, pairs, output / "scores", **options) for judge in plan.judges}
+    result = {"votes": str(data), **result_of(plan, entries, votes, fitted_on)}
     write_comparison(output, result, plots)
     click.echo(text(result))
     click.echo(f"the comparison is in {output}; look at {output}/comparison.html", err=True)
 
 
-def _named(judges, spec):
-    """The judges that the arguments and --peft name. Raises UsageError where they are none, or contradict options."""
+def _named(judges, spec, asked):
+    """The judges that the arguments, --peft, --panel and --cascade name. Raises UsageError where they are none, or
+    contradict options."""
     from harness_plugin.comparison.named import named_judges
 
     adapters = spec.peft.split(",") if spec.peft else []
@@ -96,13 +131,16 @@ def _named(judges, spec):
         )
     on_base = "".join(f",{name}={value}" for name in ("pretrained", "revision") if (value := getattr(spec, name)))
     names = [*judges, *(f"peft={adapter}{on_base}" for adapter in adapters)]
-    if not names:
+    named = named_judges(names, replace(spec, pretrained=None, peft=None, revision=None))
+    members = [name for option in ("panel", "cascade") for name in (asked[option] or "").split(",") if name]
+    more = list(dict.fromkeys(name for name in members if not any(judge.is_called(name) for judge in named)))
+    if not names and not more:
         raise UsageError("no judge is named", "a comparison needs at least one", "name judges, or adapters with --peft")
-    return named_judges(names, replace(spec, pretrained=None, peft=None, revision=None))
+    return named_judges([*names, *more], replace(spec, pretrained=None, peft=None, revision=None)) if more else named
 
 
-def _entry(named, pairs, order, batch_size, cache_file, output):
-    """The judgements of one judge: read where they are stored, else judged into the folder `scores`."""
+def _entry(named, pairs, folder, order, batch_size, cache_file):
+    """The judgements of one judge: read where they are stored, else judged into the folder."""
     from tqdm import tqdm
 
     from harness_plugin.comparison.entries import judged_entry, stored_entry
@@ -115,4 +153,4 @@ def _entry(named, pairs, order, batch_size, cache_file, output):
         open_judge(named.spec, order=order, batch_size=batch_size, store=store) as judge,
         tqdm(total=len({pair.key for pair in pairs}), desc=named.label, unit="pair", disable=None) as bar,
     ):
-        return judged_entry(named.label, judge, pairs, output / "scores", bar.update)
+        return judged_entry(named.label, judge, pairs, folder, bar.update)

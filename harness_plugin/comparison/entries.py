@@ -17,7 +17,7 @@ from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.files.writing import atomic_write
 from harness_plugin.gate.readers.lm_eval_files import RESULTS
 from harness_plugin.gate.readers.lm_eval_results import read_pair_judgements
-from harness_plugin.judges.judge import Judge, judgements_in
+from harness_plugin.judges.judge import Judge, judged_where_possible, judgements_in
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import parts
 from harness_plugin.scoring.judgement import Judgement, read_judgements, sound_judgements
@@ -37,13 +37,14 @@ class Timing:
 class Entry:
     """One judge of a comparison. `label`: its name in the results; `source`: "judged", or where its judgements are
     stored; `identity`: what is known of who judged; `judgements`: by the key of the pair; `timing`: of what was
-    judged here."""
+    judged here; `readers`: how many judges have read a pair, of one that is made of others."""
 
     label: str
     source: str
     identity: Mapping[str, Any]
     judgements: Mapping[str, Judgement]
     timing: Timing = field(default_factory=Timing)
+    readers: Callable[[Judgement], int] = lambda judgement: 1
 
     def of(self, pair: Pair) -> Judgement | None:
         """The judgement of a pair under the pair's name, also where it was judged with its sides exchanged; None where
@@ -57,8 +58,8 @@ class Entry:
 
 def stored_entry(named: Named) -> Entry:
     """The judgements that are stored at a place: a file of `arena-rm score` or verdicts of `arena-rm judge`, or
-    lm-eval's results or samples of a task of pairs. Raises DataError for anything else, and for a file of several
-    judges."""
+    lm-eval's results or samples of a task of pairs. Rows from which a judge abstained are no judgements. Raises
+    DataError for anything else, and for a file of several judges."""
     place = named.place
     if place is None:
         raise ValueError(f"{named.label} is to be opened, not read")
@@ -69,6 +70,8 @@ def stored_entry(named: Named) -> Entry:
         identity = {"model": results.content.get("model_name"), "task": results.task}
         return Entry(named.label, str(results.samples), identity, {j.key: j for j in judgements})
     judgements = _scores(place)
+    if not judgements:
+        raise DataError(f"{place} has no verdict", "the judge abstained from every pair", "name another file")
     return Entry(named.label, str(place), {"hash": judgements[0].judge}, {j.key: j for j in judgements})
 
 
@@ -82,7 +85,7 @@ def _scores(place: Path) -> list[Judgement]:
             "name one of these",
         )
     with remedy("score the pairs again"):
-        judgements = list(read_judgements(whole_rows(place)))
+        judgements = [j for j in read_judgements(whole_rows(place)) if not j.abstained]
     for what, values in (("judges", {j.judge for j in judgements}), ("orders", {j.orders for j in judgements})):
         if len(values) > 1:
             raise DataError(
@@ -99,7 +102,8 @@ def judged_entry(
     """Has the judge judge the pairs that are not in its file in `folder` yet, and keeps them there. The file is one of
     `arena-rm score`; its name ends in the judge's hash, so that other settings have a file of their own.
 
-    Raises as the judge does; what it judged before stays, and the next call continues."""
+    Pairs that it cannot judge stay without a judgement, and the next call asks for them again. Raises as the judge
+    does; what it judged before stays, and the next call continues."""
     out = folder / f"{_file_name(label)}-{judge.hash[:8]}.jsonl"
     kept = _kept(out)
     wanted = list({pair.key: pair for pair in pairs}.values())
@@ -110,7 +114,7 @@ def judged_entry(
         if done and len(todo) < len(wanted):
             done(len(wanted) - len(todo))
         with timing.running() as count:
-            for judgement in judge.judge(todo, done):
+            for judgement in judged_where_possible(label, judge, todo, done):
                 kept[judgement.key] = judgement
                 journal.add(judgement.to_row())
                 count()

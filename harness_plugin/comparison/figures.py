@@ -124,7 +124,7 @@ def cost(entry: Entry, judgements: Sequence[Judgement]) -> dict[str, Any]:
     tokens = sum(j.tokens for j in judgements) / len(judgements)
     timing = entry.timing
     return {
-        "presentations": sum(ORDERS[j.orders] for j in judgements) / len(judgements),
+        "presentations": sum(ORDERS[j.orders] * entry.readers(j) for j in judgements) / len(judgements),
         "tokens": tokens or None,
         "seconds": timing.seconds / timing.pairs if timing.pairs else None,
         "timed_pairs": timing.pairs,

@@ -8,20 +8,30 @@ from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.readers import lm_eval_files
+from harness_plugin.model.naming import EMBEDDED
+from harness_plugin.model.several import SETTINGS, judge_spec
 from harness_plugin.model.spec import ModelSpec
 
-SETTINGS = re.compile(r"[a-z_]+=")  # how settings in lm-eval's style begin; an address has a colon before any =
+STORED = re.compile(r"(samples|task)=")
 
 
 @dataclass(frozen=True)
 class Named:
-    """One judge. `label`: what it is called in the results; `spec`: what is opened, or None where `place` is a file
-    or a folder of stored judgements, of which `task` is the one of lm-eval's tasks."""
+    """One judge. `name`: as the user gave it; `label`: what it is called in the results; `spec`: what is opened, or
+    None where `place` is a file or a folder of stored judgements, of which `task` is the one of lm-eval's tasks."""
 
+    name: str
     label: str
     spec: ModelSpec | None = None
     place: Path | None = None
     task: str | None = None
+
+    def is_called(self, name: str) -> bool:
+        """Whether the user may mean this judge by a name: its own, its label, or that of its weights."""
+        spec = self.spec
+        return name in (self.name, self.label) or (
+            spec is not None and name in (spec.judge, spec.peft, spec.pretrained)
+        )
 
 
 def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
@@ -45,29 +55,31 @@ def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
 
 def _named(name: str, common: ModelSpec) -> Named:
     if SETTINGS.match(name):
-        settings = dict(item.partition("=")[::2] for item in name.split(","))
-        return _with_settings(name, settings, common)
+        return _stored_samples(name) if STORED.match(name) else _with_settings(name, common)
     place = Path(name)
     if _is_stored(place):
-        return Named(place.stem if place.is_file() else place.resolve().name, place=place)
-    return Named(_last(name), spec=replace(common, judge=name).with_effect())
+        return _stored(place)
+    return Named(name, _last(name), spec=judge_spec(name, common))
 
 
-def _with_settings(name: str, settings: dict[str, str], common: ModelSpec) -> Named:
-    """A judge by its settings; `samples=PLACE` with `task=NAME` is one of several tasks that lm-eval ran at once."""
-    if "samples" in settings:
-        unknown = sorted(settings.keys() - {"samples", "task"})
-        if unknown:
-            raise UsageError(
-                f"{name}: unknown setting {unknown[0]}", "stored samples have samples and task only", "remove it"
-            )
-        place = Path(settings["samples"])
-        return Named(place.stem if place.is_file() else place.resolve().name, place=place, task=settings.get("task"))
-    ModelSpec.from_args(dict(settings))  # refuses unknown names and values of another type
-    own = vars(ModelSpec.from_args(dict(settings)))
-    said = {field: own[field] for field in settings}
-    spec = replace(replace(common, **said).with_effect(), **said)
-    return Named(_last(str(spec.judge or spec.peft or spec.pretrained or "embedded")), spec=spec)
+def _with_settings(name: str, common: ModelSpec) -> Named:
+    spec = judge_spec(name, common)
+    return Named(name, _last(spec.judge or spec.peft or spec.pretrained or EMBEDDED), spec=spec)
+
+
+def _stored_samples(name: str) -> Named:
+    """The samples of one of several tasks that lm-eval ran at once: `samples=PLACE,task=NAME`."""
+    settings = dict(item.partition("=")[::2] for item in name.split(","))
+    unknown = sorted(settings.keys() - {"samples", "task"})
+    if unknown:
+        raise UsageError(
+            f"{name}: unknown setting {unknown[0]}", "stored samples have samples and task only", "remove it"
+        )
+    return replace(_stored(Path(settings["samples"])), name=name, task=settings.get("task"))
+
+
+def _stored(place: Path) -> Named:
+    return Named(str(place), place.stem if place.is_file() else place.resolve().name, place=place)
 
 
 def _last(name: str) -> str:

@@ -1,12 +1,16 @@
 """What a judge is to the rest: whatever says of pairs which response people would prefer."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from harness_plugin.errors import ScoreError
 from harness_plugin.files.journal import Journal
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judgement import Judgement, sound_judgements
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 Done = Callable[[int], Any]
 """Called with k as k more pairs are judged."""
@@ -44,6 +48,38 @@ class OpenJudge(Judge, Protocol):
     def __enter__(self) -> "OpenJudge": ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def judged_where_possible(
+    name: str, judge: Judge, pairs: Sequence[Pair], done: Done | None = None
+) -> Iterator[Judgement]:
+    """The judgements of the distinct pairs that the judge can judge. Those that it cannot are named on the log under
+    its name, and the others are judged without them. Raises its ScoreError where the fault is not in some of the
+    pairs."""
+    waiting = {pair.key: pair for pair in pairs}
+    while waiting:
+        try:
+            for judgement in judge.judge(list(waiting.values()), done):
+                waiting.pop(judgement.key, None)
+                yield judgement
+            return
+        except ScoreError as e:
+            unjudged = [key for key in e.unjudged if waiting.pop(key, None) is not None]
+            if not unjudged:
+                raise
+            log.warning("arena_rm: %s cannot judge %d of the pairs (%s)", name, len(unjudged), e)
+
+
+def unjudged(pairs: Sequence[Pair], why: str) -> ScoreError:
+    """The error for pairs that are left without a judgement while others have theirs."""
+    more = f" and {len(pairs) - 5} more" if pairs[5:] else ""
+    error = ScoreError(
+        f"no judgement of pairs {', '.join(pair.id for pair in pairs[:5])}{more}",
+        why,
+        "leave these pairs out, or repeat the command where the judge can answer another time",
+    )
+    error.unjudged = tuple(pair.key for pair in pairs)
+    return error
 
 
 def judgements_in(journal: Journal) -> dict[str, Judgement]:

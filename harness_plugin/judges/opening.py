@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import UsageError
-from harness_plugin.judges.judge import OpenJudge
+from harness_plugin.judges.cascade import CascadeJudge
+from harness_plugin.judges.judge import Judge, OpenJudge
 from harness_plugin.judges.local import LocalJudge
+from harness_plugin.judges.panel import PanelJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
+from harness_plugin.model.several import Several, several_of
 from harness_plugin.scoring.store import ScoreCache
 
 
@@ -36,6 +39,8 @@ def open_judge(
     """
     check_order(order)
     chosen = spec or ModelSpec.from_args(settings)
+    if several := several_of(chosen):
+        return _open_several(several, order, batch_size, store)
     chosen.check_effect()
     if served := chosen.served:
         from harness_plugin.judges.served.opening import open_served  # imports requests
@@ -51,7 +56,12 @@ def open_local(
     batch_size: int | None = None,
     store: ScoreCache | str | Path | None = None,
 ) -> LocalJudge:
-    """As `open_judge`, of a judge in this process: for those who need its model."""
+    """As `open_judge`, of one model in this process: for those who need it. Raises UsageError too for a judge that is
+    made of others."""
+    if several_of(spec):
+        raise UsageError(
+            f"judge={spec.judge}", "one model is needed here, and this judge has several", "name one of them"
+        )
     with ExitStack() as opened:
         if isinstance(store, (str, Path)):  # before the weights: a file that is no store is refused at once
             store = opened.enter_context(ScoreCache(store))
@@ -67,9 +77,26 @@ def open_local(
 def refuse_served(spec: ModelSpec) -> None:
     """Raises UsageError for a served judge in one of several processes: each would have a budget and a pace of its
     own."""
-    if spec.served:
+    several = several_of(spec)
+    if any(member.served for member in (several.members.values() if several else [spec])):
         raise UsageError(
             f"judge={spec.judge} in several processes",
             "its server does the work, and each process would have a budget of its own",
             "use one process, with concurrency=N for more questions at once",
         )
+
+
+def _open_several(several: Several, order: str, batch_size: int | None, store) -> PanelJudge | CascadeJudge:
+    """A panel or a cascade with its members opened. Each has its own connection to the store, which knows one judge at
+    a time."""
+    place = store.path if isinstance(store, ScoreCache) else store
+    with ExitStack() as opened:
+        members: dict[str, Judge] = {
+            name: opened.enter_context(open_judge(member, order=order, batch_size=batch_size, store=place))
+            for name, member in several.members.items()
+        }
+        closing = opened.pop_all()
+    if several.confidence is None:
+        return PanelJudge(members, closing)
+    small, big = members.items()
+    return CascadeJudge(small, big, several.confidence, closing)

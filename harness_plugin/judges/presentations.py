@@ -190,11 +190,13 @@ def _score_new(engine, part, views, known, tally, store) -> None:
     except ScoreError as e:
         digests = list(fresh)
         bad = {digests[i] for i in e.rows}
-        names = [p.id for p, shown in zip(part, views, strict=True) if any(digest in bad for digest, _ in shown)]
-        if not names:
+        pairs = [p for p, shown in zip(part, views, strict=True) if any(digest in bad for digest, _ in shown)]
+        if not pairs:
             raise
-        more = f" and {len(names) - 5} more" if names[5:] else ""
-        raise ScoreError(f"{e.found}: pairs {', '.join(names[:5])}{more}", e.why, e.do) from e
+        more = f" and {len(pairs) - 5} more" if pairs[5:] else ""
+        error = ScoreError(f"{e.found}: pairs {', '.join(p.id for p in pairs[:5])}{more}", e.why, e.do)
+        error.unjudged = tuple(p.key for p in pairs)
+        raise error from e
     scores = dict(zip(fresh, (tuple(map(float, row)) for row in z), strict=True))
     known.update(scores)
     if store:

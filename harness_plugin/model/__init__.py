@@ -1,6 +1,7 @@
 """Weights on disk become a reward model ready to score: base, adapter, tokenizer, manifest, dtype, device.
 
-`spec` is what a user asks for, with all defaults, and `naming` what one name of a judge stands for; `load` makes the
+`spec` is what a user asks for, with all defaults, and `naming` what one name of a judge stands for (`several`: that of
+a panel or a cascade); `load` makes the
 reward model of it. `base` finds a base and `embedded` the one from the package index, which is converted once and
 checked; `adapter` reads an adapter's folder and `manifest` its arena_rm.json; `network` puts them together, `merge`
 folds the adapter in. `plain` refuses models that are no plain classifier, `kind` says what the logits stand for,

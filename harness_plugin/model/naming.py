@@ -11,6 +11,7 @@ EMBEDDED = "embedded"
 ADAPTER_CONFIG = "adapter_config.json"
 SCORES, CHAT, DECISIONS = ("vllm", "sglang"), "openai", "systemone"
 SERVERS = (*SCORES, CHAT, DECISIONS)
+PANEL, CASCADE = "panel", "cascade"  # judges that are made of others: `several` reads their names
 FORMS = "vllm:URL, sglang:URL, openai:URL#MODEL or systemone:URL#MODEL"
 
 
@@ -29,11 +30,16 @@ class Address:
         return self.server in SCORES
 
 
+def is_several(judge: str) -> bool:
+    """Whether the name is that of a panel or a cascade."""
+    return judge.partition(":")[0] in (PANEL, CASCADE) and ":" in judge
+
+
 def served_at(judge: str) -> Address | None:
     """The address in the name of a served judge; None for any other name. Raises UsageError for an address that cannot
     be used. The error does not quote what may be a key."""
     server, colon, rest = judge.partition(":")
-    if not colon or Path(judge).exists():
+    if not colon or is_several(judge) or Path(judge).exists():
         return None
     if server not in SERVERS:
         if "://" in judge:

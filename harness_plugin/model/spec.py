@@ -5,7 +5,7 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, served_at
+from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, is_several, served_at
 
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
 PAIR, POINTWISE = "pair", "pointwise"
@@ -97,7 +97,10 @@ class ModelSpec:
             )
 
     def _idle(self) -> set[str]:
-        """The settings that were said and have no effect on this kind of judge."""
+        """The settings that were said and have no effect on this kind of judge. A judge that is made of others passes
+        them on to these, each of which takes what has an effect on it."""
+        if self.judge is not None and is_several(self.judge):
+            return set()
         said, served = {f.name for f in fields(self) if getattr(self, f.name) != f.default}, self.served
         if served is None:
             return said & set(OF_SERVED)

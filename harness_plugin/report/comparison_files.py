@@ -12,7 +12,8 @@ from harness_plugin.files import atomic_write
 from harness_plugin.files.printable import one_line
 from harness_plugin.report import comparison_words, judge_plots
 from harness_plugin.report.comparison_plots import forest
-from harness_plugin.report.comparison_words import Section, aligned, sections
+from harness_plugin.report.comparison_section import Section, aligned
+from harness_plugin.report.comparison_words import sections
 from harness_plugin.report.markdown_syntax import safe, table
 
 JSON, MARKDOWN, PAGE, PICTURE = "comparison.json", "comparison.md", "comparison.html", "comparison.png"

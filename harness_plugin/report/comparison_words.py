@@ -3,25 +3,10 @@
 Texts are as the files of users have them; whoever writes them makes them safe in its own format.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
+from harness_plugin.report.comparison_section import Section, Value, interval
+from harness_plugin.report.comparison_several import abstention_sections, cascade_sections, panel_sections
 from harness_plugin.report.words import number
 from harness_plugin.stats.multiple import ALPHA
-
-Value = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, sentences, and a table, which may be empty. `rows`: as many cells in each as in `head`."""
-
-    title: str
-    sentences: list[str] = field(default_factory=list)
-    head: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-
 
 NAMES = {
     "acc": "accuracy, decisive pairs",
@@ -46,21 +31,18 @@ BASELINES = {
 
 def sections(result: Value) -> list[Section]:
     """All that is said of a comparison, in the order in which it is read."""
-    return [_figures(result), _costs(result), _baselines(result), _differences(result)]
+    found = [_figures(result), _costs(result), _baselines(result), _differences(result)]
+    if result.get("panel"):
+        found += panel_sections(result["panel"])
+    if result.get("cascade"):
+        found += cascade_sections(result["cascade"])
+    if result.get("abstentions"):
+        found += abstention_sections(result["abstentions"])
+    return found
 
 
 def title(result: Value) -> str:
     return f"{len(result['judges'])} judge{'s' * (len(result['judges']) > 1)} on {result['votes']}"
-
-
-def interval(found: Value, digits: int = 3) -> str:
-    """A value with its 95 % interval; "-" for what is not known."""
-    if found["value"] is None:
-        return "-"
-    value = number(found["value"], digits)
-    return (
-        value if found["low"] is None else f"{value} [{number(found['low'], digits)}, {number(found['high'], digits)}]"
-    )
 
 
 def _figures(result: Value) -> Section:
@@ -150,11 +132,3 @@ def verdict(difference: Value) -> str:
 
 def _p(value: float | None) -> str:
     return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def aligned(section: Section) -> Iterable[str]:
-    """The table of a section as lines of a terminal, in columns."""
-    table = [section.head, *section.rows]
-    widths = [max(len(row[k]) for row in table) for k in range(len(section.head))]
-    for row in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

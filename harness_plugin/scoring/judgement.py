@@ -19,6 +19,7 @@ from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judgement_rows import (
     SCHEMA,
     Logits,
+    Vote,
     check_checksum,
     check_judgements,
     fields_of_row,
@@ -51,6 +52,9 @@ class Judgement:
     `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface features says of a pair
     with a winner, as log odds for B. `r_a`, `r_b`: the logits of the two responses where a pointwise reward model gave
     them one each, else None; then z_ab is (r_b - r_a,) and z_ba, where it is given, (r_a - r_b,).
+
+    `votes`: of a panel, each member's P of A, B, tie, None where it could not judge the pair. `stage`: of a cascade,
+    the judge that decided. `abstained`: the judge was not sure enough, so that this is no verdict.
     """
 
     id: str
@@ -81,6 +85,9 @@ class Judgement:
     length_worth: float = 0.0
     r_a: float | None = None
     r_b: float | None = None
+    votes: Mapping[str, Vote] = field(default_factory=dict, hash=False)
+    stage: str | None = None
+    abstained: bool = False
 
     def __str__(self) -> str:
         """One line for a log: lm-eval writes it into the samples of a task."""
@@ -135,6 +142,7 @@ class Judgement:
             length_b=self.length_a,
             winner=self.winner and self.winner.swapped,
             surface=None if self.surface is None else -self.surface,
+            votes={name: vote and (vote[1], vote[0], vote[2]) for name, vote in self.votes.items()},
             model_a=self.model_b,
             model_b=self.model_a,
         )
@@ -155,6 +163,9 @@ class Judgement:
             "length_worth": self.length_worth or None,
             "r_a": self.r_a,
             "r_b": self.r_b,
+            "votes": {name: vote and list(vote) for name, vote in self.votes.items()} or None,
+            "stage": self.stage,
+            "abstained": self.abstained or None,
         }
         row = {
             "schema": SCHEMA,
@@ -237,11 +248,13 @@ def judged_identical(pair: Pair, calibration: Calibration, judge: str) -> Judgem
 
 def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
     """The judgements of n pairs from those of one order each, by the same judge. Tokens add up; what was kept is that
-    of A shown first."""
+    of A shown first. The votes of a panel's members, which were of one order, are left out."""
     if not ab:
         return []
     both = [
-        replace(one, z_ba=other.z_ba, tokens=one.tokens + other.tokens, truncated=one.truncated or other.truncated)
+        replace(
+            one, votes={}, z_ba=other.z_ba, tokens=one.tokens + other.tokens, truncated=one.truncated or other.truncated
+        )
         for one, other in zip(ab, ba, strict=True)
     ]
     outcomes = recompute(both)

@@ -26,6 +26,9 @@ TOLERANCE = 1e-6
 Logits = tuple[float, ...]
 """One logit (positive: the response shown second is preferred), or three: first, second, tie."""
 
+Vote = tuple[float, float, float] | None
+"""What a member of a panel said: P of A, B, tie; None where it could not judge the pair."""
+
 _PROBABILITIES = ("p_a", "p_b", "p_tie")
 
 
@@ -131,6 +134,9 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "surface": None if row.get("surface") is None else number(row, "surface", where),
         "r_a": None if row.get("r_a") is None else number(row, "r_a", where),
         "r_b": None if row.get("r_b") is None else number(row, "r_b", where),
+        "votes": _votes(row, where),
+        "stage": optional_text(row, "stage", where) or None,
+        "abstained": _flag(row, "abstained", where),
     }
 
 
@@ -178,6 +184,19 @@ def _flag(row: Mapping[str, Any], name: str, where: str) -> bool:
 
 def _length(row: Mapping[str, Any], name: str, where: str) -> int | None:
     return None if row.get(name) is None else int(number(row, name, where, 0))
+
+
+def _votes(row: Mapping[str, Any], where: str) -> dict[str, Vote]:
+    value = row.get("votes") or {}
+    if not isinstance(value, dict):
+        raise wrong_value("votes", value, "an object", where)
+    votes: dict[str, Vote] = {}
+    for name, vote in value.items():
+        if vote is not None and not (isinstance(vote, list) and len(vote) == 3):
+            raise wrong_value("votes", value, "for each member P of A, B and tie, or null", where)
+        a, b, tie = (number({name: p}, name, where, 0, 1) for p in vote or (0, 0, 0))
+        votes[name] = None if vote is None else (a, b, tie)
+    return votes
 
 
 def _kept(row: Mapping[str, Any], where: str) -> dict[str, tuple[int, int]]:

@@ -32,7 +32,8 @@ def read_scores(path: str, pairs: str | None = None) -> Run:
     """`pairs`: the file that was scored, for the texts. Raises DataError for anything but a whole file of scores of
     labelled pairs, all in the same orders and by one judge."""
     judgements = list(read_judgements(whole_rows(path)))
-    labelled = [j for j in judgements if j.winner is not None]
+    judged = [j for j in judgements if not j.abstained]
+    labelled = [j for j in judged if j.winner is not None]
     if not labelled:
         raise DataError(
             f"{path} has no pair with a winner",
@@ -51,7 +52,7 @@ def read_scores(path: str, pairs: str | None = None) -> Run:
         labelled,
         {"orders": orders.pop()},
         {"judge": judges[0]},
-        {"without a winner": len(judgements) - len(labelled)},
+        {"without a winner": len(judged) - len(labelled), "the judge abstained": len(judgements) - len(judged)},
         partial(_pair_texts, pairs) if pairs else lambda sources: {},
     )
 

@@ -242,12 +242,14 @@ class _Run:
         names = ", ".join(pair.id for pair, _ in self.unusable[:NAMED])
         more = f" and {len(self.unusable) - NAMED} more" if self.unusable[NAMED:] else ""
         pair, first = self.unusable[0]
-        return ScoreError(
+        error = ScoreError(
             f"{len(self.unusable)} of {len(self.pairs)} pairs have no verdict of {self.judge.name} ({counts}): pairs "
             f"{names}{more} (pair {pair.id}: {first.detail})",
             "an answer without a verdict is neither a tie nor a zero; the other pairs are judged and kept",
             "repeat the command, which asks for these pairs only",
         )
+        error.unjudged = tuple(pair.key for pair, _ in self.unusable)
+        return error
 
 
 def over(limit: str, state: str) -> ScoreError:

@@ -1,0 +1,90 @@
+"""Options of judges that are made of others, and of judges that abstain."""
+
+import functools
+from dataclasses import replace
+
+import click
+
+from harness_plugin.errors import UsageError
+
+confidence_option = click.option(
+    "--cascade-confidence",
+    type=click.FloatRange(0.5, 1),
+    metavar="P",
+    help="What the small judge of --cascade is at least as sure of, it decides; from 0.5 to 1.",
+)
+
+
+def several_options(command):
+    """Adds --panel and --cascade to a command that has `model_options`; they become the name of the judge in `spec`."""
+
+    @functools.wraps(command)
+    def run(spec, panel, cascade, cascade_confidence, **arguments):
+        asked = [option for option, value in (("--panel", panel), ("--cascade", cascade)) if value is not None]
+        if asked and (len(asked) > 1 or (spec.judge, spec.peft, spec.pretrained) != (None, None, None)):
+            raise UsageError(
+                f"{' and '.join(asked)} beside another judge", "a command has one judge", "leave the other one out"
+            )
+        if (cascade is None) != (cascade_confidence is None):
+            raise UsageError(
+                "--cascade without --cascade-confidence" if cascade else "--cascade-confidence without --cascade",
+                "a cascade is two judges and the confidence from which the small one decides",
+                "give both; `arena-rm compare` fits the confidence to a wanted agreement",
+            )
+        if panel is not None:
+            spec = replace(spec, judge=f"panel:{panel.replace(',', '+')}")
+        if cascade is not None:
+            spec = replace(spec, judge=f"cascade:{cascade.replace(',', '+')}@{cascade_confidence}")
+        return command(spec=spec, **arguments)
+
+    options = [
+        click.option(
+            "--panel",
+            metavar="JUDGE,JUDGE,...",
+            help="Judge with a panel: the verdict is the mean of the probabilities of these judges, each named as for "
+            "--judge.",
+        ),
+        click.option(
+            "--cascade",
+            metavar="SMALL,BIG",
+            help="Judge with two judges: SMALL decides what it is sure of (--cascade-confidence) and hands the rest to "
+            "BIG.",
+        ),
+        confidence_option,
+    ]
+    for option in reversed(options):
+        run = option(run)
+    return run
+
+
+def abstain_options(command):
+    """Adds the options of a judge that abstains; the command receives `abstain_data`, `abstain_error` and
+    `abstain_level`."""
+    options = [
+        click.option(
+            "--abstain-data",
+            type=click.Path(),
+            metavar="FILE",
+            help="Let the judge abstain where it is not sure enough, as fitted to the labelled pairs of this file. "
+            "They must have other prompts than the pairs that are reported.",
+        ),
+        click.option(
+            "--abstain-error",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.1,
+            show_default=True,
+            metavar="SHARE",
+            help="The largest error that is allowed among the decisive pairs that are judged.",
+        ),
+        click.option(
+            "--abstain-level",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.95,
+            show_default=True,
+            metavar="P",
+            help="The probability, over files of labelled pairs like this one, with which the error is not larger.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
