@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from comparison_rows import opinions, votes
 
-from harness_plugin.comparison.entries import Entry, judged_entry, labelled, stored_entry
+from harness_plugin.comparison.entries import Entry, judged_entry, stored_entry
 from harness_plugin.comparison.figures import compared, judged_by_all
 from harness_plugin.comparison.named import named_judges
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.model import ModelSpec
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.pairs import Pair, write_pairs
+from harness_plugin.pairs import Pair, labelled, write_pairs
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import judged
 from harness_plugin.stats import holm, paired_difference

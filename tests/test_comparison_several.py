@@ -73,9 +73,10 @@ def test_a_panels_section_says_how_independent_its_members_are(pairs, judges):
         [correlations[0, 1], correlations[0, 2], correlations[1, 2]]
     )
     assert found["effective_judges"]["value"] == pytest.approx(9 / correlations.sum())
-    assert found["best_member"] == "b" and found["votes_cast"] == {"3": 150}
     accuracy = {row["judge"]: row["metrics"]["acc"]["value"] for row in compared(whole, [*judges, entry])["judges"]}
-    assert found["less_best_member"]["value"] == pytest.approx(accuracy["panel"] - accuracy["b"])
+    best = max("smb", key=accuracy.__getitem__)
+    assert found["best_member"] == best and found["votes_cast"] == {"3": 150}
+    assert found["less_best_member"]["value"] == pytest.approx(accuracy["panel"] - accuracy[best])
 
 
 def test_votes_that_are_missing_are_counted_and_left_out(pairs, judges):

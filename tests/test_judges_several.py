@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tiny
+from comparison_rows import run, votes
 
 from harness_plugin.errors import ScoreError, UsageError
 from harness_plugin.judges import open_judge
@@ -15,7 +16,7 @@ from harness_plugin.judges.panel import PanelJudge, panel_judgement
 from harness_plugin.model import ModelSpec
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.several import several_of
-from harness_plugin.pairs import Pair
+from harness_plugin.pairs import Pair, write_pairs
 from harness_plugin.scoring.judgement import Judgement, judged
 from harness_plugin.scoring.probabilities import combine
 
@@ -175,7 +176,7 @@ def test_names_of_panels_and_cascades_are_read():
     spec = ModelSpec(judge="panel:embedded+judge=vllm:http://host:1;peft=x+org/judge", dtype="float32")
     assert several_of(spec).members == {
         "embedded": ModelSpec(judge="embedded", dtype="float32"),
-        "judge=vllm:http://host:1;peft=x": ModelSpec(judge="vllm:http://host:1", peft="x", dtype="float32"),
+        "judge=vllm:http://host:1;peft=x": ModelSpec(judge="vllm:http://host:1", peft="x"),
         "org/judge": ModelSpec(judge="org/judge", dtype="float32"),
     }
     cascade = several_of(ModelSpec(judge="cascade:small+big@0.75"))
@@ -217,3 +218,74 @@ def test_open_judge_opens_a_panel_and_a_cascade_of_models(tiny_adapter, tmp_path
     with open_judge(judge=f"cascade:{names[0]}+{names[1]}@1.0", **settings) as cascade:
         stages = [(j.stage, j.z_ab) for j in cascade.judge(tiny.pairs()[:5])]
     assert stages == [(names[1], j.z_ab) for j in alone[1]], "nothing reaches a confidence of 1"
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tiny_adapter, tmp_path):
+    """Two tiny adapters, and files of pairs with winners that share no prompt."""
+    names = [tiny_adapter("gemma3", manifest=True, seed=seed) for seed in (1, 2)]
+    for name, topic in (("asked", "ask"), ("fit", "another")):
+        write_pairs(tmp_path / f"{name}.jsonl", votes(30, 1, topic))
+    return names, tmp_path
+
+
+def scored(capsys, files, *more):
+    code, said, notes = run(capsys, "score", files[1] / "asked.jsonl", "--dtype", "float32", "--device", "cpu", *more)
+    return code, [json.loads(line) for line in said.splitlines()], notes
+
+
+def test_score_takes_a_panel_and_a_cascade(files, capsys):
+    one, two = files[0]
+    code, rows, notes = scored(capsys, files, "--panel", f"{one},{two}")
+    assert code == 0 and all(set(row["votes"]) == {str(one), str(two)} for row in rows), notes
+    code, rows, _ = scored(capsys, files, "--cascade", f"{one},{two}", "--cascade-confidence", 0.6)
+    assert code == 0 and {row["stage"] for row in rows} <= {str(one), str(two)}
+    code, _, notes = scored(capsys, files, "--panel", f"{one},{two}", "--peft", one)
+    assert code == 2 and "--panel beside another judge" in notes
+    code, _, notes = scored(capsys, files, "--cascade", f"{one},{two}")
+    assert code == 2 and "--cascade without --cascade-confidence" in notes
+
+
+def test_score_marks_the_pairs_from_which_a_judge_abstains(files, capsys):
+    one, fit, out = files[0][0], files[1] / "fit.jsonl", files[1] / "scores.jsonl"
+    options = ["--peft", one, "--abstain-data", fit, "--abstain-error", 0.9]
+    code, rows, notes = scored(capsys, files, *options)
+    assert code == 0 and not any("abstained" in row for row in rows) and "decides from a confidence of 0.500" in notes
+    options[-1] = 0.05
+    code, rows, notes = scored(capsys, files, *options)
+    assert code == 0 and all(row["abstained"] for row in rows) and "no confidence is proved to be enough" in notes
+    assert "the judge abstained from 30 of them" in notes and "log_loss" not in notes
+    code, _, _ = scored(capsys, files, *options, "-o", out)
+    assert code == 0 and [json.loads(line) for line in out.read_text("utf-8").splitlines()] == rows
+    code, _, notes = scored(capsys, files, "--peft", one, "--abstain-data", files[1] / "asked.jsonl")
+    assert code == 3 and "a threshold looks better than it is" in notes
+
+
+def test_a_leaderboard_and_a_duel_take_a_panel(files, capsys):
+    (one, two), folder = files
+    for name in ("heron", "stork"):
+        answers = [{"prompt": f"ask {n}", "response": f"{name} says {n}", "model": name} for n in range(6)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+    panel = ["--panel", f"{one},{two}", "--dtype", "float32", "--device", "cpu", "--no-cache"]
+    answers = [folder / "heron.jsonl", folder / "stork.jsonl"]
+    code, _, notes = run(capsys, "judge", *answers, *panel, "--no-plots", "-o", folder / "judged")
+    assert code == 0, notes
+    verdicts = [json.loads(line) for line in (folder / "judged" / "verdicts.jsonl").read_text("utf-8").splitlines()]
+    assert len(verdicts) == 6 and all(len(verdict["votes"]) == 2 for verdict in verdicts)
+    assert run(capsys, "gate", "duel", *answers, *panel)[0] in (0, 1)
+
+
+def test_the_tasks_of_lm_eval_take_a_panel(files):
+    from lm_runs import requests_of
+
+    from harness_plugin.harness.lm import ArenaRM
+
+    one, two = files[0]
+    lm = ArenaRM(judge=f"panel:{one}+{two}", dtype="float32", device="cpu", order="both")
+    pair = votes(1)[0]
+    found = [ll for ll, _ in lm.loglikelihood(requests_of(pair))]
+    (judgement,) = lm.judge.judge([pair])
+    assert np.exp(found) == pytest.approx(judgement.p)

@@ -96,8 +96,8 @@ def command(judges, data, spec, read, output, plots, **asked):
     Exit codes: 0 done, 2 wrong usage, 3 bad data, or a judge could not be loaded.
     """
     log_to_stderr()
-    from harness_plugin.comparison.entries import labelled
     from harness_plugin.comparison.plan import planned, result_of
+    from harness_plugin.pairs import labelled
     from harness_plugin.report.comparison_files import text, write_comparison
 
     if output.exists() and not output.is_dir():

@@ -19,6 +19,7 @@ from harness_plugin.cli.options import (
     prompts_option,
     questions_option,
 )
+from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 
@@ -29,6 +30,7 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
 @click.command("judge")
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @model_options
+@several_options
 @click.option(
     "--baseline", metavar="MODEL", help="Judge every model against this one. [default: every model against every other]"
 )

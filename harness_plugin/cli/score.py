@@ -14,6 +14,7 @@ from harness_plugin.cli.options import (
     opened_cache,
     pair_options,
 )
+from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import log_line
 
@@ -23,6 +24,7 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
 @click.command("score")
 @click.argument("file", type=click.Path(allow_dash=True))
 @model_options
+@several_options
 @pair_options
 @click.option(
     "--order",
@@ -32,6 +34,7 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
     help="ab: present each pair with A first only; both: present it in both orders and average them.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Score only the first N pairs.")
+@abstain_options
 @batch_size_option
 @cache_options(default=False)
 @click.option(
@@ -41,7 +44,7 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
     metavar="FILE",
     help="Write the scores to this file; the same command then continues a run that was stopped. [default: stdout]",
 )
-def command(file, spec, read, order, limit, batch_size, cache_file, output):
+def command(file, spec, read, order, limit, batch_size, cache_file, output, **abstention):
     """Score every pair of FILE (- for stdin) and write one JSON line for each, in input order.
 
     The most important fields: id, z_ab and z_ba (the logit of each order, positive for B; z_ba is null with --order
@@ -61,10 +64,12 @@ def command(file, spec, read, order, limit, batch_size, cache_file, output):
     several = accelerator(on_cpu=spec.device == "cpu")
     if several:
         refuse_served(spec)
+        refuse_fitting(abstention)
         spec, cache_file = _of_several(several, file, spec, cache_file)
     pairs = read(file, limit=limit)
+    fit = abstaining(read, pairs, **abstention)
     with opened_cache(cache_file) as store:
-        judge, judgements = _judged(pairs, spec, order, batch_size, store, output, several)
+        judge, judgements = _judged(pairs, spec, order, batch_size, store, output, several, fit)
     if judgements is not None:
         summarize(pairs, judgements, judge.limit)
 
@@ -84,9 +89,10 @@ def _of_several(several, file, spec, cache_file):
     return replace(spec, device=device), cache_file or default_file()
 
 
-def _judged(pairs, spec, order, batch_size, store, output, several):
+def _judged(pairs, spec, order, batch_size, store, output, several, fit):
     """Judges the pairs and writes them; returns (the judge, a judgement per pair). Of several processes each scores its
-    share into the store, and the first then finds all of them there; the others return None instead of judgements."""
+    share into the store, and the first then finds all of them there; the others return None instead of judgements.
+    `fit` gives for the judge a function that marks the judgements from which it abstains."""
     from harness_plugin.engine.processes import first_in_turn, own_share
     from harness_plugin.files.journal import Journal
     from harness_plugin.judges import open_judge
@@ -101,12 +107,13 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
         several.wait_for_everyone()
         if not several.is_main_process:
             return judge, None
+    marked = fit(judge)
     if output is None:
         judgements = []
         rest = iter(pairs)
         for judgement in _with_progress(judge, pairs):
             pair = next(p for p in rest if p.key == judgement.key)  # one that could not be judged is passed over
-            judgements.append(judgement.of_pair(pair))
+            judgements.append(marked(judgement.of_pair(pair)))
             click.echo(json.dumps(judgements[-1].to_row(), ensure_ascii=False))
         return judge, judgements
     with Journal(output, parts(judge.identity)) as journal:
@@ -116,7 +123,7 @@ def _judged(pairs, spec, order, batch_size, store, output, several):
         for judgement in _with_progress(judge, _missing(pairs, finished)):
             finished[judgement.key] = judgement
             journal.add(judgement.to_row())
-        judgements = [finished[pair.key].of_pair(pair) for pair in pairs]
+        judgements = [marked(finished[pair.key].of_pair(pair)) for pair in pairs]
         journal.finish(judgement.to_row() for judgement in judgements)
     return judge, judgements
 
@@ -152,7 +159,10 @@ def summarize(pairs, judgements, limit) -> None:
     """Truncation (to `Judge.limit`), and metrics where the winner is known or follows from p_b, to stderr."""
     cut = sum(j.truncated for j in judgements)
     click.echo(f"{len(judgements)} pairs, {cut} cut to {limit}", err=True)
-    labelled = [(j, p) for j, p in zip(judgements, pairs, strict=True) if p.verdict is not None]
+    if abstained := sum(j.abstained for j in judgements):
+        click.echo(f"the judge abstained from {abstained} of them, which do not count below", err=True)
+    judged = [(j, p) for j, p in zip(judgements, pairs, strict=True) if not j.abstained]
+    labelled = [(j, p) for j, p in judged if p.verdict is not None]
     if not labelled:
         return
     click.echo(_metrics_table(labelled), err=True)

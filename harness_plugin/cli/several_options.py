@@ -88,3 +88,40 @@ def abstain_options(command):
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def abstaining(read, pairs, abstain_data, abstain_error, abstain_level):
+    """A function of a judge that has it judge the labelled pairs of `abstain_data`, says from which confidence on it
+    decides, and returns a function that marks the judgements from which it abstains; without a file, none is marked.
+    Raises DataError where the file shares a prompt with the pairs, or has no winners."""
+    if abstain_data is None:
+        return lambda judge: lambda judgement: judgement
+    from harness_plugin.pairs import labelled
+    from harness_plugin.scoring.abstention import fit_abstention, refuse_shared
+
+    fitted_on = labelled(read(abstain_data))
+    refuse_shared(fitted_on, pairs, abstain_data)
+
+    def fit(judge):
+        by_key = {judgement.key: judgement for judgement in judge.judge(fitted_on)}
+        known = [by_key[pair.key].of_pair(pair) for pair in fitted_on if pair.key in by_key]
+        found = fit_abstention(known, abstain_error, abstain_level)
+        said = "it abstains from every pair: no confidence is proved to be enough"
+        if found.confidence is not None:
+            said = f"it decides from a confidence of {found.confidence:.3f} on"
+        click.echo(
+            f"abstention for an error of at most {found.error:g}, with a probability of {found.level:g}: {said} "
+            f"({found.pairs} decisive pairs of {found.prompts} prompts in {abstain_data})",
+            err=True,
+        )
+        return found.applied
+
+    return fit
+
+
+def refuse_fitting(abstention) -> None:
+    """Raises UsageError for an abstention that is to be fitted in several processes."""
+    if abstention["abstain_data"] is not None:
+        raise UsageError(
+            "--abstain-data in several processes", "one process fits the abstention", "score with one process"
+        )

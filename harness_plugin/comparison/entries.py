@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +163,3 @@ class _Clock:
                 self.total = Timing(round(seconds, 3), self.total.pairs + pairs)  # as the file has it
                 with atomic_write(self.file) as out:
                     json.dump(vars(self.total), out)
-
-
-def labelled(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of which people said who won, or whose `p_b` says it; each then has a `winner`. Raises DataError where
-    there is none."""
-    found = [replace(pair, winner=pair.verdict) for pair in pairs if pair.verdict is not None]
-    if not found:
-        raise DataError(
-            f"none of {len(pairs)} pairs has a winner",
-            "judges are compared by what people said",
-            "give a file of pairs with winners",
-        )
-    return found

@@ -16,6 +16,7 @@ from harness_plugin.pairs.pair import (
     Text,
     Winner,
     content_id,
+    labelled,
     text_length,
     turn_count,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Winner",
     "content_id",
     "detect_format",
+    "labelled",
     "pair_from_row",
     "pairs_from_rows",
     "read_outputs",

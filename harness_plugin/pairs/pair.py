@@ -14,6 +14,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, is_absent, missing_field, refuse_surrogates, wrong_value
 
 Text = str | tuple[str, ...]
@@ -278,6 +279,20 @@ class Pair:
         for name in sorted(set(extra) & set(meta)):
             raise wrong_value(name, extra[name], "one value, but the row's meta has this field too")
         return cls(**known, meta={**meta, **extra})
+
+
+def labelled(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs of which people said who won, or whose `p_b` says it; each then has a `winner`. Raises DataError where
+    there is none."""
+    asked = list(pairs)
+    found = [replace(pair, winner=pair.verdict) for pair in asked if pair.verdict is not None]
+    if not found:
+        raise DataError(
+            f"none of {len(asked)} pairs has a winner",
+            "what people said is needed here",
+            "give a file of pairs with winners",
+        )
+    return found
 
 
 FIELDS = tuple(entry.name for entry in fields(Pair))

@@ -14,6 +14,7 @@ from harness_plugin.cli.options import (
     prompts_option,
     questions_option,
 )
+from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.gate.rules import MAX_MISSING
 
@@ -22,6 +23,7 @@ from harness_plugin.gate.rules import MAX_MISSING
 @click.argument("old", type=click.Path())
 @click.argument("new", type=click.Path())
 @model_options
+@several_options
 @rule_options
 @prompts_option
 @questions_option
