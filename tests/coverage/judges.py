@@ -12,6 +12,9 @@ import numpy as np
 
 from harness_plugin import stats
 from harness_plugin.stats.estimates import FEWEST_LOSSES
+from harness_plugin.stats.measures import logistic
+from harness_plugin.stats.panels import disagreement, effective_judges
+from harness_plugin.stats.selective import threshold_for_agreement, threshold_for_error
 
 ITEMS, CORRELATION, TIES = 4, 0.3, 0.2
 NORMAL = np.random.default_rng(0).standard_normal(400_000)
@@ -136,6 +139,55 @@ def _halved(z) -> tuple[np.ndarray, np.ndarray]:
 def _expected_difference(truth: float) -> float:
     p, other = (_three_ways(truth, z) for z in _halved(NORMAL))
     return float((p * (np.log(other) - np.log(p))).sum(axis=1).mean())
+
+
+def independent_judges(rng, n, truth):
+    """`compare`: how many independent judges four are worth that are right as often as `truth` says, or less."""
+    wrong = 1 - _credits(rng, n, np.full(4, truth), True)
+    return [(effective_judges(wrong, prompts(n, True)), _expected_judges(truth))]
+
+
+@cache
+def _expected_judges(truth: float) -> float:
+    rng, limit = np.random.default_rng(1), NormalDist().inv_cdf(truth)
+    z = math.sqrt(0.5) * (NORMAL[:, None] + rng.standard_normal((len(NORMAL), 4)))
+    return effective_judges((z >= limit).astype(float)).value
+
+
+def disagreeing(rng, n, truth):
+    """`compare`: how often two judges prefer different sides, as often as `truth` says."""
+    differ = outcomes(rng, n, truth, True)
+    return [(disagreement(np.stack([np.ones(len(differ)), 1 - 2 * differ], axis=1), prompts(n, True)), truth)]
+
+
+def over_the_error(error: float):
+    """Whether a fitted abstention lets a judge err more often than `error`; False where it abstains from everything."""
+
+    def happens(rng, n) -> bool:
+        log_odds = 2 * np.abs(normal(rng, n, False))
+        wrong = (rng.random(n) > logistic(log_odds)).astype(float)
+        found = threshold_for_error(log_odds, wrong, None, error)
+        if found is None:
+            return False
+        chosen = 2 * np.abs(NORMAL)
+        return float(logistic(-chosen[chosen >= found]).mean()) > error
+
+    return happens
+
+
+def below_the_agreement(agreement: float):
+    """Whether a fitted cascade agrees with the big judge more rarely than wanted."""
+
+    def happens(rng, n) -> bool:
+        log_odds = 2 * np.abs(normal(rng, n, False))
+        differs = (rng.random(n) > logistic(log_odds)).astype(float)
+        found = threshold_for_agreement(log_odds, differs, None, agreement)
+        if found is None:
+            return False
+        chosen = 2 * np.abs(NORMAL)
+        return float(np.where(chosen >= found, logistic(-chosen), 0.0).mean()) > 1 - agreement
+
+    return happens
 
 
 def equal_judges(rng, n) -> float:

@@ -34,6 +34,8 @@ INTERVALS = {
     "difference of two judges' accuracy": judges.accuracy_difference(),
     "difference of two judges' accuracy, clusters": judges.accuracy_difference(True),
     "difference of two judges' log loss, clusters": judges.loss_difference,
+    "effective number of judges, clusters": judges.independent_judges,
+    "disagreement of judges, clusters": judges.disagreeing,
     "win rate, probabilities": chatbots.soft_win_rate,
     "win rate, certain judge": chatbots.certain_win_rate,
     "win rate, round robin": chatbots.hard_win_rate,
@@ -69,6 +71,8 @@ ERRORS = {
     "one of three models is clear without a difference, any time": early.any_clear(None),
     "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
     "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
+    "a judge that abstains errs more often than 0.2": judges.over_the_error(0.2),
+    "a cascade agrees more rarely than 0.9": judges.below_the_agreement(0.9),
     "two of four equal judges differ (Holm): accuracy": lambda rng, n: judges.equal_judges(rng, n) <= 0.05,
 }
 # How often something happens that is said to happen in 80 % of all cases.
@@ -100,6 +104,9 @@ STANDS_FOR = {
     "ece of a calibrated judge": ("ece",),
     "difference of two judges' accuracy": ("difference of acc",),
     "difference of two judges' log loss, clusters": ("difference of log_loss",),
+    "effective number of judges, clusters": ("effective_judges",),
+    "disagreement of judges, clusters": ("disagreement",),
+    "share, clusters": ("handed_on", "agreement", "coverage", "error"),
     "win rate, probabilities": ("win_rate",),
     "win rate, stopped when clear, 5 looks": ("win_rate",),
     "win rate at equal length": ("win_rate_length_controlled",),
