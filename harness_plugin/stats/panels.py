@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from harness_plugin.stats.estimates import Estimate, clustered_share, jackknife
+from harness_plugin.stats.estimates import Estimate, cluster_codes, clustered_share, jackknife, undefined
+
+FEWEST_ERRORS = 20  # of each judge: with 12, intervals hold the truth in 88 % of simulations
 
 
 def error_correlations(wrong) -> np.ndarray:
@@ -19,10 +21,14 @@ def error_correlations(wrong) -> np.ndarray:
 
 def effective_judges(wrong, clusters=None) -> Estimate:
     """How many judges with independent errors these M are worth: M / (1 + (M - 1) r) for the mean correlation r of
-    their errors (Kish 1965, the design effect of averaging; for panels of language models arXiv:2605.29800). 1 where
-    all make the same errors, M where errors are independent, more where they cancel. The interval is jackknifed over
-    clusters. `wrong` as for `error_correlations`."""
+    their errors (Kish 1965, the design effect of averaging; for panels of language models arXiv:2605.29800).
+
+    1 where all make the same errors, M where errors are independent, more where they cancel. The interval is jackknifed
+    over clusters; there is none where a judge has fewer than FEWEST_ERRORS errors. `wrong` as for `error_correlations`.
+    """
     x = np.asarray(wrong, dtype=np.float64)
+    if len(x) and x.sum(axis=0).min() < FEWEST_ERRORS:
+        return undefined(len(x), cluster_codes(clusters, len(x))[1], _effective(x))
     return jackknife(lambda keep: _effective(x[keep]), len(x), clusters, bounds=(0.0, math.inf))
 
 
