@@ -23,6 +23,7 @@ from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, RewardModel
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
+from harness_plugin.model.spec import PAIR
 
 GEMMA = {"model_type": "gemma", "hidden_activation": "gelu_pytorch_tanh"}
 SHAPES = {  # from the config.json of google/gemma-2b, gemma-7b, Qwen/Qwen3-0.6B and meta-llama/Llama-3.2-1B
@@ -86,6 +87,7 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Reward
         network = AutoModelForSequenceClassification.from_config(config, dtype=dtype).eval()
     head = network.score.weight.detach().float()
     return RewardModel(
+        kind=PAIR,
         network=network,
         backbone=network.model,
         head=head,

@@ -3,8 +3,10 @@
 lm-eval 0.4.13 has no plug-in discovery, so `arena_rm_lm_eval.pth` (`.start` from Python 3.15 on) calls `install()` at
 every interpreter start. That puts one finder in front of `sys.meta_path`. When `lm_eval.models` or `lm_eval.tasks` is
 first imported, the usual finders load it, then a hook here runs: the model's name goes into lm-eval's model registry,
-our tasks folder into the `include_path` of each new `TaskManager`. Both are lm-eval's public interface. When both hooks
-have run the finder takes itself away. An lm-eval that discovers entry points has the name already and keeps its own.
+our tasks folder into the `include_path` of each new `TaskManager`. Both are lm-eval's public interface. A hook on
+`lm_eval` itself limits how long threads spin where the command line names this model (`harness_plugin.waiting`). When
+all hooks have run the finder takes itself away. An lm-eval that discovers entry points has the name already and keeps
+its own.
 
 Because it runs in every program of the environment this module imports `sys` and `os` only, which the interpreter has
 loaded anyway. It must not know what the model or the tasks are, only where, and it must never break lm-eval.
@@ -97,7 +99,15 @@ def _with_ours(given):
     return [ours, *paths]
 
 
-_waiting = {"lm_eval.models": _add_model, "lm_eval.tasks": _add_tasks}
+def _before_torch(_package) -> None:
+    """`lm_eval --model arena_rm` imports torch long before it makes the model. Other programs are left as they are."""
+    if any(MODEL in argument.split("=") for argument in sys.argv[1:]):
+        from harness_plugin.waiting import wait_briefly
+
+        wait_briefly()
+
+
+_waiting = {"lm_eval": _before_torch, "lm_eval.models": _add_model, "lm_eval.tasks": _add_tasks}
 _searching: set[str] = set()
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness_plugin.waiting import ROUNDS
+
 ROOT = Path(__file__).resolve().parents[1]
 TASKS_FOLDER = str(ROOT / "tasks")
 START_LINE = (ROOT / "harness_plugin" / "arena_rm_lm_eval.pth").read_text(encoding="utf-8")
@@ -184,6 +186,28 @@ bridge.install()
 show(*seen, sys.meta_path.count(bridge._Finder), bridge.active())
 """
     assert answer(code, tmp_path, stand_in()) == [1, 1, 1, 0, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "briefly"),
+    [
+        (["--model", "arena_rm"], True),
+        (["run", "--model=arena_rm"], True),
+        (["--model", "hf", "--tasks", "arena_pairs"], False),
+        ([], False),
+    ],
+)
+def test_threads_wait_briefly_only_where_the_command_line_names_the_model(tmp_path, stand_in, arguments, briefly):
+    code = f"""
+import os
+sys.argv = ["lm_eval", *{arguments!r}]
+before = os.environ.get("GOMP_SPINCOUNT")
+import lm_eval
+show(before, os.environ.get("GOMP_SPINCOUNT"))
+"""
+    assert answer(code, tmp_path, stand_in(), GOMP_SPINCOUNT="") == ["", ""], "the user's own setting stays"
+    code = code.replace("import os", "import os\nos.environ.pop('GOMP_SPINCOUNT', None)")
+    assert answer(code, tmp_path, stand_in()) == [None, ROUNDS if briefly else None]
 
 
 def test_an_lm_eval_that_discovers_entry_points_keeps_its_own(tmp_path, stand_in):

@@ -11,7 +11,6 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from harness_plugin.engine import Engine, attention
 from harness_plugin.engine.shape import shape_of
-from harness_plugin.engine.threads import cpus_allowed
 from harness_plugin.errors import ScoreError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.network import is_decoder_classifier
@@ -318,13 +317,3 @@ def test_a_decoder_that_attends_both_ways_is_not_scored_on_packs_nor_by_its_last
     assert is_decoder_classifier(model.network)
     model.network.config.is_causal = False
     assert not is_decoder_classifier(model.network)
-
-
-# -- threads ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text, most", [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("", None)])
-def test_a_containers_quota_bounds_the_threads(tmp_path, text, most):
-    here = cpus_allowed(tmp_path / "none")
-    (tmp_path / "cpu.max").write_text(text)
-    assert cpus_allowed(tmp_path / "cpu.max") == (here if most is None else min(here, most))

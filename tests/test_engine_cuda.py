@@ -11,6 +11,7 @@ import torch
 from harness_plugin.engine import Engine
 from harness_plugin.model import Manifest, RewardModel
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.spec import PAIR
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def judge(network, device: str, dtype: torch.dtype) -> RewardModel:
     network = copy.deepcopy(network).to(device=device, dtype=dtype)
     return RewardModel(
+        kind=PAIR,
         network=network,
         backbone=network.model,
         head=network.score.weight.detach().float(),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from harness_plugin.engine.threads import use_threads
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import Manifest
 from harness_plugin.model.adapter import Adapter
@@ -108,8 +109,10 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
 
 
 def _place(config: TrainConfig, device: str | None) -> torch.device:
-    """The device to train on. Raises UsageError for one that training cannot use."""
+    """The device to train on, with the CPU threads that the process may use. Raises UsageError for a device that
+    training cannot use."""
     place = choose_device(device)
+    use_threads(None)
     if place.type not in ("cpu", "cuda"):
         raise UsageError(
             f"training on {place.type} is not possible",

@@ -18,6 +18,7 @@ from harness_plugin import __version__
 from harness_plugin.cli.failures import NOT_DONE, explained
 from harness_plugin.cli.streams import safe_streams
 from harness_plugin.errors import ArenaError
+from harness_plugin.waiting import wait_briefly
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
     "score": ("score", "Score every pair of a file, one JSON line for each pair."),
@@ -103,6 +104,7 @@ group.params.append(debug_option)
 def main(args: list[str] | None = None) -> None:
     """The console script. Whatever happens gives one line on stderr and an exit code, of which 1 means a regression and
     nothing else. With --debug the traceback is printed before the line."""
+    wait_briefly()  # before a command imports torch
     with safe_streams():
         code = _run(sys.argv[1:] if args is None else list(args))
     sys.exit(code)

@@ -54,6 +54,13 @@ MODEL_OPTIONS = [
         "--device", metavar="NAME", help="The device: cpu, cuda, cuda:1, ... [default: a GPU if there is one]"
     ),
     click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The number of CPU threads that compute. [default: OMP_NUM_THREADS, else one for each CPU that this "
+        "process may use]",
+    ),
+    click.option(
         "--temperature",
         type=float,
         metavar="T",
@@ -147,6 +154,7 @@ SPEC_FIELDS = (
     "max_length",
     "dtype",
     "device",
+    "threads",
     "temperature",
     "tie_nu",
     "merge",

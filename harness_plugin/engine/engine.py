@@ -12,7 +12,6 @@ from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.padded import Padded
 from harness_plugin.engine.shape import Shape, language_model, shape_of
-from harness_plugin.engine.threads import use_the_cpus_allowed
 from harness_plugin.errors import ScoreError, UsageError
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -41,8 +40,6 @@ class Engine:
     def __init__(self, model, batch_size: int | None = None):
         self.model, self.batch_size = model, 1 if model.deterministic else batch_size
         self.share = not model.deterministic
-        if model.device.type == "cpu":
-            use_the_cpus_allowed()
         self.decoder = _decoder(model)
         self.padded = Padded(model)
         self.budget = CPU_TOKENS if model.device.type != "cuda" else _gpu_tokens(model)

@@ -66,8 +66,10 @@ def open_local(
         if isinstance(store, (str, Path)):  # before the weights: a file that is no store is refused at once
             store = opened.enter_context(ScoreCache(store))
         from harness_plugin.engine import Engine  # imports torch, as load_model does
+        from harness_plugin.engine.threads import use_threads
         from harness_plugin.model import load_model
 
+        use_threads(spec.threads)
         model = load_model(spec)
         judge = LocalJudge(model, Engine(model, batch_size), order, store)
         judge._open = opened.pop_all()

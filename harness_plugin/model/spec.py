@@ -12,7 +12,14 @@ PAIR, POINTWISE = "pair", "pointwise"
 KINDS = (PAIR, POINTWISE)
 OF_SERVED = ("judge_prompt", "answer_tokens", "concurrency", "calls_per_minute", "max_calls", "max_tokens", "timeout")
 OF_CHAT = ("judge_prompt", "answer_tokens")
-OF_WEIGHTS = ("revision", "allow_pickle", "dtype", "merge", "deterministic")  # and of the device that computes
+OF_WEIGHTS = (
+    "revision",
+    "allow_pickle",
+    "dtype",
+    "merge",
+    "deterministic",
+    "threads",
+)  # and of the device that computes
 OF_IDS = ("max_length", "truncation", "kind", "length_control")  # of a judge that reads token ids
 DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 
@@ -34,6 +41,8 @@ class ModelSpec:
     each sequence alone, so that its logit has the same bits whatever is scored beside it. `length_control` takes off
     the logit what length alone is worth to the judge (its manifest's `length_worth`). `kind` says what a model of one
     logit without a manifest reads: "pair", two responses at once, or "pointwise", one response (`model.kind`).
+    `threads`: how many CPU threads compute; None: OMP_NUM_THREADS, else as many as there are CPUs that the process may
+    use. They change no score.
     """
 
     pretrained: str | None = None
@@ -58,6 +67,7 @@ class ModelSpec:
     max_calls: int | None = None
     max_tokens: int | None = None
     timeout: float | None = None
+    threads: int | None = None
 
     def __post_init__(self):
         self._check_names()
@@ -70,6 +80,8 @@ class ModelSpec:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{name}={value}", "it must be above 0", "correct the number or leave it out")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads={self.threads}", "at least one thread has to compute", "give a number above 0")
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
 
