@@ -18,6 +18,8 @@ import pytest
 import tiny
 import yaml
 from mutations import mutated
+from test_label import judged_folder, saved, vote
+from tournament_rows import three_files
 
 from harness_plugin.cli import main
 from harness_plugin.errors import ArenaError
@@ -174,3 +176,32 @@ def test_damaged_pairs_are_read_or_refused_in_one_line(tmp_path):
             return "refused"
 
     fuzzed("pairs", [file], 100, read)
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_damaged_runs_never_put_another_text_or_probability_before_people(tmp_path):
+    """Whatever is damaged, the design that comes out is the one of the whole run, or none."""
+    folder, page = tmp_path / "judged", tmp_path / "label.html"
+    (tmp_path / "answers").mkdir()
+    judged_folder(folder, three_files(tmp_path / "answers"))
+    command = ["label", folder, "--n", "6", "--design", "confidence", "-o", page]
+    assert ended(*command)[0] == 0
+    design = page.with_name("label.design.jsonl")
+    whole = design.read_bytes(), page.read_bytes()
+
+    def drawn() -> str:
+        outcome = quiet(*ended(*command), 0, 2, 3)
+        assert (design.read_bytes(), page.read_bytes()) == whole
+        return outcome
+
+    fuzzed("labels, judged runs", sorted(folder.glob("*.jsonl")), 100, drawn)
+
+
+def test_damaged_votes_are_merged_or_refused(tmp_path):
+    rows = [vote(n, ("model_a", "tie", None)[n % 3], name) for n in range(6) for name in ("Ann", "Bob")]
+    file = Path(saved(tmp_path / "votes.jsonl", rows))
+    command = ["label", "--merge", file, "-o", tmp_path / "labels.jsonl"]
+    assert ended(*command)[0] == 0
+    fuzzed("votes", [file], 150, lambda: quiet(*ended(*command), 0, 2, 3))
