@@ -251,6 +251,7 @@ def test_what_the_labels_are_worth_is_said_in_words():
     assert "The judge adds nothing to so many labels" in words.people({"people": weak})
     assert "rest on the labels alone" in words.people({"people": weak})
     assert "The judge contradicts people" in words.people({"people": {**weak, "correlation": -0.3}})
+    assert "adds nothing" in words.people({"people": {**weak, "correlation": -0.05}}), "that may be chance"
     assert "too few labels to say" in words.people({"people": {**found, "correlation": None, "labels_worth": None}})
     assert words.people({"people": None}) == ""
 

@@ -3,6 +3,7 @@
 `name` is how the reader's format writes somebody's text, such as a model's name. Knows no format of its own.
 """
 
+import math
 from collections.abc import Callable
 
 from harness_plugin.pairs import Text
@@ -241,7 +242,8 @@ def _worth(found: dict) -> str:
         f"the correlation of its verdicts with people's, beyond the ratings, is {number(found['correlation'], 2)}"
     )
     if not found["judge_adds"]:
-        against = "contradicts people" if found["correlation"] < 0 else "adds nothing to so many labels"
+        clearly = 1 / math.sqrt(max(found["labels"] - 2, 1))  # as small as chance may make it otherwise
+        against = "contradicts people" if found["correlation"] < -clearly else "adds nothing to so many labels"
         return f"The judge {against}: {correlation}. Numbers for people rest on the labels alone."
     return (
         f"With the judge's verdicts on all battles these labels are worth {number(found['labels_worth'], 0)} without a "
