@@ -9,7 +9,7 @@ from tournament_rows import judged_by_length, three_files
 
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair
-from harness_plugin.tournament import agreement, battles, check_labels, gather, labels_of
+from harness_plugin.tournament import agreement, battles, check_labels, gather, labels_of, votes_of
 
 
 @pytest.fixture
@@ -30,10 +30,11 @@ def test_labels_are_found_by_the_texts_in_either_order_and_several_are_averaged(
         Pair("other", "a", "b", winner="tie"),
     ]
     people += [said(four, winner) for winner in ("model_a", "model_b", "model_b", None)]
-    labels = dict(zip([v.id for v in judged.verdicts], labels_of(judged.verdicts, people).shares, strict=True))
+    shares = labels_of(judged.verdicts, votes_of(people, "people.jsonl")).shares
+    labels = dict(zip([v.id for v in judged.verdicts], shares, strict=True))
     known = {key: label for key, label in labels.items() if label is not None}
     assert known == {one.id: 1.0, two.id: 0.0, three.id: 0.5, four.id: pytest.approx(2 / 3)}
-    soft = labels_of(judged.verdicts, [said(one, p_b=0.8)]).shares
+    soft = labels_of(judged.verdicts, votes_of([said(one, p_b=0.8)], "people.jsonl")).shares
     assert [label for label in soft if label is not None] == [1.0], "a soft label names a side"
 
 
@@ -58,7 +59,7 @@ def test_bins_hold_what_the_judge_said_and_what_people_said(judged):
 
 
 def test_no_label_of_this_run_is_a_count_of_zero(judged):
-    labels = labels_of(judged.verdicts, [Pair("other", "a", "b", winner="tie")]).shares
+    labels = labels_of(judged.verdicts, votes_of([Pair("other", "a", "b", winner="tie")], "people.jsonl")).shares
     assert set(labels) == {None} and agreement(judged.verdicts, labels) == {"battles": 0}
 
 

@@ -10,7 +10,7 @@ from tournament_rows import season, verdict
 
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair
-from harness_plugin.tournament import Labels, for_people, labels_of, leaderboard
+from harness_plugin.tournament import Labels, for_people, labels_of, leaderboard, votes_of
 
 MODELS = ("heron", "ibis", "stork", "wren")
 
@@ -130,7 +130,7 @@ def test_probabilities_annotators_and_both_bad_are_read():
         battle(2, "model_a", sampling_probability=0.5, annotator="ann", both_bad=True),
         battle(3, None, annotator="cay"),
     ]
-    labels = labels_of(verdicts_of([one, two, three]), judged, "people.jsonl")
+    labels = labels_of(verdicts_of([one, two, three]), votes_of(judged, "people.jsonl"))
     assert labels.shares == [0.75, 0.5, None] and labels.ties == [0.5, 1.0, 0.0]
     assert labels.probabilities == [0.25, 0.5, 1.0] and labels.annotators == 2
 
@@ -138,14 +138,14 @@ def test_probabilities_annotators_and_both_bad_are_read():
 @pytest.mark.parametrize("value", [0, -0.1, 1.5, "often", True, [0.5]])
 def test_a_probability_that_is_none_is_refused(value):
     with pytest.raises(DataError, match=r"people.jsonl: battle .*: field sampling_probability is .*above 0"):
-        labels_of([], [battle(1, "tie", sampling_probability=value)], "people.jsonl")
+        votes_of([battle(1, "tie", sampling_probability=value)], "people.jsonl")
 
 
 def test_probabilities_of_some_battles_only_or_two_of_one_battle_are_refused():
     with pytest.raises(DataError, match="some labelled battles have no sampling_probability"):
-        labels_of([], [battle(1, "tie", sampling_probability=0.5), battle(2, "tie")], "people.jsonl")
+        votes_of([battle(1, "tie", sampling_probability=0.5), battle(2, "tie")], "people.jsonl")
     twice = [battle(1, "tie", sampling_probability=0.5), battle(1, "tie", sampling_probability=0.4).swap()]
     with pytest.raises(DataError, match=r"have sampling_probability 0\.5 and 0\.4"):
-        labels_of([], twice, "people.jsonl")
+        votes_of(twice, "people.jsonl")
     with pytest.raises(DataError, match=r"people.jsonl: battle .*: field both_bad is 'maybe'"):
-        labels_of([], [battle(1, "tie", both_bad="maybe")], "people.jsonl")
+        votes_of([battle(1, "tie", both_bad="maybe")], "people.jsonl")

@@ -19,6 +19,7 @@ from harness_plugin.tournament import (
     red_team_battles,
     red_team_report,
     summary,
+    votes_of,
 )
 
 PROMPTS = [f"Question {n}?" for n in range(8)]
@@ -156,5 +157,5 @@ def labelled(files, right=0.75):
         v = next(v for v in judged.verdicts if v.id == p.id)
         wins_b = (v.p_b > v.p_a) == (n % 4 < 4 * right)
         people.append(Pair(p.prompt, p.response_a, p.response_b, winner="model_b" if wins_b else "model_a"))
-    labels = labels_of(judged.verdicts, people).shares
+    labels = labels_of(judged.verdicts, votes_of(people, "people.jsonl")).shares
     return board_of(judged, agreement=agreement(judged.verdicts, labels)), replace(judged, labels=labels)

@@ -157,14 +157,15 @@ def command(
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
         moved = attacked and room.red_team_report(attacked.verdicts, source)
-        votes = room.labels_of(verdicts, by_people or [], labels)
+        shares: list[float | None] = [None] * len(verdicts)
         agreed = None
         if by_people is not None:
-            board = room.for_people(board, verdicts, votes, baseline, meetings.models)
-            agreed = room.agreement(verdicts, votes.shares)
+            votes = room.labels_of(verdicts, room.votes_of(by_people, labels))
+            board, shares = room.for_people(board, verdicts, votes, baseline, meetings.models), votes.shares
+            agreed = room.agreement(verdicts, shares)
         board = room.summary(board, meetings, judge.identity, moved, agreed)
         room.write_answers(place.folder, meetings)
-        write_run(place.folder, board, room.Judged(meetings, verdicts, votes.shares), attacked, plots)
+        write_run(place.folder, board, room.Judged(meetings, verdicts, shares), attacked, plots)
     click.echo(table_markdown(board))
     click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
 

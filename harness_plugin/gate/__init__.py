@@ -2,10 +2,10 @@
 
 `readers` read the run at a path (score files, judged tournaments, lm-eval results, baselines), `stored_run` is the
 shape that they share, `rules` is how to decide, with all defaults, `compare` checks that only what is under test
-differs, `decide` tests, `worst_items` lists the items that lost most, and `result` puts it together. `power` says how
-many prompts a margin needs, `simulate` how often the decision is wrong, `duel` makes runs of direct battles. Comparing
-needs numpy alone, which is loaded at the first use of a name. `baseline` is the file that git keeps. `report` writes
-decisions for people.
+differs, `decide` tests, `people` does so by people's votes, `worst_items` lists the items that lost most, and `result`
+puts it together. `power` says how many prompts a margin needs, `simulate` how often the decision is wrong, `duel` makes
+runs of direct battles. Comparing needs numpy alone, which is loaded at the first use of a name. `baseline` is the file
+that git keeps. `report` writes decisions for people.
 """
 
 from importlib import import_module

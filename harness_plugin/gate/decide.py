@@ -85,14 +85,33 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class ByPeople:
+    """What the decision for people rests on. labels: items with a vote, of the `changed` ones. worth: how many labels
+    without a judge would give the same error, NaN if not known. correlation: of judge and people on what changed.
+    judge_weight: 0 where the labels alone decide. equal: all were as likely to be labelled. needed: labels that are
+    enough to tell a drop of the margin from no change; None where all that changed would not be."""
+
+    labels: int
+    changed: int
+    worth: float
+    correlation: float
+    judge_weight: float
+    equal: bool
+    annotators: int
+    needed: int | None
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What a gate says. `measured`: the deciding metrics first; `notes`: what a reader must know in addition."""
+    """What a gate says. `measured`: the deciding metrics first; `notes`: what a reader must know in addition;
+    `by_people`: the labels, where people's preference decides."""
 
     state: State
     rules: Rules
     comparison: Comparison
     measured: tuple[Measured, ...]
     notes: tuple[str, ...]
+    by_people: ByPeople | None = None
 
     @property
     def deciding(self) -> list[Measured]:
@@ -133,7 +152,7 @@ def decide(comparison: Comparison, rules: Rules, look: Look | None = None) -> De
         if State.REGRESSION in states
         else (State.PASS if states == {State.PASS} else State.INCONCLUSIVE)
     )
-    return Decision(state, rules, comparison, measured, tuple(_notes(comparison, decided, rules)))
+    return Decision(state, rules, comparison, measured, tuple(notes_of(comparison, decided, rules)))
 
 
 def _measured(
@@ -215,7 +234,8 @@ def _by_category(c: Comparison, metric: str, rules: Rules, look: Look | None) ->
     return [m for m in found if m and m.test.n > 1]
 
 
-def _notes(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]:
+def notes_of(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]:
+    """What a reader must know beside the numbers of the deciding metrics."""
     notes = []
     for run, which in ((c.baseline, "baseline"), (c.current, "current run")):
         notes += [f"{n} rows of the {which} left out: {reason}" for reason, n in run.left_out.items()]

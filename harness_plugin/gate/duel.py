@@ -14,7 +14,7 @@ from harness_plugin.gate.compare import compare
 from harness_plugin.gate.decide import State, decide
 from harness_plugin.gate.readers.tournament import METRICS
 from harness_plugin.gate.rules import Rules
-from harness_plugin.gate.stored_run import JUDGE, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, items_of, kept
 from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.tournament import Answers, Battles, Part, find_files, joined, parts_of, read_files
@@ -66,8 +66,11 @@ def duel_runs(found: Battles, verdicts: list[Judgement]) -> tuple[Run, Run]:
         win = kept(verdict.win_b if pair.model_b == NEW else verdict.swapped().win_b)
         values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
         same = pair.response_a == pair.response_b
-        old.append(Item(key, pair.prompt_key, dict.fromkeys(METRICS, 0.5), made=pair.key, category=pair.category))
-        new.append(Item(key, pair.prompt_key, values, made=pair.key if same else "", category=pair.category))
+        battle = JudgedBattle(pair.key, pair.model_b == NEW, same)
+        itself = JudgedBattle("", True, True)  # the old answer meets itself
+        even, made = dict.fromkeys(METRICS, 0.5), pair.key if same else ""
+        old.append(Item(key, pair.prompt_key, even, made=pair.key, category=pair.category, battle=itself))
+        new.append(Item(key, pair.prompt_key, values, made=made, category=pair.category, battle=battle))
     return (_run(found, OLD, [*old, *_alone(found, NEW)]), _run(found, NEW, [*new, *_alone(found, OLD)]))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
+from harness_plugin.gate.people import decide_for_people
 from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.stored_run import Run
@@ -67,6 +68,7 @@ def gate_runs(
         comparison = compare(baseline(), current(), reading.ignore, reading.max_missing)
         decision = decide(comparison, rules, None if stopped is None else stopped.part.look)
         worst = tuple(worst_changes(comparison, decision.deciding[0].name))
+        decision = decision if reading.labels is None else decide_for_people(decision, reading.labels)
     except UsageError:
         raise
     except NotComparable as e:

@@ -50,7 +50,7 @@ class Rules:
 @dataclass(frozen=True)
 class Reading:
     """How two paths are read and compared: arguments of `read_run` and `compare`. `baseline_model`: the chatbot's name
-    in the baseline, if it had another one there."""
+    in the baseline, if it had another one there; `labels`: a file of people's votes, which then decide."""
 
     task: str | None = None
     model: str | None = None
@@ -58,6 +58,7 @@ class Reading:
     pairs: str | None = None
     ignore: tuple[str, ...] = ()
     max_missing: float = MAX_MISSING
+    labels: str | None = None
 
 
 DEFAULT_READING = Reading()

@@ -6,7 +6,7 @@ Knows no format.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from harness_plugin.errors import DataError
 
@@ -22,12 +22,22 @@ Texts = dict[str, dict[str, str]]
 """Item id -> title -> text, such as {"prompt": ..., "answer": ...}."""
 
 
+class JudgedBattle(NamedTuple):
+    """A battle by its content id. `second`: whether the one under test is B; `identical`: it needs no vote, since both
+    answers are the same."""
+
+    key: str
+    second: bool
+    identical: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One item of a run. `id`: from its content, the same in both runs; `cluster`: its prompt; `values`: metric ->
     value, rounded to DIGITS; `fixed`: what must be the same of it in both runs, such as its label; `made`: a hash of
     the outputs it rests on, "" where there are none; `answer`: the start of the answer, where a baseline keeps it;
-    `source`: by what its texts are found, "" where they are not."""
+    `source`: by what its texts are found, "" where they are not; `battle`: what was judged, None where no battle was or
+    it is not known."""
 
     id: str
     cluster: str
@@ -37,6 +47,7 @@ class Item:
     category: str | None = None
     answer: str | None = None
     source: str = ""
+    battle: JudgedBattle | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness_plugin.files.printable import KEPT, log_line
 from harness_plugin.gate import Change, GateResult, Measured, State
-from harness_plugin.gate.decide import CATEGORY, DECIDES
+from harness_plugin.gate.decide import CATEGORY, DECIDES, ByPeople
 from harness_plugin.report.markdown_syntax import safe, table
 from harness_plugin.report.words import stopped
 
@@ -35,7 +35,7 @@ def headline(result: GateResult) -> str:
     if result.state == State.REGRESSION:
         fell = [m for m in deciding if m.state == State.REGRESSION]
         return f"{result.state}: " + "; ".join(
-            f"{log_line(m.name)} got worse by {abs(m.difference):.4f} ({m.before:.4f} -> {m.after:.4f})" for m in fell
+            f"{log_line(m.name)} got worse by {abs(m.difference):.4f}{_levels(m)}" for m in fell
         )
     names = ", ".join(log_line(m.name) for m in deciding)
     if result.state == State.INCONCLUSIVE:
@@ -55,7 +55,7 @@ def terminal(result: GateResult, worst: int = 3) -> str:
     for m in _measured(result):
         name = log_line(m.name) if m.role != CATEGORY else f"- {log_line(m.name)}"
         lines.append(
-            f"  {name[:24]:<24} {m.before:9.4f} -> {m.after:9.4f} {m.difference:+8.4f} {_interval(m):<19} "
+            f"  {name[:24]:<24} {_value(m.before):>9} -> {_value(m.after):>9} {m.difference:+8.4f} {_interval(m):<19} "
             f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}"
         )
     lines += [f"  {log_line(line)}" for line in _beside(result)]
@@ -86,6 +86,7 @@ def document(result: GateResult) -> dict[str, Any]:
         "metrics": [_metric(m) for m in d.measured] if d else [],
         "items": len(d.comparison.ids) if d else None,
         "outputs_changed": d.comparison.changed if d else None,
+        "people": _by_people(d.by_people) if d and d.by_people else None,
         "subject": [_difference(x) for x in d.comparison.subject] if d else [],
         "fingerprints": [_difference(x) | {"ignored": d is not None} for x in result.differences],
         "missing": list(result.missing),
@@ -160,11 +161,30 @@ def _beside(result: GateResult) -> list[str]:
         lines.append(P_DECIDES)
     if d.comparison.changed is not None:
         lines.append(f"{d.comparison.changed} of {len(d.comparison.ids)} outputs changed")
+    lines += _people(d.by_people)
     lines += [f"under test: {x}" for x in d.comparison.subject]
     lines += [f"ignored, and different: {x}" for x in result.differences]
     lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
     lines += [f"only in the current run: {_names(result.added)}"] if result.added else []
     return lines + list(d.notes)
+
+
+def _people(found: ByPeople | None) -> list[str]:
+    """What the decision for people rests on."""
+    if found is None:
+        return []
+    by = f", by {found.annotators} annotators" if found.annotators > 1 else ""
+    said = f"people judged {found.labels} of the {found.changed} answers that changed{by}"
+    if found.judge_weight:
+        said += f"; with the judge these labels are worth {found.worth:.0f} (correlation {found.correlation:.2f})"
+    elif found.correlation < 0:
+        said += f"; the judge contradicts people (correlation {found.correlation:.2f}), so the labels alone decide"
+    else:
+        said += "; the labels alone decide"
+    if found.equal:
+        said += "; all changed answers are taken to have been as likely to be labelled (no column sampling_probability)"
+    enough = "not even all answers that changed" if found.needed is None else f"about {found.needed} labels"
+    return [said, f"{enough} would be enough to tell a drop of the margin from no change"]
 
 
 def _names(ids: tuple[str, ...]) -> str:
@@ -174,6 +194,15 @@ def _names(ids: tuple[str, ...]) -> str:
 def _level(result: GateResult) -> str:
     """Each end of an interval is one-sided at alpha."""
     return f"{100 * (1 - 2 * result.rules.alpha):.4g}%"
+
+
+def _value(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "-"
+
+
+def _levels(m: Measured) -> str:
+    """Before and after; empty where only the change is known."""
+    return f" ({m.before:.4f} -> {m.after:.4f})" if math.isfinite(m.before) else ""
 
 
 def _interval(m: Measured) -> str:
@@ -191,7 +220,7 @@ def _table(result: GateResult) -> str:
     rows = []
     for m in _measured(result):
         name = safe(m.name) + ("" if m.higher_is_better else " (lower is better)")
-        numbers = [f"{m.before:.4f}", f"{m.after:.4f}", f"{m.difference:+.4f}", _interval(m), _p(m.p_holm)]
+        numbers = [_value(m.before), _value(m.after), f"{m.difference:+.4f}", _interval(m), _p(m.p_holm)]
         title = f"category {name}" if m.role == CATEGORY else name
         rows.append([title, *numbers, str(m.test.n), _remark(m).strip()])
     return table(head, rows)
@@ -246,6 +275,22 @@ def _metric(m: Measured) -> dict[str, Any]:
         "worse": t.worse,
         "method": t.method,
         "verdict": verdict,
+    }
+
+
+def _by_people(found: ByPeople) -> dict[str, Any]:
+    def known(value: float) -> float | None:
+        return round(value, DIGITS) if math.isfinite(value) else None
+
+    return {
+        "labels": found.labels,
+        "changed": found.changed,
+        "labels_worth": known(found.worth),
+        "correlation": known(found.correlation),
+        "judge_weight": known(found.judge_weight),
+        "probabilities": "equal" if found.equal else "given",
+        "annotators": found.annotators or None,
+        "labels_needed": found.needed,
     }
 
 

@@ -10,7 +10,7 @@ of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges 
 from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import write_answers
-from harness_plugin.tournament.labels import Labels, agreement, check_labels, labels_of
+from harness_plugin.tournament.labels import Labels, Votes, agreement, check_labels, labels_of, votes_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.people import for_people
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
@@ -27,6 +27,7 @@ __all__ = [
     "Labels",
     "Part",
     "Stopped",
+    "Votes",
     "agreement",
     "all_clear",
     "battles",
@@ -47,5 +48,6 @@ __all__ = [
     "red_team_report",
     "styles",
     "summary",
+    "votes_of",
     "write_answers",
 ]

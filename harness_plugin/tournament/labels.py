@@ -26,11 +26,21 @@ _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What people said of n battles, in the order of the verdicts. shares: the share of the votes for B, a tie counting
-    one half; None where nobody voted. ties: the share of ties. probabilities: with which each labelled battle was drawn
-    for labelling; None where the file does not say, and all were as likely. annotators: how many different ones are
+class Votes:
+    """What people said of battles, by the content ids of both orders of their sides. shares: the share of the votes for
+    B, a tie counting one half; ties: the share of ties; chances: the probability with which the battle was drawn for
+    labelling, None where the file does not say, and all were as likely; annotators: how many different ones are
     named."""
+
+    shares: dict[str, float]
+    ties: dict[str, float]
+    chances: dict[str, float] | None
+    annotators: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The `Votes` on n battles, in the order of the verdicts: None, or a share of ties of 0, where nobody voted."""
 
     shares: list[float | None]
     ties: list[float]
@@ -46,14 +56,8 @@ def vote(pair: Pair) -> Winner | None:
 def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> int:
     """How many of people's judgements, in the file `source`, are of these battles. Raises DataError where none is,
     and for columns beside the winner that cannot be used."""
-    _by_battle(judged, source)
+    votes_of(judged, source)
     given = [pair for pair in judged if vote(pair) is not None]
-    if not given:
-        raise DataError(
-            f"none of the {len(judged)} pairs of {source} has a winner",
-            "there is nothing to compare the judge with",
-            "give a file of pairs that people judged",
-        )
     battles = {pair.key for pair in pairs}
     count = sum(pair.key in battles or pair.swap().key in battles for pair in given)
     if not count:
@@ -65,28 +69,13 @@ def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> 
     return count
 
 
-def labels_of(verdicts: Sequence[Judgement], judged: Sequence[Pair], source: str = "labels") -> Labels:
-    """People's judgements of these battles; several of one battle are averaged.
-
-    Battles and judgements are joined by the exact texts of prompt and responses, in either order of the sides. Raises
-    DataError, with the file's name `source`, for a probability that is none, that only some judgements have, or that
-    differs between judgements of one battle.
-    """
-    votes, chances = _by_battle(judged, source)
-    of_verdicts = [votes.get(v.key, []) for v in verdicts]
-    named = {str(name) for pair in judged if vote(pair) and not is_absent(name := pair.meta.get(ANNOTATOR))}
-    return Labels(
-        [math.fsum(WIN_B[w] for w in ws) / len(ws) if ws else None for ws in of_verdicts],
-        [ws.count(Winner.TIE) / len(ws) if ws else 0.0 for ws in of_verdicts],
-        None if None in chances.values() else [chances.get(v.key) or 1.0 for v in verdicts],
-        len(named),
-    )
-
-
-def _by_battle(judged: Sequence[Pair], source: str) -> tuple[dict[str, list[Winner]], dict[str, float | None]]:
-    """The votes on each battle and the probability with which it was drawn, by the content ids of both its orders."""
+def votes_of(judged: Sequence[Pair], source: str) -> Votes:
+    """People's judgements, those of one battle averaged. Raises DataError, with the file's name `source`, where none
+    has a winner, and for a probability that is none, that only some judgements have, or that differs between judgements
+    of one battle."""
     votes: dict[str, list[Winner]] = {}
     chances: dict[str, float | None] = {}
+    named = set()
     for pair in judged:
         try:
             winner, chance = vote(pair), _probability(pair)
@@ -94,6 +83,7 @@ def _by_battle(judged: Sequence[Pair], source: str) -> tuple[dict[str, list[Winn
             raise placed(error, f"{source}: battle {pair.id}") from error
         if winner is None:
             continue
+        named |= set() if is_absent(name := pair.meta.get(ANNOTATOR)) else {str(name)}
         for key, won in {pair.key: winner, pair.swap().key: winner.swapped}.items():
             votes.setdefault(key, []).append(won)
             if chances.setdefault(key, chance) != chance:
@@ -102,13 +92,34 @@ def _by_battle(judged: Sequence[Pair], source: str) -> tuple[dict[str, list[Winn
                     "a battle is drawn with one probability",
                     "correct the column, or drop it if all battles were as likely to be labelled",
                 )
-    if 0 < list(chances.values()).count(None) < len(chances):
+    if not votes:
+        raise DataError(
+            f"none of the {len(judged)} pairs of {source} has a winner",
+            "there is nothing to compare the judge with",
+            "give a file of pairs that people judged",
+        )
+    known = {key: chance for key, chance in chances.items() if chance is not None}
+    if 0 < len(known) < len(chances):
         raise DataError(
             f"{source}: some labelled battles have no {PROBABILITY}, and some have one",
             "with unknown probabilities the labels cannot be weighed",
             "fill the column in, or drop it if all battles were as likely to be labelled",
         )
-    return votes, chances
+    shares = {key: math.fsum(WIN_B[w] for w in ws) / len(ws) for key, ws in votes.items()}
+    ties = {key: ws.count(Winner.TIE) / len(ws) for key, ws in votes.items()}
+    return Votes(shares, ties, known or None, len(named))
+
+
+def labels_of(verdicts: Sequence[Judgement], votes: Votes) -> Labels:
+    """The votes on the battles of these verdicts, joined by the exact texts of prompt and responses, in either order of
+    the sides."""
+    chances = votes.chances
+    return Labels(
+        [votes.shares.get(v.key) for v in verdicts],
+        [votes.ties.get(v.key, 0.0) for v in verdicts],
+        None if chances is None else [chances.get(v.key, 1.0) for v in verdicts],
+        votes.annotators,
+    )
 
 
 def _flag(value: Any) -> bool:

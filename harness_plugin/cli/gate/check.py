@@ -2,7 +2,7 @@
 
 import click
 
-from harness_plugin.cli.gate.options import Number, output_options, rule_options
+from harness_plugin.cli.gate.options import Number, labels_option, output_options, rule_options
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -30,8 +30,9 @@ from harness_plugin.gate.rules import MAX_MISSING
 @click.option(
     "--pairs", type=click.Path(), metavar="FILE", help="The file of pairs that was scored, to show texts from it."
 )
+@labels_option
 @output_options
-def command(baseline, current, rules, model, baseline_model, task, ignore, max_missing, pairs, output):
+def command(baseline, current, rules, model, baseline_model, task, ignore, max_missing, pairs, labels, output):
     """Decide whether CURRENT is worse than BASELINE: pass, regression, inconclusive or not comparable.
 
     Each of the two is a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score` with
@@ -44,5 +45,5 @@ def command(baseline, current, rules, model, baseline_model, task, ignore, max_m
     """
     from harness_plugin.gate import Reading, run_gate
 
-    reading = Reading(task, model, baseline_model, pairs, ignore, max_missing)
+    reading = Reading(task, model, baseline_model, pairs, ignore, max_missing, labels)
     return run_gate(baseline, current, rules, reading)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.gate.options import Number, output_options, rule_options
+from harness_plugin.cli.gate.options import Number, labels_option, output_options, rule_options
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
@@ -16,6 +16,7 @@ from harness_plugin.cli.options import (
 )
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
+from harness_plugin.errors import UsageError
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -35,16 +36,18 @@ from harness_plugin.gate.rules import MAX_MISSING
     metavar="SHARE",
     help="The largest share of the prompts that may be answered by only one side.",
 )
+@labels_option
 @stop_options("it passes or fails")
 @batch_size_option
 @cache_options(default=True)
 @output_options
-def command(old, new, spec, rules, prompts, questions, max_missing, stopping, batch_size, cache_file, output):
+def command(old, new, spec, rules, prompts, questions, max_missing, labels, stopping, batch_size, cache_file, output):
     """Judge the answers in NEW against the answers in OLD, both of one chatbot, and decide whether they are worse.
 
     OLD and NEW are files of answers as for `arena-rm judge`, or folders of such files. A duel needs half the battles of
-    two runs against a third chatbot, and usually detects smaller drops. With -o, the folder holds the verdicts too, and
-    the same command continues a run that was stopped.
+    two runs against a third chatbot, and usually detects smaller drops. With -o, the folder holds the verdicts too: the
+    same command continues a run that was stopped, and `arena-rm label` draws battles from it for people, whose votes
+    --labels reads.
 
     \b
     Example: arena-rm gate duel answers/v1.jsonl answers/v2.jsonl
@@ -52,12 +55,16 @@ def command(old, new, spec, rules, prompts, questions, max_missing, stopping, ba
     Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail.
     """
     log_to_stderr()
+    if labels is not None and stopping is not None:
+        why = "judging stops when the judge's verdicts are clear, and labels decide about people"
+        raise UsageError("--labels with --stop-when", why, "use one")
     import tempfile
 
     from harness_plugin.cli.judge import judging
     from harness_plugin.gate import Reading, gate_runs
     from harness_plugin.gate.duel import duel_answers, duel_is_clear, duel_parts, duel_runs
     from harness_plugin.tournament import battles as meetings
+    from harness_plugin.tournament import write_answers
 
     answers = duel_answers(old, new, questions)
     battles, stopped = meetings(answers, None, prompts), None
@@ -75,5 +82,7 @@ def command(old, new, spec, rules, prompts, questions, max_missing, stopping, ba
                 parts = duel_parts(answers, battles, stopping.looks, prompts, max_missing)
                 stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(duel_is_clear, rules=rules))
                 battles = stopped.part.battles
+        write_answers(folder, battles)
     before, after = duel_runs(battles, verdicts)
-    return gate_runs(lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new), stopped)
+    reading = Reading(max_missing=max_missing, labels=labels)
+    return gate_runs(lambda: before, lambda: after, rules, reading, (old, new), stopped)

@@ -40,6 +40,15 @@ def power_option(help: str):
     return click.option("--power", type=float, default=POWER, show_default=True, metavar="P", help=help)
 
 
+labels_option = click.option(
+    "--labels",
+    type=click.Path(),
+    metavar="FILE",
+    help="A file of pairs that people judged. They then decide whether the new answers are worse; only answers that "
+    "changed need labels.",
+)
+
+
 RULES = [
     click.option(
         "--metric",

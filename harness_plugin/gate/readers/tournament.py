@@ -13,7 +13,7 @@ from harness_plugin.files.checked import json_object, optional_text, remedy, tex
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
-from harness_plugin.gate.stored_run import JUDGE, Item, Run, Texts, is_value, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, is_value, items_of, kept
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
 
@@ -110,7 +110,16 @@ def _item(verdict: Judgement, subject: str, several: bool) -> Item:
     fixed = {"length of the answer compared with": "unknown" if own.length_a is None else str(own.length_a)}
     values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
     name = f"{verdict.prompt_id} {own.model_a}" if several else verdict.prompt_id
-    return Item(name, verdict.prompt_key, values, fixed, verdict.key, verdict.category, source=verdict.prompt_id)
+    return Item(
+        name,
+        verdict.prompt_key,
+        values,
+        fixed,
+        verdict.key,
+        verdict.category,
+        source=verdict.prompt_id,
+        battle=JudgedBattle(verdict.key, verdict.model_b == subject, verdict.identical),
+    )
 
 
 def _check_rate(run: Run, board: dict, folder: Path) -> None:

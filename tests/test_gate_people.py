@@ -1,0 +1,216 @@
+"""With people's labels the gate decides whether new answers are worse for people, from answers that changed."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from tournament_rows import alpaca, judged_by_length
+
+from harness_plugin.cli import main
+from harness_plugin.errors import UsageError
+from harness_plugin.gate import Reading, Rules, State, baseline_text, gate_runs, run_gate
+from harness_plugin.gate.duel import duel_answers, duel_runs
+from harness_plugin.gate.readers.any_run import read_run
+from harness_plugin.report.gate_text import document, markdown, terminal
+from harness_plugin.report.junit import junit
+from harness_plugin.tournament import battles, gather, leaderboard, summary
+
+PROMPTS = [f"Question {n}?" for n in range(300)]
+
+
+@pytest.fixture
+def duel(tmp_path):
+    """duel(changed) -> (runs, battles): the old and the new answers of one chatbot, judged by a judge of length."""
+
+    def make(changed=120):
+        rng = random.Random(0)
+        old = {p: "word " * rng.randint(3, 30) for p in PROMPTS}
+        new = {p: f"{a}more " * rng.randint(1, 2) if n < changed else a for n, (p, a) in enumerate(old.items())}
+        files = [alpaca(tmp_path, None, answers, f"{name}.json") for name, answers in (("old", old), ("new", new))]
+        found = battles(duel_answers(*files), None, None)
+        return duel_runs(found, judged_by_length(found).verdicts), found
+
+    return make
+
+
+def labelled(path, found, better=0.5, count=100, seed=0, **more):
+    """A file of votes on battles that changed, of which this share says that the new answer is better."""
+    rng, rows = random.Random(seed), []
+    for k, pair in enumerate(sorted(found.pairs, key=lambda p: rng.random())[:count]):
+        new = "model_a" if pair.model_a == "new" else "model_b"
+        old = "model_b" if new == "model_a" else "model_a"
+        row = {**pair.to_dict(), "winner": new if k < better * count else old, **more}
+        rows.append(json.dumps({name: value for name, value in row.items() if name not in ("meta", "id")}))
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    return str(path)
+
+
+def decided(runs, labels, **rules):
+    return gate_runs(
+        lambda: runs[0], lambda: runs[1], Rules(**{"margin": 0.1} | rules), Reading(labels=labels), ("old", "new")
+    )
+
+
+def test_people_decide_and_the_judge_stands_beside_them(duel, tmp_path):
+    runs, found = duel()
+    same, worse = (labelled(tmp_path / f"{share}.jsonl", found, share) for share in (0.5, 0.1))
+    judge = gate_runs(lambda: runs[0], lambda: runs[1], Rules(margin=0.1), Reading(), ("old", "new"))
+    passed = decided(runs, same)
+    assert passed.state == State.PASS and passed.exit_code == 0
+    first, second = passed.decision.measured[:2]
+    assert (first.name, second.name, second.role) == ("win_rate_people", "win_rate", "secondary")
+    assert second.difference == judge.decision.deciding[0].difference and second.margin is None
+    assert first.test.n == 300 and abs(first.difference) < 0.03 and first.before == 0.5
+    assert passed.worst == judge.worst
+    failed = decided(runs, worse)
+    assert failed.state == State.REGRESSION and failed.exit_code == 1
+    assert failed.decision.deciding[0].difference == pytest.approx(0.4 * (0.1 - 0.5), abs=0.03)
+
+
+def test_labels_of_what_changed_say_more_than_as_many_of_everything(duel, tmp_path):
+    runs, found = duel()
+    result = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5))
+    by_people = result.decision.by_people
+    assert (by_people.labels, by_people.changed) == (100, 120) and by_people.equal
+    half = (result.decision.deciding[0].high - result.decision.deciding[0].low) / 2
+    assert half < 0.04, "of 100 labels of any prompts it would be 0.08"
+
+
+def test_what_is_printed_says_what_it_rests_on(duel, tmp_path):
+    runs, found = duel()
+    result = decided(runs, labelled(tmp_path / "l.jsonl", found, annotator="ann"))
+    said = terminal(result)
+    assert said.startswith("pass: a drop of 0.1 or more in win_rate_people is ruled out")
+    assert "people judged 100 of the 120 answers that changed" in said and "no column sampling_probability" in said
+    told = document(result)
+    assert told["people"]["labels"] == 100 and told["people"]["probabilities"] == "equal"
+    assert told["people"]["annotators"] == 1 and told["metrics"][0]["name"] == "win_rate_people"
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert "win\\_rate\\_people" in markdown(result) or "win_rate_people" in markdown(result)
+    assert "win_rate_people" in junit(result)
+    plain = gate_runs(lambda: runs[0], lambda: runs[1], Rules(margin=0.1), Reading(), ("old", "new"))
+    assert document(plain)["people"] is None and "people judged" not in terminal(plain)
+
+
+def test_few_labels_are_bounded_safely_and_say_how_many_are_needed(duel, tmp_path):
+    runs, found = duel()
+    result = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5, 8), margin=0.05)
+    measured, by_people = result.decision.deciding[0], result.decision.by_people
+    assert result.state == State.INCONCLUSIVE and measured.low < -0.05 and by_people.judge_weight == 0
+    assert 50 < by_people.needed <= 120
+    assert f"about {by_people.needed} labels would be enough" in terminal(result)
+    assert "the labels alone decide" in terminal(result)
+    hopeless = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5, 8), margin=0.005)
+    assert hopeless.decision.by_people.needed is None and "not even all answers" in terminal(hopeless)
+    all_worse = decided(runs, labelled(tmp_path / "w.jsonl", found, 0.0, 8), margin=0.05)
+    assert all_worse.state == State.REGRESSION and all_worse.decision.deciding[0].test.p == 2**-8
+
+
+def test_unequal_probabilities_are_undone(duel, tmp_path):
+    runs, found = duel(200)
+    path, rng, rows = tmp_path / "l.jsonl", random.Random(1), []
+    for pair in found.pairs:
+        better = rng.random() < 0.5
+        chance = 0.9 if better else 0.3  # who draws knows what people like
+        if rng.random() < chance:
+            new = "model_a" if pair.model_a == "new" else "model_b"
+            old = "model_b" if new == "model_a" else "model_a"
+            row = {**pair.to_dict(), "winner": new if better else old, "sampling_probability": chance}
+            rows.append(json.dumps({name: value for name, value in row.items() if name not in ("meta", "id")}))
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    weighed = decided(runs, str(path)).decision
+    assert abs(weighed.deciding[0].difference) < 0.06 and not weighed.by_people.equal
+    path.write_text(path.read_text("utf-8").replace("sampling_probability", "else"), "utf-8")
+    assert decided(runs, str(path)).decision.deciding[0].difference > 0.1
+
+
+def test_nothing_that_changed_is_nothing_to_label_and_labels_of_nothing_that_changed_are_an_error(duel, tmp_path):
+    _, found = duel(40)
+    labels = labelled(tmp_path / "l.jsonl", found)
+    runs, _ = duel(0)
+    result = decided(runs, labels)
+    assert result.state == State.PASS and "no answer changed, so there is nothing to label" in terminal(result)
+    runs, _ = duel(40)
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"prompt": "Bye", "response_a": "a", "response_b": "b", "winner": "tie"}\n', "utf-8")
+    result = decided(runs, str(other))
+    assert result.exit_code == 3 and "none of the votes in" in result.reason
+    with pytest.raises(UsageError, match="--metric with --labels"):
+        decided(runs, labels, metrics=("win_rate",))
+
+
+# -- two judged runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """judged(name, answers) -> the folder of a run of these answers of a chatbot against those of a rival."""
+    rng = random.Random(5)
+    rival = {p: "word " * rng.randint(3, 30) for p in PROMPTS}
+
+    def make(name, answers):
+        folder = tmp_path / name
+        folder.mkdir()
+        files = [alpaca(folder, model, given, f"{model}.json") for model, given in (("it", answers), ("rival", rival))]
+        found = battles(gather(files), "rival")
+        verdicts = judged_by_length(found).verdicts
+        (folder / "verdicts.jsonl").write_text("".join(json.dumps(v.to_row()) + "\n" for v in verdicts), "utf-8")
+        board = summary(leaderboard(verdicts, "rival", found.models), found, {"hash": "0123456789abcdef"})
+        (folder / "leaderboard.json").write_text(json.dumps(board), "utf-8")
+        return str(folder), found
+
+    return make
+
+
+def test_two_judged_runs_need_votes_on_both_battles_of_an_answer_that_changed(judged, tmp_path):
+    rng = random.Random(6)
+    old = {p: "word " * rng.randint(3, 30) for p in PROMPTS}
+    new = {p: f"{a}more" if n < 80 else a for n, (p, a) in enumerate(old.items())}
+    (before, first), (after, second) = judged("before", old), judged("after", new)
+    rows = []
+    for found, wins in ((first, 0.8), (second, 0.3)):
+        for pair in sorted(found.pairs, key=lambda p: p.prompt):
+            won = rng.random() < wins
+            winner = "model_b" if won == (pair.model_b == "it") else "model_a"
+            rows.append(json.dumps({**replace(pair, meta={}).to_dict(), "winner": winner, "id": f"{len(rows)}"}))
+    labels = tmp_path / "votes.jsonl"
+    labels.write_text("\n".join(rows) + "\n", "utf-8")
+    result = run_gate(before, after, Rules(margin=0.05), Reading(model="it", labels=str(labels)))
+    assert result.state == State.REGRESSION, result.reason
+    measured = result.decision.deciding[0]
+    assert measured.difference == pytest.approx(80 / 300 * -0.5, abs=0.04) and result.decision.by_people.labels == 80
+    said = terminal(result)
+    assert said.splitlines()[0].startswith("regression: win_rate_people got worse by 0.1") and "nan" not in said
+    assert document(result)["metrics"][0]["baseline"] is None
+    half = tmp_path / "half.jsonl"
+    half.write_text("\n".join(rows[: len(first.pairs)]) + "\n", "utf-8")
+    alone = run_gate(before, after, Rules(margin=0.05), Reading(model="it", labels=str(half)))
+    assert alone.exit_code == 3 and "none of the votes" in alone.reason
+
+
+def test_the_command_reads_labels_and_refuses_them_with_an_early_stop(judged, tmp_path, capsys):
+    old = dict.fromkeys(PROMPTS, "a b")
+    (before, _), (after, second) = judged("before", old), judged("after", {p: f"{a} c" for p, a in old.items()})
+    labels = labelled(tmp_path / "l.jsonl", second)
+    assert code_of(["gate", before, after, "--model", "it", "--labels", labels]) == 3
+    assert "none of the votes in" in capsys.readouterr().out
+    assert code_of(["gate", "duel", "a", "b", "--labels", labels, "--stop-when", "clear"]) == 2
+    assert "--labels with --stop-when" in capsys.readouterr().err
+
+
+def code_of(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return stop.value.code or 0
+
+
+def test_a_baseline_file_has_no_battles(judged, tmp_path):
+    old = dict.fromkeys(PROMPTS, "a b")
+    before, _ = judged("before", old)
+    after, found = judged("after", {**old, PROMPTS[0]: "c"})
+    blessed = tmp_path / "blessed.jsonl"
+    blessed.write_text(baseline_text(read_run(before, None, "it"), False), "utf-8")
+    labels = labelled(tmp_path / "l.jsonl", found)
+    with pytest.raises(UsageError, match="only judged answers have battles"):
+        run_gate(str(blessed), after, Rules(), Reading(model="it", labels=labels))
