@@ -365,3 +365,12 @@ def test_intervals_of_what_people_prefer_hold_for_battles_that_were_drawn_like_t
         hits += found.low <= truth <= found.high
         errors.append(found.value - truth)
     assert hits / 200 > 0.905 and abs(np.mean(errors)) < 3.5 * np.std(errors) / math.sqrt(200)  # 0.95 less 3 errors
+
+
+def test_labels_of_the_first_part_of_a_draw_give_the_estimate_of_a_smaller_draw():
+    rng = np.random.default_rng(2)
+    win_b, prompts = rng.random(500), np.repeat(np.arange(100), 5)
+    p = np.where(win_b > 0.5, 0.4, 0.2)
+    people = np.where(rng.random(500) < p, rng.random(500) < win_b, np.nan)
+    all_of_it, half = (anchored_mean(people, win_b, prompts, probability=p * part).estimate for part in (1, 0.5))
+    assert half == all_of_it, "a factor that all probabilities share changes nothing"
