@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BATTLES = ROOT / "tasks" / "arena_pairs" / "battles.jsonl"
 PICTURE = Path(__file__).with_suffix(".png")
 PROMPTS = 30
-HEIGHT = 1000  # of the picture, in pixels of the page
+HEIGHT = 1270  # of the picture, in pixels of the page
 
 sys.path.insert(0, str(ROOT / "tests"))
 import browser  # noqa: E402 - it is in the folder of the tests

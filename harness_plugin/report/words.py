@@ -103,7 +103,7 @@ def preferred(board: dict, name: Name) -> str:
     what, digits = ("rating_people", 0) if board["baseline"] is None else ("win_rate_people", 3)
     ranked = sorted((m for m in board["models"] if m[what] is not None), key=lambda m: -m[what])
     if not ranked:
-        return f"The labels are too few to rank the models by what people prefer. {_worth(board['people'])}"
+        return "The labels are too few to rank the models by what people prefer."
     first = ranked[0]
     alone = "Nobody else may be first." if first["rank_people_high"] == 1 else "Others may be first as well."
     shown = f"{what.removesuffix('_people').replace('_', ' ')} of {interval(first, what, digits)}"
