@@ -269,7 +269,19 @@ def warnings(board: dict, name: Name) -> list[str]:
     for c in (*board["concerns"], *(board["people"] or {"concerns": []})["concerns"]):
         some = c["models"] if len(c["models"]) < len(board["models"]) else []
         found.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
-    return found
+    return found + [_own_family(board, row, name) for row in board["own_family"]]
+
+
+def _own_family(board: dict, row: dict, name: Name) -> str:
+    """That a judge has models of its own family before it, and what labels say of it."""
+    models = ", ".join(map(name, row["models"]))
+    said = f"the judge ({name(row['judge'])}) is of the family {row['family']}, as {models}: "
+    said += "judges tend to prefer answers of their own family"
+    known = {m["model"]: m for m in board["models"] if m.get("judge_error") is not None}
+    errors = [f"{name(m)} {interval(known[m], 'judge_error', 3)}" for m in row["models"] if m in known]
+    if not errors:
+        return f"{said}, and without votes of people on theirs it is not known whether this one does."
+    return f"{said}. By people's votes the judge errs in their win rates by {', '.join(errors)} (positive: too kind)."
 
 
 def left_out(board: dict, battles: Battles, name: Name) -> list[str]:

@@ -1,10 +1,11 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
-`battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `verdicts` has them judged,
-`leaderboard` ranks, also at equal `style` of the answers; `red_team` attacks the judge, `labels` compares it with
-people, `people` ranks by both together, `kept_answers` keeps the texts and reads them again, `folder` names the files
-of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a cluster and keeps its scores in
-`blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
+`battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `verdicts` has them
+judged, `leaderboard` ranks, also at equal `style` of the answers; `families` are read from models' names; `red_team`
+attacks the judge, `labels` compares it with people, `people` ranks by both together, `kept_answers` keeps the texts
+and reads them again, `folder` names the files of a run, `stopping` ends it when the comparisons are clear.
+`ray_judge` judges on a cluster and keeps its scores in `blocks`, `cost` says what judging takes. What else a run
+leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files

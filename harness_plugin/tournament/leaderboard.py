@@ -37,6 +37,7 @@ from harness_plugin.stats import (
     win_table,
 )
 from harness_plugin.tournament.battles import Battles
+from harness_plugin.tournament.families import own_family
 from harness_plugin.tournament.style import FEATURES, MARKS, Counts, mean_counts, style_features
 
 Controlled = ControlledWinRates | Ratings
@@ -134,6 +135,7 @@ def summary(
     `hash`; `red_team` and `agreement`: what `red_team_report` and `agreement` gave."""
     return board | {
         "judge": judge,
+        "own_family": own_family(judge, [row["model"] for row in board["models"]]),
         "identical": len(battles.identical),
         "missing_prompts": battles.missing,
         "red_team": red_team,

@@ -15,6 +15,7 @@ import early
 import gates
 import judges
 import numpy as np
+import styles
 
 SIZES, TRUTHS = (5, 20, 100, 800), (0.5, 0.9, 0.97)
 INTERVALS = {
@@ -47,6 +48,11 @@ INTERVALS = {
 }
 ALONE = {  # their truth is not a share
     "position_bias": judges.position_bias,
+    **{
+        f"{what}, {share:.0%} of the style within pairs": styles.controlled(share, slopes)
+        for what, slopes in (("rating at equal style", False), ("worth of style", True))
+        for share in (0.6, 0.2, 0.05, 0.01)
+    },
     "ece of a calibrated judge": judges.calibration_error(0.0),
     "ece, 0.1 too confident": judges.calibration_error(0.1),
 }
@@ -88,6 +94,7 @@ EARLY = (
     "prompts used |"
 )
 SLOW = "win rate at equal length"  # a hundred fits for each interval: fewer draws
+FLIPS = ("every value", "probabilities", "clusters of", "duel")
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
 # Which simulation stands for each number that lm-eval's tasks, the leaderboard and a comparison of judges print.
 STANDS_FOR = {
@@ -109,7 +116,9 @@ STANDS_FOR = {
     "share, clusters": ("handed_on", "agreement", "coverage", "error"),
     "win rate, probabilities": ("win_rate",),
     "win rate, stopped when clear, 5 looks": ("win_rate",),
-    "win rate at equal length": ("win_rate_length_controlled",),
+    "win rate at equal length": ("win_rate_length_controlled", "win_rate_style_controlled"),
+    "rating at equal style, 20% of the style within pairs": ("rating_length_controlled", "rating_style_controlled"),
+    "worth of style, 20% of the style within pairs": ("length_slope", "style_slopes"),
 }
 
 
@@ -118,7 +127,12 @@ def generator(*key) -> np.random.Generator:
 
 
 def draws_of(n: int, draws: int, name: str = "") -> int:
-    draws = draws // 4 if name == SLOW else draws
+    """How many draws a cell has: fewer where each takes long."""
+    early_flips = name.startswith("duel") and n == 5 * FLIPPED  # at the first of five looks
+    if name == SLOW or early_flips:
+        draws //= 4
+    elif n == FLIPPED and name in ERRORS | POWERS and any(part in name for part in FLIPS):
+        draws //= 8
     return draws // 2 if n >= 800 else draws
 
 
@@ -136,8 +150,7 @@ def coverage(name: str, n: int, truth: float, draws: int) -> float:
 def frequency(name: str, n: int, draws: int) -> float:
     """How often it happens; NaN where nothing is said to happen."""
     happens, rng = (ERRORS | POWERS)[name], generator(name, n)
-    slow = "every value" in name or "probabilities" in name or "clusters of" in name
-    found = [happens(rng, n) for _ in range(draws // 8 if n == FLIPPED and slow else draws_of(n, draws))]
+    found = [happens(rng, n) for _ in range(draws_of(n, draws, name))]
     return math.nan if None in found else float(np.mean(found))
 
 

@@ -32,9 +32,7 @@ def test_an_interval_holds_the_truth(name):
 @pytest.mark.parametrize("name", table.ERRORS)
 def test_an_error_is_as_rare_as_it_is_said_to_be(name):
     for n in table.SIZES:
-        assert table.frequency(name, n, DRAWS) <= ERROR + chance(
-            ERROR, n, DRAWS // 8 if n == table.FLIPPED else DRAWS
-        ), n
+        assert table.frequency(name, n, DRAWS) <= ERROR + chance(ERROR, n, name=name), n
 
 
 @pytest.mark.slow
@@ -42,7 +40,7 @@ def test_an_error_is_as_rare_as_it_is_said_to_be(name):
 def test_a_drop_that_is_said_to_be_reported_is_reported_that_often(name):
     for n in table.SIZES:
         found = table.frequency(name, n, DRAWS)
-        allowed = 0.03 + chance(POWER, n, DRAWS // 8 if n == table.FLIPPED else DRAWS)
+        allowed = 0.03 + chance(POWER, n, name=name)
         assert math.isnan(found) or abs(found - POWER) <= allowed, (n, found)
 
 
