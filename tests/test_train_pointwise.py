@@ -12,7 +12,7 @@ from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import write_pairs
-from harness_plugin.train import run
+from harness_plugin.train import run, trainer
 from harness_plugin.train.config import TrainConfig, find_config, read_config
 from harness_plugin.train.data import Examples
 from harness_plugin.train.loss import collate, collate_packed, of_pairs, preference_loss
@@ -92,8 +92,6 @@ def test_the_loss_is_of_the_difference_and_the_same_on_packed_and_on_padded_batc
     assert preference_loss(one, padded["labels"]) == pytest.approx(
         float(preference_loss(other, packed["labels"])), abs=1e-4
     )
-    r = [[network(pack=collate_packed([{**row, "against": row["against"]}])["pack"]).logits for row in rows]]
-    assert len(r[0]) == 6
     assert examples.tokens() == sum(len(row["input_ids"]) + len(row["against"]) for row in rows)
 
 
@@ -123,3 +121,30 @@ def test_a_run_makes_a_pointwise_adapter_that_is_used_as_it_was_trained(base, ki
         UsageError, lambda: run.train(again, Request([str(data)], device="cpu"), tmp_path / "x"), "of kind pointwise"
     )
     assert load_model(spec).renderer.max_length == 96
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_where_it_stopped(base, tmp_path, monkeypatch):
+    data = tmp_path / "lesson.jsonl"
+    write_pairs(data, lesson(96))
+    recipe, asked = config(base("gemma3"), epochs=1.5), Request([str(data)], device="cpu")
+    run.train(recipe, asked, tmp_path / "whole")
+    real, steps = trainer.PreferenceTrainer.training_step, []
+
+    def step(self, *args, **kwargs):
+        steps.append(self.state.global_step)
+        if len(steps) == 12:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.PreferenceTrainer, "training_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(recipe, asked, tmp_path / "mine")
+    other = config(base("gemma3"), epochs=1.5, chat_template="{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    with pytest.raises(UsageError, match="another run, unfinished"):
+        run.train(other, asked, tmp_path / "mine")
+    del steps[:11]
+    run.train(recipe, asked, tmp_path / "mine")
+    assert steps[1] > 0, "it began anew"
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "mine")]
+    assert files[0] == files[1]
