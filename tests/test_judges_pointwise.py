@@ -284,3 +284,27 @@ def test_rows_hold_the_logits_of_both_answers_and_are_checked(reward):
     tiny.refusal(DataError, lambda: Judgement.from_row(row | {"r_a": row["r_a"] + 1e-9}), "checksum")
     both = {"r_a": row["r_a"] + 1, "r_b": row["r_b"] + 1}
     tiny.refusal(DataError, lambda: Judgement.from_row(row | both), "checksum")
+
+
+# -- adapters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adapter_scores_as_it_does_in_peft(tiny_base, adapter_copy, merge):
+    """The tiny base has no chat template, so the adapter's folder brings it."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    adapter = adapter_copy("gemma3")
+    spec = ModelSpec(pretrained=str(tiny_base("gemma3")), peft=str(adapter), merge=merge, **ALONE)
+    tiny.refused(spec, "no chat template", str(adapter), "chat_template.jinja")
+    (adapter / "chat_template.jinja").write_text(tiny_rewards.TEMPLATES["gemma3"], encoding="utf-8")
+    with open_judge(spec) as judge:
+        judgements = list(judge.judge(pairs()))
+        shown = [judge.model.renderer.render_answers(pair) for pair in pairs()]
+    network = AutoModelForSequenceClassification.from_pretrained(tiny_base("gemma3"), num_labels=1, dtype=torch.float32)
+    network = PeftModel.from_pretrained(network, adapter).eval()
+    for judgement, answers in zip(judgements, shown, strict=True):
+        with torch.no_grad():
+            r_a, r_b = (float(network(torch.tensor([one.ids])).logits) for one in answers)
+        assert (judgement.r_a, judgement.r_b) == pytest.approx((r_a, r_b), abs=1e-4)
