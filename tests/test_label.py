@@ -74,7 +74,7 @@ def test_a_draw_has_the_number_asked_for_and_its_probabilities_sum_to_it(kind, n
 
 @pytest.mark.parametrize("kind", ["uniform", "confidence"])
 def test_over_seeds_every_battle_is_drawn_as_often_as_its_probability_says(kind):
-    candidates, seeds = many(60), 400
+    candidates, seeds = many(60), 300
     counts = np.zeros(60)
     for seed in range(seeds):
         counts += [place.drawn for place in draw(candidates, 12, seed, kind).places]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness_plugin.errors import DataError
@@ -20,7 +21,7 @@ class Candidate:
     win_b: float | None = None
     judge: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Content id of the battle, whichever side is called A."""
         return min(self.pair.key, self.pair.swap().key)
