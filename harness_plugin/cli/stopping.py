@@ -52,8 +52,9 @@ def stop_options(clear: str):
             "--looks",
             type=Looks(),
             metavar=f"N|{ANY_TIME}",
-            help="How often to look whether it is clear: after each of N equal parts of the prompts, or at any time, "
-            f"which saves more only where the differences are large. [default: {DEFAULT}]",
+            help="How often to look whether it is clear: after each of N equal parts of the prompts "
+            f"({FEWEST} to {MOST}), or at any time, which saves more only where the differences are large. "
+            f"[default: {DEFAULT}]",
         )
         return stop(look(run))
 

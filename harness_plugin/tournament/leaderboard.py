@@ -38,7 +38,7 @@ from harness_plugin.stats import (
 )
 from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.families import own_family
-from harness_plugin.tournament.style import FEATURES, MARKS, Counts, mean_counts, style_features
+from harness_plugin.tournament.style import FEATURES, Counts, mean_counts, style_features
 
 Controlled = ControlledWinRates | Ratings
 """Win rates against a baseline, or ratings without one, at equal length or style."""
@@ -94,17 +94,12 @@ def leaderboard(
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
     rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
-    written = [mean_counts(c, counted, m) for m in range(len(c.models))] if "style" in controlled else []
+    columns = (mean_counts(c, counted) if "style" in controlled else {}) | dict(counts or {})
     digits = POINTS if base is None else SHARE
     return {
         "schema": SCHEMA,
         "baseline": baseline,
-        "models": [
-            row
-            | {f"mean_{name}": written[m][k] for k, name in enumerate(MARKS) if written}
-            | {k: of.get(row["model"], 0) for k, of in (counts or {}).items()}
-            for m, row in zip(order, rows, strict=True)
-        ],
+        "models": [row | {k: of.get(row["model"], 0) for k, of in columns.items()} for row in rows],
         "battles": len(verdicts),
         "prompts": len(set(c.clusters.tolist())),
         "truncated": int(c.truncated.sum()),

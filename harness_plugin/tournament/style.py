@@ -47,10 +47,14 @@ def style_features(lengths, counts: Sequence[tuple[Counts, Counts]]) -> np.ndarr
     return np.column_stack([length_feature(lengths[:, 1] - lengths[:, 0]), *columns])
 
 
-def mean_counts(c: JudgementArrays, counts: Sequence[tuple[Counts, Counts]], m: int) -> list[float | None]:
-    """The mean counts of the answers of model `m`, in the order of MARKS, each prompt once. counts: of the battles."""
-    own: dict[str, Counts] = {}
-    for side, played in enumerate((c.i == m, c.j == m)):
-        own |= {c.clusters[row]: counts[row][side] for row in np.flatnonzero(played).tolist()}
-    means = np.array(list(own.values()), dtype=np.float64).reshape(-1, len(MARKS))
-    return [round(mean, 2) for mean in means.mean(axis=0).tolist()] if len(means) else [None] * len(MARKS)
+def mean_counts(c: JudgementArrays, counts: Sequence[tuple[Counts, Counts]]) -> dict[str, dict[str, float | None]]:
+    """Columns for the leaderboard, such as mean_headings: model -> the mean count of its answers, each prompt once;
+    None without answers. counts: of the n battles."""
+    columns: dict[str, dict[str, float | None]] = {f"mean_{name}": {} for name in MARKS}
+    for m, model in enumerate(c.models):
+        own: dict[str, Counts] = {}
+        for side, played in enumerate((c.i == m, c.j == m)):
+            own |= {c.clusters[row]: counts[row][side] for row in np.flatnonzero(played).tolist()}
+        for k, column in enumerate(columns.values()):
+            column[model] = round(float(np.mean([count[k] for count in own.values()])), 2) if own else None
+    return columns
