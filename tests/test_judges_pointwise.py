@@ -120,6 +120,12 @@ def test_the_spelling_of_special_tokens_in_users_texts_stays_text(reward):
         assert bos is None or (hostile[0] == bos and hostile.count(bos) == 1)
 
 
+def test_thoughts_in_an_answer_stay_where_they_are(reward):
+    renderer = load_model(ModelSpec(pretrained=str(reward("qwen3")), **ALONE)).renderer
+    text = renderer.tokenizer.decode(renderer.render_answer("Ask?", "<think>So</think>\nYes.").ids)
+    assert text.endswith("<think>\n\n</think>\n\n<think>So</think>\nYes.<|im_end|>\n")
+
+
 def test_each_answer_is_scored_once_however_many_opponents_it_has(reward, tmp_path):
     model = load_model(ModelSpec(pretrained=str(reward("gemma3")), **ALONE))
     answers = {f"m{n}": tiny.words(6, n) for n in range(7)}

@@ -44,12 +44,13 @@ TEMPLATES = {
         "{{ message['content'] | trim + '<|eot_id|>' }}"
         "{% endfor %}"
     ),
-    # Qwen 3 keeps texts as they are, but writes empty thoughts before the last answer, from which it strips line ends.
+    # Qwen 3 keeps texts as they are, but writes thoughts before the last answer, from which it strips line ends.
     "qwen3": (
         "{% for message in messages %}"
         "{% set last = loop.last and message['role'] == 'assistant' %}"
         "{{ '<|im_start|>' + message['role'] + '\n' }}"
-        "{% if last %}{{ '<think>\n\n</think>\n\n' + message['content'].lstrip('\n') }}"
+        "{% if last %}{% set parts = message['content'].split('</think>') %}"
+        "{{ '<think>\n' + (parts[0] if parts | length > 1 else '') + '\n</think>\n\n' + parts[-1].lstrip('\n') }}"
         "{% else %}{{ message['content'] }}{% endif %}"
         "{{ '<|im_end|>\n' }}{% endfor %}"
     ),
