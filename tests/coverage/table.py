@@ -95,6 +95,7 @@ EARLY = (
 )
 SLOW = "win rate at equal length"  # a hundred fits for each interval: fewer draws
 FLIPS = ("every value", "probabilities", "clusters of", "duel")
+FITTED = ("a judge that abstains errs more often than 0.2", "a cascade agrees more rarely than 0.9")  # a search each
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
 # Which simulation stands for each number that lm-eval's tasks, the leaderboard and a comparison of judges print.
 STANDS_FOR = {
@@ -129,7 +130,7 @@ def generator(*key) -> np.random.Generator:
 def draws_of(n: int, draws: int, name: str = "") -> int:
     """How many draws a cell has: fewer where each takes long."""
     early_flips = name.startswith("duel") and n == 5 * FLIPPED  # at the first of five looks
-    if name == SLOW or early_flips:
+    if name == SLOW or name in FITTED or early_flips:
         draws //= 4
     elif n == FLIPPED and name in ERRORS | POWERS and any(part in name for part in FLIPS):
         draws //= 8
