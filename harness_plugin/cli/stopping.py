@@ -78,7 +78,7 @@ def judge_parts(judge, parts, looks, clear):
 
 
 def _said(stopped) -> str:
-    clear = "it is clear" if stopped.clear else "it is not clear with all prompts"
+    clear = "it is clear" if stopped.clear else "it is not clear"
     return (
         f"judged {stopped.part.prompts} of {stopped.whole.prompts} prompts: {clear}; "
         f"{stopped.saved} of {len(stopped.whole.battles.pairs)} battles saved"
