@@ -7,6 +7,7 @@ import pytest
 
 from harness_plugin.stats import bradley_terry_ratings, clustered_mean, davidson_ratings
 from harness_plugin.stats.anchored import anchored_difference, anchored_mean
+from harness_plugin.stats.anchored_plan import label_plan
 from harness_plugin.stats.anchored_ratings import anchored_ratings
 
 
@@ -216,3 +217,29 @@ def test_labels_without_a_tie_give_bradley_terry_and_say_so():
     plain = anchored_ratings(i, j, labels, judge, clusters=names, models=4)
     assert found.ratings.rating == pytest.approx(plain.ratings.rating)
     assert "no_ties" in {concern.kind for concern in found.ratings.concerns}
+
+
+# -- how many labels ---------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_foretells_the_labels_that_a_width_takes():
+    rng = np.random.default_rng(13)
+    people, judge = world(rng, 3000)
+    names, order = np.arange(3000) // 3, rng.permutation(3000)
+
+    def first(n):
+        labels = np.full(3000, np.nan)
+        labels[order[:n]] = people[order[:n]]
+        return labels
+
+    plan = label_plan(first(60), judge, names, 0.05)
+    assert plan.pilot == 60 and plan.low < plan.labels < plan.high and plan.all < 0.05 < plan.now
+    found = anchored_mean(first(plan.labels), judge, names).estimate
+    assert 0.85 * 0.05 < (found.high - found.low) / 2 < 1.15 * 0.05
+    weak = label_plan(first(60), rng.random(3000), names, 0.05)
+    assert weak.labels > 1.3 * plan.labels, "a judge that knows nothing saves no labels"
+    assert label_plan(first(60), judge, names, 0.01).labels is None and plan.all > 0.01
+    assert label_plan(first(9), judge, names, 0.05) is None
+    same = names < 500
+    known = label_plan(np.where(same, 0.5, first(100)), np.where(same, 0.5, judge), names, 0.05, known=same)
+    assert known.labels < 0.6 * plan.labels and known.pilot < 60, "half of the battles need no label"

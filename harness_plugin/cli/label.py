@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from harness_plugin.cli.label_plan import print_plan
 from harness_plugin.cli.options import log_to_stderr, pair_options
 from harness_plugin.errors import UsageError
 
@@ -29,6 +30,13 @@ PAGE, LABELS = "label.html", "labels.jsonl"
     metavar="FILE",
     help="With a file of pairs: what `arena-rm score` wrote about it, for the judge's confidence.",
 )
+@click.option(
+    "--plan",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    metavar="WIDTH",
+    help="Print how many labels give each chatbot's win rate for people the interval ±WIDTH, from the pilot --labels.",
+)
+@click.option("--labels", type=click.Path(), metavar="FILE", help="With --plan: the labels so far, about 50 or more.")
 @click.option("--merge", is_flag=True, help="FILES are what annotators saved: put them together, and compare them.")
 @click.option(
     "-o",
@@ -38,7 +46,7 @@ PAGE, LABELS = "label.html", "labels.jsonl"
     help=f"The page, beside which its design is stored, or with --merge the labels. [default: {PAGE}, {LABELS}]",
 )
 @pair_options
-def command(files, n, seed, kind, scores, merge, output, read):
+def command(files, n, seed, kind, scores, plan, labels, merge, output, read):
     """Let people vote on battles, without a server: make one HTML page, and read what they send back.
 
     FILES is a folder of `arena-rm judge` or a file of pairs. Which battles are on the page is drawn with known
@@ -47,15 +55,24 @@ def command(files, n, seed, kind, scores, merge, output, read):
     (`arena-rm judge --labels`).
 
     With --merge, FILES are the files of several annotators. They become one, and a table says how far the annotators
-    agree.
+    agree. With --plan, FILES is a folder of `arena-rm judge`, and nothing is drawn: the command prints how many labels
+    an interval of that width takes.
 
     \b
     Example: arena-rm label judged --n 100 -o label.html
              arena-rm label --merge votes-ann.jsonl votes-bob.jsonl -o labels.jsonl
+             arena-rm label judged --plan 0.05 --labels labels.jsonl
 
     Exit codes: 0 done, 2 wrong usage, 3 bad data.
     """
     log_to_stderr()
+    if labels is not None and plan is None:
+        raise UsageError("--labels without --plan", "a page needs no labels", "give --plan WIDTH, or leave it out")
+    if plan is not None and (merge or len(files) > 1):
+        raise UsageError("--plan with --merge or several files", "a plan is for one run", "name one folder")
+    if plan is not None:
+        print_plan(files[0], plan, labels)
+        return
     if merge:
         _merge(files, output or LABELS)
         return

@@ -1,13 +1,14 @@
-"""How far annotators agree, as Markdown for a terminal."""
+"""How far annotators agree, and how many labels are needed, as Markdown for a terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness_plugin.label.merge import Annotator
 from harness_plugin.report.markdown_syntax import safe, table
 from harness_plugin.report.words import many, number
 from harness_plugin.stats import Estimate
 from harness_plugin.stats.agreement import Agreement
+from harness_plugin.stats.anchored_plan import LabelPlan
 
 
 def agreement_text(annotators: Sequence[Annotator], agreement: Agreement) -> str:
@@ -35,3 +36,39 @@ def _with_interval(e: Estimate) -> str:
     if math.isnan(e.low):
         return "-" if math.isnan(e.value) else number(e.value, 2)
     return f"{number(e.value, 2)} [{number(e.low, 2)}, {number(e.high, 2)}]"
+
+
+def plan_text(plans: Mapping[str, LabelPlan | None], half: float) -> str:
+    """A table with a line for each model: the labels of its battles, and those that its win rate for people takes to be
+    known to ±half; and what that means for the whole."""
+    head = ("model", "labels", "now", f"labels for ±{half:g}", "range", "all labelled")
+    rows = []
+    for name, plan in plans.items():
+        if plan is None:
+            rows.append((safe(name), "fewer than 10", *["-"] * 4))
+            continue
+        reached = "not reachable" if plan.labels is None else str(plan.labels)
+        ends = ["more than all" if n is None else str(n) for n in (plan.low, plan.high)]
+        known = [f"±{number(width, 3)}" for width in (plan.now, plan.all)]
+        rows.append((safe(name), str(plan.pilot), known[0], reached, "-".join(ends), known[1]))
+    return f"{table(head, rows)}\n\n{_of_all(plans, half)}"
+
+
+def _of_all(plans: Mapping[str, LabelPlan | None], half: float) -> str:
+    known = {name: plan for name, plan in plans.items() if plan is not None}
+    if not known:
+        return "These are too few labels for a plan: label about 50 battles first."
+    never = {name: plan for name, plan in known.items() if plan.labels is None}
+    if never:
+        widest = max(never.values(), key=lambda plan: plan.all)
+        return (
+            f"±{half:g} is not reachable with these prompts for {', '.join(map(safe, never))}; labelling all gives "
+            f"±{number(widest.all, 3)}. More prompts are needed."
+        )
+    times = max((plan.labels or 0) / plan.pilot for plan in known.values())
+    if times <= 1:
+        return f"Every win rate has ±{half:g} or less already."
+    return (
+        f"For ±{half:g} on every win rate, label about {number(times, 1)} times as many battles as now, drawn like "
+        "these, which count as part of them. The range is what a pilot of this size leaves open."
+    )

@@ -5,11 +5,12 @@ scores and probabilities are, `preference_metrics` puts them together for pairs,
 For leaderboards `ratings` fits Bradley-Terry and Davidson, `winrates` counts wins, `style_ratings` and `style_winrates`
 have both at equal length and style with the features of `style`, `multiple` tests all pairs of models; `anchored` and
 `anchored_ratings` correct a judge's win rates and ratings by people's labels, `anchored_drop` the change between two
-runs. `paired` tests and bounds paired differences, `bounded` has intervals for values of a known range, `sequential` is
-for numbers that are looked at before all prompts are judged, `power` says what a test can see, `student` and `search`
-are Student's t and root finding without scipy. `agreement` says how far several people agree. Of several judges,
-`panels` says how independent they are, and `selective` from which confidence on one may decide. Numbers in, numbers out
-(numpy, scipy inside functions): nothing here knows files, models, `Pair` or lm-eval.
+runs, and `anchored_plan` says how many labels are needed. `paired` tests and bounds paired differences, `bounded` has
+intervals for values of a known range, `sequential` is for numbers that are looked at before all prompts are judged,
+`power` says what a test can see, `student` and `search` are Student's t and root finding without scipy. `agreement`
+says how far several people agree. Of several judges, `panels` says how independent they are, and `selective` from which
+confidence on one may decide. Numbers in, numbers out (numpy, scipy inside functions): nothing here knows files, models,
+`Pair` or lm-eval.
 """
 
 from harness_plugin.stats.best_of import best_of, mean_of, ties

@@ -84,6 +84,9 @@ def anchored_mean(
     average = float(of_judge @ rows.judge)
     own = np.bincount(rows.codes, of_judge * (rows.judge - average), rows.clusters)
     bias = _estimate(rows, average - estimate.value, own - influence, False)
+    if share:  # near 0 and 1 Student's interval is too short, and the judge's mean over all battles has hardly an error
+        low, high = min(bias.low, average - estimate.high), max(bias.high, average - estimate.low)
+        bias = replace(bias, low=low, high=high)
     ratio = alone.stderr / estimate.stderr
     used = float(tuning[np.unique(rows.codes[rows.asked])].mean())
     return Anchored(estimate, alone, bias, used, correlation, rows.labels * ratio**2, influence)

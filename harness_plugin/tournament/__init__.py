@@ -13,7 +13,7 @@ from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import write_answers
 from harness_plugin.tournament.labels import Labels, Votes, agreement, check_labels, labels_of, votes_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
-from harness_plugin.tournament.people import for_people
+from harness_plugin.tournament.people import for_people, plan_for_people
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
 from harness_plugin.tournament.stopping import Part, Stopped, all_clear, board_at, parts_of
 from harness_plugin.tournament.style import styles
@@ -44,6 +44,7 @@ __all__ = [
     "leaderboard",
     "median_model",
     "parts_of",
+    "plan_for_people",
     "read_files",
     "red_team_battles",
     "red_team_report",

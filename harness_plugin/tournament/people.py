@@ -12,6 +12,7 @@ from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import TIE, Pairwise
 from harness_plugin.stats.anchored import Anchored, anchored_difference, anchored_mean
+from harness_plugin.stats.anchored_plan import LabelPlan, label_plan
 from harness_plugin.stats.anchored_ratings import AnchoredRatings, anchored_ratings
 from harness_plugin.stats.estimates import undefined
 from harness_plugin.stats.multiple import pairwise
@@ -55,6 +56,21 @@ def for_people(
     return board | {"models": rows, "people": _summary(c, given, labels, ratings, tests, order, base)}
 
 
+def plan_for_people(
+    verdicts: Sequence[Judgement], labels: Labels, baseline: str | None, half: float
+) -> dict[str, LabelPlan | None]:
+    """For each model how many labels of its battles give its win rate for people this half-width; the baseline and
+    models without a battle are left out."""
+    c = judgement_arrays(verdicts)
+    given, base = _given(c, verdicts, labels), None if baseline is None else c.models.index(baseline)
+    plans = {}
+    for m, name in enumerate(c.models):
+        if (sides := _sides(c, given, m, base)) is not None:
+            people, judge, more = sides
+            plans[name] = label_plan(people, judge, given.codes, half, **more)
+    return plans
+
+
 class _Given:
     """Arrays of n battles: `y`, people's share for B (NaN without a label); `ties`, their share of ties; `chance`: of
     being labelled; `known`: identical answers, which are a tie without being judged; `codes`: numbers of prompts."""
@@ -74,6 +90,14 @@ def _given(c: JudgementArrays, verdicts: Sequence[Judgement], labels: Labels) ->
 def _rate(c: JudgementArrays, given: _Given, m: int, base: int | None) -> Anchored | None:
     """The model's win rate for people, against the baseline or as the mean over all opponents; None for the baseline,
     and for a model without a battle."""
+    if (sides := _sides(c, given, m, base)) is None:
+        return None
+    people, judge, more = sides
+    return anchored_mean(people, judge, given.codes, **more)
+
+
+def _sides(c: JudgementArrays, given: _Given, m: int, base: int | None) -> tuple[np.ndarray, np.ndarray, dict] | None:
+    """What people and the judge say of the model in each battle, and the other arguments of `anchored_mean`."""
     own = (c.i == m) | (c.j == m)
     if base is not None:
         own &= (c.i == base) | (c.j == base)
@@ -84,7 +108,7 @@ def _rate(c: JudgementArrays, given: _Given, m: int, base: int | None) -> Anchor
     weight = np.where(own, 1 / np.maximum(met[other], 1), 0.0)
     people = np.where(second, given.y, 1 - given.y)
     judge = np.where(second, c.win_b, 1 - c.win_b)
-    return anchored_mean(people, judge, given.codes, weight=weight, probability=given.chance, known=given.known)
+    return people, judge, {"weight": weight, "probability": given.chance, "known": given.known}
 
 
 def _ratings(c: JudgementArrays, given: _Given, base: int | None, with_ties: bool = False) -> AnchoredRatings:

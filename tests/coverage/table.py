@@ -15,6 +15,7 @@ import early
 import gates
 import judges
 import numpy as np
+import people
 import styles
 
 SIZES, TRUTHS = (5, 20, 100, 800), (0.5, 0.9, 0.97)
@@ -45,6 +46,16 @@ INTERVALS = {
     "win rate, stopped when clear, any time": early.stopped_win_rate(None),
     "rating": chatbots.rating(),
     "rating, ties (Davidson)": chatbots.rating(True),
+    "win rate for people, good judge": people.rate(0.8),
+    "win rate for people, poor judge": people.rate(0.3),
+    "win rate for people, adversarial judge": people.rate(-0.8),
+    "win rate for people, good judge, ties": people.rate(0.8, True),
+    "win rate for people, good judge, clusters": people.clustered_rate(0.8),
+    "win rate for people, good judge, unequal probabilities": people.unequal_rate(0.8),
+    "judge's error, good judge": people.rate(0.8, error=True),
+    "rating for people, good judge": people.rating(1.0),
+    "rating for people, adversarial judge": people.rating(-1.0),
+    "rating for people, good judge, ties (Davidson)": people.rating(1.0, True),
 }
 ALONE = {  # their truth is not a share
     "position_bias": judges.position_bias,
@@ -75,6 +86,10 @@ ERRORS = {
     "duel, any time: regression without a change": early.failed(None),
     "one of three models is clear without a difference, 5 looks": early.any_clear(5),
     "one of three models is clear without a difference, any time": early.any_clear(None),
+    "duel for people, good judge: pass at a drop of the margin 0.05": people.passed(0.05, 0.8),
+    "duel for people, poor judge: pass at a drop of the margin 0.05": people.passed(0.05, 0.3),
+    "duel for people, adversarial judge: pass at a drop of the margin 0.05": people.passed(0.05, -0.8),
+    "duel for people, good judge: regression without a change": people.failed(0.8),
     "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
     "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
     "a judge that abstains errs more often than 0.2": judges.over_the_error(0.2),
@@ -93,7 +108,8 @@ EARLY = (
     "| drop or difference | ties | n | looks | duel passes | duel is a regression | prompts used | win rate is clear | "
     "prompts used |"
 )
-SLOW = "win rate at equal length"  # a hundred fits for each interval: fewer draws
+# Many fits for each interval: fewer draws.
+SLOW = ("win rate at equal length", *(name for name in INTERVALS if name.startswith("rating for people")))
 FLIPS = ("every value", "probabilities", "clusters of", "duel")
 FITTED = ("a judge that abstains errs more often than 0.2", "a cascade agrees more rarely than 0.9")  # a search each
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
@@ -120,6 +136,11 @@ STANDS_FOR = {
     "win rate at equal length": ("win_rate_length_controlled", "win_rate_style_controlled"),
     "rating at equal style, 20% of the style within pairs": ("rating_length_controlled", "rating_style_controlled"),
     "worth of style, 20% of the style within pairs": ("length_slope", "style_slopes"),
+    "win rate at equal length": ("win_rate_length_controlled",),
+    "win rate for people, good judge": ("win_rate_people", "win_rate_labels_alone"),
+    "judge's error, good judge": ("judge_error",),
+    "rating for people, good judge": ("rating_people", "rating_labels_alone"),
+    "rating for people, good judge, ties (Davidson)": ("rating_davidson_people",),
 }
 
 
@@ -130,7 +151,7 @@ def generator(*key) -> np.random.Generator:
 def draws_of(n: int, draws: int, name: str = "") -> int:
     """How many draws a cell has: fewer where each takes long."""
     early_flips = name.startswith("duel") and n == 5 * FLIPPED  # at the first of five looks
-    if name == SLOW or name in FITTED or early_flips:
+    if name in SLOW or name in FITTED or early_flips:
         draws //= 4
     elif n == FLIPPED and name in ERRORS | POWERS and any(part in name for part in FLIPS):
         draws //= 8
