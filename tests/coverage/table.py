@@ -136,7 +136,6 @@ STANDS_FOR = {
     "win rate at equal length": ("win_rate_length_controlled", "win_rate_style_controlled"),
     "rating at equal style, 20% of the style within pairs": ("rating_length_controlled", "rating_style_controlled"),
     "worth of style, 20% of the style within pairs": ("length_slope", "style_slopes"),
-    "win rate at equal length": ("win_rate_length_controlled",),
     "win rate for people, good judge": ("win_rate_people", "win_rate_labels_alone"),
     "judge's error, good judge": ("judge_error",),
     "rating for people, good judge": ("rating_people", "rating_labels_alone"),
