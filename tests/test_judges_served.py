@@ -467,7 +467,17 @@ def test_a_decision_without_three_probabilities_is_no_verdict(served, probabilit
 def test_a_server_without_a_decision_model_is_refused(served):
     server = served(lambda *request: Reply({"error": {"message": "not a decision model"}}, 501))
     with pytest.raises(ModelError, match=r"501 Not Implemented \(not a decision model"):
+        open_judge(judge=f"systemone:{server.url}#a-model")
+    with pytest.raises(ModelError, match="does not say which model it serves"):
         open_judge(judge=f"systemone:{server.url}")
+
+
+def test_the_interface_of_one_model_is_asked_as_it_is(served):
+    server = served(decisions(wrapped=True))
+    with open_judge(judge=f"systemone:{server.url}/ai/run/@cf/maker/decider#decider") as judge:
+        assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
+    assert {path for path, _, _ in server.requests} == {"/ai/run/@cf/maker/decider"}
+    assert all("model" not in body for _, _, body in server.requests)
 
 
 # -- many misbehaving answers -----------------------------------------------------------------------------------------

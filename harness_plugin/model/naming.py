@@ -18,7 +18,7 @@ FORMS = "vllm:URL, sglang:URL, openai:URL#MODEL or systemone:URL#MODEL"
 @dataclass(frozen=True)
 class Address:
     """Where a judge is served. `server`: one of SERVERS, which protocol it speaks; `url`: without a slash at the end;
-    `model`: its name there, None where the server has one model."""
+    `model`: its name there, None where the server is to be asked for it."""
 
     server: str
     url: str

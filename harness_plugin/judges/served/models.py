@@ -1,12 +1,13 @@
 """Which model a server has: the name that requests carry, and that identifies the judge."""
 
-from harness_plugin.errors import UsageError
+from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.judges.served.client import Client
 
 
-def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str | None:
-    """The name that the user gives after #, else that of the only model on the server; None where the server lists
-    none. Raises UsageError for a server with several."""
+def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str:
+    """The name that the user gives after #, else that of the only model that the server lists. Raises UsageError for a
+    server with several, and ModelError for one that lists none: without a name, the answers of two models could not be
+    told apart."""
     if named is not None:
         return named
     listed = (client.get(f"{prefix}/models") or {}).get("data")
@@ -16,4 +17,10 @@ def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str 
         raise UsageError(
             f"{client.url} serves {', '.join(known[:5])}", "the judge is one of them", "name it after the URL: #MODEL"
         )
-    return known[0] if known else None
+    if not known:
+        raise ModelError(
+            f"{client.url} does not say which model it serves",
+            "a judge is identified by its model's name",
+            "check that the server runs there, and name the model after the URL: #MODEL",
+        )
+    return known[0]

@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness_plugin.errors import ModelError
 from harness_plugin.judges.served.api_key import key_for
 from harness_plugin.judges.served.budget import Budget, BudgetSpent
 from harness_plugin.judges.served.chat import Chat, negotiated, parameters
@@ -60,7 +59,7 @@ def _dialect(spec: ModelSpec, address: Address, client: Client) -> Dialect:
     if address.server == DECISIONS:
         path = path_after(address.url)
         prefix = "" if path == "/systemone" else "/v1"
-        return SystemOne(path, served_model(client, address.model, prefix) if path else address.model, calibration)
+        return SystemOne(path, served_model(client, address.model, prefix), calibration)
     return _classifier(spec, address, client)
 
 
@@ -68,12 +67,6 @@ def _classifier(spec: ModelSpec, address: Address, client: Client) -> Dialect:
     from harness_plugin.model.served_files import read_served_files
 
     model = served_model(client, address.model)
-    if model is None:
-        raise ModelError(
-            f"{client.url} does not say which model it serves",
-            "a judge is identified by its model's name",
-            "check that the server runs there, or name the model after the URL: #MODEL",
-        )
     if address.server == "vllm":
         check_version(client)
         return Vllm(read_served_files(spec), model)

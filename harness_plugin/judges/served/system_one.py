@@ -34,10 +34,11 @@ CHARACTERS = 3  # of a token, at least
 
 @dataclass(frozen=True)
 class SystemOne:
-    """A decision model. `path`: what follows the URL; `model`: its name, None where the server has one."""
+    """A decision model. `path`: what follows the URL, "" for the URL of one model's own interface; `model`: its
+    name."""
 
     path: str
-    model: str | None
+    model: str
     calibration: Calibration
     num_labels: int = 3
     limit: str = "the length that the server takes"
@@ -68,7 +69,7 @@ class SystemOne:
             "B": in_turns(pair.response_b, "Reply"),
         }
         question = {"type": "choice", "instructions": INSTRUCTIONS, "criteria": CRITERIA}
-        body = {"state": state, "questions": {NAME: question}} | ({"model": self.model} if self.model else {})
+        body = {"state": state, "questions": {NAME: question}} | ({"model": self.model} if self.path else {})
         return Question(self.path, body, sum(map(len, (INSTRUCTIONS, *state.values()))) // CHARACTERS + 1)
 
     def read(self, answer: dict[str, Any]) -> Values:
