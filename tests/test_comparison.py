@@ -98,6 +98,14 @@ def test_a_judge_without_ties_has_no_three_way_figures_and_no_difference_in_log_
     assert row["difference"] is None and row["p_holm"] is None
 
 
+def test_a_difference_of_accuracies_ends_at_one(pairs):
+    few = pairs[:4]
+    judges = [opinions(few, label, skill, 7) for label, skill in (("right", 9.0), ("wrong", -9.0), ("unsure", 0.0))]
+    for row in compared(judged_by_all(few, judges), judges)["differences"]:
+        if row["metric"] == "acc" and row["low"] is not None:
+            assert -1 <= row["low"] <= row["difference"] <= row["high"] <= 1
+
+
 def test_votes_are_pairs_with_a_winner_or_a_probability():
     asked = [Pair("p", "a", "b", winner="tie"), Pair("p", "a", "c", p_b=0.8), Pair("p", "a", "d")]
     assert [str(pair.winner) for pair in labelled(asked)] == ["tie", "model_b"]

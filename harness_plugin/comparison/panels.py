@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.comparison.entries import Entry, Timing
-from harness_plugin.comparison.figures import Judgements, as_json, credits_of
+from harness_plugin.comparison.figures import Judgements, as_json, credits_of, share_difference
 from harness_plugin.errors import UsageError
 from harness_plugin.judges.panel import panel_identity, panel_judgement
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.stats import paired_difference
 from harness_plugin.stats.panels import disagreement, effective_judges, error_correlations
 
 
@@ -68,7 +67,7 @@ def panel_figures(
         "effective_judges": as_json(effective_judges(wrong, prompts[decisive])),
         "error_correlations": _named(labels, error_correlations(wrong)),
         "best_member": best,
-        "less_best_member": as_json(paired_difference(credit[panel.label], credit[best], prompts[decisive])),
+        "less_best_member": as_json(share_difference(credit[panel.label], credit[best], prompts[decisive])),
         "votes_cast": _votes_cast(verdicts),
         "votes_missing": {label: sum(j.votes[label] is None for j in verdicts) for label in labels},
     }
