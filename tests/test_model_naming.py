@@ -66,7 +66,7 @@ def test_without_the_hub_a_whole_model_that_is_here_is_recognised_and_others_are
         ("someone/judge", None),
         ("embedded", None),
         ("folders/with:a-colon", None),
-        (f"systemone:http://host/{'long/' * 99}v1", Address("systemone", f"http://host/{'long/' * 99}v1", None)),
+        (f"systemone:http://host/{'l' * 300}/v1", Address("systemone", f"http://host/{'l' * 300}/v1", None)),
     ],
 )
 def test_the_address_of_a_served_judge(name, address):

@@ -39,9 +39,9 @@ def served_at(judge: str) -> Address | None:
     """The address in the name of a served judge; None for any other name. Raises UsageError for an address that cannot
     be used. The error does not quote what may be a key."""
     server, colon, rest = judge.partition(":")
-    if not colon or is_several(judge) or Path(judge).exists():
+    if not colon or is_several(judge):
         return None
-    if server not in SERVERS:
+    if server not in SERVERS:  # decided by the name alone: a long URL is no name of a file
         if "://" in judge:
             raise UsageError("judge with a URL of no server named", "the server decides the protocol", f"say {FORMS}")
         return None
