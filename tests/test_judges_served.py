@@ -338,6 +338,61 @@ def test_a_server_that_turns_away_ends_the_run_before_it_begins(served, reply, e
     assert server.asked <= 5  # none of them is repeated
 
 
+BROKEN = [
+    {},
+    {"choices": []},
+    {"choices": [None]},
+    {"choices": [{"message": None}]},
+    {"choices": [{"message": {"content": 7}}]},
+]
+
+
+@pytest.mark.parametrize("body", BROKEN)
+def test_a_server_whose_answers_are_no_completions_is_refused_before_a_run(served, body):
+    server = served()
+    server.trouble = lambda *request: Reply(body)
+    with pytest.raises(ModelError, match=r"no usable answer .*failed after retries"):
+        openai(server)
+    assert server.asked == 6  # of one question: it is not asked again in the handshake
+
+
+@pytest.mark.parametrize("logprobs", [[1, 2], "none", 7, {"content": "A"}, {"tokens": ["A"], "token_logprobs": [0]}])
+def test_log_probabilities_in_another_shape_are_none(served, logprobs):
+    def odd(method, path, body):
+        reply = chat(method, path, {**body, "logprobs": None})
+        reply.body["choices"][0]["logprobs"] = logprobs
+        return reply
+
+    with openai(served(odd)) as judge:
+        assert judge.identity["reads"] == "letters"
+    with openai(server := served()) as judge:
+        server.trouble = lambda count, method, path, body: odd(method, path, body)
+        assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
+
+
+def test_the_reason_of_a_broken_connection_is_said(served):
+    server = served()
+    server.__exit__()
+    with pytest.raises(ModelError, match="Connection refused"):
+        openai(server)
+
+
+def test_a_server_that_wants_a_key_for_its_list_of_models_says_so(served, monkeypatch):
+    server = served(decisions())
+    server.trouble = lambda count, method, path, body: Reply({"error": KEY}, 401) if method == "GET" else None
+    with pytest.raises(ModelError, match="401 Unauthorized with a key") as error:
+        open_judge(judge=f"systemone:{server.url}")
+    assert KEY not in str(error.value)
+    monkeypatch.delenv("ARENA_RM_API_KEY")
+    with pytest.raises(ModelError, match="the server wants a key; set the environment variable ARENA_RM_API_KEY"):
+        open_judge(judge=f"systemone:{server.url}")
+
+
+def test_an_address_with_the_path_of_the_interface_shows_what_was_asked(served):
+    with pytest.raises(ModelError, match="/v1/chat/completions/chat/completions answers 404"):
+        open_judge(judge=f"openai:{served().url}/v1/chat/completions#m")
+
+
 def test_a_server_that_goes_away_ends_the_run_with_what_is_judged(served):
     server, many = served(), [pair(n, n % 7, n % 5) for n in range(80)]
     with openai(server, concurrency=4) as judge:
@@ -372,9 +427,24 @@ def test_a_budget_stops_the_run_and_the_next_one_continues(served, budget):
     assert len(asked) == len(set(asked)) == 24  # nothing was paid for twice
 
 
-def test_a_budget_that_does_not_reach_for_the_handshake_says_so(served):
-    with pytest.raises(ScoreError, match="the budget of 1 calls is spent, and the questions before a run"):
-        openai(served(), max_calls=1)
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_budget_that_does_not_reach_for_the_handshake_says_so(served, calls):
+    with pytest.raises(
+        ScoreError, match=f"the budget of {calls} calls is spent on the questions before a run"
+    ) as error:
+        openai(served(), max_calls=calls)
+    assert "repeat" not in str(error.value)  # the same command would end in the same way
+
+
+@pytest.mark.parametrize("usage", [{"total_tokens": -(10**9)}, {"total_tokens": True}, {"prompt_tokens": -5}, [7]])
+def test_a_server_cannot_give_tokens_back_to_the_budget(served, usage):
+    server = served()
+    with openai(server) as judge:
+        before = judge.client.budget.tokens
+        odd = Reply({"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "usage": usage})
+        server.trouble = lambda *request: odd
+        list(judge.judge(SOME[:1]))
+        assert judge.client.budget.tokens > before
 
 
 # -- the key ----------------------------------------------------------------------------------------------------------
@@ -453,7 +523,14 @@ def test_of_a_decision_model_the_probabilities_count_and_not_its_confidence(serv
 
 @pytest.mark.parametrize(
     "probabilities",
-    [{"A": 0.5, "B": 0.5}, {"A": 0.9, "B": 0.9, "tie": 0.9}, {"A": -0.1, "B": 1.0, "tie": 0.1}, {"A": True}, None],
+    [
+        {"A": 0.5, "B": 0.5},
+        {"A": 0.9, "B": 0.9, "tie": 0.9},
+        {"A": -0.1, "B": 1.0, "tie": 0.1},
+        {"A": True},
+        None,
+        {"A": 10**400, "B": 0, "tie": 0},
+    ],
 )
 def test_a_decision_without_three_probabilities_is_no_verdict(served, probabilities):
     server = served(decisions())

@@ -7,7 +7,7 @@ import pytest
 import tiny
 from served_server import KEY, Classifying, Reply, Server, logit, pair, quality
 
-from harness_plugin.errors import ModelError, UsageError
+from harness_plugin.errors import ModelError, ScoreError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.served.pace import Pace
 from harness_plugin.model import load_renderer
@@ -189,4 +189,15 @@ def test_a_row_that_is_too_long_for_the_server_is_named(served, folder):
         ids = list(opened.dialect.files.renderer.render(SOME[3]).ids)
         server.trouble = lambda count, method, path, body: long if body and body["input"] == ids else None
         with pytest.raises(Exception, match=r"1 rejected.*pairs p3 .*maximum context length"):
+            list(opened.judge(SOME))
+
+
+@pytest.mark.parametrize("probs", [[10**400], ["x"], [None], [], [1.0, 2.0], [[1.0]], ["1"], "1", [True], 7, {}])
+def test_an_answer_that_is_no_logit_leaves_its_pair_without_a_verdict(served, folder, probs):
+    server, judge = served("vllm")
+    with open_judge(judge=judge, pretrained=folder(max_length=200)) as opened:
+        ids = list(opened.dialect.files.renderer.render(SOME[3]).ids)
+        odd = Reply({"data": [{"index": 0, "probs": probs}]})
+        server.trouble = lambda count, method, path, body: odd if body and body["input"] == ids else None
+        with pytest.raises(ScoreError, match=r"1 of 5 pairs have no verdict .*1 failed after retries.*pairs p3 "):
             list(opened.judge(SOME))

@@ -13,8 +13,15 @@ from harness_plugin.errors import ModelError
 from harness_plugin.judges.served.chat_prompt import ChatPrompt
 from harness_plugin.judges.served.dialect import Asked, Question, Values
 from harness_plugin.judges.served.handshake import PROBES
-from harness_plugin.judges.served.states import REJECTED, Unusable
-from harness_plugin.judges.served.verdict import letter_in, likelihoods, log_weights, smoothed, text_of
+from harness_plugin.judges.served.states import FAILED, REJECTED, Unusable
+from harness_plugin.judges.served.verdict import (
+    letter_in,
+    likelihoods,
+    listed_tokens,
+    log_weights,
+    smoothed,
+    text_of,
+)
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 
@@ -78,6 +85,12 @@ class Chat:
         return log_weights(found or smoothed(letter, letters))
 
 
+def completed(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same answer, if it is a completion with a text. Raises as `text_of`."""
+    text_of(answer)
+    return answer
+
+
 def parameters(answer_tokens: int) -> tuple[tuple[str, Any], ...]:
     """What is asked for at first: the likeliest answer, and no longer than it may be."""
     return ("temperature", 0), ("max_tokens", answer_tokens)
@@ -85,19 +98,20 @@ def parameters(answer_tokens: int) -> tuple[tuple[str, Any], ...]:
 
 def negotiated(chat: Chat, send: Callable[[Question], dict[str, Any]]) -> Chat:
     """The chat model with the parameters that it takes, and log probabilities if the server gives them. `send` asks a
-    question and returns the whole response.
+    question and returns the whole response, if it is a `completed` one.
 
     A server says which parameter it does not take: a reasoning model wants `max_completion_tokens` in the place of
     `max_tokens` and no `temperature`, some models give no `logprobs`. Some take `logprobs` and answer without them.
-    Raises ModelError where the server rejects the plainest request too.
+    Raises ModelError where the server rejects the plainest request too, and Unusable where it gives no answer at all.
     """
     while True:
         question = chat.asked(PROBES[0], both=False).questions[0]
         try:
             answer = send(question)
-            text = text_of(answer)
             break
         except Unusable as e:
+            if e.state == FAILED:
+                raise
             if e.state != REJECTED:
                 return chat  # the handshake says what is wrong with the answer
             simpler = _simpler(chat, str(e))
@@ -108,9 +122,7 @@ def negotiated(chat: Chat, send: Callable[[Question], dict[str, Any]]) -> Chat:
                     "check the model's name, and whether it is a chat model",
                 ) from e
             chat = simpler
-    choice = answer["choices"][0]
-    listed = (choice.get("logprobs") or {}).get("content")
-    return chat if listed and text else replace(chat, reads=LETTERS)
+    return chat if listed_tokens(answer) else replace(chat, reads=LETTERS)
 
 
 def _simpler(chat: Chat, said: str) -> Chat | None:

@@ -96,8 +96,10 @@ class Classifier(ABC):
     def read(self, answer: dict[str, Any]) -> Values:
         try:
             logits = self.logits(answer)
+            if not isinstance(logits, list) or not all(type(number) in (int, float) for number in logits):
+                raise TypeError("no list of numbers")
             numbers = [float(number) for number in logits]
-        except (KeyError, IndexError, TypeError, ValueError) as e:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as e:
             raise Malformed(f"an answer without logits ({type(e).__name__}: {e})") from e
         if len(numbers) != self.num_labels:
             raise Malformed(f"{len(numbers)} numbers where the model has {self.num_labels} logits")

@@ -69,25 +69,28 @@ class Client:
                 response = self._sent("POST", question.path, question.body)
                 if response.status < 300:
                     return self._answer(question, response, read)
-                problem = self._refused(response)
+                problem = self._refused(response, question.path)
             except (requests.RequestException, Malformed) as e:
                 problem = self.told(e)
         raise Unusable(FAILED, problem)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at a path that a server may have, such as its version; None where it has none. Costs nothing and
-        is asked once."""
+        is asked once. Raises ModelError where the key is not let in."""
         try:
             response = self._sent("GET", path, None)
+            if response.status == 401:
+                raise self._shut_out(response.status)
             return None if response.status >= 300 else _object(response)
         except (requests.RequestException, Malformed):
             return None
 
     def told(self, problem: Exception | str) -> str:
         """What went wrong, on one line, without the key."""
-        text = (
-            f"{type(problem).__name__}: {problem}" if isinstance(problem, requests.RequestException) else str(problem)
-        )
+        text = str(problem)
+        if isinstance(problem, requests.RequestException):
+            reason = getattr(problem.args[0], "reason", None) if problem.args else None  # without what urllib3 tried
+            text = f"{type(problem).__name__}: {reason or problem}"
         return log_line(self.key.removed_from(" ".join(text.split()))[:SHOWN])
 
     def _answer(self, question: Question, response: Response, read: Callable[[dict[str, Any]], Value]) -> Value:
@@ -105,22 +108,29 @@ class Client:
         longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))
         self.pace.wait_until(self.pace.now() + longest * random.uniform(0.5, 1.0))
 
-    def _refused(self, response: Response) -> str:
+    def _shut_out(self, status: int) -> ModelError:
+        """The error for a server that wants another key. Its message is not shown, since it may hold a part of the
+        key."""
+        return ModelError(
+            f"{self.url} answers {status} {_phrase(status)} with {'a' if self.key.is_set else 'no'} key",
+            "the server does not let this key in" if self.key.is_set else "the server wants a key",
+            "set the environment variable ARENA_RM_API_KEY (for openai: also OPENAI_API_KEY) to a valid key",
+        )
+
+    def _refused(self, response: Response, path: str) -> str:
         """What the server said, where asking again may help. Raises Unusable or an ArenaError where it does not."""
         status, said = response.status, self.told(message_of(response.body))
         found = f"{self.url} answers {status} {_phrase(status)}"
         again = response.headers.get("x-should-retry", "").lower()
-        if status == 401:  # its message is not shown, since it may hold a part of the key
-            raise ModelError(
-                f"{found} with {'a' if self.key.is_set else 'no'} key",
-                "the server does not let this key in" if self.key.is_set else "the server wants a key",
-                "set the environment variable ARENA_RM_API_KEY (for openai: also OPENAI_API_KEY) to a valid key",
-            )
+        if status == 401:
+            raise self._shut_out(status)
         if 300 <= status < 400:
             raise ModelError(f"{found}, a redirect", "a key would be sent to another server", "name the final URL")
         if status in (404, 405, 501):
             raise ModelError(
-                f"{found} ({said})", "the server has no such interface or model", "check the URL and the model's name"
+                f"{self.url}{path} answers {status} {_phrase(status)} ({said})",
+                "the server has no such interface or model",
+                "check the URL and the model's name",
             )
         if status == 429 and any(word in response.body.decode("utf-8", "replace").lower() for word in USED_UP):
             raise ScoreError(

@@ -84,9 +84,14 @@ def used_tokens(answer: Mapping[str, Any]) -> int | None:
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):
         return None
-    total = usage.get("total_tokens")
-    if isinstance(total, int):
+    total = _count(usage.get("total_tokens"))
+    if total is not None:
         return total
-    parts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")]
-    known = [part for part in parts if isinstance(part, int)]
+    parts = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
+    known = [count for count in (_count(usage.get(part)) for part in parts) if count is not None]
     return sum(known) if known else None
+
+
+def _count(value: Any) -> int | None:
+    """The value, if it is a number of tokens."""
+    return value if type(value) is int and value >= 0 else None

@@ -35,6 +35,7 @@ PROBES = (  # B is the better response
         id="handshake-3",
     ),
 )
+OTHER_MODEL = "use a model that can judge, or for a chat model another prompt (--judge-prompt)"
 SAME = 1e-6  # values that differ by less do not move
 
 
@@ -50,17 +51,22 @@ def shake_hands(dialect: Dialect, ask: Callable[[Question], Values], name: str, 
     try:
         answers = {question.digest: ask(question) for question in questions}
     except Unusable as e:
-        raise ModelError(
-            f"{name} gave no usable answer to a question with a known answer ({e})",
-            "so it would give none in a run",
-            "check the URL, the model and how it is served",
-        ) from e
+        raise no_answer(name, e) from e
     values = list(answers.values())
     if dialect.classifier:
         _check_logits(name, values)
-    _check_moves(name, values)
+    _check_moves(name, dialect, values)
     _check_direction(name, dialect, [tuple(answers[q.digest] for q in each.questions) for each in asked])
     return answers
+
+
+def no_answer(name: str, problem: Unusable) -> ModelError:
+    """The error for a judge without a usable answer before a run."""
+    return ModelError(
+        f"{name} gave no usable answer to a question with a known answer ({problem})",
+        "so it would give none in a run",
+        "check the URL, the model and how it is served",
+    )
 
 
 def _check_logits(name: str, values: Sequence[Values]) -> None:
@@ -79,14 +85,16 @@ def _check_logits(name: str, values: Sequence[Values]) -> None:
     )
 
 
-def _check_moves(name: str, values: Sequence[Values]) -> None:
+def _check_moves(name: str, dialect: Dialect, values: Sequence[Values]) -> None:
     if any(abs(a - b) > SAME for value in values[1:] for a, b in zip(value, values[0], strict=True)):
         return
     shown = ", ".join(f"{number:.4g}" for number in values[0])
     raise ModelError(
         f"{name} gives {shown} whatever it is asked",
         "a score that does not move says nothing",
-        "check that the server runs the classifier with its trained head, and reads the last token",
+        "check that the server runs the classifier with its trained head, and reads the last token"
+        if dialect.classifier
+        else OTHER_MODEL,
     )
 
 
@@ -99,8 +107,12 @@ def _check_direction(name: str, dialect: Dialect, answers: Sequence[tuple[Values
     raise ModelError(
         f"{name} prefers the worse answer in {len(scores) - right} of {len(scores)} pairs whose order is beyond doubt "
         f"(scores for the better one: {', '.join(f'{score:.3g}' for score in scores)})",
-        "its scores mean the opposite, or are read from another place than the trained head's",
-        "check kind (pair or pointwise), the tokenizer and how the model is served",
+        "its scores mean the opposite, or are read from another place than the trained head's"
+        if dialect.classifier
+        else "its verdicts would be as wrong in a run",
+        "check kind (pair or pointwise), the tokenizer and how the model is served"
+        if dialect.classifier
+        else OTHER_MODEL,
     )
 
 

@@ -87,7 +87,7 @@ class ServedJudge:
         try:
             return self.client.ask(question, self.dialect.read)
         except BudgetSpent as e:
-            raise over(e.limit, "the questions before a run are not answered yet") from e
+            raise over_before(e.limit) from e
 
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
         """As `Judge.judge`, in the order of the pairs.
@@ -258,6 +258,15 @@ def over(limit: str, state: str) -> ScoreError:
         f"the budget of {limit} is spent, and {state}",
         "no more is asked than the budget allows",
         "repeat the command, which continues where this run stopped, or give a larger budget",
+    )
+
+
+def over_before(limit: str) -> ScoreError:
+    """The error for a budget that the questions before a run go beyond: the same command would end in the same way."""
+    return ScoreError(
+        f"the budget of {limit} is spent on the questions before a run",
+        "a judge is tried with them each time, and no pair is judged yet",
+        "give a larger budget",
     )
 
 

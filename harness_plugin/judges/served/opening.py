@@ -5,14 +5,16 @@ from pathlib import Path
 
 from harness_plugin.judges.served.api_key import key_for
 from harness_plugin.judges.served.budget import Budget, BudgetSpent
-from harness_plugin.judges.served.chat import Chat, negotiated, parameters
+from harness_plugin.judges.served.chat import Chat, completed, negotiated, parameters
 from harness_plugin.judges.served.chat_prompt import read_chat_prompt
 from harness_plugin.judges.served.client import Client
 from harness_plugin.judges.served.dialect import Dialect
-from harness_plugin.judges.served.judge import ServedJudge, over
+from harness_plugin.judges.served.handshake import no_answer
+from harness_plugin.judges.served.judge import ServedJudge, over_before
 from harness_plugin.judges.served.models import served_model
 from harness_plugin.judges.served.pace import Pace
 from harness_plugin.judges.served.sglang import Sglang
+from harness_plugin.judges.served.states import Unusable
 from harness_plugin.judges.served.system_one import SystemOne, path_after
 from harness_plugin.judges.served.vllm import Vllm, check_version
 from harness_plugin.model import ModelSpec
@@ -37,12 +39,17 @@ def open_served(spec: ModelSpec, address: Address, order: str, store: ScoreCache
     with ExitStack() as opened:
         if not isinstance(store, ScoreCache):
             store = opened.enter_context(ScoreCache(store or default_file()))
-        name = f"{address.server}:{address.url}"
+        name = judge_name(address)
         concurrency = spec.concurrency or CONCURRENCY[address.server]
         judge = ServedJudge(dialect, client, store, order, concurrency, name)
         judge.meet(PROBES.get(address.server, 3))
         judge.keep_open(opened.pop_all())
     return judge
+
+
+def judge_name(address: Address) -> str:
+    """What a served judge is called on the log and in errors."""
+    return f"{address.server}:{address.url}"
 
 
 def _dialect(spec: ModelSpec, address: Address, client: Client) -> Dialect:
@@ -53,9 +60,11 @@ def _dialect(spec: ModelSpec, address: Address, client: Client) -> Dialect:
         answer_tokens = spec.answer_tokens or ANSWER_TOKENS
         chat = Chat(model, read_chat_prompt(spec.judge_prompt), calibration, answer_tokens, parameters(answer_tokens))
         try:
-            return negotiated(chat, lambda question: client.ask(question, lambda answer: answer))
+            return negotiated(chat, lambda question: client.ask(question, completed))
         except BudgetSpent as e:
-            raise over(e.limit, "the questions before a run are not answered yet") from e
+            raise over_before(e.limit) from e
+        except Unusable as e:
+            raise no_answer(judge_name(address), e) from e
     if address.server == DECISIONS:
         path = path_after(address.url)
         prefix = "" if path == "/systemone" else "/v1"

@@ -4,7 +4,6 @@ Of an answer only `probabilities` are read: they mean the same on every server. 
 probability of the choice over chance on some, multiplied by the mass of the labels or an entropy on others.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +81,7 @@ class SystemOne:
         if not isinstance(given, dict) or set(given) != set(CHOICES):
             raise Malformed(f"an answer without the probabilities of {', '.join(CHOICES)}")
         numbers = [given[name] for name in CHOICES]
-        if not all(type(p) in (int, float) and math.isfinite(p) and 0 <= p <= 1 for p in numbers):
+        if not all(type(p) in (int, float) and 0 <= p <= 1 for p in numbers):
             raise Malformed("probabilities that are not from 0 to 1")
         if abs(sum(numbers) - 1) > ROUNDING:
             raise Malformed(f"probabilities that add up to {sum(numbers):.3f}")

@@ -113,8 +113,8 @@ def likelihoods(answer: Mapping[str, Any], text: str, position: int, letters: st
     that it can have: what the listed ones leave over, and no more than the smallest of them. Raises Unusable where the
     letters together have less than FLOOR.
     """
-    listed = (answer["choices"][0].get("logprobs") or {}).get("content")
-    if not isinstance(listed, list) or not listed:
+    listed = listed_tokens(answer)
+    if not listed:
         return None
     entry = _at(listed, text, position)
     if entry is None:
@@ -135,6 +135,14 @@ def likelihoods(answer: Mapping[str, Any], text: str, position: int, letters: st
     unlisted = max(min(left, math.exp(min(entries.values()))), SMALLEST)
     weights = [max(found[letter] or unlisted, SMALLEST) for letter in letters]
     return [weight / sum(weights) for weight in weights]
+
+
+def listed_tokens(answer: Mapping[str, Any]) -> list[Any]:
+    """The tokens of a completion with their log probabilities; none where the server lists none, or in a shape of its
+    own."""
+    logprobs = answer["choices"][0].get("logprobs")
+    listed = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    return listed if isinstance(listed, list) else []
 
 
 def _letter(token: str) -> str:
