@@ -107,6 +107,31 @@ def test_few_labels_are_bounded_safely_and_say_how_many_are_needed(duel, tmp_pat
     assert all_worse.state == State.REGRESSION and all_worse.decision.deciding[0].test.p == 2**-8
 
 
+@pytest.mark.parametrize(("better", "count"), [(1.0, 1), (1.0, 12), (0.0, 50)])
+def test_one_label_and_labels_that_are_all_the_same_do_not_say_how_many_are_needed(duel, tmp_path, better, count):
+    runs, found = duel()
+    result = decided(runs, labelled(tmp_path / "l.jsonl", found, better, count), margin=0.05)
+    assert result.decision.by_people.needed is None and "do not say how many" in terminal(result)
+    told = document(result)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told and "nan" not in terminal(result)
+    assert result.decision.deciding[0].test.p <= 1
+
+
+def test_the_test_of_few_labels_undoes_unequal_probabilities_too(duel, tmp_path):
+    runs, found = duel()
+    rows = []
+    for k, pair in enumerate(sorted(found.pairs, key=lambda p: p.id)[:30]):
+        worse = k < 20  # drawn far more often: they stand for fewer answers than the other ten
+        new = "model_a" if pair.model_a == "new" else "model_b"
+        old = "model_b" if new == "model_a" else "model_a"
+        row = {**pair.to_dict(), "winner": old if worse else new, "sampling_probability": 0.9 if worse else 0.1}
+        rows.append(json.dumps({name: value for name, value in row.items() if name not in ("meta", "id")}))
+    path = tmp_path / "l.jsonl"
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    test = decided(runs, str(path)).decision.deciding[0].test
+    assert test.difference > 0 and test.p > 0.5
+
+
 def test_unequal_probabilities_are_undone(duel, tmp_path):
     runs, found = duel(200)
     path, rng, rows = tmp_path / "l.jsonl", random.Random(1), []

@@ -89,7 +89,8 @@ class ByPeople:
     """What the decision for people rests on. labels: items with a vote, of the `changed` ones. worth: how many labels
     without a judge would give the same error, NaN if not known. correlation: of judge and people on what changed.
     judge_weight: 0 where the labels alone decide. equal: all were as likely to be labelled. needed: labels that are
-    enough to tell a drop of the margin from no change; None where all that changed would not be."""
+    enough to tell a drop of the margin from no change; None where all that changed would not be, or where that is not
+    `known`."""
 
     labels: int
     changed: int
@@ -99,6 +100,7 @@ class ByPeople:
     equal: bool
     annotators: int
     needed: int | None
+    known: bool = True
 
 
 @dataclass(frozen=True)

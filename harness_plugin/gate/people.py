@@ -89,7 +89,9 @@ def _share(item: Item, votes: Votes) -> float:
 
 
 def _chance(item: Item, votes: Votes) -> float:
-    return 1.0 if votes.chances is None or item.battle is None else votes.chances.get(item.battle.key, 1.0)
+    if votes.chances is None or item.battle is None or item.battle.identical:  # what is known was not drawn
+        return 1.0
+    return votes.chances.get(item.battle.key, 1.0)
 
 
 def _smallest_drop(found: AnchoredDrop, margin: float, rules: Rules) -> float:
@@ -115,4 +117,5 @@ def _by_people(found: AnchoredDrop, votes: Votes, labels: int, changed: int, mar
         votes.chances is None,
         votes.annotators,
         needed if needed is not None and needed <= changed else None,
+        found.noise > 0,
     )

@@ -184,6 +184,8 @@ def _people(found: ByPeople | None) -> list[str]:
     if found.equal:
         said += "; all changed answers are taken to have been as likely to be labelled (no column sampling_probability)"
     enough = "not even all answers that changed" if found.needed is None else f"about {found.needed} labels"
+    if not found.known:
+        return [said, "the labels are all the same, so they do not say how many would be enough"]
     return [said, f"{enough} would be enough to tell a drop of the margin from no change"]
 
 

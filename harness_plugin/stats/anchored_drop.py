@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from harness_plugin.stats.anchored import Anchored, anchored_mean
-from harness_plugin.stats.bounded import lower_bound, upper_bound
+from harness_plugin.stats.bounded import lower_bound, tail_score, upper_bound
 from harness_plugin.stats.estimates import cluster_codes
 from harness_plugin.stats.paired import DropTest, drop_test
 from harness_plugin.stats.student import t_quantile, t_tail
@@ -33,9 +33,12 @@ class AnchoredDrop:
     share: float
     noise: float
 
-    def labels_for(self, margin: float, alpha: float, power: float) -> int:
+    def labels_for(self, margin: float, alpha: float, power: float) -> int | None:
         """The labels of changed items with which a drop of the margin is told from no change with this power:
-        ((z_(1 - alpha) + z_power) share * noise / margin)^2."""
+        ((z_(1 - alpha) + z_power) share * noise / margin)^2. None where the labels do not say how much labels
+        vary: there is one, or they are all the same."""
+        if not self.noise > 0:
+            return None
         z = NormalDist().inv_cdf
         return math.ceil(((z(1 - alpha) + z(power)) * self.share * self.noise / margin) ** 2)
 
@@ -83,10 +86,9 @@ def anchored_drop(
     share = float(weight[changed].sum() / weight.sum())
     value = mean.labels_alone.value if few else mean.estimate.value
     stderr = mean.labels_alone.stderr if few else mean.estimate.stderr
-    alone = drop_test(people[labelled], np.zeros(int(labelled.sum())), codes[labelled], alpha, (lowest, -lowest))
     if few:
         low, high = _bounds_of_few(sums, sizes, share, lowest, alpha)
-        p, method = alone.p, f"{alone.method} on the labels"
+        p, method = _p_of_few(people[labelled], w[labelled], codes[labelled], (sums, sizes), alpha, lowest)
     else:
         half = t_quantile(1 - alpha, len(drawn) - 1) * stderr
         low, high = max(value - half, lowest), min(value + half, -lowest)
@@ -114,6 +116,16 @@ def anchored_drop(
     )
     left = people[labelled] - (0.0 if few else mean.tuning) * judge[labelled]
     return AnchoredDrop(test, mean, few, share, float(left.std(ddof=1)) if len(left) > 1 else math.nan)
+
+
+def _p_of_few(people, weight, codes, by_prompt, alpha: float, lowest: float) -> tuple[float, str]:
+    """The p of no change from the labels alone, and how it was found. Where labels count differently, it is that of
+    `bounded`, since the other tests count all items or all prompts the same."""
+    sums, sizes = by_prompt
+    if len(sums) > 1 and np.ptp(weight) <= 1e-9 * weight.max() and len(sums) == len(people):
+        alone = drop_test(people, np.zeros(len(people)), codes, alpha, (lowest, -lowest))
+        return alone.p, f"{alone.method} on the labels"
+    return NormalDist().cdf(tail_score(-sums, sizes, lowest, 0.0)), "bounds on the labels"
 
 
 def _bounds_of_few(sums, sizes, share: float, lowest: float, alpha: float) -> tuple[float, float]:
