@@ -128,6 +128,33 @@ def test_one_prompt_has_no_interval_and_labels_that_all_agree_have_a_wide_one():
     assert found.value == found.high == 1 and 0.8 < found.low < 0.86, "as Wilson's of 20 of 20"
 
 
+@pytest.mark.parametrize(("kind", "truth", "n"), [("known", 0.9, 20), ("ties", 0.995, 20)])
+def test_few_labels_that_are_nearly_alike_have_intervals_that_hold(kind, truth, n):
+    """Battles that are known without a label, or ties, leave a variance although the labels say nothing of the rare
+    outcome."""
+    held = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        people = (rng.random(4 * n) < truth).astype(float)
+        special = rng.random(4 * n) < (0.05 if kind == "known" else 0.2)
+        people[special] = 0.5
+        known = special & (kind == "known")
+        labels = np.where(known, 0.5, np.nan)
+        chosen = rng.permutation(np.flatnonzero(~known))[:n]
+        labels[chosen] = people[chosen]
+        found = anchored_mean(labels, np.where(known, 0.5, rng.random(4 * n)), known=known).estimate
+        share = 0.05 if kind == "known" else 0.2
+        held += found.low <= share / 2 + (1 - share) * truth <= found.high
+    assert held >= 0.94 * 120
+
+
+def test_known_battles_do_not_hide_that_labels_which_all_agree_say_little():
+    known = np.arange(120) % 20 == 0
+    labels = np.where(known, 0.5, np.where(np.arange(120) < 32, 1.0, np.nan))
+    found = anchored_mean(labels, np.full(120, 0.5), np.arange(120) // 4, known=known).estimate
+    assert found.value == pytest.approx(0.975) and found.n == 30 and found.low < 0.8, "on 8 prompts"
+
+
 def test_where_everything_is_labelled_the_judge_counts_nothing():
     people, judge = world(np.random.default_rng(7), 200)
     found = anchored_mean(people, judge)
@@ -208,6 +235,20 @@ def test_models_without_a_rating_in_the_labels_say_why():
     assert few.ratings.concerns[-1].kind == "few_labels"
 
 
+def test_a_model_with_few_labels_has_a_rating_without_an_interval_and_moves_no_other_interval():
+    rng = np.random.default_rng(14)
+    i, j, people, _, judge, names = battles(rng, 80, 4)
+    own = (i == 3) | (j == 3)
+    labels = np.where(own, np.nan, some(rng, people, 240))
+    labels[np.flatnonzero(own)[[0, 7]]] = 0.5, 0.5
+    found = anchored_ratings(i, j, labels, judge, clusters=names, models=4).ratings
+    assert {k.kind: k.models for k in found.concerns}["few_own_labels"] == (3,)
+    assert np.isfinite(found.rating[3]) and np.isnan([found.stderr[3], found.low[3], found.high[3]]).all()
+    assert np.isfinite(found.low[:3]).all() and found.rating[:3].mean() == pytest.approx(1000)
+    assert np.isnan(found.tests().p[3]).all() and np.isfinite(found.tests().p[0, 1])
+    assert np.isnan(anchored_ratings(i, j, labels, judge, clusters=names, models=4, anchor=3).ratings.low).all()
+
+
 def test_labels_without_a_tie_give_bradley_terry_and_say_so():
     rng = np.random.default_rng(12)
     i, j, people, _, judge, names = battles(rng, 80)
@@ -243,3 +284,9 @@ def test_a_plan_foretells_the_labels_that_a_width_takes():
     same = names < 500
     known = label_plan(np.where(same, 0.5, first(100)), np.where(same, 0.5, judge), names, 0.05, known=same)
     assert known.labels < 0.6 * plan.labels and known.pilot < 60, "half of the battles need no label"
+
+
+def test_a_pilot_whose_labels_all_agree_does_not_promise_a_width():
+    rng = np.random.default_rng(15)
+    plan = label_plan(np.where(np.arange(2000) < 50, 1.0, np.nan), rng.random(2000), np.arange(2000), 0.02)
+    assert plan.now > 0.02 and plan.labels > 60, "another one may be different"

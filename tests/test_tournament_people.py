@@ -149,3 +149,17 @@ def test_probabilities_of_some_battles_only_or_two_of_one_battle_are_refused():
         votes_of(twice, "people.jsonl")
     with pytest.raises(DataError, match=r"people.jsonl: battle .*: field both_bad is 'maybe'"):
         votes_of([battle(1, "tie", both_bad="maybe")], "people.jsonl")
+
+
+def test_labels_of_one_pair_of_models_alone_are_said_not_to_be_drawn():
+    verdicts = season(MODELS, 60)
+    labels = said(verdicts, 1.0)
+    one = [
+        s if {v.model_a, v.model_b} == set(MODELS[:2]) else None for s, v in zip(labels.shares, verdicts, strict=True)
+    ]
+    kinds = lambda shares, chances=None: {  # noqa: E731
+        k["kind"]
+        for k in board_of(verdicts, replace(labels, shares=shares, probabilities=chances))["people"]["concerns"]
+    }
+    assert "not_drawn" in kinds(one)
+    assert "not_drawn" not in kinds(said(verdicts, 0.2).shares) | kinds(one, [0.2] * len(one))

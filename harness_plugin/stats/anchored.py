@@ -17,6 +17,7 @@ from harness_plugin.stats.student import t_quantile
 
 FEWEST_LABELS = 10  # with fewer there is no interval
 FOLDS = 5
+PRIOR = 2.0  # units of information; chosen by simulation: without it, few labels with ties are covered in 0.84 to 0.91
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,14 +204,31 @@ def _estimate(rows: _Rows, value: float, influence, share: bool) -> Estimate:
     value = min(max(value, 0.0), 1.0)
     if rows.labels < FEWEST_LABELS or rows.prompts < 2:
         return replace(found, value=value)
-    # At 0 and 1 the variance would be 0: nearer than half a label the labels cannot tell.
-    p = min(max(value, 0.5 / rows.labels), 1 - 0.5 / rows.labels)
-    size = (
-        rows.prompts if math.isnan(found.stderr) else min(int((rows.weight > 0).sum()), p * (1 - p) / found.stderr**2)
-    )
+    size = min(int((rows.weight > 0).sum()), _effective_size(rows, value, found.stderr))
     size *= (normal_quantile() / t_quantile(UPPER, rows.prompts - 1)) ** 2
     low, high = wilson(value * size, size)
     return replace(found, value=value, low=low, high=high)
+
+
+def _effective_size(rows: _Rows, value: float, stderr: float) -> float:
+    """How many battles would give a share this error. The error is first drawn towards the one of as many labels alone,
+    each on a prompt of its own, as by PRIOR more units of information.
+
+    Where few labels are nearly all the same their error is too small. Where all agree it is 0, and what is left is the
+    error of how many battles are known without a label, which says nothing of the others.
+    """
+    total, w = rows.weight.sum(), rows.inverse[rows.asked]
+    open_ = rows.strata >= 0
+    share, known = float(rows.weight[open_].sum() / total), float((rows.weight * rows.people)[~open_].sum() / total)
+    # At 0 and 1 the variance would be 0: nearer than half a label the labels cannot tell.
+    among = min(max((value - known) / share, 0.5 / rows.labels), 1 - 0.5 / rows.labels)
+    p = known + share * among
+    mix = np.bincount(rows.codes, rows.weight / total * (np.where(open_, among, rows.people) - p), rows.clusters)
+    spread = share**2 * among * (1 - among) / min(rows.prompts, float(w.sum() ** 2 / (w @ w)))
+    alone = spread + (float(mix @ mix) if share < 1 else 0.0)
+    information = rows.labels * among * (1 - among)
+    ratio = 1.0 if math.isnan(stderr) else stderr**2 / alone
+    return p * (1 - p) / (alone * max(ratio, (information * ratio + PRIOR) / (information + PRIOR)))
 
 
 def _student(value: float, influence, labels: int, prompts: int) -> Estimate:

@@ -86,7 +86,9 @@ def _variance(x, w) -> tuple[float, float]:
     w = w / w.sum()
     squares = (x - w @ x) ** 2
     variance = float(w @ squares) * len(x) / (len(x) - 1)
-    return variance, math.sqrt(max(float(w @ squares**2) / variance**2 - 1, 0.0)) if variance > 0 else 0.0
+    # Labels that are nearly all the same do not say that all others are: half a label may be another one.
+    variance = max(variance, (0.5 / len(x)) * (1 - 0.5 / len(x)))
+    return variance, math.sqrt(max(float(w @ squares**2) / variance**2 - 1, 0.0))
 
 
 def _design_effect(judge, clusters) -> float:

@@ -62,7 +62,9 @@ def anchored_ratings(
     Solves sum of w_i x_i p_i = sum of x_i [w_i Y_i / W + l (1/N - w_i / W) f_i] with the weights (1 - l) w_i / W + l/N
     on the left, for the l that minimises the errors of all differences, found from a fit at l = 0. The errors are those
     of the prompts' influence sums times sqrt(n / (n - M + 1)). Models that are unbeaten, winless, or not connected with
-    the others in the labels have NaN. Raises ValueError for input that does not fit together.
+    the others in the labels have NaN. Models with fewer than 10 labels have a rating without an error, and are no part
+    of the mean of all ratings: a fit follows few labels, and what is left of them tells nothing of the error. Raises
+    ValueError for input that does not fit together.
     """
     rows = _rows(i, j, people, judge, ties, probability, known, clusters, models)
     core, _, concerns = outcome_graph(*rows.tables(), anchor)
@@ -70,21 +72,24 @@ def anchored_ratings(
     if rows.with_ties and not rows.people[1].any():
         rows, concerns = replace(rows, with_ties=False), [*concerns, Concern("no_ties", ())]
     core = core & (rows.labels >= max(FEWEST_LABELS, int(core.sum())))
-    if core.sum() < 2:
+    sure = core & (rows.counts >= FEWEST_LABELS)
+    if core.sum() < 2 or sure.sum() < 2:
         nothing = _nothing(rows, [*concerns, Concern("few_labels", tuple(range(rows.models)))])
         return AnchoredRatings(nothing, nothing, rows.labels, 0.0, math.nan, math.nan)
+    if (unsure := core & ~sure).any():
+        concerns = [*concerns, Concern("few_own_labels", tuple(np.flatnonzero(unsure).tolist()))]
     alone = _fit(rows, core, 0.0)
     correlation = _correlation(rows, core, alone)
-    centre = np.eye(rows.models) - core / core.sum()
-    contrasts = [influence[:, : rows.models] @ centre for influence in (alone.of_labels, alone.of_judge)]
+    centre = (np.eye(rows.models) - sure / sure.sum()) * sure[:, None]
+    contrasts = [influence[:, : rows.models] @ centre.T for influence in (alone.of_labels, alone.of_judge)]
     useless = adds_nothing(correlation, rows.labels) or not np.isfinite(contrasts[1]).all()
     tuning = 0.0 if useless else tuned(*contrasts)
     best = _fit(rows, core, tuning)
     if not np.isfinite(best.theta).all():
         tuning, best = 0.0, alone
-    squares = [float(((f.influence[:, : rows.models] @ centre) ** 2).sum()) for f in (alone, best)]
+    squares = [float(((f.influence[:, : rows.models] @ centre.T) ** 2).sum()) for f in (alone, best)]
     worth = rows.labels * squares[0] / squares[1] if squares[1] > 0 else math.nan
-    found, without = (_ratings(rows, f, core, anchor, mean, concerns) for f in (best, alone))
+    found, without = (_ratings(rows, f, core, sure, anchor, mean, concerns) for f in (best, alone))
     return AnchoredRatings(found, without, rows.labels, tuning, correlation, worth)
 
 
@@ -109,6 +114,11 @@ class _Rows:
     @property
     def prompts(self) -> int:
         return len(np.unique(self.codes[self.asked]))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Labels of each model's battles, (M,)."""
+        return np.bincount(np.concatenate([self.i[self.asked], self.j[self.asked]]), minlength=self.models)
 
     @property
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
@@ -242,27 +252,28 @@ def _correlation(rows: _Rows, core, alone: _Fit) -> float:
     return weighted_correlation(people, judge, w * rows.asked)
 
 
-def _ratings(rows: _Rows, fit: _Fit, core, anchor: int | None, mean: float, concerns) -> Ratings:
+def _ratings(rows: _Rows, fit: _Fit, core, sure, anchor: int | None, mean: float, concerns) -> Ratings:
     m, n, prompts = rows.models, rows.labels, rows.prompts
-    reference = np.eye(m)[anchor] if anchor is not None else core / core.sum()
+    reference = np.eye(m)[anchor] if anchor is not None else sure / sure.sum()
     centre = np.eye(m) - reference
     influence = fit.influence[:, :m] @ centre.T * POINTS
     covariance = influence.T @ influence * n / (n - core.sum() + 1)
-    covariance[~core, :], covariance[:, ~core] = np.nan, np.nan
+    covariance[~sure, :], covariance[:, ~sure] = np.nan, np.nan
     rating = np.where(core, mean + POINTS * (centre @ fit.theta), np.nan)
-    counts = np.bincount(np.concatenate([rows.i[rows.asked], rows.j[rows.asked]]), minlength=m)
     clusters = np.where(core, prompts, 0)
     stderr = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    if anchor is not None and not sure[anchor]:
+        stderr[:] = np.nan
     half = t_quantiles(UPPER, clusters - 1) * stderr
     few = (Concern("few_clusters", tuple(np.flatnonzero(core).tolist())),) if prompts < FEW_CLUSTERS else ()
     tie = replace(undefined(n, prompts), value=math.exp(fit.eta)) if rows.with_ties else undefined(n, prompts)
     if rows.with_ties:
-        error = math.sqrt(float(fit.influence[:, m] @ fit.influence[:, m]) * n / (n - core.sum()))
+        error = math.sqrt(float(fit.influence[:, m] @ fit.influence[:, m]) * n / max(n - int(core.sum()), 1))
         half_tie = float(t_quantiles(UPPER, prompts - 1)) * error
         ends = tie.value * math.exp(-half_tie), tie.value * math.exp(half_tie)
         tie = replace(tie, stderr=tie.value * error, low=ends[0], high=ends[1])
     bounds = rating - half, rating + half
-    return Ratings(rating, stderr, *bounds, covariance, counts, clusters, tie, (), (*concerns, *few))
+    return Ratings(rating, stderr, *bounds, covariance, rows.counts, clusters, tie, (), (*concerns, *few))
 
 
 def _nothing(rows: _Rows, concerns) -> Ratings:

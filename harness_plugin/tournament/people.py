@@ -10,7 +10,7 @@ import numpy as np
 
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
-from harness_plugin.stats import TIE, Pairwise
+from harness_plugin.stats import TIE, Concern, Pairwise
 from harness_plugin.stats.anchored import Anchored, anchored_difference, anchored_mean
 from harness_plugin.stats.anchored_plan import LabelPlan, label_plan
 from harness_plugin.stats.anchored_ratings import AnchoredRatings, anchored_ratings
@@ -19,6 +19,7 @@ from harness_plugin.stats.multiple import pairwise
 from harness_plugin.tournament.labels import Labels
 from harness_plugin.tournament.leaderboard import POINTS, SHARE, numbers, rounded, tests_of
 
+SURE = 6.0  # standard deviations from which on labels cannot have been drawn at random
 # What each concern about the labels means to a reader; the models follow.
 CONCERNS = {
     "few_clusters": "people judged battles of fewer than 30 prompts, so intervals for people are rough",
@@ -31,6 +32,9 @@ CONCERNS = {
     "has no rating for people",
     "no_ties": "people named no tie",
     "unbounded": "the labels have no maximum of the likelihood, so there are no ratings for people",
+    "few_own_labels": "people judged fewer than 10 battles of it, so its rating for people has no interval",
+    "not_drawn": "people judged far more battles of some pairs of models than of others. So these battles were not "
+    "drawn at random from all battles, and numbers for people may be wrong, most of all where a model has few labels",
     "few_labels": "there are too few labels for ratings for people",
 }
 
@@ -191,6 +195,20 @@ def _summary(c: JudgementArrays, given: _Given, labels: Labels, ratings: Anchore
         "tests": tests_of(c, order, tests, POINTS if base is None else SHARE),
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
-            for k in ratings.ratings.concerns
+            for k in (*ratings.ratings.concerns, *_of_the_draw(c, given, asked, labels))
         ],
     }
+
+
+def _of_the_draw(c: JudgementArrays, given: _Given, asked: np.ndarray, labels: Labels) -> list[Concern]:
+    """Whether the labelled battles cannot have been drawn with equal probabilities: a chi-squared test of the labels of
+    each pair of models, by the normal approximation of Wilson and Hilferty (1931)."""
+    pairs = (np.minimum(c.i, c.j) * len(c.models) + np.maximum(c.i, c.j))[~given.known]
+    _, codes, battles = np.unique(pairs, return_inverse=True, return_counts=True)
+    n, freedom = int(asked.sum()), len(battles) - 1
+    if labels.probabilities is not None or freedom < 1 or n <= freedom:
+        return []
+    expected = n * battles / battles.sum()
+    found = np.bincount(codes.reshape(-1), asked[~given.known], len(battles))
+    ratio, spread = float(((found - expected) ** 2 / expected).sum()) / freedom, 2 / (9 * freedom)
+    return [Concern("not_drawn", ())] if (ratio ** (1 / 3) - (1 - spread)) / math.sqrt(spread) > SURE else []
