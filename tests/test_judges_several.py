@@ -193,6 +193,13 @@ def test_names_that_make_no_judge_are_refused_with_the_form(name):
         several_of(ModelSpec(judge=name))
 
 
+@pytest.mark.parametrize("name", ["panel:{0}+{0}/", "cascade:{0}+{0}/@0.8"])
+def test_one_judge_under_two_names_is_no_panel_and_no_cascade(tiny_adapter, name):
+    adapter = tiny_adapter("gemma3", manifest=True)
+    with pytest.raises(UsageError, match="are the same judge; its vote would count twice"):
+        open_judge(judge=name.format(adapter), dtype="float32", device="cpu")
+
+
 def test_pairs_that_cannot_be_judged_do_not_stop_the_others_of_a_model(tiny_spec, caplog):
     import torch
 

@@ -1,6 +1,7 @@
 """How a judge is opened. `open_judge` is the only place that loads weights, makes an engine and binds the store of
 scores to it; a judge behind a server is opened by `served.opening`."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,22 @@ def _open_several(several: Several, order: str, batch_size: int | None, store) -
             name: opened.enter_context(open_judge(member, order=order, batch_size=batch_size, store=place))
             for name, member in several.members.items()
         }
+        _check_different(members)
         closing = opened.pop_all()
     if several.confidence is None:
         return PanelJudge(members, closing)
     small, big = members.items()
     return CascadeJudge(small, big, several.confidence, closing)
+
+
+def _check_different(members: Mapping[str, Judge]) -> None:
+    """Raises UsageError where two names mean the same judge: its vote would count twice."""
+    names: dict[str, str] = {}
+    for name, judge in members.items():
+        other = names.setdefault(judge.hash, name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} are the same judge",
+                "its vote would count twice, and it cannot hand on to itself",
+                "name different judges",
+            )
