@@ -108,3 +108,10 @@ def test_a_key_in_a_url_is_refused_and_not_repeated(name):
 def test_names_that_say_no_judge_are_refused(settings, said):
     with pytest.raises(UsageError, match=said):
         ModelSpec.from_args(settings)
+
+
+@pytest.mark.parametrize("place", ["judge", "pretrained", "peft"])
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_refused_and_means_no_folder(place, name):
+    with pytest.raises(UsageError, match=f"{place} is empty"):
+        ModelSpec(**{place: name})

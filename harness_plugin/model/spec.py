@@ -86,7 +86,12 @@ class ModelSpec:
             raise UsageError(f"dtype={self.dtype!r}", "no such choice", f"use one of {', '.join(DTYPES)}")
 
     def _check_names(self) -> None:
-        """Raises UsageError for names that contradict each other, and for settings that a served judge cannot have."""
+        """Raises UsageError for names that are empty, such as those of a variable that is not set, or contradict each
+        other, and for settings that a served judge cannot have."""
+        for name in ("judge", "pretrained", "peft"):
+            value = getattr(self, name)
+            if value is not None and not value.strip():
+                raise UsageError(f"{name} is empty", "it names a judge", "give a name, or leave it out")
         served = self.served
         beside = [name for name in ("pretrained", "peft") if getattr(self, name) is not None]
         if self.judge is None:
