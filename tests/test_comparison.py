@@ -1,6 +1,7 @@
 """Several judges on the same votes: the same numbers as each judge alone, on the pairs that all have judged."""
 
 import json
+from types import SimpleNamespace
 
 import comparison_rows as rows
 import numpy as np
@@ -198,6 +199,20 @@ def test_what_a_stopped_comparison_has_judged_is_not_judged_again(tmp_path, pair
     assert {file.suffix for file in tmp_path.iterdir()} == {".jsonl", ".json"}
     (file,) = tmp_path.glob("*.jsonl")
     assert file.name == "a-judge--1-01234567.jsonl"
+
+
+def test_what_comes_from_the_store_of_scores_has_no_time(tmp_path, pairs):
+    class Stored(Recording):
+        store = SimpleNamespace(hits=2, misses=2)
+
+        def judge(self, asked, done=None):
+            for n, judgement in enumerate(super().judge(asked, done)):
+                self.store.hits, self.store.misses = (self.store.hits + 2 * (n < 5), self.store.misses + 2 * (n >= 5))
+                yield judgement
+
+    entry = judged_entry("a judge", Stored(), pairs[:5], tmp_path)
+    assert (entry.timing.pairs, entry.timing.seconds) == (0, 0.0)
+    assert judged_entry("a judge", Stored(), pairs[:20], tmp_path).timing.pairs == 10
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

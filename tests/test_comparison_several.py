@@ -270,6 +270,20 @@ def test_one_command_has_judges_a_panel_a_cascade_and_abstentions(asked, capsys,
 
 
 @pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--reference", "nobody"], "no judge has this name; use one of judge-1, s, b"),
+        (["--panel", "s,no-such-judge"], "no folder 'no-such-judge' here"),
+    ],
+)
+def test_a_name_that_is_wrong_is_refused_before_a_judge_is_asked(asked, more, words, capsys, tmp_path, monkeypatch):
+    (tmp_path / "judge-1").mkdir()
+    monkeypatch.setattr("harness_plugin.judges.open_judge", lambda *a, **k: pytest.fail("a judge was opened"))
+    code, _, said = rows.run(capsys, "compare", tmp_path / "judge-1", *asked[1:], *more)
+    assert code in (2, 3) and words in said
+
+
+@pytest.mark.parametrize(
     ("more", "code", "words"),
     [
         (["--cascade", "s,b"], 2, "neither of --cascade-confidence and --cascade-data"),

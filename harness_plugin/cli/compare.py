@@ -96,6 +96,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     Exit codes: 0 done, 2 wrong usage, 3 bad data, or a judge could not be loaded.
     """
     log_to_stderr()
+    from harness_plugin.comparison.named import check_there
     from harness_plugin.comparison.plan import planned, result_of
     from harness_plugin.pairs import labelled
     from harness_plugin.report.comparison_files import text, write_comparison
@@ -107,6 +108,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     votes = labelled(read(data, limit=options.pop("limit")))
     fitted_on = {name: labelled(read(file)) for name, file in plan.files.items()}
     plan.check(votes, fitted_on)
+    check_there(plan.judges)
     pairs = [*votes, *(pair for file in fitted_on.values() for pair in file)]
     entries = {judge.label: _entry(judge, pairs, output / "scores", **options) for judge in plan.judges}
     result = {"votes": str(data), **result_of(plan, entries, votes, fitted_on)}

@@ -21,6 +21,7 @@ from harness_plugin.judges.judge import Judge, judged_where_possible, judgements
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import parts
 from harness_plugin.scoring.judgement import Judgement, read_judgements, sound_judgements
+from harness_plugin.scoring.store import ScoreCache
 
 ORDERS = {"both": 2, "ab": 1, "ba": 1}  # presentations of a pair
 
@@ -113,7 +114,7 @@ def judged_entry(
         todo = [pair for pair in wanted if pair.key not in kept]
         if done and len(todo) < len(wanted):
             done(len(wanted) - len(todo))
-        with timing.running() as count:
+        with timing.running(getattr(judge, "store", None)) as count:
             for judgement in judged_where_possible(label, judge, todo, done):
                 kept[judgement.key] = judgement
                 journal.add(judgement.to_row())
@@ -147,9 +148,10 @@ class _Clock:
                 self.total = Timing(float(row["seconds"]), int(row["pairs"]))
 
     @contextmanager
-    def running(self) -> Iterator[Callable[[], None]]:
-        """Within the block, time passes; the function that it yields counts one pair."""
-        pairs, start = 0, time.perf_counter()
+    def running(self, store: ScoreCache | None) -> Iterator[Callable[[], None]]:
+        """Within the block, time passes; the function that it yields counts one pair. Of pairs whose scores come from
+        the judge's store, which takes no time, nothing is known: only the share of the others counts."""
+        pairs, start, known = 0, time.perf_counter(), _presentations(store)
 
         def count() -> None:
             nonlocal pairs
@@ -158,8 +160,15 @@ class _Clock:
         try:
             yield count
         finally:
+            hits, misses = (now - then for now, then in zip(_presentations(store), known, strict=True))
+            pairs = round(pairs * misses / (hits + misses)) if hits else pairs
             if pairs:
                 seconds = self.total.seconds + time.perf_counter() - start
                 self.total = Timing(round(seconds, 3), self.total.pairs + pairs)  # as the file has it
                 with atomic_write(self.file) as out:
                     json.dump(vars(self.total), out)
+
+
+def _presentations(store: ScoreCache | None) -> tuple[int, int]:
+    """How many presentations a store had, and how many it had not."""
+    return (0, 0) if store is None else (store.hits, store.misses)

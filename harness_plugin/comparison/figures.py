@@ -60,6 +60,12 @@ def judged_by_all(pairs: Sequence[Pair], entries: Sequence[Entry]) -> Judgements
     return Judgements([pairs[n] for n in whole], columns, missing, len(pairs))
 
 
+def check_reference(reference: str | None, labels: Sequence[str]) -> None:
+    """Raises UsageError for a reference that is none of the labels."""
+    if reference is not None and reference not in labels:
+        raise UsageError(f"--reference {reference}", "no judge has this name", f"use one of {', '.join(labels)}")
+
+
 def compared(judgements: Judgements, entries: Sequence[Entry], reference: str | None = None) -> dict[str, Any]:
     """Everything that is reported of the judges, as a JSON object.
 
@@ -67,9 +73,7 @@ def compared(judgements: Judgements, entries: Sequence[Entry], reference: str | 
     was named, Holm's adjustment is over the other judges; against the most accurate one, which the same data chose, it
     is over all pairs of judges. Raises UsageError for a reference that is no judge.
     """
-    if reference is not None and reference not in judgements.by_label:
-        names = ", ".join(judgements.by_label)
-        raise UsageError(f"--reference {reference}", "no judge has this name", f"use one of {names}")
+    check_reference(reference, list(judgements.by_label))
     arrays = judgements.arrays()
     metrics = {label: judge_metrics(columns) for label, columns in arrays.items()}
     best = reference or max(metrics, key=lambda label: _or_lowest(metrics[label]["acc"].value))

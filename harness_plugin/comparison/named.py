@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.readers import lm_eval_files
 from harness_plugin.model.naming import EMBEDDED
-from harness_plugin.model.several import SETTINGS, judge_spec
+from harness_plugin.model.several import SETTINGS, judge_spec, several_of
 from harness_plugin.model.spec import ModelSpec
 
 STORED = re.compile(r"(samples|task)=")
@@ -51,6 +51,16 @@ def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
         judge if counts[judge.label] == 1 else replace(judge, label=name)
         for judge, name in zip(judges, names, strict=True)
     ]
+
+
+def check_there(judges: Sequence[Named]) -> None:
+    """Raises ModelError for a judge to be opened that is neither here nor on the hub: before others are asked, which
+    may cost something."""
+    for spec in (judge.spec for judge in judges):
+        if spec is not None:
+            several = several_of(spec)
+            for one in several.members.values() if several else [spec]:
+                one.resolved()
 
 
 def _named(name: str, common: ModelSpec) -> Named:

@@ -7,7 +7,7 @@ from typing import Any
 from harness_plugin.comparison.abstentions import all_abstentions
 from harness_plugin.comparison.cascades import cascade_entry, cascade_figures, fitted_confidence
 from harness_plugin.comparison.entries import Entry
-from harness_plugin.comparison.figures import compared, judged_by_all
+from harness_plugin.comparison.figures import check_reference, compared, judged_by_all
 from harness_plugin.comparison.named import Named
 from harness_plugin.comparison.panels import panel_entry, panel_figures
 from harness_plugin.errors import UsageError
@@ -71,6 +71,8 @@ def planned(
         raise UsageError(f"--cascade {cascade}", "a cascade has two judges", "write --cascade SMALL,BIG")
     if panel is not None and len(members[PANEL]) < 2:
         raise UsageError(f"--panel {panel}", "a panel has several judges", "write --panel JUDGE,JUDGE,...")
+    made = [label for label in members if members[label]]
+    check_reference(reference, [*(judge.label for judge in judges), *made])  # before anything is judged
     files = {name: file for name, file in ((CASCADE, cascade_data), (ABSTAIN, abstain_data)) if file is not None}
     settings = (cascade_confidence, cascade_agreement, abstain_error, abstain_level)
     return Plan(judges, members[PANEL], members[CASCADE], *settings, files, reference)
