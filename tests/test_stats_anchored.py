@@ -249,6 +249,18 @@ def test_a_model_with_few_labels_has_a_rating_without_an_interval_and_moves_no_o
     assert np.isnan(anchored_ratings(i, j, labels, judge, clusters=names, models=4, anchor=3).ratings.low).all()
 
 
+@pytest.mark.parametrize("with_ties", [False, True])
+def test_labels_that_are_all_ties_give_no_interval_without_a_width(with_ties):
+    rng, n = np.random.default_rng(16), 60
+    labels = np.where(np.arange(n) < 40, 0.5, np.nan)
+    ties = np.stack([(labels == 0.5) * 1.0, np.full(n, 0.1)]) if with_ties else None
+    given = (np.zeros(n, dtype=int), np.ones(n, dtype=int), labels, rng.random(n))
+    found = anchored_ratings(*given, ties=ties, clusters=np.arange(n), models=2).ratings
+    assert found.rating == pytest.approx(1000) and np.isnan([found.stderr, found.low, found.high]).all()
+    assert np.isnan(found.tests().p).all() and math.isnan(found.tie.value)
+    assert not with_ties or "all_ties" in {concern.kind for concern in found.concerns}
+
+
 def test_labels_without_a_tie_give_bradley_terry_and_say_so():
     rng = np.random.default_rng(12)
     i, j, people, _, judge, names = battles(rng, 80)

@@ -78,7 +78,8 @@ def worth(board: dict) -> str:
     against = "" if found["longer_wins"] is None else f"; the longer answer agrees in {number(found['longer_wins'], 2)}"
     return (
         f"Where people preferred one of the two answers ({many(found['acc_n'], 'battle')}), the judge agrees with them "
-        f"in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}. {_conclusion(found)}"
+        f"in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}.{_of_the_drawn(board)} "
+        f"{_conclusion(found)}"
     )
 
 
@@ -101,8 +102,9 @@ def preferred(board: dict, name: Name) -> str:
     if board["people"] is None:
         return ""
     what, digits = ("rating_people", 0) if board["baseline"] is None else ("win_rate_people", 3)
-    ranked = sorted((m for m in board["models"] if m[what] is not None), key=lambda m: -m[what])
-    if not ranked:
+    sure = [m for m in board["models"] if m[f"{what}_low"] is not None or m["model"] == board["baseline"]]
+    ranked = sorted((m for m in sure if m[what] is not None), key=lambda m: -m[what])
+    if len(ranked) < 2:
         return "The labels are too few to rank the models by what people prefer."
     first = ranked[0]
     alone = "Nobody else may be first." if first["rank_people_high"] == 1 else "Others may be first as well."
@@ -214,8 +216,15 @@ def agreement(board: dict) -> str:
     return (
         f"People judged {many(found['battles'], 'battle')} of these. Where they decided, the judge agrees in "
         f"{interval(found, 'acc', 2)} (n={found['acc_n']}), the longer answer in {interval(found, 'longer_wins', 2)}; "
-        f"expected calibration error {interval(found, 'ece', 2)}."
+        f"expected calibration error {interval(found, 'ece', 2)}.{_of_the_drawn(board)}"
     )
+
+
+def _of_the_drawn(board: dict) -> str:
+    """That the labelled battles are not like all battles, if they were drawn with unequal probabilities."""
+    found = board.get("people")
+    unequal = found is not None and found["probabilities"] != "equal"
+    return " This is of the battles that were drawn; of all battles it may be different." if unequal else ""
 
 
 def people(board: dict) -> str:
@@ -231,8 +240,12 @@ def people(board: dict) -> str:
         "people hold whatever the judge's errors, if the labelled battles were drawn at random"
     )
     if found["probabilities"] == "equal":
-        return f"{said}, each with the same probability (the labels have no column sampling_probability)."
-    return f"{said} with the probabilities in the column sampling_probability."
+        said += ", each with the same probability (the labels have no column sampling_probability)."
+    else:
+        said += " with the probabilities in the column sampling_probability."
+    if board.get("stopping") is None:
+        return said
+    return f"{said} They do not allow for the looks at the judge's verdicts at which judging could stop."
 
 
 def _worth(found: dict) -> str:

@@ -27,6 +27,7 @@ from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
 
 TOLERANCE = 1e-20
+EXACT = 1e-6  # points of rating: an error of 0 but for rounding
 _COLUMNS = ("i", "j", "people", "judge", "inverse", "asked", "known", "codes")
 
 
@@ -71,6 +72,8 @@ def anchored_ratings(
     rows = rows.among(core)
     if rows.with_ties and not rows.people[1].any():
         rows, concerns = replace(rows, with_ties=False), [*concerns, Concern("no_ties", ())]
+    if rows.with_ties and rows.asked.any() and (rows.people[1][rows.asked] == 1).all():
+        rows, concerns = replace(rows, with_ties=False), [*concerns, Concern("all_ties", ())]
     core = core & (rows.labels >= max(FEWEST_LABELS, int(core.sum())))
     sure = core & (rows.counts >= FEWEST_LABELS)
     if core.sum() < 2 or sure.sum() < 2:
@@ -264,6 +267,8 @@ def _ratings(rows: _Rows, fit: _Fit, core, sure, anchor: int | None, mean: float
     stderr = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     if anchor is not None and not sure[anchor]:
         stderr[:] = np.nan
+    # Labels that the ratings fit exactly, such as ties alone, do not say how far from the truth they are.
+    stderr[(stderr < EXACT) & (np.arange(m) != (-1 if anchor is None else anchor))] = np.nan
     half = t_quantiles(UPPER, clusters - 1) * stderr
     few = (Concern("few_clusters", tuple(np.flatnonzero(core).tolist())),) if prompts < FEW_CLUSTERS else ()
     tie = replace(undefined(n, prompts), value=math.exp(fit.eta)) if rows.with_ties else undefined(n, prompts)

@@ -31,6 +31,7 @@ CONCERNS = {
     "separated": "in a group that, in the battles that people judged, only wins or only loses against the rest, so it "
     "has no rating for people",
     "no_ties": "people named no tie",
+    "all_ties": "people named nothing but ties",
     "unbounded": "the labels have no maximum of the likelihood, so there are no ratings for people",
     "few_own_labels": "people judged fewer than 10 battles of it, so its rating for people has no interval",
     "not_drawn": "people judged far more battles of some pairs of models than of others. So these battles were not "
