@@ -136,6 +136,18 @@ def test_probabilities_annotators_and_both_bad_are_read():
     assert labels.probabilities == [0.25, 0.5, 1.0] and labels.annotators == 2
 
 
+def test_a_vote_that_is_in_the_file_twice_counts_once():
+    ann, bob = battle(1, "model_b", annotator="ann"), battle(1, "model_a", annotator="bob")
+    assert labels_of(verdicts_of([ann]), votes_of([ann, ann.swap(), bob, ann], "x")).shares == [0.5]
+    other = battle(1, "model_a", annotator="ann")
+    assert labels_of(verdicts_of([ann]), votes_of([ann, other], "x")).shares == [0.5], "a changed mind is two votes"
+    for nobody in ({}, {"annotator": ""}):
+        votes = votes_of([battle(1, "model_b", **nobody), battle(1, "model_b", **nobody), bob], "x")
+        assert labels_of(verdicts_of([ann]), votes).shares == [2 / 3] and votes.annotators == 1
+    with pytest.raises(DataError, match="drawn with one probability"):
+        votes_of([battle(1, "tie", annotator="ann", sampling_probability=p) for p in (0.5, 0.25)], "x")
+
+
 @pytest.mark.parametrize("value", [0, -0.1, 1.5, "often", True, [0.5]])
 def test_a_probability_that_is_none_is_refused(value):
     with pytest.raises(DataError, match=r"people.jsonl: battle .*: field sampling_probability is .*above 0"):

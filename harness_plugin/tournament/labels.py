@@ -70,12 +70,13 @@ def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> 
 
 
 def votes_of(judged: Sequence[Pair], source: str) -> Votes:
-    """People's judgements, those of one battle averaged. Raises DataError, with the file's name `source`, where none
-    has a winner, and for a probability that is none, that only some judgements have, or that differs between judgements
-    of one battle."""
+    """People's judgements, those of one battle averaged; a named annotator's same vote counts once. Raises DataError,
+    with the file's name `source`, where none has a winner, and for a probability that is none, that only some
+    judgements have, or that differs between judgements of one battle."""
     votes: dict[str, list[Winner]] = {}
     chances: dict[str, float | None] = {}
-    named = set()
+    named: set[str] = set()
+    seen: set[tuple[str, str, Winner]] = set()
     for pair in judged:
         try:
             winner, chance = vote(pair), _probability(pair)
@@ -83,9 +84,13 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
             raise placed(error, f"{source}: battle {pair.id}") from error
         if winner is None:
             continue
-        named |= set() if is_absent(name := pair.meta.get(ANNOTATOR)) else {str(name)}
+        name = "" if is_absent(given := pair.meta.get(ANNOTATOR)) else str(given).strip()
+        named |= {name} - {""}
+        again = bool(name) and (pair.key, name, winner) in seen
         for key, won in {pair.key: winner, pair.swap().key: winner.swapped}.items():
-            votes.setdefault(key, []).append(won)
+            seen.add((key, name, won))
+            if not again:
+                votes.setdefault(key, []).append(won)
             if chances.setdefault(key, chance) != chance:
                 raise DataError(
                     f"{source}: the judgements of battle {pair.id} have {PROBABILITY} {chances[key]} and {chance}",
