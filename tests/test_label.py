@@ -286,7 +286,8 @@ def test_merging_refuses_two_votes_of_one_person_and_votes_of_two_designs(tmp_pa
         (vote(0, "model_a", first="left"), "field first is 'left'"),
         (vote(0, "model_a", both_bad=True), "field winner is 'model_a'"),
         (vote(0, "best"), "field winner is 'best'"),
-        (pair(0).to_dict(), "field sampling_probability is missing"),
+        (pair(0).to_dict(), "field sampling_probability is missing (fields found: id, model_a, model_b, prompt, "),
+        (vote(0, "model_a", skipped=True), "field winner is 'model_a'; allowed: null, since skipped is true"),
         (vote(0, "tie", annotator=""), "field annotator is ''"),
     ],
 )

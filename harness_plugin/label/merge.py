@@ -63,7 +63,7 @@ def _vote(row: dict[str, Any], where: str) -> Vote:
     except DataError as error:
         raise placed(error, where) from error
     assert pair is not None  # a canonical row is a pair
-    own = pair.meta  # whatever is no field of a pair
+    own = row | pair.meta  # what another tool wrote as pairs stands in `meta`
     if number(own, "sampling_probability", where, 0, 1) == 0:
         raise wrong_value("sampling_probability", 0, "a number above 0, at most 1", where)
     first = text(own, "first", where)
@@ -72,6 +72,8 @@ def _vote(row: dict[str, Any], where: str) -> Vote:
     vote = Vote(pair, text(own, "annotator", where), text(own, "design", where), first, row)
     if vote.both_bad and pair.winner is not Winner.TIE:
         raise wrong_value("winner", pair.winner and str(pair.winner), "'tie', since both_bad is true", where)
+    if pair.meta.get("skipped") is True and pair.winner is not None:
+        raise wrong_value("winner", str(pair.winner), "null, since skipped is true", where)
     return vote
 
 
