@@ -290,6 +290,18 @@ def test_a_server_is_given_the_time_that_it_asks_for(served, clock, headers, lea
     assert clock.time - start >= least
 
 
+def test_a_pause_that_the_server_asks_for_is_said_once(served, clock, caplog):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    server = served()
+    with openai(server, concurrency=1) as judge:
+        server.trouble = once(Reply({}, 429, {"retry-after": "90"}))
+        assert len(list(judge.judge(SOME))) == len(SOME)
+    said = [line for line in caplog.messages if "429 Too Many Requests, and asks to wait 90 seconds" in line]
+    assert len(said) == 1
+    pace = Pace()  # several threads are told the same
+    assert [pace.pause(90), pace.pause(90), pace.pause(5), pace.pause(200), pace.pause(0.1)] == [1, 0, 0, 1, 0]
+
+
 def test_a_pause_that_is_too_long_ends_the_run_and_says_so(served):
     server = served()
     with openai(server) as judge:

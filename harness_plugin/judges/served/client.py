@@ -154,7 +154,8 @@ class Client:
                 f"a run waits {MOST_PATIENCE:.0f} seconds at most",
                 "repeat the command later, which continues",
             )
-        self.pace.pause(wait)
+        if self.pace.pause(wait):
+            log.info("arena_rm: %s, and asks to wait %.0f seconds", found, wait)
 
     def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> Response:
         end = time.monotonic() + self.timeout

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from harness_plugin.judges.served.states import Stopped
 
 MINUTE = 60.0
+SHORT = 1.0  # seconds that nobody need hear of
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -52,10 +53,11 @@ class Pace:
         if self._stopped.is_set():
             raise Stopped
 
-    def pause(self, seconds: float) -> None:
-        """No thread sends a request for so long."""
+    def pause(self, seconds: float) -> bool:
+        """No thread sends a request for so long. Returns whether the run waits longer by it."""
         with self._lock:
-            self._resumes = max(self._resumes, self.now() + seconds)
+            before, self._resumes = self._resumes, max(self._resumes, self.now() + seconds)
+            return self._resumes - max(before, self.now()) > SHORT
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
