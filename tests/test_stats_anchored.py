@@ -128,7 +128,7 @@ def test_one_prompt_has_no_interval_and_labels_that_all_agree_have_a_wide_one():
     assert found.value == found.high == 1 and 0.8 < found.low < 0.86, "as Wilson's of 20 of 20"
 
 
-@pytest.mark.parametrize(("kind", "truth", "n"), [("known", 0.9, 20), ("ties", 0.995, 20)])
+@pytest.mark.parametrize(("kind", "truth", "n"), [("known", 0.9, 20), ("known", 0.93, 30), ("ties", 0.995, 20)])
 def test_few_labels_that_are_nearly_alike_have_intervals_that_hold(kind, truth, n):
     """Battles that are known without a label, or ties, leave a variance although the labels say nothing of the rare
     outcome."""

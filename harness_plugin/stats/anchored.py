@@ -201,34 +201,37 @@ def _estimate(rows: _Rows, value: float, influence, share: bool) -> Estimate:
     found = _student(value, influence, rows.labels, rows.prompts)
     if not share:
         return found
-    value = min(max(value, 0.0), 1.0)
+    value, low, high = _share(rows, value, found.stderr)
     if rows.labels < FEWEST_LABELS or rows.prompts < 2:
         return replace(found, value=value)
-    size = min(int((rows.weight > 0).sum()), _effective_size(rows, value, found.stderr))
-    size *= (normal_quantile() / t_quantile(UPPER, rows.prompts - 1)) ** 2
-    low, high = wilson(value * size, size)
     return replace(found, value=value, low=low, high=high)
 
 
-def _effective_size(rows: _Rows, value: float, stderr: float) -> float:
-    """How many battles would give a share this error. The error is first drawn towards the one of as many labels alone,
-    each on a prompt of its own, as by PRIOR more units of information.
+def _share(rows: _Rows, value: float, stderr: float) -> tuple[float, float, float]:
+    """A share with Wilson's interval: of the battles that are not known without a label, on the size that gives them
+    their error, joined to the error of how many are known (Zou and Donner 2008).
 
-    Where few labels are nearly all the same their error is too small. Where all agree it is 0, and what is left is the
-    error of how many battles are known without a label, which says nothing of the others.
+    The error is first drawn towards the one of as many labels alone, each on a prompt of its own, as by PRIOR more
+    units of information: where few labels are nearly all the same, their error is too small, and 0 where all agree.
     """
-    total, w = rows.weight.sum(), rows.inverse[rows.asked]
-    open_ = rows.strata >= 0
-    share, known = float(rows.weight[open_].sum() / total), float((rows.weight * rows.people)[~open_].sum() / total)
+    total, w, open_ = rows.weight.sum(), rows.inverse[rows.asked], rows.strata >= 0
+    part, known = float(rows.weight[open_].sum() / total), float((rows.weight * rows.people)[~open_].sum() / total)
+    among = min(max((value - known) / part, 0.0), 1.0)
+    value = known + part * among
+    if rows.prompts < 2:
+        return value, math.nan, math.nan
+    mix = np.bincount(rows.codes, rows.weight / total * (np.where(open_, among, rows.people) - value), rows.clusters)
+    mixed, t = float(mix @ mix), t_quantile(UPPER, rows.prompts - 1)
     # At 0 and 1 the variance would be 0: nearer than half a label the labels cannot tell.
-    among = min(max((value - known) / share, 0.5 / rows.labels), 1 - 0.5 / rows.labels)
-    p = known + share * among
-    mix = np.bincount(rows.codes, rows.weight / total * (np.where(open_, among, rows.people) - p), rows.clusters)
-    spread = share**2 * among * (1 - among) / min(rows.prompts, float(w.sum() ** 2 / (w @ w)))
-    alone = spread + (float(mix @ mix) if share < 1 else 0.0)
-    information = rows.labels * among * (1 - among)
-    ratio = 1.0 if math.isnan(stderr) else stderr**2 / alone
-    return p * (1 - p) / (alone * max(ratio, (information * ratio + PRIOR) / (information + PRIOR)))
+    p = min(max(among, 0.5 / rows.labels), 1 - 0.5 / rows.labels)
+    alone = min(rows.prompts, float(w.sum() ** 2 / (w @ w)))
+    ratio = 1.0 if math.isnan(stderr) else max(stderr**2 - mixed, 0.0) / part**2 / (p * (1 - p)) * alone
+    information = rows.labels * p * (1 - p)
+    size = alone / max(ratio, (information * ratio + PRIOR) / (information + PRIOR))
+    size = min(size, int((rows.weight[open_] > 0).sum())) * (normal_quantile() / t) ** 2
+    low, high = (part * (end - among) for end in wilson(among * size, size))
+    low, high = (math.copysign(math.hypot(end, t * math.sqrt(mixed)), sign) for end, sign in ((low, -1), (high, 1)))
+    return value, max(value + low, 0.0), min(value + high, 1.0)
 
 
 def _student(value: float, influence, labels: int, prompts: int) -> Estimate:
