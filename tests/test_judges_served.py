@@ -136,6 +136,7 @@ def test_a_prompt_file_with_two_verdicts_gives_one_logit(served, tmp_path):
         ("[user]\n{prompt} {prompt} {response_a} {response_b}", r"\{prompt\} 2 times"),
         ("[user]\n{prompt} {response_a} {response_b}\n[verdicts]\nyes no", "has the verdicts 'yes no'"),
         ("[user]\n{prompt}\n[user]\n{response_a} {response_b}", "each once"),
+        ("[system]\nOn {tag}.\n[user]\n{prompt} {response_a} {response_b}", r"has \{tag\} in \[system\]"),
     ],
 )
 def test_a_prompt_file_that_cannot_be_used_is_refused(served, tmp_path, text, said):
@@ -401,6 +402,10 @@ def test_a_server_that_wants_a_key_for_its_list_of_models_says_so(served, monkey
 
 
 def test_an_address_with_the_path_of_the_interface_shows_what_was_asked(served):
+    with pytest.raises(ModelError, match="/v1/systemone/v1/models does not say"):
+        server = served()
+        server.trouble = lambda *request: Reply({"detail": "Not Found"}, 404)
+        open_judge(judge=f"systemone:{server.url}/v1/systemone/")
     with pytest.raises(ModelError, match="/v1/chat/completions/chat/completions answers 404"):
         open_judge(judge=f"openai:{served().url}/v1/chat/completions#m")
 
@@ -557,7 +562,7 @@ def test_a_server_without_a_decision_model_is_refused(served):
     server = served(lambda *request: Reply({"error": {"message": "not a decision model"}}, 501))
     with pytest.raises(ModelError, match=r"501 Not Implemented \(not a decision model"):
         open_judge(judge=f"systemone:{server.url}#a-model")
-    with pytest.raises(ModelError, match="does not say which model it serves"):
+    with pytest.raises(ModelError, match="/v1/models does not say which model the server has"):
         open_judge(judge=f"systemone:{server.url}")
 
 

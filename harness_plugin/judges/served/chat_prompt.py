@@ -82,6 +82,12 @@ def read_chat_prompt(path: str | None) -> ChatPrompt:
                 "each text is shown once",
                 f"write {{{name}}} once where the text belongs",
             )
+    if place := PLACE.search(sections.get("system", "")):
+        raise DataError(
+            f"the prompt {file} has {place[0]} in [system]",
+            "nothing is put there: that text is the same for all pairs",
+            "write it in [user]",
+        )
     letters = "".join(sections.get("verdicts", "A B C").split())
     if letters not in ("AB", "ABC"):
         raise DataError(

@@ -19,8 +19,8 @@ def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str:
         )
     if not known:
         raise ModelError(
-            f"{client.url} does not say which model it serves",
+            f"{client.url}{prefix}/models does not say which model the server has",
             "a judge is identified by its model's name",
-            "check that the server runs there, and name the model after the URL: #MODEL",
+            "check the URL and that the server runs there, or name the model after the URL: #MODEL",
         )
     return known[0]
