@@ -154,6 +154,12 @@ def test_the_big_judge_is_asked_only_where_the_small_one_is_unsure():
         assert Judgement.from_row(json.loads(json.dumps(judgement.to_row()))) == judgement
 
 
+def test_a_small_judge_that_prefers_neither_side_never_decides():
+    small, big = Stub("small", lambda pair: ((1.0,), (1.0,))), Stub("big", sure)
+    judgements = list(CascadeJudge(("small", small), ("big", big), 0.5).judge(PAIRS))
+    assert {judgement.stage for judgement in judgements} == {"big"}, "as `compare` counts it"
+
+
 def test_what_the_small_judge_cannot_judge_goes_to_the_big_one_too():
     small, big = Stub("small", sure, fails=["p1", "p2"]), Stub("big", sure, fails=["p2"])
     found = []

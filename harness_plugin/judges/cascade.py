@@ -7,6 +7,7 @@ from dataclasses import replace
 from harness_plugin.judges.judge import Done, Judge, judged_where_possible, unjudged
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
+from harness_plugin.scoring.abstention import is_sure
 from harness_plugin.scoring.identity import identity_hash, parts
 from harness_plugin.scoring.judgement import Judgement
 
@@ -17,7 +18,7 @@ CHUNK = 512  # pairs that the small judge reads before the big one gets what is 
 class CascadeJudge:
     """A judge made of two. Made by `open_judge`; it is a context manager, which closes both.
 
-    `confidence`: from 0.5 to 1; what the small judge is at least as sure of (`Judgement.confidence`), it decides. Each
+    `confidence`: from 0.5 to 1; what the small judge is at least as sure of (`is_sure`), it decides. Each
     judgement has its own judge's logits and calibration, and `stage`, the name of the judge that decided.
     """
 
@@ -51,7 +52,7 @@ class CascadeJudge:
         for start in range(0, len(pairs), CHUNK):
             part = pairs[start : start + CHUNK]
             first = {j.key: j for j in judged_where_possible(*self.small, part)}
-            unsure = [p for p in part if p.key not in first or first[p.key].confidence < self.confidence]
+            unsure = [p for p in part if p.key not in first or not is_sure(first[p.key], self.confidence)]
             second = {j.key: j for j in judged_where_possible(*self.big, unsure)} if unsure else {}
             handed_on = {pair.key for pair in unsure}
             for pair in part:
