@@ -380,6 +380,9 @@ def test_log_probabilities_in_another_shape_are_none(served, logprobs):
         assert judge.identity["reads"] == "letters"
     with openai(server := served()) as judge:
         server.trouble = lambda count, method, path, body: odd(method, path, body)
+        with pytest.raises(ScoreError, match=r"2 of 2 pairs have no verdict .*2 without log probabilities"):
+            list(judge.judge(SOME[:2]))
+        server.trouble = lambda *request: None
         assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
 
 
@@ -455,7 +458,7 @@ def test_a_budget_that_does_not_reach_for_the_handshake_says_so(served, calls):
 
 @pytest.mark.parametrize("usage", [{"total_tokens": -(10**9)}, {"total_tokens": True}, {"prompt_tokens": -5}, [7]])
 def test_a_server_cannot_give_tokens_back_to_the_budget(served, usage):
-    server = served()
+    server = served(chat_without_logprobs)
     with openai(server) as judge:
         before = judge.client.budget.tokens
         odd = Reply({"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "usage": usage})

@@ -13,7 +13,7 @@ from harness_plugin.errors import ModelError
 from harness_plugin.judges.served.chat_prompt import ChatPrompt
 from harness_plugin.judges.served.dialect import Asked, Question, Values
 from harness_plugin.judges.served.handshake import PROBES
-from harness_plugin.judges.served.states import FAILED, REJECTED, Unusable
+from harness_plugin.judges.served.states import FAILED, REJECTED, UNLISTED, Unusable
 from harness_plugin.judges.served.verdict import (
     letter_in,
     likelihoods,
@@ -81,8 +81,11 @@ class Chat:
     def read(self, answer: dict[str, Any]) -> Values:
         letters, text = self.prompt.letters, text_of(answer)
         letter, position = letter_in(text, letters)
-        found = likelihoods(answer, text, position, letters) if self.reads == PROBABILITIES else None
-        return log_weights(found or smoothed(letter, letters))
+        if self.reads == LETTERS:
+            return log_weights(smoothed(letter, letters))
+        if not listed_tokens(answer):  # a stated probability among measured ones would look like one of them
+            raise Unusable(UNLISTED, "the answer has a letter alone, and others of this server had log probabilities")
+        return log_weights(likelihoods(answer, text, position, letters) or smoothed(letter, letters))
 
 
 def completed(answer: dict[str, Any]) -> dict[str, Any]:

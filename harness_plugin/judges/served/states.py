@@ -6,6 +6,7 @@ EMPTY = "empty"  # an answer without text
 CUT = "cut"  # the answer reached its limit of tokens before its end
 UNPARSEABLE = "without a legal verdict"
 UNLIKELY = "with too little probability on the legal verdicts"
+UNLISTED = "without log probabilities"  # of a server that gave them before
 REJECTED = "rejected"  # the server says that the question is wrong, so that asking again is of no use
 FAILED = "failed after retries"
 
