@@ -24,7 +24,7 @@ PLAIN = [
     Pair("What is the capital of France?", "I don't know.", "The capital of France is Paris.", id="good-second"),
 ]
 
-GOLDEN = [-0.348113, 0.233773]  # their logits in float32 as they stand, by the transformers of constraints.txt
+GOLDEN = [-0.477000, 0.393019]  # their logits in float32 as they stand, by the transformers of constraints.txt
 
 
 @pytest.fixture

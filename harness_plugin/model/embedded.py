@@ -29,8 +29,8 @@ TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own wei
 ADAPTER = Path(__file__).resolve().parent.parent / "embedded"
 ADAPTER_SHA256 = {  # of all that decides its scores; whoever replaces the adapter writes them anew
     "adapter_config.json": "577e682947444d0ea4de47ff673a53e9a59da23184e119dc0b15aa98c6749dfa",
-    "adapter_model.safetensors": "5c131934cc66a1e7538bf45906481c145ed9999b596d660b11d2615a89e9e4f5",
-    "arena_rm.json": "4faea08c3106d108059a5f5b21b7be571c833812ff73fce56c749dfea4024562",
+    "adapter_model.safetensors": "21f00eae93a4f75534bb72ccf73bf09a90b80b0ccd90cb054925ea2a1150f6d1",
+    "arena_rm.json": "3bf0549ef49436676ea16c407a351ee419033b9aa6506a04c8fb217939af8b2e",
 }
 
 
