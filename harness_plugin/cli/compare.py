@@ -8,10 +8,13 @@ import click
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
+    limit_option,
     log_to_stderr,
     model_options,
     opened_cache,
+    order_option,
     pair_options,
+    plots_option,
 )
 from harness_plugin.cli.several_options import abstain_options, confidence_option
 from harness_plugin.errors import UsageError
@@ -58,19 +61,11 @@ OPENING = ("order", "limit", "batch_size", "cache_file")  # how judges are opene
     help="With --cascade-data: how many of all verdicts shall be those of BIG, with a probability of 95%.",
 )
 @abstain_options
-@click.option(
-    "--order",
-    type=click.Choice(["ab", "both"]),
-    default="both",
-    show_default=True,
-    help="For judges that are opened. ab: present each pair with A first only; both: in both orders.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N pairs.")
+@order_option("For judges that are opened. ab: present each pair with A first only; both: in both orders.")
+@limit_option
 @batch_size_option
 @cache_options(default=False)
-@click.option(
-    "--plots/--no-plots", default=True, show_default=True, help="Also draw a picture as a PNG file (needs matplotlib)."
-)
+@plots_option
 @click.option(
     "-o",
     "--output",
@@ -133,12 +128,13 @@ def _named(judges, spec, asked):
         )
     on_base = "".join(f",{name}={value}" for name in ("pretrained", "revision") if (value := getattr(spec, name)))
     names = [*judges, *(f"peft={adapter}{on_base}" for adapter in adapters)]
-    named = named_judges(names, replace(spec, pretrained=None, peft=None, revision=None))
+    shared = replace(spec, pretrained=None, peft=None, revision=None)
+    named = named_judges(names, shared)
     members = [name for option in ("panel", "cascade") for name in (asked[option] or "").split(",") if name]
     more = list(dict.fromkeys(name for name in members if not any(judge.is_called(name) for judge in named)))
     if not names and not more:
         raise UsageError("no judge is named", "a comparison needs at least one", "name judges, or adapters with --peft")
-    return named_judges([*names, *more], replace(spec, pretrained=None, peft=None, revision=None)) if more else named
+    return named_judges([*names, *more], shared) if more else named
 
 
 def _entry(named, pairs, folder, order, batch_size, cache_file):

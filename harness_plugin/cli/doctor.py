@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness_plugin.cli.options import log_to_stderr, model_options
+from harness_plugin.cli.options import log_to_stderr, model_options, order_option
 from harness_plugin.errors import ModelError
 
 LIBRARIES = {  # module: package on the index
@@ -27,13 +27,7 @@ LIBRARIES = {  # module: package on the index
 
 @click.command("doctor")
 @model_options
-@click.option(
-    "--order",
-    type=click.Choice(["ab", "both"]),
-    default="both",
-    show_default=True,
-    help="Of a judge: whether pairs are presented with A first only, or in both orders.",
-)
+@order_option("Of a judge: whether pairs are presented with A first only, or in both orders.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(spec, order, as_json):
     """List what is installed and which weights and devices there are, and say what is missing and how to get it.

@@ -16,6 +16,7 @@ from harness_plugin.cli.options import (
     model_options,
     named_columns,
     opened_cache,
+    plots_option,
     prompts_option,
     questions_option,
 )
@@ -70,9 +71,7 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
 )
 @batch_size_option
 @cache_options(default=True)
-@click.option(
-    "--plots/--no-plots", default=True, show_default=True, help="Also draw pictures as PNG files (needs matplotlib)."
-)
+@plots_option
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),

@@ -284,6 +284,19 @@ batch_size_option = click.option(
     metavar="N",
     help="The largest number of sequences in a batch. [default: as many as fit a number of tokens]",
 )
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N pairs of the file."
+)
+plots_option = click.option(
+    "--plots/--no-plots", default=True, show_default=True, help="Also draw pictures as PNG files (needs matplotlib)."
+)
+
+
+def order_option(text: str):
+    """The option --order of a command, with what it means there."""
+    return click.option("--order", type=click.Choice(["ab", "both"]), default="both", show_default=True, help=text)
+
+
 prompts_option = click.option(
     "--prompts",
     type=click.IntRange(min=1),

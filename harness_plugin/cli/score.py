@@ -9,9 +9,11 @@ import click
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
+    limit_option,
     log_to_stderr,
     model_options,
     opened_cache,
+    order_option,
     pair_options,
 )
 from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
@@ -26,14 +28,8 @@ MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its ro
 @model_options
 @several_options
 @pair_options
-@click.option(
-    "--order",
-    type=click.Choice(["ab", "both"]),
-    default="both",
-    show_default=True,
-    help="ab: present each pair with A first only; both: present it in both orders and average them.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Score only the first N pairs.")
+@order_option("ab: present each pair with A first only; both: present it in both orders and average them.")
+@limit_option
 @abstain_options
 @batch_size_option
 @cache_options(default=False)
