@@ -142,9 +142,6 @@ def _folder(name: str, allow_pickle: bool) -> Path:
         if not (Path(name) / CONFIG).is_file():
             raise ModelError(f"{name} holds no {CONFIG}", "it is not a PEFT adapter", "name the adapter's folder")
         return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     want = [
         CONFIG,
         WEIGHTS,
@@ -154,12 +151,21 @@ def _folder(name: str, allow_pickle: bool) -> Path:
         "chat_template.jinja",
         *([PICKLE] if allow_pickle else []),
     ]
+    return from_hub(name, want, "adapter folder", "an adapter is a folder or a hub id")
+
+
+def from_hub(name: str, patterns: list[str], what: str, why: str) -> Path:
+    """The folder of a hub id's files that have one of the patterns. Raises ModelError, which says that no `what` of the
+    name is here, and `why` it is needed."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        return Path(snapshot_download(name, allow_patterns=want))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (OSError, ValueError, HFValidationError) as e:
         raise ModelError(
-            f"no adapter folder {name!r} here, and the hub did not give it ({type(e).__name__})",
-            "an adapter is a folder or a hub id",
+            f"no {what} {name!r} here, and the hub did not give it ({type(e).__name__})",
+            why,
             "check the name or the network",
         ) from e
 

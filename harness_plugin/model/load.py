@@ -65,18 +65,11 @@ class RewardModel:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A judge before the base's weights are loaded. `base` is what transformers loads, `name` what is shown of it;
-    `config` is the base's transformers configuration; `kind` and `classes` as in `RewardModel`; `reason` says why the
-    dtype was chosen."""
+class Plan(Named):
+    """A judge before the base's weights are loaded. `config` is the base's transformers configuration; `kind` and
+    `classes` as in `RewardModel`; `reason` says why the dtype was chosen."""
 
     spec: ModelSpec
-    adapter: Adapter | None
-    manifest: Manifest
-    base: str
-    name: str
-    revision: str | None
-    config: Any
     kind: str
     renderer: Renderer | AnswerRenderer
     calibration: Calibration
@@ -150,13 +143,8 @@ def plan_model(spec: ModelSpec) -> Plan:
     _check_vocabulary(renderer, named.config, named.adapter, named.name)
     dtype, reason = choose_dtype(spec.dtype, device, getattr(named.config, "model_type", ""))
     return Plan(
+        **vars(named),
         spec=spec,
-        adapter=named.adapter,
-        manifest=named.manifest,
-        base=named.base,
-        name=named.name,
-        revision=named.revision,
-        config=named.config,
         kind=kind,
         renderer=renderer,
         calibration=calibration,

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError
 from harness_plugin.files.rows import read_object
-from harness_plugin.model.adapter import WEIGHTS, Adapter
+from harness_plugin.model.adapter import WEIGHTS, Adapter, from_hub
 from harness_plugin.model.base import base_config, find_base, has_tokenizer, local_folder
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.embedded import embedded_adapter
@@ -83,14 +83,4 @@ def _folder(name: str) -> Path:
         return embedded_adapter()
     if Path(name).is_dir():
         return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=WANTED))
-    except (OSError, ValueError, HFValidationError) as e:
-        raise ModelError(
-            f"no folder {name!r} here, and the hub did not give it ({type(e).__name__})",
-            "the tokenizer and the settings of the served model are needed",
-            "check the name or the network",
-        ) from e
+    return from_hub(name, WANTED, "folder", "the tokenizer and the settings of the served model are needed")
