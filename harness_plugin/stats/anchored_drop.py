@@ -84,8 +84,8 @@ def anchored_drop(
     moved = int((sums != 0).sum())
     few = len(drawn) < FEWEST or moved < FEWEST_MOVED or not mean.estimate.stderr > 0
     share = float(weight[changed].sum() / weight.sum())
-    value = mean.labels_alone.value if few else mean.estimate.value
-    stderr = mean.labels_alone.stderr if few else mean.estimate.stderr
+    used = mean.labels_alone if few else mean.estimate
+    value, stderr = used.value, used.stderr
     if few:
         low, high = _bounds_of_few(sums, sizes, share, lowest, alpha)
         p, method = _p_of_few(people[labelled], w[labelled], codes[labelled], (sums, sizes), alpha, lowest)
@@ -93,26 +93,26 @@ def anchored_drop(
         half = t_quantile(1 - alpha, len(drawn) - 1) * stderr
         low, high = max(value - half, lowest), min(value + half, -lowest)
         p, method = t_tail(-value / stderr, len(drawn) - 1), "t, labels and judge" if mean.tuning else "t, labels alone"
-    pseudo = value + n * mean.influence if not few else np.full(n, value)
+    pseudo = np.full(n, value) if few else value + n * mean.influence
     test = DropTest(
-        math.nan,
-        math.nan,
-        value,
-        value,
-        value,
-        stderr,
-        low,
-        high,
-        p,
-        math.nan,
-        n,
-        len(people),
-        int((sums > 0).sum()),
-        int((sums < 0).sum()),
-        method,
-        pseudo,
-        np.ones(n),
-        lowest,
+        before=math.nan,
+        after=math.nan,
+        difference=value,
+        by_clusters=value,
+        by_items=value,
+        stderr=stderr,
+        low=low,
+        high=high,
+        p=p,
+        p_mid=math.nan,
+        n=n,
+        n_items=len(people),
+        better=int((sums > 0).sum()),
+        worse=int((sums < 0).sum()),
+        method=method,
+        sums=pseudo,
+        sizes=np.ones(n),
+        lowest=lowest,
     )
     left = people[labelled] - (0.0 if few else mean.tuning) * judge[labelled]
     return AnchoredDrop(test, mean, few, share, float(left.std(ddof=1)) if len(left) > 1 else math.nan)
