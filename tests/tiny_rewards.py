@@ -118,25 +118,9 @@ def _byte_level(kind: str):
 
 def config(kind: str, **changes):
     """The configuration of a tiny classifier with one logit; `changes` override fields."""
-    from transformers import LlamaConfig, Qwen3Config
-
     own = tokenizer(kind)
     ids = {"pad_token_id": own.pad_token_id, "eos_token_id": own.eos_token_id, "bos_token_id": own.bos_token_id}
-    settings = {"num_labels": 1, **ids, **changes}
-    if kind.startswith("gemma"):
-        return tiny.config(kind, **settings)
-    size = {
-        "vocab_size": 608,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 4096,
-        "initializer_range": 0.2,
-    }
-    return {"llama": LlamaConfig, "qwen3": Qwen3Config}[kind](**size | settings)
+    return tiny.config(kind, **{"num_labels": 1, **ids, **changes})
 
 
 def save_reward_model(kind: str, folder: Path, seed: int = 5, **changes) -> Path:
