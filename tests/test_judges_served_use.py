@@ -15,6 +15,7 @@ from harness_plugin.cli import main
 from harness_plugin.errors import UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.served.pace import Pace
+from harness_plugin.pairs import write_pairs as store_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,11 @@ def test_doctor_prints_the_parts_of_a_served_judge(server, capsys):
         (["--dtype", "float32"], "dtype=float32; it has no effect on a judge behind openai"),
         (["--max-length", "512"], "max_length=512; it has no effect"),
         (["--kind", "pair"], "kind=pair; it has no effect"),
+        (["--device", "cpu"], "device=cpu; it has no effect on a judge behind openai; leave it out"),
+        (["--batch-size", "8"], "batch_size=8; it has no effect on a judge behind openai"),
+        (["--threads", "2"], "threads=2; it has no effect"),
+        (["--no-merge"], "merge=False; it has no effect"),
+        (["--deterministic"], "deterministic=True; it has no effect"),
         (["--peft", "embedded"], "this server reads texts and needs no tokenizer"),
     ],
 )
@@ -124,6 +130,58 @@ def test_options_that_a_served_judge_cannot_have_are_refused(server, tmp_path, c
 def test_options_of_served_judges_are_refused_for_a_judge_on_this_machine(tmp_path, capsys):
     assert run("score", write_pairs(tmp_path / "pairs.jsonl", 2), "--max-calls", "5") == 2
     assert "max_calls=5; it has no effect on a judge on this machine" in capsys.readouterr().err
+
+
+def test_options_that_no_member_of_a_panel_takes_are_refused(server, tmp_path, capsys):
+    pairs, adapters = write_pairs(tmp_path / "pairs.jsonl", 2), "embedded,other"
+    for panel, options, said in (
+        (
+            f"{server.judge},{server.judge}2",
+            ["--device", "cpu"],
+            "device=cpu; it has no effect on a judge behind openai",
+        ),
+        (f"{server.judge},{server.judge}2", ["--batch-size", "8"], "batch_size=8; it has no effect"),
+        (adapters, ["--concurrency", "2"], "concurrency=2; it has no effect on a judge on this machine"),
+    ):
+        assert run("score", pairs, "--panel", panel, *options) == 2
+        assert said in capsys.readouterr().err
+    assert not server.asked
+
+
+def test_a_panel_gives_options_to_those_of_its_members_that_take_them(server, tiny_adapter, tmp_path, capsys):
+    adapter = tiny_adapter("gemma3", manifest=True)
+    options = ["--device", "cpu", "--dtype", "float32", "--batch-size", "2", "--concurrency", "2"]
+    pairs = write_pairs(tmp_path / "pairs.jsonl", 4)
+    assert run("score", pairs, "--panel", f"{adapter},{server.judge}", *options) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 4 and all(len(row["votes"]) == 2 for row in rows)
+
+
+def test_a_comparison_refuses_options_that_none_of_its_judges_takes(server, tiny_adapter, tmp_path, capsys):
+    adapter, votes = tiny_adapter("gemma3", manifest=True), tmp_path / "votes.jsonl"
+    pairs = [pair(n, n % 5, n % 7, winner="model_a") for n in range(6)]
+    store_pairs(votes, pairs)
+    out = ["--data", votes, "--no-plots", "-o", tmp_path / "out"]
+    local = ["--device", "cpu", "--dtype", "float32", "--batch-size", "2"]
+    for option in ([*local[:2]], [*local[4:]]):
+        assert run("compare", server.judge, *out, *option) == 2
+        assert "it has no effect on a judge behind openai" in capsys.readouterr().err
+    assert run("compare", adapter, *out, "--max-calls", "9") == 2 and not server.asked
+    assert "max_calls=9; it has no effect on a judge on this machine" in capsys.readouterr().err
+    assert run("compare", adapter, server.judge, *out, *local, "--concurrency", "2") == 0
+    (stored,) = (tmp_path / "out" / "scores").glob("openai*.jsonl")
+    for option in (local[:2], local[4:], ["--order", "ab"], ["--no-cache"]):
+        assert run("compare", stored, *out, *option) == 2
+        assert f"{option[0].replace('no-', '')} with stored judgements only" in capsys.readouterr().err
+    assert run("compare", stored, *out) == 0
+
+
+def test_of_what_lm_eval_asks_for_only_the_defaults_are_left_out_for_a_served_judge(server):
+    from harness_plugin.harness.lm import ArenaRM
+
+    for asked in ({"device": "cpu", "batch_size": 1}, {"device": "cuda:0", "batch_size": 8}):
+        with pytest.raises(UsageError, match="it has no effect on a judge behind openai"):
+            ArenaRM.create_from_arg_obj({"judge": server.judge}, asked)
 
 
 def test_a_served_judge_is_no_worker_of_a_cluster_and_not_one_of_several_processes(server, tmp_path, monkeypatch):

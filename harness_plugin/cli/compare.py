@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.options import (
+    SPEC_FIELDS,
     batch_size_option,
     cache_options,
+    given,
     limit_option,
     log_to_stderr,
     model_options,
@@ -99,7 +101,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file", "a comparison leaves several", "name a folder")
     options = {name: asked.pop(name) for name in OPENING}
-    plan = planned(_named(judges, spec, asked), **asked)
+    plan = planned(_named(judges, spec, options["batch_size"], asked), **asked)
     votes = labelled(read(data, limit=options.pop("limit")))
     fitted_on = {name: labelled(read(file)) for name, file in plan.files.items()}
     plan.check(votes, fitted_on)
@@ -112,7 +114,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     click.echo(f"the comparison is in {output}; look at {output}/comparison.html", err=True)
 
 
-def _named(judges, spec, asked):
+def _named(judges, spec, batch_size, asked):
     """The judges that the arguments, --peft, --panel and --cascade name. Raises UsageError where they are none, or
     contradict options."""
     from harness_plugin.comparison.named import named_judges
@@ -134,7 +136,22 @@ def _named(judges, spec, asked):
     more = list(dict.fromkeys(name for name in members if not any(judge.is_called(name) for judge in named)))
     if not names and not more:
         raise UsageError("no judge is named", "a comparison needs at least one", "name judges, or adapters with --peft")
-    return named_judges([*names, *more], shared) if more else named
+    named = named_judges([*names, *more], shared) if more else named
+    _check_effect(named, shared, batch_size)
+    return named
+
+
+def _check_effect(named, shared, batch_size) -> None:
+    """Raises UsageError for an option of judges that has no effect on any of those that are opened."""
+    from harness_plugin.model.several import check_effect, members_of
+
+    opened = [judge for each in named if each.spec is not None for judge in members_of(each.spec)]
+    if opened:
+        check_effect(shared, opened, batch_size)
+    elif idle := given(*SPEC_FIELDS, "order", "batch_size", "cache", "cache_file"):
+        raise UsageError(
+            f"{idle[0]} with stored judgements only", "no judge is opened, so that it has no effect", "leave it out"
+        )
 
 
 def _entry(named, pairs, folder, order, batch_size, cache_file):
@@ -143,9 +160,11 @@ def _entry(named, pairs, folder, order, batch_size, cache_file):
 
     from harness_plugin.comparison.entries import judged_entry, stored_entry
     from harness_plugin.judges import open_judge
+    from harness_plugin.model.several import computes_here
 
     if named.spec is None:
         return stored_entry(named)
+    batch_size = batch_size if computes_here(named.spec) else None
     with (
         opened_cache(cache_file) as store,
         open_judge(named.spec, order=order, batch_size=batch_size, store=store) as judge,

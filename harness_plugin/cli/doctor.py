@@ -76,7 +76,9 @@ def identity_text(spec, order: str, as_json: bool) -> str:
 
 def _identity(spec, order: str) -> dict[str, Any]:
     """What identifies a judge: of one on this machine by its files, of a served one after a handshake with it."""
-    spec.check_effect()
+    from harness_plugin.model.several import check_effect, members_of
+
+    check_effect(spec, members_of(spec))
     if spec.served:
         from harness_plugin.judges import open_judge
 

@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
     field_option,
+    given,
     ignore_option,
     log_to_stderr,
     model_options,
@@ -184,9 +184,7 @@ def _check_places(engine, output) -> None:
         raise UsageError(f"-o {output} is a URI", "a run on this machine continues from the files in it", RAY_OR_HERE)
     if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
-    source = click.get_current_context().get_parameter_source
-    asked = {source(name) for name in ("cache", "cache_file")}
-    if engine == "ray" and asked - {ParameterSource.DEFAULT}:
+    if engine == "ray" and given("cache", "cache_file"):
         raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from harness_plugin.errors import UsageError
 
@@ -185,6 +186,16 @@ def model_options(command):
     for option in reversed(MODEL_OPTIONS):
         run = option(run)
     return run
+
+
+def given(*names: str) -> list[str]:
+    """Those of these parameters of the running command that the user gave, spelled as options."""
+    context = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT
+    ]
 
 
 field_option = click.option(

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.readers import lm_eval_files
 from harness_plugin.model.naming import EMBEDDED
-from harness_plugin.model.several import SETTINGS, judge_spec, several_of
+from harness_plugin.model.several import SETTINGS, judge_spec, members_of
 from harness_plugin.model.spec import ModelSpec
 
 STORED = re.compile(r"(samples|task)=")
@@ -58,8 +58,7 @@ def check_there(judges: Sequence[Named]) -> None:
     may cost something."""
     for spec in (judge.spec for judge in judges):
         if spec is not None:
-            several = several_of(spec)
-            for one in several.members.values() if several else [spec]:
+            for one in members_of(spec):
                 one.resolved()
 
 

@@ -55,15 +55,17 @@ def ready_judge(options: Mapping[str, Any]) -> dict[str, Any]:
     ModelError or UsageError where not."""
     from harness_plugin.model import load_renderer
     from harness_plugin.model.device import choose_device
+    from harness_plugin.model.several import check_effect, members_of
 
     settings = judge_settings(options)
-    spec, _, _ = _parsed(settings)
-    if spec.served:  # it is met when it is opened: a chatbot may answer for hours before it is needed
-        spec.check_effect()
-        return settings
-    load_renderer(spec)
-    if spec.device:  # without one the choice would touch CUDA, which a chatbot's own processes may not survive
-        choose_device(spec.device)
+    spec, batch_size, _ = _parsed(settings)
+    judges = members_of(spec)
+    check_effect(spec, judges, batch_size)
+    # A served judge is met when it is opened: a chatbot may answer for hours before it is needed.
+    for judge in (judge for judge in judges if not judge.served):
+        load_renderer(judge)
+        if judge.device:  # without one the choice would touch CUDA, which a chatbot's own processes may not survive
+            choose_device(judge.device)
     return settings
 
 

@@ -5,6 +5,7 @@ other judges and is not read here. Rules of scoring live in `scoring`, `engine` 
 """
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import lm_eval.models  # noqa: F401 - registers the built-in models first: a registry that is not empty hides them
@@ -22,12 +23,14 @@ from harness_plugin.judges.opening import refuse_served
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import EMBEDDED, ModelSpec
 from harness_plugin.model.naming import served_at
+from harness_plugin.model.several import computes_here
 from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler
 
 CHOICES = {"A": 0, "B": 1, "C": 2, "tie": 2}
+HOST_DEVICE = "cuda:0"  # what lm-eval asks for where nobody said anything
 IDENTITY_KEY = "arena_rm:identity"  # in lm-eval's cache file, beside the cached responses
 
 
@@ -57,10 +60,10 @@ class ArenaRM(LM):
         self.counts = {"presentations": 0, "cut": 0}  # of this process
         self._rank = self.accelerator.process_index if self.accelerator else 0
         self._world_size = self.accelerator.num_processes if self.accelerator else 1
-        args["device"] = self._own_device(args.get("device"))
         if self._rank:
             log.setLevel(logging.WARNING)
         spec, size = ModelSpec.from_args(args), _batch_size(batch_size, max_batch_size)
+        spec = replace(spec, device=self._own_device(spec))
         if self.accelerator:
             refuse_served(spec)
         with first_in_turn(self.accelerator):
@@ -83,9 +86,12 @@ class ArenaRM(LM):
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
-    def _own_device(self, asked: str | None) -> str | None:
+    def _own_device(self, spec: ModelSpec) -> str | None:
+        asked = spec.device
+        if asked == HOST_DEVICE and not computes_here(spec):
+            return None
         if not torch.cuda.is_available():
-            if str(asked or "").startswith("cuda"):  # lm-eval asks for cuda:0 wherever nothing was said
+            if str(asked or "").startswith("cuda"):
                 log.info("arena_rm: no CUDA here, so the CPU instead of %s", asked)
                 return "cpu"
             return asked

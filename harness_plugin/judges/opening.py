@@ -13,7 +13,7 @@ from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.panel import PanelJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
-from harness_plugin.model.several import Several, several_of
+from harness_plugin.model.several import Several, check_effect, members_of, several_of
 from harness_plugin.scoring.store import ScoreCache
 
 
@@ -40,9 +40,9 @@ def open_judge(
     """
     check_order(order)
     chosen = spec or ModelSpec.from_args(settings)
+    check_effect(chosen, members_of(chosen), batch_size)
     if several := several_of(chosen):
         return _open_several(several, order, batch_size, store)
-    chosen.check_effect()
     if served := chosen.served:
         from harness_plugin.judges.served.opening import open_served  # imports requests
 
@@ -80,8 +80,7 @@ def open_local(
 def refuse_served(spec: ModelSpec) -> None:
     """Raises UsageError for a served judge in one of several processes: each would have a budget and a pace of its
     own."""
-    several = several_of(spec)
-    if any(member.served for member in (several.members.values() if several else [spec])):
+    if any(judge.served for judge in members_of(spec)):
         raise UsageError(
             f"judge={spec.judge} in several processes",
             "its server does the work, and each process would have a budget of its own",
@@ -95,7 +94,9 @@ def _open_several(several: Several, order: str, batch_size: int | None, store) -
     place = store.path if isinstance(store, ScoreCache) else store
     with ExitStack() as opened:
         members: dict[str, Judge] = {
-            name: opened.enter_context(open_judge(member, order=order, batch_size=batch_size, store=place))
+            name: opened.enter_context(
+                open_judge(member, order=order, batch_size=None if member.served else batch_size, store=place)
+            )
             for name, member in several.members.items()
         }
         _check_different(members)

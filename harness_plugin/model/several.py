@@ -2,7 +2,9 @@
 judge hands what it is unsure of to a bigger one."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.naming import CASCADE, PANEL, is_several
@@ -43,16 +45,48 @@ def several_of(spec: ModelSpec) -> Several | None:
     return Several(kind, {name: judge_spec(name, alone, ";") for name in names}, confidence)
 
 
+def members_of(spec: ModelSpec) -> list[ModelSpec]:
+    """The judges that a spec stands for: the members of a panel or a cascade, else itself alone."""
+    several = several_of(spec)
+    return list(several.members.values()) if several else [spec]
+
+
+def computes_here(spec: ModelSpec) -> bool:
+    """Whether the judge, or one of those that it is made of, computes in this process."""
+    return not all(judge.served for judge in members_of(spec))
+
+
+def check_effect(settings: ModelSpec, judges: Sequence[ModelSpec], batch_size: int | None = None) -> None:
+    """Raises UsageError for a setting that has no effect on any of the judges, which all have it: each a judge by
+    itself, as `members_of` gives them. `batch_size`: as in `open_judge`."""
+    idle = {name: getattr(settings, name) for name in sorted(settings.said) if not any(j.takes(name) for j in judges)}
+    if batch_size is not None and all(judge.served for judge in judges):
+        idle["batch_size"] = batch_size
+    for name, value in idle.items():
+        kinds = (
+            f"a judge behind {judge.served.server}" if judge.served else "a judge on this machine" for judge in judges
+        )
+        raise UsageError(f"{name}={value}", f"it has no effect on {' or '.join(dict.fromkeys(kinds))}", "leave it out")
+
+
+def with_effect(spec: ModelSpec) -> ModelSpec:
+    """Without the settings that have no effect on this judge: for settings that several judges share."""
+    judges = members_of(spec)
+    idle = {name for name in spec.said if not any(judge.takes(name) for judge in judges)}
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(spec) if f.name in idle}
+    return replace(spec, **defaults)
+
+
 def judge_spec(name: str, common: ModelSpec, separator: str = ",") -> ModelSpec:
     """What a judge's name means, or its settings in lm-eval's style (`pretrained=DIR,dtype=float32`); `common`: the
     settings where its own say nothing, as far as they have an effect on it. Raises UsageError for settings that are
     unknown."""
     if not SETTINGS.match(name):
-        return replace(common, judge=name).with_effect()
+        return with_effect(replace(common, judge=name))
     settings = dict(item.partition("=")[::2] for item in name.split(separator))
     own = vars(ModelSpec.from_args(dict(settings)))
     said = {field: own[field] for field in settings}
-    return replace(replace(common, **said).with_effect(), **said)
+    return replace(with_effect(replace(common, **said)), **said)
 
 
 def _confidence(judge: str, said: str) -> float:

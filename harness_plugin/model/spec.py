@@ -5,21 +5,15 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, is_several, served_at
+from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, served_at
 
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
 PAIR, POINTWISE = "pair", "pointwise"
 KINDS = (PAIR, POINTWISE)
 OF_SERVED = ("judge_prompt", "answer_tokens", "concurrency", "calls_per_minute", "max_calls", "max_tokens", "timeout")
 OF_CHAT = ("judge_prompt", "answer_tokens")
-OF_WEIGHTS = (
-    "revision",
-    "allow_pickle",
-    "dtype",
-    "merge",
-    "deterministic",
-    "threads",
-)  # and of the device that computes
+# Of a judge that computes in this process: its weights, and what computes with them.
+OF_WEIGHTS = ("revision", "allow_pickle", "dtype", "merge", "deterministic", "device", "threads")
 OF_IDS = ("max_length", "truncation", "kind", "length_control")  # of a judge that reads token ids
 DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
 
@@ -113,27 +107,20 @@ class ModelSpec:
                 "name that model's folder or hub id too; its weights are not loaded",
             )
 
-    def _idle(self) -> set[str]:
-        """The settings that were said and have no effect on this kind of judge. A judge that is made of others passes
-        them on to these, each of which takes what has an effect on it."""
-        if self.judge is not None and is_several(self.judge):
-            return set()
-        said, served = {f.name for f in fields(self) if getattr(self, f.name) != f.default}, self.served
+    @property
+    def said(self) -> set[str]:
+        """The settings that are not at their defaults, without the names of the judge."""
+        names = ("judge", "pretrained", "peft")
+        return {f.name for f in fields(self) if f.name not in names and getattr(self, f.name) != f.default}
+
+    def takes(self, setting: str) -> bool:
+        """Whether a setting has an effect on this kind of judge: one in this process, or the one behind its server."""
+        served = self.served
         if served is None:
-            return said & set(OF_SERVED)
-        nothing = (*OF_WEIGHTS, *(() if served.scores else OF_IDS), *(() if served.server == CHAT else OF_CHAT))
-        return said & set(nothing)
-
-    def check_effect(self) -> None:
-        """Raises UsageError for a setting that has no effect on this kind of judge."""
-        for name in sorted(self._idle()):
-            judge = f"a judge behind {self.served.server}" if self.served else "a judge on this machine"
-            raise UsageError(f"{name}={getattr(self, name)}", f"it has no effect on {judge}", "leave it out")
-
-    def with_effect(self) -> "ModelSpec":
-        """Without the settings that have no effect on this kind of judge: for settings that several judges share."""
-        defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in self._idle()}
-        return replace(self, **defaults)
+            return setting not in OF_SERVED
+        if setting in OF_CHAT:
+            return served.server == CHAT
+        return setting not in (OF_WEIGHTS if served.scores else (*OF_WEIGHTS, *OF_IDS))
 
     @property
     def served(self) -> Address | None:

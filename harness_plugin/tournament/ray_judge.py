@@ -19,6 +19,7 @@ from harness_plugin.errors import ArenaError, ModelError, ScoreError, UsageError
 from harness_plugin.judges.judge import Done
 from harness_plugin.judges.local import LocalJudge
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.model.several import check_effect, members_of
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
 from harness_plugin.scoring.judgement import Judgement, read_judgements
@@ -149,7 +150,7 @@ def on_ray(spec, batch_size: int | None, output: str) -> Iterator[RayJudge]:
             "workers of a cluster would only wait for the one server",
             "use --engine local, with --concurrency for more questions at once",
         )
-    spec.check_effect()
+    check_effect(spec, members_of(spec), batch_size)
     with _cluster() as ray:
         yield RayJudge(ray, spec, batch_size, output)
 
