@@ -569,6 +569,16 @@ def test_a_server_without_a_decision_model_is_refused(served):
         open_judge(judge=f"systemone:{server.url}")
 
 
+def test_a_decision_server_with_v1_in_its_address_is_the_same_judge(served):
+    server, asked = served(decisions()), []
+    for end in ("", "/v1", "/v1/"):
+        with open_judge(judge=f"systemone:{server.url}{end}") as judge:
+            before = server.asked
+            assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
+            asked.append(server.asked - before)
+    assert asked == [4, 0, 0] and {path for path, _, _ in server.requests} == {"/v1/systemone"}
+
+
 def test_the_interface_of_one_model_is_asked_as_it_is(served):
     server = served(decisions(wrapped=True))
     with open_judge(judge=f"systemone:{server.url}/ai/run/@cf/maker/decider#decider") as judge:

@@ -77,6 +77,17 @@ def test_logits_of_our_own_token_ids_are_read(served, folder, name):
         assert all(body["use_activation"] is False and body["model"] == "judge" for body in bodies)
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_an_address_with_v1_at_its_end_is_that_of_the_same_judge_with_the_same_answers(served, folder, name):
+    (server, judge), files = served(name), folder(max_length=200)
+    with open_judge(judge=judge, pretrained=files) as opened:
+        found = [judgement.z_ab for judgement in opened.judge(SOME)]
+    before = server.asked
+    with open_judge(judge=f"{judge}/v1/", pretrained=files) as again:
+        assert again.hash == opened.hash and [judgement.z_ab for judgement in again.judge(SOME)] == found
+    assert server.asked - before == 6, "the handshake alone: the answers were kept"
+
+
 def test_three_logits_are_read_in_the_order_of_the_classes(served, folder):
     _server, judge = served("vllm", score=lambda a, b: [-logit(a, b), logit(a, b), -5.0])
     with open_judge(judge=judge, pretrained=folder(num_labels=3, max_length=200)) as opened:

@@ -66,7 +66,9 @@ def test_without_the_hub_a_whole_model_that_is_here_is_recognised_and_others_are
         ("someone/judge", None),
         ("embedded", None),
         ("folders/with:a-colon", None),
-        (f"systemone:http://host/{'l' * 300}/v1", Address("systemone", f"http://host/{'l' * 300}/v1", None)),
+        (f"systemone:http://host/{'l' * 300}/v1", Address("systemone", f"http://host/{'l' * 300}", None)),
+        ("vllm:http://gpu:8000/v1/#adapter", Address("vllm", "http://gpu:8000", "adapter")),
+        ("sglang:http://gpu:30000/api/v1", Address("sglang", "http://gpu:30000/api", None)),
     ],
 )
 def test_the_address_of_a_served_judge(name, address):

@@ -17,8 +17,9 @@ FORMS = "vllm:URL, sglang:URL, openai:URL#MODEL or systemone:URL#MODEL"
 
 @dataclass(frozen=True)
 class Address:
-    """Where a judge is served. `server`: one of SERVERS, which protocol it speaks; `url`: without a slash at the end;
-    `model`: its name there, None where the server is to be asked for it."""
+    """Where a judge is served. `server`: one of SERVERS, which protocol it speaks; `url`: without a slash at the end,
+    and for all but CHAT without the /v1 that addresses of such servers often have; `model`: its name there, None where
+    the server is to be asked for it."""
 
     server: str
     url: str
@@ -64,7 +65,10 @@ def served_at(judge: str) -> Address | None:
         raise UsageError(
             f"judge={server}:{rest} names no model", "such a server may have several", f"say {server}:URL#MODEL"
         )
-    return Address(server, url._replace(fragment="").geturl().rstrip("/"), url.fragment or None)
+    place = url._replace(fragment="").geturl().rstrip("/")
+    if server != CHAT:  # whose address is what stands before /chat/completions, with a path that differs by server
+        place = place.removesuffix("/v1")
+    return Address(server, place, url.fragment or None)
 
 
 def is_adapter(judge: str) -> bool:

@@ -4,13 +4,13 @@ from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.judges.served.client import Client
 
 
-def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str:
+def served_model(client: Client, named: str | None) -> str:
     """The name that the user gives after #, else that of the only model that the server lists. Raises UsageError for a
     server with several, and ModelError for one that lists none: without a name, the answers of two models could not be
     told apart."""
     if named is not None:
         return named
-    listed = (client.get(f"{prefix}/models") or {}).get("data")
+    listed = (client.get("/v1/models") or {}).get("data")
     names = [row.get("id") for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     known = [name for name in names if isinstance(name, str)]
     if len(known) > 1:
@@ -19,7 +19,7 @@ def served_model(client: Client, named: str | None, prefix: str = "/v1") -> str:
         )
     if not known:
         raise ModelError(
-            f"{client.url}{prefix}/models does not say which model the server has",
+            f"{client.url}/v1/models does not say which model the server has",
             "a judge is identified by its model's name",
             "check the URL and that the server runs there, or name the model after the URL: #MODEL",
         )

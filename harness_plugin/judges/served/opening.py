@@ -66,9 +66,7 @@ def _dialect(spec: ModelSpec, address: Address, client: Client) -> Dialect:
         except Unusable as e:
             raise no_answer(judge_name(address), e) from e
     if address.server == DECISIONS:
-        path = path_after(address.url)
-        prefix = "" if path == "/systemone" else "/v1"
-        return SystemOne(path, served_model(client, address.model, prefix), calibration)
+        return SystemOne(path_after(address.url), served_model(client, address.model), calibration)
     return _classifier(spec, address, client)
 
 

@@ -90,7 +90,5 @@ class SystemOne:
 
 
 def path_after(url: str) -> str:
-    """What follows a URL: it may be a server's, end in /v1, or be that of the interface itself."""
-    if url.endswith("/systemone") or "/ai/run/" in url:
-        return ""
-    return "/systemone" if url.endswith("/v1") else "/v1/systemone"
+    """What follows a URL: that of a server, or of the interface itself."""
+    return "" if url.endswith("/systemone") or "/ai/run/" in url else "/v1/systemone"
