@@ -218,6 +218,12 @@ def test_the_command_stores_the_design_then_the_page_and_never_another_design(fo
     [
         (["-o", "page.txt"], "the page is an HTML file"),
         (["--scores", "x.jsonl"], "--scores with a folder"),
+        (["--format", "canonical"], "--format with a folder"),
+        (["--merge", "--seed", "0"], "--seed with --merge; it has no effect there"),
+        (["--merge", "--n", "5"], "--n with --merge"),
+        (["--merge", "--design", "uniform"], "--design with --merge"),
+        (["--merge", "--scores", "x.jsonl"], "--scores with --merge"),
+        (["--merge", "--skip-bad-rows"], "--skip-bad-rows with --merge"),
         (["x.jsonl"], "2 files without --merge"),
     ],
 )

@@ -74,5 +74,8 @@ def test_a_plan_needs_a_pilot_and_a_folder(judged, tmp_path, capsys):
         ((folder, "--labels", labels), "--labels without --plan"),
         ((folder, "--plan", "0.1", "--merge"), "--plan with --merge"),
         ((folder, "--plan", "0.7"), "0.7"),
+        ((folder, "--plan", "0.1", "--labels", labels, "--n", "100"), "--n with --plan; it has no effect there"),
+        ((folder, "--plan", "0.1", "--labels", labels, "-o", "x.html"), "-o with --plan"),
+        ((folder, "--plan", "0.1", "--labels", labels, "--ignore", "x"), "--ignore with --plan"),
     ):
         assert run(*arguments) == 2 and said in capsys.readouterr().err

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.label_plan import print_plan
-from harness_plugin.cli.options import log_to_stderr, pair_options
+from harness_plugin.cli.options import PAIR_FIELDS, given, log_to_stderr, pair_options
 from harness_plugin.errors import UsageError
 
 PAGE, LABELS = "label.html", "labels.jsonl"
+OF_A_DRAW = ("n", "seed", "kind", "scores")
 
 
 @click.command("label")
@@ -71,15 +72,23 @@ def command(files, n, seed, kind, scores, plan, labels, merge, output, read):
     if plan is not None and (merge or len(files) > 1):
         raise UsageError("--plan with --merge or several files", "a plan is for one run", "name one folder")
     if plan is not None:
+        _refuse_ignored("--plan", "nothing is drawn and no pairs are read", *OF_A_DRAW, "output", *PAIR_FIELDS)
         print_plan(files[0], plan, labels)
         return
     if merge:
+        _refuse_ignored("--merge", "nothing is drawn, and files of votes have one format", *OF_A_DRAW, *PAIR_FIELDS)
         _merge(files, output or LABELS)
         return
     if len(files) > 1:
         found = f"{len(files)} files without --merge"
         raise UsageError(found, "a page shows battles of one folder or file", "name one, or give --merge")
     _make_page(files[0], read, scores, n, seed, kind, Path(output or PAGE))
+
+
+def _refuse_ignored(beside: str, why: str, *names: str) -> None:
+    """Raises UsageError where the user gave one of these parameters, which have no effect beside another."""
+    if ignored := given(*names):
+        raise UsageError(f"{ignored[0]} with {beside}", f"it has no effect there: {why}", "leave it out")
 
 
 def _make_page(source, read, scores, n, seed, kind, page) -> None:
@@ -90,8 +99,7 @@ def _make_page(source, read, scores, n, seed, kind, page) -> None:
     if page.suffix != ".html":
         raise UsageError(f"-o {page}", "the page is an HTML file", "give it a name that ends in .html")
     if Path(source).is_dir():
-        if scores is not None:
-            raise UsageError("--scores with a folder", "the folder has its verdicts", "leave --scores out")
+        _refuse_ignored("a folder", "the folder has its answers and verdicts", "scores", *PAIR_FIELDS)
         candidates = label.candidates_of_folder(Path(source))
     else:
         candidates = label.candidates_of_pairs(read(source), scores)

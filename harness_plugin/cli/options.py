@@ -231,6 +231,8 @@ PAIR_OPTIONS = [
     click.option("--skip-bad-rows", is_flag=True, help="Leave out bad rows and list them, instead of stopping."),
 ]
 
+PAIR_FIELDS = ("format_", "fields", "winner_maps", "ignored", "skip_bad_rows")
+
 
 def pair_options(command):
     """Adds the options for reading pairs; the command receives `read`, a function from a path, and maybe the `limit` or
