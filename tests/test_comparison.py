@@ -226,8 +226,8 @@ def tiny_names(tiny_base, tiny_adapter):
 def test_judges_of_every_kind_stand_in_one_table(tiny_names, tmp_path, capsys):
     asked = votes(24)
     write_pairs(tmp_path / "votes.jsonl", asked)
-    with open_judge(peft=str(tiny_names[1]), dtype="float32", device="cpu") as judge:
-        judgements = list(judge.judge(asked))
+    with open_judge(peft=str(tiny_names[1]), dtype="float32", device="cpu", max_length=64) as judge:
+        judgements = [j.of_pair(pair) for j, pair in zip(judge.judge(asked), asked, strict=True)]
     scores = tmp_path / "scored.jsonl"
     scores.write_text("".join(json.dumps(j.to_row()) + "\n" for j in judgements), encoding="utf-8")
     stored = rows.samples(tmp_path / "hf", asked, rows.prefers_longer)
@@ -236,7 +236,10 @@ def test_judges_of_every_kind_stand_in_one_table(tiny_names, tmp_path, capsys):
     assert code == 0, notes
     result = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))
     first, second, third, fourth = result["judges"]
-    assert second["metrics"] == third["metrics"] != first["metrics"], "a judge and its own scores"
+    assert second["metrics"] != first["metrics"]
+    for name, found in judge_metrics(judgements).items():
+        if name in third["metrics"]:
+            assert third["metrics"][name]["value"] == pytest.approx(found.value), name
     assert fourth["metrics"]["acc"]["value"] == result["baselines"]["longer_wins"]["value"]
     assert fourth["cost"]["seconds"] is None and first["cost"]["timed_pairs"] == 24
     assert all(row["judge"] in said for row in result["judges"]) and "Differences to" in said
@@ -245,6 +248,20 @@ def test_judges_of_every_kind_stand_in_one_table(tiny_names, tmp_path, capsys):
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
     code, again, _ = rows.run(capsys, "compare", tiny_names[0], f"peft={tiny_names[1]}", scores, stored, *options)
     assert code == 0 and again == said, "nothing was judged again, and nothing changed"
+
+
+def test_one_judge_under_two_names_is_refused_before_it_judges_again(tiny_names, tmp_path, capsys):
+    write_pairs(tmp_path / "votes.jsonl", votes(2))
+    options = ["--data", tmp_path / "votes.jsonl", "--dtype", "float32", "--device", "cpu", "-o", tmp_path / "out"]
+    one = tiny_names[0]
+    code, _, said = rows.run(capsys, "compare", one, f"peft={one}/", *options)
+    assert code == 2 and "are the same judge" in said and "name different judges" in said
+    (scores,) = (tmp_path / "out" / "scores").glob("*.jsonl")
+    code, _, said = rows.run(capsys, "compare", one, scores, *options)
+    assert code == 2 and f"{scores.stem} and {one.name} are the same judge" in said
+    write_pairs(tmp_path / "votes.jsonl", votes(1))
+    code, said, _ = rows.run(capsys, "compare", one, *options)
+    assert code == 0 and "Every judge has judged 1 pair with 1 prompt, " in said
 
 
 @pytest.mark.parametrize(

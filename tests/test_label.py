@@ -264,7 +264,7 @@ def test_votes_of_several_annotators_become_one_file_with_their_agreement(tmp_pa
     files = [saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob)]
     out = tmp_path / "labels.jsonl"
     code, said, err = run(["label", "--merge", *files, "-o", out], capsys)
-    assert code == 0 and "7 votes are in" in err
+    assert code == 0 and f"{out} has 7 votes" in err
     assert "| Ann | 2 | 1 | 0 | 1 | 1.00" in said and "| Bob | 2 | 0 | 1 | 0 | 0.50" in said
     assert "On 3 battles with two votes or more, two votes agree in 0.67" in said and "alpha is 0.5" in said
     read = read_pairs(out).pairs

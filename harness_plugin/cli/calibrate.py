@@ -8,6 +8,7 @@ import click
 from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.opening import display
+from harness_plugin.files.printable import counted
 
 PLOT = "reliability.png"
 
@@ -54,7 +55,7 @@ def command(adapter, file, spec, read, out, plot):
     _save(folder, model, entry)
     _say(entry)
     if plot is not False:
-        title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {len(pairs)} pairs"
+        title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {counted(len(pairs), 'pair')}"
         given = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
         judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)
 

@@ -107,7 +107,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     plan.check(votes, fitted_on)
     check_there(plan.judges)
     pairs = [*votes, *(pair for file in fitted_on.values() for pair in file)]
-    entries = {judge.label: _entry(judge, pairs, output / "scores", **options) for judge in plan.judges}
+    entries = _entries(plan.judges, pairs, output / "scores", **options)
     result = {"votes": str(data), **result_of(plan, entries, votes, fitted_on)}
     write_comparison(output, result, plots)
     click.echo(text(result))
@@ -154,20 +154,36 @@ def _check_effect(named, shared, batch_size) -> None:
         )
 
 
-def _entry(named, pairs, folder, order, batch_size, cache_file):
-    """The judgements of one judge: read where they are stored, else judged into the folder."""
+def _entries(judges, pairs, folder, **options):
+    """The judgements of each judge by its label. Raises UsageError for two that are the same judge, of those that are
+    opened before they judge."""
+    from harness_plugin.comparison.entries import stored_entry
+    from harness_plugin.scoring.identity import Distinct
+
+    found, distinct = {}, Distinct()
+    for named in judges:
+        if named.spec is None:
+            found[named.label] = stored_entry(named)
+            distinct.add(named.label, found[named.label].identity.get("hash"))
+    for named in judges:
+        if named.spec is not None:
+            found[named.label] = _judged_entry(named, pairs, folder, distinct, **options)
+    return {named.label: found[named.label] for named in judges}
+
+
+def _judged_entry(named, pairs, folder, distinct, order, batch_size, cache_file):
+    """The judgements of a judge that is opened, in the folder."""
     from tqdm import tqdm
 
-    from harness_plugin.comparison.entries import judged_entry, stored_entry
+    from harness_plugin.comparison.entries import judged_entry
     from harness_plugin.judges import open_judge
     from harness_plugin.model.several import computes_here
 
-    if named.spec is None:
-        return stored_entry(named)
     batch_size = batch_size if computes_here(named.spec) else None
     with (
         opened_cache(cache_file) as store,
         open_judge(named.spec, order=order, batch_size=batch_size, store=store) as judge,
         tqdm(total=len({pair.key for pair in pairs}), desc=named.label, unit="pair", disable=None) as bar,
     ):
+        distinct.add(named.label, judge.hash)
         return judged_entry(named.label, judge, pairs, folder, bar.update)

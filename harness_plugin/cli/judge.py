@@ -23,6 +23,7 @@ from harness_plugin.cli.options import (
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 
 COLUMNS = ("prompt", "response", "model", "category")
 RAY_OR_HERE = "use --engine ray, or name a folder here"
@@ -144,7 +145,8 @@ def command(
             click.echo(f"{labels}: {count} of {len(by_people)} judgements are of battles here", err=True)
         place.folder.mkdir(parents=True, exist_ok=True)
         click.echo(
-            f"{len(meetings.models)} models, {len(meetings.prompts)} prompts: {len(meetings.pairs)} battles to judge, "
+            f"{counted(len(meetings.models), 'model')}, {counted(len(meetings.prompts), 'prompt')}: "
+            f"{counted(len(meetings.pairs), 'battle')} to judge, "
             f"{len(meetings.identical)} of identical answers",
             err=True,
         )

@@ -7,6 +7,7 @@ import click
 from harness_plugin.cli.label_plan import print_plan
 from harness_plugin.cli.options import PAIR_FIELDS, given, log_to_stderr, pair_options
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 
 PAGE, LABELS = "label.html", "labels.jsonl"
 OF_A_DRAW = ("n", "seed", "kind", "scores")
@@ -113,7 +114,7 @@ def _make_page(source, read, scores, n, seed, kind, page) -> None:
         f"{drawn} of {len(candidates)} battles are on {page}; the draw is in {label.design_path(page)}", err=True
     )
     if drawn < n:
-        click.echo(f"There are no more than {drawn} battles of different answers: all are on the page.", err=True)
+        click.echo(f"There are no more battles of different answers than {drawn}: all are on the page.", err=True)
 
 
 def _merge(files, output) -> None:
@@ -125,4 +126,4 @@ def _merge(files, output) -> None:
     with atomic_write(output) as out:
         out.write(label.merged_text(votes))
     click.echo(agreement_text(label.annotators(votes), label.agreement(votes)))
-    click.echo(f"{len(votes)} votes are in {output}", err=True)
+    click.echo(f"{output} has {counted(len(votes), 'vote')}", err=True)

@@ -18,7 +18,7 @@ from harness_plugin.cli.options import (
 )
 from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
 from harness_plugin.errors import UsageError
-from harness_plugin.files.printable import log_line
+from harness_plugin.files.printable import counted, log_line
 
 MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its rows would bury the metrics
 
@@ -115,7 +115,7 @@ def _judged(pairs, spec, order, batch_size, store, output, several, fit):
     with Journal(output, parts(judge.identity)) as journal:
         finished = judgements_in(journal)
         if finished:
-            click.echo(f"continuing: {len(finished)} pairs were scored before", err=True)
+            click.echo(f"continuing: {counted(len(finished), 'pair')} scored before", err=True)
         for judgement in _with_progress(judge, _missing(pairs, finished)):
             finished[judgement.key] = judgement
             journal.add(judgement.to_row())
@@ -154,7 +154,7 @@ def _missing(pairs, judgements):
 def summarize(pairs, judgements, limit) -> None:
     """Truncation (to `Judge.limit`), and metrics where the winner is known or follows from p_b, to stderr."""
     cut = sum(j.truncated for j in judgements)
-    click.echo(f"{len(judgements)} pairs, {cut} cut to {limit}", err=True)
+    click.echo(f"{counted(len(judgements), 'pair')}, {cut} cut to {limit}", err=True)
     if abstained := sum(j.abstained for j in judgements):
         click.echo(f"the judge abstained from {abstained} of them, which do not count below", err=True)
     judged = [(j, p) for j, p in zip(judgements, pairs, strict=True) if not j.abstained]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import click
 
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 
 confidence_option = click.option(
     "--cascade-confidence",
@@ -111,7 +112,7 @@ def abstaining(read, pairs, abstain_data, abstain_error, abstain_level):
             said = f"it decides from a confidence of {found.confidence:.3f} on"
         click.echo(
             f"abstention for an error of at most {found.error:g}, with a probability of {found.level:g}: {said} "
-            f"({found.pairs} decisive pairs of {found.prompts} prompts in {abstain_data})",
+            f"({counted(found.pairs, 'decisive pair')} of {counted(found.prompts, 'prompt')} in {abstain_data})",
             err=True,
         )
         return found.applied

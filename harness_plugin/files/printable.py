@@ -33,6 +33,11 @@ def log_line(value: Any, longest: int | None = None) -> str:
     return _COMMAND_ANYWHERE.sub("# #", one_line(value, longest).replace("::", ": :"))
 
 
+def counted(count: int, noun: str) -> str:
+    """The count with its noun, such as "1 pair" or "2 pairs"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def without_controls(text: str) -> str:
     """The text with every character written out, such as \\u001b, that could move the cursor, or hide or reorder
     others. The line feeds and tabs of a text stay. In JSON the value of a string does not change."""

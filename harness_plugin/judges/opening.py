@@ -1,7 +1,6 @@
 """How a judge is opened. `open_judge` is the only place that loads weights, makes an engine and binds the store of
 scores to it; a judge behind a server is opened by `served.opening`."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from harness_plugin.judges.panel import PanelJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
 from harness_plugin.model.several import Several, check_effect, members_of, several_of
+from harness_plugin.scoring.identity import Distinct
 from harness_plugin.scoring.store import ScoreCache
 
 
@@ -93,28 +93,14 @@ def _open_several(several: Several, order: str, batch_size: int | None, store) -
     a time."""
     place = store.path if isinstance(store, ScoreCache) else store
     with ExitStack() as opened:
-        members: dict[str, Judge] = {
-            name: opened.enter_context(
-                open_judge(member, order=order, batch_size=None if member.served else batch_size, store=place)
-            )
-            for name, member in several.members.items()
-        }
-        _check_different(members)
+        members, distinct = dict[str, Judge](), Distinct()
+        for name, member in several.members.items():
+            size = None if member.served else batch_size
+            judge = opened.enter_context(open_judge(member, order=order, batch_size=size, store=place))
+            distinct.add(name, judge.hash)
+            members[name] = judge
         closing = opened.pop_all()
     if several.confidence is None:
         return PanelJudge(members, closing)
     small, big = members.items()
     return CascadeJudge(small, big, several.confidence, closing)
-
-
-def _check_different(members: Mapping[str, Judge]) -> None:
-    """Raises UsageError where two names mean the same judge: its vote would count twice."""
-    names: dict[str, str] = {}
-    for name, judge in members.items():
-        other = names.setdefault(judge.hash, name)
-        if other != name:
-            raise UsageError(
-                f"{other} and {name} are the same judge",
-                "its vote would count twice, and it cannot hand on to itself",
-                "name different judges",
-            )

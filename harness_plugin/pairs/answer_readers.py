@@ -13,6 +13,7 @@ from dataclasses import replace
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt, optional_id, placed, wrong_value
 from harness_plugin.files.opening import display
+from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import arena_hard
@@ -25,7 +26,7 @@ from harness_plugin.pairs.formats.table import (
     TEXT_COLUMNS,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, counted, listed, log, say_lists
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, listed, log, say_lists
 from harness_plugin.pairs.pair import MissingAnswer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent
+from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, json_turns
@@ -28,11 +29,6 @@ def listed(items: Sequence[str]) -> str:
     """The items with commas between them; of many the first twenty, and how many more there are."""
     more = len(items) - _SHOWN
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """The count with its noun, such as "1 pair" or "2 pairs"."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def looks_like_label(column: str) -> bool:

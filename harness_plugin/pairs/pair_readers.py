@@ -12,6 +12,7 @@ from typing import Any
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
+from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
 from harness_plugin.pairs.formats.columns import check_turns, plain_lists, table_cells
@@ -24,7 +25,7 @@ from harness_plugin.pairs.formats.table import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, counted, listed, log, looks_like_label, say_lists
+from harness_plugin.pairs.notes import ColumnNotes, listed, log, looks_like_label, say_lists
 from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
 
 

@@ -1,7 +1,8 @@
 """What a comparison says of a panel, of a cascade, and of judges that abstain."""
 
+from harness_plugin.files.printable import counted
 from harness_plugin.report.comparison_section import Section, Value, interval
-from harness_plugin.report.words import many, number
+from harness_plugin.report.words import number
 
 UNITS = ("presentations", "tokens", "seconds")
 
@@ -9,13 +10,14 @@ UNITS = ("presentations", "tokens", "seconds")
 def panel_sections(panel: Value) -> list[Section]:
     """How independent the members are, and what the panel gains on the best of them."""
     effective, members = panel["effective_judges"], panel["members"]
+    votes_cast = (f"{votes} on {counted(pairs, 'pair')}" for votes, pairs in panel["votes_cast"].items())
     said = [
         f"Members: {', '.join(members)}. In {interval(panel['disagreement'])} of the pairs they do not all prefer the "
         f"same side. By how alike their errors are, these {len(members)} judges are worth {interval(effective, 2)} "
         "judges with independent errors.",
         f"The best member is {panel['best_member']}; the panel's accuracy less its accuracy is "
         f"{interval(panel['less_best_member'])}. It was chosen by the same pairs, which favours it.",
-        f"Votes cast: {', '.join(f'{votes} on {pairs} pairs' for votes, pairs in panel['votes_cast'].items())}.",
+        f"Votes cast: {', '.join(votes_cast)}.",
     ]
     missing = {label: n for label, n in panel["votes_missing"].items() if n}
     if missing:
@@ -35,7 +37,7 @@ def cascade_sections(cascade: Value) -> list[Section]:
     )
     fitted = cascade.get("fitted_for")
     how = (
-        f"; fitted to {many(fitted['pairs'], 'pair')} so that, with a probability of 95%, at least "
+        f"; fitted to {counted(fitted['pairs'], 'pair')} so that, with a probability of 95%, at least "
         f"{100 * fitted['agreement']:g}% of all verdicts are those of {big}"
         if fitted
         else ""

@@ -3,6 +3,7 @@
 Texts are as the files of users have them; whoever writes them makes them safe in its own format.
 """
 
+from harness_plugin.files.printable import counted
 from harness_plugin.report.comparison_section import Section, Value, interval
 from harness_plugin.report.comparison_several import abstention_sections, cascade_sections, panel_sections
 from harness_plugin.report.words import number
@@ -42,19 +43,21 @@ def sections(result: Value) -> list[Section]:
 
 
 def title(result: Value) -> str:
-    return f"{len(result['judges'])} judge{'s' * (len(result['judges']) > 1)} on {result['votes']}"
+    return f"{counted(len(result['judges']), 'judge')} on {result['votes']}"
 
 
 def _figures(result: Value) -> Section:
     pairs, judges = result["pairs"], result["judges"]
     said = [
-        f"{pairs['judged_by_all']} pairs with {pairs['prompts']} prompts were judged by every judge; "
-        f"{pairs['decisive']} of them have a winner that is not a tie. Intervals are 95% and clustered by prompt."
+        f"Every judge has judged {counted(pairs['judged_by_all'], 'pair')} with {counted(pairs['prompts'], 'prompt')}, "
+        f"{pairs['decisive']} of them with a winner that is not a tie. Intervals are 95% and clustered by prompt."
     ]
     missing = {label: n for label, n in pairs["missing"].items() if n}
     if missing:
         counts = ", ".join(f"{label} {n}" for label, n in missing.items())
-        said.append(f"Of {pairs['with_a_winner']} pairs with a winner these are missing and left out: {counts}.")
+        said.append(
+            f"Of {counted(pairs['with_a_winner'], 'pair')} with a winner these are missing and left out: {counts}."
+        )
     one_order = [j["judge"] for j in judges if j["orders"] != "both"]
     if one_order:
         said.append(f"Judged in one order only, so that a position bias is not removed: {', '.join(one_order)}.")

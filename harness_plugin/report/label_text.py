@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from harness_plugin.files.printable import counted
 from harness_plugin.label.merge import Annotator
 from harness_plugin.report.markdown_syntax import safe, table
-from harness_plugin.report.words import many, number
+from harness_plugin.report.words import number
 from harness_plugin.stats import Estimate
 from harness_plugin.stats.agreement import Agreement
 from harness_plugin.stats.anchored_plan import LabelPlan
@@ -26,7 +27,7 @@ def _sentence(people: int, agreement: Agreement) -> str:
         alone = "One annotator" if people == 1 else "No battle has votes of two annotators"
         return f"{alone}: how far people agree cannot be said."
     return (
-        f"On {many(agreement.share.n, 'battle')} with two votes or more, two votes agree in "
+        f"On {counted(agreement.share.n, 'battle')} with two votes or more, two votes agree in "
         f"{_with_interval(agreement.share)}; Krippendorff's alpha is {_with_interval(agreement.alpha)} (1: all agree, "
         "0: as by chance)."
     )

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Callable
 
+from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Text
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
@@ -50,7 +51,7 @@ def lead(board: dict, name: Name) -> str:
 def certainty(board: dict) -> str:
     """How many pairs of models differ by more than chance, and what could have been missed."""
     told, all_pairs = sum(map(differ, board["tests"])), len(board["tests"])
-    prompts = many(board["prompts"], "prompt")
+    prompts = counted(board["prompts"], "prompt")
     if all_pairs == 1:
         said = f"The two models {'differ' if told else 'do not differ'} by more than chance on {prompts}."
     else:
@@ -74,11 +75,11 @@ def worth(board: dict) -> str:
     if not found["battles"]:
         return agreement(board)
     if found["acc"] is None:
-        return f"People judged {many(found['battles'], 'battle')} of these, and preferred neither answer in any."
+        return f"People judged {counted(found['battles'], 'battle')} of these, and preferred neither answer in any."
     against = "" if found["longer_wins"] is None else f"; the longer answer agrees in {number(found['longer_wins'], 2)}"
     return (
-        f"Where people preferred one of the two answers ({many(found['acc_n'], 'battle')}), the judge agrees with them "
-        f"in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}.{_of_the_drawn(board)} "
+        f"Where people preferred one of the two answers ({counted(found['acc_n'], 'battle')}), the judge agrees with "
+        f"them in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}.{_of_the_drawn(board)} "
         f"{_conclusion(found)}"
     )
 
@@ -125,7 +126,7 @@ def differ(test: dict) -> bool:
 
 def basis(board: dict) -> str:
     return (
-        f"{many(board['battles'], 'battle')} on {many(board['prompts'], 'prompt')}, both orders averaged. "
+        f"{counted(board['battles'], 'battle')} on {counted(board['prompts'], 'prompt')}, both orders averaged. "
         f"In {board['truncated']} of the battles a text was cut to the judge's length. Intervals are 95%, clustered by "
         "prompt; rank ranges hold together for all models (Holm)."
     )
@@ -133,13 +134,13 @@ def basis(board: dict) -> str:
 
 def stopped(found: dict) -> str:
     """Where judging ended, of `Stopped.counts`."""
-    looks = f"look {found['look']} of {found['looks']}" if found["looks"] else many(found["look"], "look")
-    saved = f"{found['battles_saved']} of {many(found['battles_saved'] + found['battles_judged'], 'battle')}"
+    looks = f"look {found['look']} of {found['looks']}" if found["looks"] else counted(found["look"], "look")
+    saved = f"{found['battles_saved']} of {counted(found['battles_saved'] + found['battles_judged'], 'battle')}"
     if found["clear"]:
-        judged = f"{found['prompts']} of {many(found['prompts_planned'], 'prompt')}"
+        judged = f"{found['prompts']} of {counted(found['prompts_planned'], 'prompt')}"
         said = f"Judging stopped when the result was clear, after {judged} ({looks}), and saved {saved}."
     else:
-        said = f"All {many(found['prompts_planned'], 'prompt')} were judged ({looks}), and the result is not clear."
+        said = f"All {counted(found['prompts_planned'], 'prompt')} were judged ({looks}), and the result is not clear."
     return f"{said} Intervals and p values allow for the looks before the end; the usual ones would be too narrow."
 
 
@@ -150,13 +151,13 @@ def power(board: dict) -> str:
     if smallest is None:
         return "There are too few prompts to say which difference this run could have detected."
     shown = _difference(board, smallest)
-    said = f"power 80%, two-sided {ALPHA:.0%} over {many(len(board['tests']), 'pair')} of models (Holm)"
+    said = f"power 80%, two-sided {ALPHA:.0%} over {counted(len(board['tests']), 'pair')} of models (Holm)"
     return f"This run could have detected a difference of {shown} between two models ({said})."
 
 
 def differences(board: dict) -> str:
     told = sum(map(differ, board["tests"]))
-    return f"{told} of {many(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most {ALPHA})."
+    return f"{told} of {counted(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most {ALPHA})."
 
 
 def length(board: dict) -> str:
@@ -214,7 +215,7 @@ def agreement(board: dict) -> str:
     if not found["battles"]:
         return "None of the labels is of a battle of this run: they are joined by the exact texts."
     return (
-        f"People judged {many(found['battles'], 'battle')} of these. Where they decided, the judge agrees in "
+        f"People judged {counted(found['battles'], 'battle')} of these. Where they decided, the judge agrees in "
         f"{interval(found, 'acc', 2)} (n={found['acc_n']}), the longer answer in {interval(found, 'longer_wins', 2)}; "
         f"expected calibration error {interval(found, 'ece', 2)}.{_of_the_drawn(board)}"
     )
@@ -233,8 +234,8 @@ def people(board: dict) -> str:
     found = board["people"]
     if found is None:
         return ""
-    labelled, prompts = many(found["labels"], "battle"), many(found["prompts"], "prompt")
-    by = f", by {many(found['annotators'], 'annotator')}" if found["annotators"] else ""
+    labelled, prompts = counted(found["labels"], "battle"), counted(found["prompts"], "prompt")
+    by = f", by {counted(found['annotators'], 'annotator')}" if found["annotators"] else ""
     said = (
         f"People judged {labelled} of {found['battles']}, on {prompts}{by}. {_worth(found)} Win rates and ratings for "
         "people hold whatever the judge's errors, if the labelled battles were drawn at random"
@@ -301,11 +302,11 @@ def left_out(board: dict, battles: Battles, name: Name) -> list[str]:
     """What made no battle, and what was judged but is counted separately."""
     lines = []
     if battles.identical:
-        lines.append(f"{many(len(battles.identical), 'battle')} of identical answers: a tie, and not judged.")
+        lines.append(f"{counted(len(battles.identical), 'battle')} of identical answers: a tie, and not judged.")
     for model, keys in battles.missing.items():
         openings = ", ".join(f"{key} ({name(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
         more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""
-        lines.append(f"{name(model)} did not answer {many(len(keys), 'prompt')}, no battle there: {openings}{more}")
+        lines.append(f"{name(model)} did not answer {counted(len(keys), 'prompt')}, no battle there: {openings}{more}")
     for what, count in (("empty answers", battles.empty), ("answers that open like a refusal", battles.refusals)):
         if count:
             lines.append(f"{what}, judged as they are: {', '.join(f'{name(m)} {n}' for m, n in count.items())}")
@@ -327,7 +328,3 @@ def interval(row: dict, name: str, digits: int) -> str:
 
 def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from harness_plugin import __version__
+from harness_plugin.errors import UsageError
 
 COMPUTES = ("torch", "transformers", "peft")
 _BASE = ("base_sha256", "base_fingerprint")
@@ -100,3 +101,21 @@ def logit_identity(model, engine=None) -> dict[str, Any]:
         "engine": getattr(engine, "identity", None),
         "versions": {"arena-rm": __version__, **{name: version(name) for name in COMPUTES}},
     }
+
+
+class Distinct:
+    """Judges by the hashes of their identities, to notice one that is named in two ways."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def add(self, name: str, judge: str | None) -> None:
+        """Raises UsageError for the hash of a judge that has been added under another name. None: nobody knows who
+        judged."""
+        other = name if judge is None else self._names.setdefault(judge, name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} are the same judge",
+                "its vote would count twice, it cannot hand on to itself, and it does not differ from itself",
+                "name different judges",
+            )

@@ -17,6 +17,7 @@ from harness_plugin.cli.options import (
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.gate.rules import MAX_MISSING
 
 
@@ -69,7 +70,8 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
     answers = duel_answers(old, new, questions)
     battles, stopped = meetings(answers, None, prompts), None
     click.echo(
-        f"{len(battles.pairs)} battles to judge; {len(battles.identical)} with identical answers count as ties",
+        f"{counted(len(battles.pairs), 'battle')} to judge; "
+        f"{len(battles.identical)} with identical answers count as ties",
         err=True,
     )
     with tempfile.TemporaryDirectory() as scratch:
