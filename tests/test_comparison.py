@@ -11,6 +11,7 @@ from comparison_rows import opinions, votes
 from harness_plugin.comparison.entries import Entry, judged_entry, stored_entry
 from harness_plugin.comparison.figures import compared, judged_by_all
 from harness_plugin.comparison.named import named_judges
+from harness_plugin.comparison.panels import panel_entry
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.model import ModelSpec
@@ -47,6 +48,21 @@ def test_each_judge_has_the_figures_that_it_has_alone(pairs, entries):
     longer = judge_metrics([entries[0].of(pair) for pair in pairs])["longer_wins"]
     assert result["baselines"]["longer_wins"]["value"] == longer.value
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_the_tokens_of_a_pair_are_those_of_the_pairs_of_which_they_are_known(pairs, entries):
+    from dataclasses import replace
+
+    def judge(label, known):
+        found = {k: replace(j, tokens=j.tokens if known(n) else None) for n, (k, j) in enumerate(all_of.items())}
+        return replace(entries[0], label=label, judgements=found)
+
+    all_of = entries[0].judgements
+    judges = [judge("some", lambda n: n % 2 == 0), judge("none", lambda n: False), entries[1]]
+    rows = compared(judged_by_all(pairs, judges), judges)["judges"]
+    assert [row["cost"]["tokens"] for row in rows] == [100.0, None, 100.0]
+    panel = panel_entry("panel", [entries[1], judges[0]], pairs)
+    assert sorted({j.tokens for j in panel.judgements.values()}, key=str) == [200, None]
 
 
 def test_differences_are_paired_clustered_and_adjusted_over_what_chose_the_reference(pairs, entries):

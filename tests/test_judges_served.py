@@ -569,6 +569,29 @@ def test_a_server_without_a_decision_model_is_refused(served):
         open_judge(judge=f"systemone:{server.url}")
 
 
+@pytest.mark.parametrize("speaks, name, tokens", [(chat, "openai:{}/v1#m", 100), (decisions(), "systemone:{}", 50)])
+def test_the_tokens_that_a_server_reports_are_those_of_the_pair_and_are_kept(served, speaks, name, tokens):
+    server = served(speaks)
+    for _ in ("asked", "from the store"):
+        with open_judge(judge=name.format(server.url)) as judge:
+            assert [judgement.tokens for judgement in judge.judge(SOME[:3])] == [2 * tokens] * 3
+    with open_judge(judge=name.format(server.url), order="ab") as judge:
+        assert [judgement.tokens for judgement in judge.judge(SOME[:3])] == [tokens] * 3
+
+
+def test_the_tokens_of_a_pair_are_unknown_where_the_server_does_not_report_them_for_each_answer(served):
+    def sometimes(method, path, body):
+        reply = chat(method, path, body)
+        if "question 1" in str(body):
+            del reply.body["usage"]
+        return reply
+
+    first, second = judged(served(sometimes), SOME[:2])
+    assert (first.tokens, second.tokens) == (200, None)
+    row = json.loads(json.dumps(second.to_row()))
+    assert row["tokens"] is None and Judgement.from_row(row) == second
+
+
 def test_a_decision_server_with_v1_in_its_address_is_the_same_judge(served):
     server, asked = served(decisions()), []
     for end in ("", "/v1", "/v1/"):

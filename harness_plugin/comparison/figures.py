@@ -123,13 +123,13 @@ def _judge(entry: Entry, judgements: list[Judgement], metrics: Mapping[str, Esti
 
 
 def cost(entry: Entry, judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """What a pair costs: `presentations`, `tokens` (null where the stored samples do not say), and `seconds`, as they
-    were measured when the pairs were judged here (null else), on `timed_pairs` pairs."""
-    tokens = sum(j.tokens for j in judgements) / len(judgements)
+    """What a pair costs: `presentations`, `tokens` (over the pairs of which they are known; null for none), and
+    `seconds`, as they were measured when the pairs were judged here (null else), on `timed_pairs` pairs."""
+    tokens = [j.tokens for j in judgements if j.tokens is not None]
     timing = entry.timing
     return {
         "presentations": sum(ORDERS[j.orders] * entry.readers(j) for j in judgements) / len(judgements),
-        "tokens": tokens or None,
+        "tokens": sum(tokens) / len(tokens) if tokens else None,
         "seconds": timing.seconds / timing.pairs if timing.pairs else None,
         "timed_pairs": timing.pairs,
     }

@@ -9,7 +9,7 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.abstention import is_sure
 from harness_plugin.scoring.identity import identity_hash, parts
-from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement import Judgement, total_tokens
 
 KIND = "cascade"
 CHUNK = 512  # pairs that the small judge reads before the big one gets what is left of them
@@ -75,8 +75,8 @@ def decided(first: Judgement | None, second: Judgement | None, names: tuple[str,
     """The cascade's judgement of a pair: the big judge's `second` where there is one, else the small one's `first`. It
     has the tokens that both have read. Raises ValueError without either."""
     if second is not None:
-        read = second.tokens + (first.tokens if first else 0)
-        return replace(second, judge=judge, stage=names[1], tokens=read)
+        read = [judgement for judgement in (first, second) if judgement is not None]
+        return replace(second, judge=judge, stage=names[1], tokens=total_tokens(read))
     if first is None:
         raise ValueError("a cascade without a judgement")
     return replace(first, judge=judge, stage=names[0])

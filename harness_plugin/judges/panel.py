@@ -9,7 +9,7 @@ from harness_plugin.judges.judge import Done, Judge, judged_where_possible, unju
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash, parts
-from harness_plugin.scoring.judgement import Judgement, judged
+from harness_plugin.scoring.judgement import Judgement, judged, total_tokens
 from harness_plugin.scoring.judgement_rows import length_logit, outcomes_of
 from harness_plugin.scoring.probabilities import IMPOSSIBLE, NEUTRAL
 
@@ -82,7 +82,7 @@ def panel_judgement(pair: Pair, votes: Mapping[str, Judgement | None], judge: st
     cast = [judgement for judgement in votes.values() if judgement is not None]
     first, second = (_mean([_of_one_order(judgement, order) for judgement in cast]) for order in ("ab", "ba"))
     reading = {
-        "tokens": sum(judgement.tokens for judgement in cast),
+        "tokens": total_tokens(cast),
         "truncated": any(judgement.truncated for judgement in cast),
         "kept": {},
         "votes": {name: None if judgement is None else judgement.p for name, judgement in votes.items()},

@@ -83,7 +83,11 @@ def _costs(result: Value) -> Section:
         ]
         for j in result["judges"]
     ]
-    said = ["Seconds were measured where the pairs were judged by this command; stored judgements have none."]
+    said = [
+        "Tokens are those that were read, and of a chat model those that it wrote too, as its server counts them. "
+        "Seconds were measured where the pairs were judged by this command; stored judgements have none. A dash stands "
+        "for what is not known."
+    ]
     return Section(
         "What a pair costs", said, ["judge", "presentations", "tokens", "seconds", "pairs timed", "judgements"], rows
     )

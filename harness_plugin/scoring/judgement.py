@@ -47,11 +47,13 @@ class Judgement:
     cancelled, less what length is worth) and `position_bias` (positive: the response shown second; None with one
     order), both in raw logits, not divided by the temperature; and `p_a`, `p_b`, `p_tie`.
 
-    `tokens` and `truncated` are over the presentations that were judged; `kept` maps a field to (kept, original) tokens
-    with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them. `winner`, `model_a`,
-    `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface features says of a pair
-    with a winner, as log odds for B. `r_a`, `r_b`: the logits of the two responses where a pointwise reward model gave
-    them one each, else None; then z_ab is (r_b - r_a,) and z_ba, where it is given, (r_a - r_b,).
+    `tokens` and `truncated` are over the presentations that were judged: how many tokens were read, and of a chat model
+    written too (None where its server does not say), and whether a text was cut. `kept` maps a field to (kept,
+    original) tokens with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them.
+    `winner`, `model_a`, `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface
+    features says of a pair with a winner, as log odds for B. `r_a`, `r_b`: the logits of the two responses where a
+    pointwise reward model gave them one each, else None; then z_ab is (r_b - r_a,) and z_ba, where it is given, (r_a -
+    r_b,).
 
     `votes`: of a panel, each member's P of A, B, tie, None where it could not judge the pair. `stage`: of a cascade,
     the judge that decided. `abstained`: the judge was not sure enough, so that this is no verdict.
@@ -71,7 +73,7 @@ class Judgement:
     p_a: float
     p_b: float
     p_tie: float
-    tokens: int = 0
+    tokens: int | None = None
     truncated: bool = False
     kept: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
     length_a: int | None = None
@@ -243,7 +245,7 @@ def judged(
 def judged_identical(pair: Pair, calibration: Calibration, judge: str) -> Judgement:
     """The judgement of a text against itself: what every judge says once both orders are averaged."""
     (judgement,) = judged([pair], None, None, calibration, judge)
-    return replace(judgement, identical=True)
+    return replace(judgement, identical=True, tokens=0)
 
 
 def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
@@ -253,7 +255,11 @@ def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
         return []
     both = [
         replace(
-            one, votes={}, z_ba=other.z_ba, tokens=one.tokens + other.tokens, truncated=one.truncated or other.truncated
+            one,
+            votes={},
+            z_ba=other.z_ba,
+            tokens=total_tokens([one, other]),
+            truncated=one.truncated or other.truncated,
         )
         for one, other in zip(ab, ba, strict=True)
     ]
@@ -263,6 +269,12 @@ def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
         replace(judgement, score=s, position_bias=bias, p_a=p[0], p_b=p[1], p_tie=p[2])
         for judgement, s, bias, p in rows
     ]
+
+
+def total_tokens(judgements: Sequence[Judgement]) -> int | None:
+    """The tokens of all judgements; None where they are not known of each."""
+    known = [judgement.tokens for judgement in judgements if judgement.tokens is not None]
+    return sum(known) if len(known) == len(judgements) else None
 
 
 def read_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Judgement]:

@@ -121,7 +121,7 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "p_a": p_a,
         "p_b": p_b,
         "p_tie": p_tie,
-        "tokens": int(number(row, "tokens", where, 0)),
+        "tokens": None if row.get("tokens") is None else int(number(row, "tokens", where, 0)),
         "truncated": _flag(row, "truncated", where),
         "kept": _kept(row, where),
         "length_a": _length(row, "length_a", where),

@@ -47,7 +47,7 @@ class ScoreCache:
         self.path = Path(path)
         self.hits = self.misses = self.damaged = 0
         self._judge: bytes | None = None
-        self._logits: struct.Struct | None = None
+        self._numbers: struct.Struct | None = None
         self._bad: set[bytes] = set()
         self._stores = True
         self._db = self._open()
@@ -64,35 +64,35 @@ class ScoreCache:
                 self._db.close()
             self._db = None
 
-    def bind(self, identity: dict, num_labels: int) -> "ScoreCache":
+    def bind(self, identity: dict, numbers: int) -> "ScoreCache":
         """From here on, the scores of the judge that `identity` describes: JSON-able, everything that decides a logit
-        of given ids, and nothing else. Returns itself."""
-        self._judge = hashlib.sha256(json.dumps([identity, num_labels], sort_keys=True).encode()).digest()
-        self._logits = struct.Struct(f"<{num_labels}d")
+        of given ids, and nothing else. `numbers`: how many a presentation has, such as its logits. Returns itself."""
+        self._judge = hashlib.sha256(json.dumps([identity, numbers], sort_keys=True).encode()).digest()
+        self._numbers = struct.Struct(f"<{numbers}d")
         return self
 
     def get(self, digests: Sequence[bytes]) -> dict[bytes, tuple[float, ...]]:
-        """Digest -> num_labels logits, for those that are here and whole."""
+        """Digest -> the numbers of its presentation, for those that are here and whole."""
         wanted = {self._key(digest): digest for digest in digests}
         found = {}
         for key, value in self._rows(list(wanted)):
-            logits = self._checked(key, value)
-            if logits is None:
+            numbers = self._checked(key, value)
+            if numbers is None:
                 self._bad.add(key)
                 self.damaged += 1
             else:
-                found[wanted[key]] = logits
+                found[wanted[key]] = numbers
         self.hits += len(found)
         self.misses += len(wanted) - len(found)
         return found
 
     def put(self, scores: Mapping[bytes, Sequence[float]]) -> None:
-        """Stores logits by digest in one transaction. A row that is here already stays, unless it is damaged;
-        non-finite logits are left out."""
+        """Stores numbers by digest in one transaction. A row that is here already stays, unless it is damaged;
+        those that are not finite are left out."""
         rows = []
-        for digest, logits in scores.items():
-            if all(map(math.isfinite, logits)):
-                key, body = self._key(digest), self._format().pack(*logits)
+        for digest, numbers in scores.items():
+            if all(map(math.isfinite, numbers)):
+                key, body = self._key(digest), self._format().pack(*numbers)
                 rows.append((key, body + _check(key, body)))
         if not rows or not self._stores or self._db is None:
             return
@@ -120,9 +120,9 @@ class ScoreCache:
         return hashlib.sha256(self._judge + digest).digest()
 
     def _format(self) -> struct.Struct:
-        if self._logits is None:
+        if self._numbers is None:
             raise RuntimeError("the cache was not bound to a judge")
-        return self._logits
+        return self._numbers
 
     def _rows(self, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
         db = self._db
@@ -139,7 +139,7 @@ class ScoreCache:
             self.close()
 
     def _checked(self, key: bytes, value: bytes) -> tuple[float, ...] | None:
-        """The logits in a row; None for a row that `put` did not write."""
+        """The numbers in a row; None for a row that `put` did not write."""
         if not isinstance(value, bytes) or len(value) != self._format().size + CHECK:
             return None
         body = value[:-CHECK]

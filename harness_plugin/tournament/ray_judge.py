@@ -22,7 +22,7 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.several import check_effect, members_of
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
-from harness_plugin.scoring.judgement import Judgement, read_judgements
+from harness_plugin.scoring.judgement import Judgement, read_judgements, total_tokens
 from harness_plugin.tournament.blocks import Blocks
 from harness_plugin.tournament.cost import cost
 
@@ -60,7 +60,7 @@ class Speed:
 
     def add(self, judgements: list[Judgement], seconds: float) -> None:
         self.pairs += len(judgements)
-        self.tokens += sum(judgement.tokens for judgement in judgements)
+        self.tokens += total_tokens(judgements) or 0
         self.seconds += seconds
 
     def __str__(self) -> str:

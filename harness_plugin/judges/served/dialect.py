@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,6 +12,27 @@ from harness_plugin.pairs import Pair
 
 Values = tuple[float, ...]
 """What one answer says: a logit, or log weights of A, B and a tie as they were shown."""
+
+UNKNOWN = -1.0  # in the store, the tokens of an answer of which the server does not say them
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`values`: what it says; `tokens`: how many were read and written for it, None where the server does not say."""
+
+    values: Values
+    tokens: int | None
+
+    @property
+    def stored(self) -> tuple[float, ...]:
+        """The answer as the store of scores keeps it: its values, then its tokens."""
+        return (*self.values, UNKNOWN if self.tokens is None else float(self.tokens))
+
+    @classmethod
+    def of_stored(cls, numbers: Sequence[float]) -> "Answer":
+        """The answer that `stored` gave."""
+        *values, tokens = numbers
+        return cls(tuple(values), None if tokens == UNKNOWN else int(tokens))
 
 
 @dataclass(frozen=True)
@@ -32,7 +53,8 @@ class Question:
 @dataclass(frozen=True)
 class Asked:
     """A pair and the questions that decide it: one for each order, or of a pointwise reward model one for each
-    response. `reading`: the fields `tokens`, `truncated` and `kept` of a `Judgement`."""
+    response. `reading`: the fields `tokens`, `truncated` and `kept` of a `Judgement`; without `tokens`, they are those
+    that the server says."""
 
     pair: Pair
     questions: tuple[Question, ...]

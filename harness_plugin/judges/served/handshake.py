@@ -9,7 +9,7 @@ first asked about answers whose order nobody doubts.
 from collections.abc import Callable, Sequence
 
 from harness_plugin.errors import ModelError
-from harness_plugin.judges.served.dialect import Dialect, Question, Values
+from harness_plugin.judges.served.dialect import Answer, Dialect, Question, Values
 from harness_plugin.judges.served.states import Unusable
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.probabilities import combine
@@ -39,9 +39,9 @@ OTHER_MODEL = "use a model that can judge, or for a chat model another prompt (-
 SAME = 1e-6  # values that differ by less do not move
 
 
-def shake_hands(dialect: Dialect, ask: Callable[[Question], Values], name: str, probes: int) -> dict[bytes, Values]:
-    """Asks about so many of PROBES in both orders; returns the answers by
-    the digests of the questions. `name`: of the judge, for errors.
+def shake_hands(dialect: Dialect, ask: Callable[[Question], Answer], name: str, probes: int) -> dict[bytes, Answer]:
+    """Asks about so many of PROBES in both orders; returns the answers by the digests of the questions. `name`: of the
+    judge, for errors.
 
     Raises ModelError for a judge without a usable answer, whose values do not move, that gives probabilities where
     logits are wanted, or that prefers the worse responses.
@@ -52,11 +52,11 @@ def shake_hands(dialect: Dialect, ask: Callable[[Question], Values], name: str, 
         answers = {question.digest: ask(question) for question in questions}
     except Unusable as e:
         raise no_answer(name, e) from e
-    values = list(answers.values())
+    values = [answer.values for answer in answers.values()]
     if dialect.classifier:
         _check_logits(name, values)
     _check_moves(name, dialect, values)
-    _check_direction(name, dialect, [tuple(answers[q.digest] for q in each.questions) for each in asked])
+    _check_direction(name, dialect, [tuple(answers[q.digest].values for q in each.questions) for each in asked])
     return answers
 
 

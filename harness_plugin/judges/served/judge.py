@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
@@ -14,7 +14,7 @@ from harness_plugin.judges.judge import Done
 from harness_plugin.judges.presentations import naming_pairs
 from harness_plugin.judges.served.budget import BudgetSpent
 from harness_plugin.judges.served.client import Client
-from harness_plugin.judges.served.dialect import Asked, Dialect, Question, Values
+from harness_plugin.judges.served.dialect import Answer, Asked, Dialect, Question, used_tokens
 from harness_plugin.judges.served.handshake import shake_hands
 from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
 from harness_plugin.model.calibration import Calibration
@@ -46,7 +46,7 @@ class ServedJudge:
         self.identity: dict[str, Any] = {**dialect.identity, "order": order, **numbers}
         self.hash = identity_hash(self.identity)
         self._open = ExitStack()
-        store.bind(dialect.answers, dialect.num_labels)
+        store.bind(dialect.answers, dialect.num_labels + 1)  # as `Answer.stored`
 
     def __enter__(self) -> ServedJudge:
         return self
@@ -72,22 +72,34 @@ class ServedJudge:
         """The handshake. Raises ModelError as `shake_hands`, and where the answers of a classifier are not those that
         an earlier run kept: another model now has its name."""
         answers = shake_hands(self.dialect, self._ask, self.name, probes)
-        kept = self.store.get(list(answers))
-        for digest, values in answers.items():
-            before = kept.get(digest)
-            if before and self.dialect.classifier and max(map(_distance, values, before)) > DRIFT:
+        kept = self.kept(list(answers))
+        for digest, answer in answers.items():
+            now, before = answer.values, kept[digest].values if digest in kept else None
+            if before and self.dialect.classifier and max(map(_distance, now, before)) > DRIFT:
                 raise ModelError(
-                    f"{self.name} now gives {values[0]:.3f} where it gave {before[0]:.3f}",
+                    f"{self.name} now gives {now[0]:.3f} where it gave {before[0]:.3f}",
                     "another model has been put behind its name, and the stored answers are not its",
                     "use another store of answers (--cache-file), or serve the model under another name",
                 )
-        self.store.put(answers)
+        self.keep(answers)
 
-    def _ask(self, question: Question) -> Values:
+    def _ask(self, question: Question) -> Answer:
         try:
-            return self.client.ask(question, self.dialect.read)
+            return self.client.ask(question, self.read)
         except BudgetSpent as e:
             raise over_before(e.limit) from e
+
+    def read(self, answer: dict[str, Any]) -> Answer:
+        """What a response says. Raises as `Dialect.read`."""
+        return Answer(self.dialect.read(answer), used_tokens(answer))
+
+    def kept(self, digests: Sequence[bytes]) -> dict[bytes, Answer]:
+        """The answers that the store has, by the digests of their questions."""
+        return {digest: Answer.of_stored(numbers) for digest, numbers in self.store.get(digests).items()}
+
+    def keep(self, answers: Mapping[bytes, Answer]) -> None:
+        """Puts answers into the store."""
+        self.store.put({digest: answer.stored for digest, answer in answers.items()})
 
     def judge(self, pairs: Sequence[Pair], done: Done | None = None) -> Iterator[Judgement]:
         """As `Judge.judge`, in the order of the pairs.
@@ -107,9 +119,10 @@ class ServedJudge:
             run.close()
         run.check_complete()
 
-    def judgement(self, asked: Asked, values: Sequence[Values]) -> Judgement:
+    def judgement(self, asked: Asked, answers: Sequence[Answer]) -> Judgement:
         """What the answers to the questions about a pair say of it."""
-        z_ab, z_ba, reading = values[0], values[-1], dict(asked.reading)
+        values = [answer.values for answer in answers]
+        z_ab, z_ba, reading = values[0], values[-1], {"tokens": _total(answers), **asked.reading}
         if self.dialect.pointwise:
             (r_a,), (r_b,) = values
             z_ab, z_ba = (r_b - r_a,), (r_a - r_b,)
@@ -124,7 +137,7 @@ class _Run:
 
     def __init__(self, judge: ServedJudge, pairs: Sequence[Pair]):
         self.judge, self.pairs = judge, pairs
-        self.values: dict[bytes, Values | Unusable] = {}
+        self.answers: dict[bytes, Answer | Unusable] = {}
         self.under_way: dict[Future, Question] = {}
         self.unusable: list[tuple[Pair, Unusable]] = []
         self.ended: Exception | None = None  # why no more is asked
@@ -159,7 +172,7 @@ class _Run:
                 return
 
     def _is_answered(self, asked: Asked) -> bool:
-        return all(question.digest in self.values for question in asked.questions)
+        return all(question.digest in self.answers for question in asked.questions)
 
     def _looked_up(self) -> Iterator[Asked]:
         """The pairs with their questions; what the store has of them is known from here on."""
@@ -168,15 +181,15 @@ class _Run:
         for start in range(0, len(self.pairs), AHEAD):
             part = [ask(pair) for pair in self.pairs[start : start + AHEAD]]
             digests = {question.digest for asked in part for question in asked.questions}
-            self.values.update(self.judge.store.get([d for d in digests if d not in self.values]))
+            self.answers.update(self.judge.kept([d for d in digests if d not in self.answers]))
             yield from part
 
     def _send(self, asked: Asked) -> None:
         sent = {question.digest for question in self.under_way.values()}
         for question in asked.questions:
-            if question.digest not in self.values and question.digest not in sent:
+            if question.digest not in self.answers and question.digest not in sent:
                 sent.add(question.digest)
-                future = self.pool.submit(self.judge.client.ask, question, self.judge.dialect.read)
+                future = self.pool.submit(self.judge.client.ask, question, self.judge.read)
                 self.under_way[future] = question
 
     def _take_in(self, futures: list[Future]) -> None:
@@ -194,11 +207,11 @@ class _Run:
                 self._count(question, error)
             elif not isinstance(error, Stopped):
                 self._end(error)
-        self.values.update(new)
-        self.judge.store.put(new)
+        self.answers.update(new)
+        self.judge.keep(new)
 
     def _count(self, question: Question, error: Unusable) -> None:
-        self.values[question.digest] = error
+        self.answers[question.digest] = error
         self.failures_in_a_row = self.failures_in_a_row + 1 if error.state == FAILED else 0
         if self.failures_in_a_row > max(8, self.judge.concurrency):
             self._end(
@@ -218,13 +231,13 @@ class _Run:
 
     def judgement(self, asked: Asked) -> Judgement | None:
         """The judgement of a pair whose questions are answered; None where an answer is unusable."""
-        values = [self.values[question.digest] for question in asked.questions]
-        for value in values:
-            if isinstance(value, Unusable):
-                self.unusable.append((asked.pair, value))
+        sound: list[Answer] = []
+        for answer in (self.answers[question.digest] for question in asked.questions):
+            if isinstance(answer, Unusable):
+                self.unusable.append((asked.pair, answer))
                 return None
+            sound.append(answer)
         self.judged += 1
-        sound = [value for value in values if not isinstance(value, Unusable)]
         return self.judge.judgement(asked, sound)
 
     def check_complete(self) -> None:
@@ -268,6 +281,12 @@ def over_before(limit: str) -> ScoreError:
         "a judge is tried with them each time, and no pair is judged yet",
         "give a larger budget",
     )
+
+
+def _total(answers: Sequence[Answer]) -> int | None:
+    """The tokens of all answers; None where they are not known of each."""
+    known = [answer.tokens for answer in answers if answer.tokens is not None]
+    return sum(known) if len(known) == len(answers) else None
 
 
 def _distance(one: float, other: float) -> float:
