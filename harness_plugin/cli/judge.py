@@ -1,7 +1,7 @@
 """`arena-rm judge`: from files of chatbots' answers to a leaderboard."""
 
+import functools
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import click
@@ -25,8 +25,28 @@ from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
-COLUMNS = ("prompt", "response", "model", "category")
 RAY_OR_HERE = "use --engine ray, or name a folder here"
+COLUMNS = {
+    "prompt": "The column of the prompt, in files of your own format. [default: prompt]",
+    "response": "The column of the answer. [default: response]",
+    "model": "The column of the model's name. [default: model, else the file's name]",
+    "category": "The column of the prompt's category. [default: category]",
+}
+
+
+def column_options(command):
+    """Adds the options that name columns of files of answers; the command receives `fields`: field -> column."""
+
+    @functools.wraps(command)
+    def run(fields, **arguments):
+        named = {name: arguments.pop(f"{name}_field") for name in COLUMNS}
+        fields = named_columns(fields) | {name: column for name, column in named.items() if column}
+        return command(fields=fields, **arguments)
+
+    options = [click.option(f"--{name}-field", metavar="COLUMN", help=text) for name, text in COLUMNS.items()]
+    for option in reversed([*options, field_option]):
+        run = option(run)
+    return run
 
 
 @click.command("judge")
@@ -38,17 +58,7 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
 )
 @click.option("--round-robin", is_flag=True, help="Judge every model against every other. This is the default.")
 @prompts_option
-@click.option(
-    "--prompt-field",
-    metavar="COLUMN",
-    help="The column of the prompt, in files of your own format. [default: prompt]",
-)
-@click.option("--response-field", metavar="COLUMN", help="The column of the answer. [default: response]")
-@click.option(
-    "--model-field", metavar="COLUMN", help="The column of the model's name. [default: model, else the file's name]"
-)
-@click.option("--category-field", metavar="COLUMN", help="The column of the prompt's category. [default: category]")
-@field_option
+@column_options
 @ignore_option
 @questions_option
 @click.option(
@@ -108,7 +118,6 @@ def command(
     plots,
     engine,
     output,
-    **columns,
 ):
     """Judge the answers of several chatbots to the same prompts, and rank the chatbots.
 
@@ -127,11 +136,9 @@ def command(
     log_to_stderr()
     from harness_plugin import tournament as room
     from harness_plugin.files.remote import local
-    from harness_plugin.pairs import read_pairs
     from harness_plugin.report.board_markdown import table_markdown
     from harness_plugin.report.judge_folder import write_run
 
-    fields = named_columns(fields) | {n: columns[f"{n}_field"] for n in COLUMNS if columns[f"{n}_field"]}
     _check(baseline, round_robin, fields, questions)
     _check_places(engine, output)
     with local(files, output) as place:
@@ -139,31 +146,15 @@ def command(
         meetings = room.battles(answers, baseline, prompts)
         if red_team_model is not None:
             room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
-        by_people = None if labels is None else read_pairs(labels).pairs
-        if by_people is not None:
-            count = room.check_labels((*meetings.pairs, *meetings.identical), by_people, labels)
-            click.echo(f"{labels}: {count} of {len(by_people)} judgements are of battles here", err=True)
+        by_people = None if labels is None else _labels(labels, meetings)
         place.folder.mkdir(parents=True, exist_ok=True)
-        click.echo(
-            f"{counted(len(meetings.models), 'model')}, {counted(len(meetings.prompts), 'prompt')}: "
-            f"{counted(len(meetings.pairs), 'battle')} to judge, "
-            f"{len(meetings.identical)} of identical answers",
-            err=True,
-        )
+        _say(meetings)
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
-            meetings, verdicts, stopped = _judged(judge, answers, meetings, baseline, prompts, stopping)
-            style = room.styles(meetings)
-            board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts, style)
-            board = board if stopped is None else room.board_at(board, stopped, verdicts)
+            meetings, verdicts, board = _ranked(judge, answers, meetings, baseline, prompts, stopping)
             source = red_team_model or (red_team and (baseline or room.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
         moved = attacked and room.red_team_report(attacked.verdicts, source)
-        shares: list[float | None] = [None] * len(verdicts)
-        agreed = None
-        if by_people is not None:
-            votes = room.labels_of(verdicts, room.votes_of(by_people, labels))
-            board, shares = room.for_people(board, verdicts, votes, baseline, meetings.models), votes.shares
-            agreed = room.agreement(verdicts, shares)
+        board, shares, agreed = _for_people(board, verdicts, by_people, labels, baseline, meetings.models)
         board = room.summary(board, meetings, judge.identity, moved, agreed)
         room.write_answers(place.folder, meetings)
         write_run(place.folder, board, room.Judged(meetings, verdicts, shares), attacked, plots)
@@ -188,6 +179,25 @@ def _check_places(engine, output) -> None:
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
     if engine == "ray" and given("cache", "cache_file"):
         raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
+
+
+def _labels(labels, meetings):
+    """People's judgements in the file `labels`, of which some are of these battles."""
+    from harness_plugin.pairs import read_pairs
+    from harness_plugin.tournament import check_labels
+
+    judged = read_pairs(labels).pairs
+    count = check_labels((*meetings.pairs, *meetings.identical), judged, labels)
+    click.echo(f"{labels}: {count} of {len(judged)} judgements are of battles here", err=True)
+    return judged
+
+
+def _say(meetings) -> None:
+    click.echo(
+        f"{counted(len(meetings.models), 'model')}, {counted(len(meetings.prompts), 'prompt')}: "
+        f"{counted(len(meetings.pairs), 'battle')} to judge, {len(meetings.identical)} of identical answers",
+        err=True,
+    )
 
 
 @contextmanager
@@ -226,15 +236,32 @@ class Judging:
             return collect_until(self.judge, parts, enough, self.folder, bar.update, **options)
 
 
-def _judged(judge, answers, meetings, baseline, prompts, stopping):
-    """(battles, verdicts, where judging stopped or None if it was to judge everything)."""
-    from harness_plugin.tournament import all_clear, parts_of
+def _ranked(judge, answers, meetings, baseline, prompts, stopping):
+    """(the battles that were judged, their verdicts, the leaderboard)."""
+    from harness_plugin import tournament as room
 
+    stopped = None
     if stopping is None:
-        return meetings, judge(meetings, "Judging battles"), None
-    parts = parts_of(answers, meetings, stopping.looks, baseline, prompts)
-    stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(all_clear, baseline=baseline))
-    return stopped.part.battles, verdicts, stopped
+        verdicts = judge(meetings, "Judging battles")
+    else:
+        parts = room.parts_of(answers, meetings, stopping.looks, baseline, prompts)
+        clear = functools.partial(room.all_clear, baseline=baseline)
+        stopped, verdicts = judge_parts(judge, parts, stopping.looks, clear)
+        meetings = stopped.part.battles
+    board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts, room.styles(meetings))
+    return meetings, verdicts, board if stopped is None else room.board_at(board, stopped, verdicts)
+
+
+def _for_people(board, verdicts, by_people, labels, baseline, models):
+    """(the leaderboard with what people prefer, the share of people's votes for B in each battle, how well the judge
+    agrees with them), by people's judgements from the file `labels`."""
+    from harness_plugin import tournament as room
+
+    if by_people is None:
+        return board, [None] * len(verdicts), None
+    votes = room.labels_of(verdicts, room.votes_of(by_people, labels))
+    board, shares = room.for_people(board, verdicts, votes, baseline, models), votes.shares
+    return board, shares, room.agreement(verdicts, shares)
 
 
 def _attacked(judge, answers, meetings, source):

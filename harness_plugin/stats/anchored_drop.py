@@ -61,10 +61,8 @@ def anchored_drop(
     people, judge = np.asarray(people, dtype=np.float64), np.asarray(judge, dtype=np.float64)
     changed = np.asarray(changed, dtype=bool)
     codes, n = cluster_codes(clusters, len(people))
-    counts = np.bincount(codes, minlength=n)
-    weight = np.ones(len(people)) if by_items else 1 / counts[codes]
-    labelled = changed & np.isfinite(people)
-    if not labelled.any():
+    weight = np.ones(len(people)) if by_items else 1 / np.bincount(codes, minlength=n)[codes]
+    if not (changed & np.isfinite(people)).any():
         raise ValueError("no item that changed is labelled")
     mean = anchored_mean(
         np.where(changed, people, 0.0),
@@ -75,62 +73,94 @@ def anchored_drop(
         known=~changed,
         share=False,
     )
-    chance = np.ones(len(people)) if probability is None else np.asarray(probability, dtype=np.float64)
-    w = np.where(labelled, weight / chance, 0.0)
-    drawn = np.unique(codes[labelled])
-    sums = np.bincount(codes, w * np.where(labelled, people, 0.0), n)[drawn]
-    sizes = np.bincount(codes, w, n)[drawn]
-    sums, sizes = sums / sizes.mean(), sizes / sizes.mean()
-    moved = int((sums != 0).sum())
-    few = len(drawn) < FEWEST or moved < FEWEST_MOVED or not mean.estimate.stderr > 0
+    labels = _labels(people, judge, changed, codes, weight, probability)
     share = float(weight[changed].sum() / weight.sum())
-    used = mean.labels_alone if few else mean.estimate
-    value, stderr = used.value, used.stderr
-    if few:
-        low, high = _bounds_of_few(sums, sizes, share, lowest, alpha)
-        p, method = _p_of_few(people[labelled], w[labelled], codes[labelled], (sums, sizes), alpha, lowest)
-    else:
-        half = t_quantile(1 - alpha, len(drawn) - 1) * stderr
-        low, high = max(value - half, lowest), min(value + half, -lowest)
-        p, method = t_tail(-value / stderr, len(drawn) - 1), "t, labels and judge" if mean.tuning else "t, labels alone"
-    pseudo = np.full(n, value) if few else value + n * mean.influence
+    few = labels.are_few or not mean.estimate.stderr > 0
+    found = _from_few(labels, mean, share, alpha, lowest) if few else _from_many(labels, mean, alpha, lowest)
     test = DropTest(
         before=math.nan,
         after=math.nan,
-        difference=value,
-        by_clusters=value,
-        by_items=value,
-        stderr=stderr,
-        low=low,
-        high=high,
-        p=p,
+        by_clusters=found.difference,
+        by_items=found.difference,
         p_mid=math.nan,
         n=n,
         n_items=len(people),
-        better=int((sums > 0).sum()),
-        worse=int((sums < 0).sum()),
-        method=method,
-        sums=pseudo,
+        better=int((labels.sums > 0).sum()),
+        worse=int((labels.sums < 0).sum()),
+        sums=np.full(n, found.difference) if few else found.difference + n * mean.influence,
         sizes=np.ones(n),
         lowest=lowest,
+        **vars(found),
     )
-    left = people[labelled] - (0.0 if few else mean.tuning) * judge[labelled]
+    left = labels.people - (0.0 if few else mean.tuning) * labels.judge
     return AnchoredDrop(test, mean, few, share, float(left.std(ddof=1)) if len(left) > 1 else math.nan)
 
 
-def _p_of_few(people, weight, codes, by_prompt, alpha: float, lowest: float) -> tuple[float, str]:
-    """The p of no change from the labels alone, and how it was found. Where labels count differently, it is that of
-    `bounded`, since the other tests count all items or all prompts the same."""
-    sums, sizes = by_prompt
-    if len(sums) > 1 and np.ptp(weight) <= 1e-9 * weight.max() and len(sums) == len(people):
-        alone = drop_test(people, np.zeros(len(people)), codes, alpha, (lowest, -lowest))
-        return alone.p, f"{alone.method} on the labels"
-    return NormalDist().cdf(tail_score(-sums, sizes, lowest, 0.0)), "bounds on the labels"
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """The m labelled items that changed, of k prompts. people, judge: their differences, (m,); weight: what each stands
+    for, (m,); codes: their prompts, (m,). sums, sizes: of the weighted differences and of the weights of each prompt,
+    (k,), where the mean size is 1."""
+
+    people: np.ndarray
+    judge: np.ndarray
+    weight: np.ndarray
+    codes: np.ndarray
+    sums: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def prompts(self) -> int:
+        return len(self.sums)
+
+    @property
+    def are_few(self) -> bool:
+        return self.prompts < FEWEST or int((self.sums != 0).sum()) < FEWEST_MOVED
 
 
-def _bounds_of_few(sums, sizes, share: float, lowest: float, alpha: float) -> tuple[float, float]:
-    """The bounds of the mean over all prompts, from those that are labelled and the share that changed: as if as many
-    prompts had been drawn as hold this many that changed."""
+def _labels(people, judge, changed, codes, weight, probability) -> _Labels:
+    """The labelled items that changed, of n items with arguments as in `anchored_drop`."""
+    here = changed & np.isfinite(people)
+    weight = weight[here] if probability is None else weight[here] / np.asarray(probability, dtype=np.float64)[here]
+    prompts, own = np.unique(codes[here], return_inverse=True)
+    sums = np.bincount(own, weight * people[here], len(prompts))
+    sizes = np.bincount(own, weight, len(prompts))
+    return _Labels(people[here], judge[here], weight, codes[here], sums / sizes.mean(), sizes / sizes.mean())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The fields of a `DropTest` that depend on how many labels there are."""
+
+    difference: float
+    stderr: float
+    low: float
+    high: float
+    p: float
+    method: str
+
+
+def _from_many(labels: _Labels, mean: Anchored, alpha: float, lowest: float) -> _Found:
+    """By Student's t, from the labels and the judge."""
+    value, stderr, degrees = mean.estimate.value, mean.estimate.stderr, labels.prompts - 1
+    half = t_quantile(1 - alpha, degrees) * stderr
+    low, high = max(value - half, lowest), min(value + half, -lowest)
+    method = "t, labels and judge" if mean.tuning else "t, labels alone"
+    return _Found(value, stderr, low, high, t_tail(-value / stderr, degrees), method)
+
+
+def _from_few(labels: _Labels, mean: Anchored, share: float, alpha: float, lowest: float) -> _Found:
+    """From the labels alone, with the share that changed. The bounds of the mean over all prompts are those of as many
+    prompts as hold so many that changed. Where labels count differently, p is that of these bounds, since the other
+    tests count all items or all prompts the same."""
+    value, stderr, (sums, sizes) = mean.labels_alone.value, mean.labels_alone.stderr, (labels.sums, labels.sizes)
     weights = np.append(np.ones(len(sums)), len(sums) * (1 - share) / share)
-    sums, sizes = np.append(sums, 0.0), np.append(sizes, 1.0)
-    return lower_bound(sums, sizes, lowest, alpha, weights), upper_bound(sums, sizes, -lowest, alpha, weights)
+    all_sums, all_sizes = np.append(sums, 0.0), np.append(sizes, 1.0)
+    low = lower_bound(all_sums, all_sizes, lowest, alpha, weights)
+    high = upper_bound(all_sums, all_sizes, -lowest, alpha, weights)
+    alike = np.ptp(labels.weight) <= 1e-9 * labels.weight.max() and labels.prompts == len(labels.people)
+    if labels.prompts > 1 and alike:
+        alone = drop_test(labels.people, np.zeros(labels.prompts), labels.codes, alpha, (lowest, -lowest))
+        return _Found(value, stderr, low, high, alone.p, f"{alone.method} on the labels")
+    p = NormalDist().cdf(tail_score(-sums, sizes, lowest, 0.0))
+    return _Found(value, stderr, low, high, p, "bounds on the labels")
