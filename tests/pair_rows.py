@@ -11,6 +11,12 @@ from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair, Winner, read_pairs
 
 
+def numbered(number=0, winner="model_a", **more):
+    """A pair whose texts and id follow from its number."""
+    texts = {"prompt": f"question {number}", "response_a": "yes" * (number + 1), "response_b": "no " * (number % 3 + 1)}
+    return Pair(**{**texts, "id": f"p{number:03}", "winner": winner, **more})
+
+
 def say(*turns):
     return [{"role": role, "content": content} for role, content in turns]
 

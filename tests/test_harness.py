@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pair_rows import numbered as pair
 
 from harness_plugin import harness
 from harness_plugin.errors import ArenaError, DataError, HarnessError
@@ -13,11 +14,6 @@ from harness_plugin.harness.documents import to_dataset
 from harness_plugin.pairs import Pair
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def pair(number=0, winner="model_a", **more):
-    texts = {"prompt": f"question {number}", "response_a": "yes" * (number + 1), "response_b": "no " * (number % 3 + 1)}
-    return Pair(**{**texts, "id": f"p{number:03}", "winner": winner, **more})
 
 
 def some_pairs(count=60):

@@ -8,19 +8,15 @@ from collections import Counter
 from copy import deepcopy
 
 import pytest
+from pair_rows import numbered as pair
 
 from harness_plugin import harness, stats
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness import categories
-from harness_plugin.pairs import Pair, Winner
+from harness_plugin.pairs import Winner
 from harness_plugin.scoring.probabilities import IMPOSSIBLE, combine
 
 AGGREGATIONS = {entry["metric"]: entry["aggregation"] for entry in harness.BUNDLED_METRICS}
-
-
-def pair(number=0, winner="model_a", **more):
-    texts = {"prompt": f"question {number}", "response_a": "yes" * (number + 1), "response_b": "no " * (number % 3 + 1)}
-    return Pair(**{**texts, "id": f"p{number:03}", "winner": winner, **more})
 
 
 def some_pairs(count=60):

@@ -193,7 +193,7 @@ def test_no_script_parses_markup_or_text_as_code(file):
 
 
 def test_every_asset_is_part_of_the_page_and_of_the_package():
-    named = {"page.html", "label.html"}.union(*(p.STYLES + p.SCRIPTS for p in (page, label_page)))
+    named = {html_page.DOCUMENT, "page.html", "label.html"}.union(*(p.STYLES + p.SCRIPTS for p in (page, label_page)))
     assert {f.name for f in ASSETS.iterdir()} == named
     assert "report/assets/*" in (ROOT / "setup.cfg").read_text("utf-8")
 

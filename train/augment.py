@@ -6,6 +6,7 @@ This module knows no tokens and no model.
 import bisect
 import math
 import re
+from collections.abc import Callable
 
 from harness_plugin.pairs import Pair, text_length
 from harness_plugin.train.split import draw, label_of
@@ -24,18 +25,12 @@ def mismatch(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
     preferred response is used. Only the prompt says which response is better, so a judge learns to read the prompt.
     """
     pool = _answers(pairs, seed)
-    out: list[Pair] = []
-    for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(MISMATCHED, seed, p.key)):
-        if len(out) >= round(share * len(pairs)):
-            break
-        good = _beginning(_preferred(pair), draw("beginning", seed, pair.key))
-        if not isinstance(good, str) or not good.strip():
-            continue
-        other = _nearest(pool, good, pair.prompt_key)
-        if other is None or other == good:
-            continue
-        out.append(_made(MISMATCHED, seed, pair, good, other))
-    return out
+
+    def other(pair: Pair, good: str) -> str | None:
+        found = _nearest(pool, good, pair.prompt_key) if good.strip() else None
+        return None if found == good else found
+
+    return _new(MISMATCHED, pairs, share, seed, other)
 
 
 def _nearest(pool: list[tuple[int, str, str]], text, prompt_key: str) -> str | None:
@@ -61,18 +56,28 @@ def degrade(pairs: list[Pair], share: float, seed: int) -> list[Pair]:
     end instead of preferring a length.
     """
     pool = _answers(pairs, seed)
+
+    def worse(pair: Pair, good: str) -> str | None:
+        if len(good.split()) < LEAST_WORDS:
+            return None
+        how, where = draw("how", seed, pair.key), draw("where", seed, pair.key)
+        return _worse(good, how, where, _nearest(pool, good, pair.prompt_key))
+
+    return _new(DEGRADED, pairs, share, seed, worse)
+
+
+def _new(
+    source: str, pairs: list[Pair], share: float, seed: int, made_worse: Callable[[Pair, str], str | None]
+) -> list[Pair]:
+    """New pairs, `share` times as many as `pairs`, drawn by their content: the preferred response, or its beginning,
+    against what `made_worse` gives for it; those for which it gives None are passed over."""
     out: list[Pair] = []
-    for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(DEGRADED, seed, p.key)):
+    for pair in sorted({p.key: p for p in pairs}.values(), key=lambda p: draw(source, seed, p.key)):
         if len(out) >= round(share * len(pairs)):
             break
         good = _beginning(_preferred(pair), draw("beginning", seed, pair.key))
-        if not isinstance(good, str) or len(good.split()) < LEAST_WORDS:
-            continue
-        worse = _worse(
-            good, draw("how", seed, pair.key), draw("where", seed, pair.key), _nearest(pool, good, pair.prompt_key)
-        )
-        if worse is not None:
-            out.append(_made(DEGRADED, seed, pair, good, worse))
+        if isinstance(good, str) and (worse := made_worse(pair, good)) is not None:
+            out.append(_made(source, seed, pair, good, worse))
     return out
 
 

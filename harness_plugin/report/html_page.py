@@ -17,16 +17,19 @@ from typing import Any
 # what no encoding can write or nobody could see in the file.
 UNSAFE = re.compile("[<>&\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff0-\uffff]")
 
+DOCUMENT = "document.html"  # what stands around the body of every page
 
-def assembled(template: str, title: str, styles: Sequence[str], scripts: Sequence[str], data: Any) -> str:
-    """The page as HTML text. `template`, `styles`, `scripts`: names of assets; `data`: what the script reads, JSON-able
+
+def assembled(body: str, title: str, styles: Sequence[str], scripts: Sequence[str], data: Any) -> str:
+    """The page as HTML text. `body`, `styles`, `scripts`: names of assets; `data`: what the script reads, JSON-able
     with finite numbers."""
     script, style = ("\n".join(map(_asset, names)) for names in (scripts, styles))
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
-    parts = {"title": html.escape(title), "policy": policy, "style": style, "data": embedded(data), "script": script}
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], _asset(template))
+    parts = {"title": html.escape(title), "policy": policy, "style": style, "body": _asset(body)}
+    parts |= {"data": embedded(data), "script": script}
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], _asset(DOCUMENT))
 
 
 def embedded(data: Any) -> str:

@@ -119,13 +119,12 @@ def tuned(of_labels, of_judge) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    people: np.ndarray  # 0 where there is no label
-    judge: np.ndarray
-    weight: np.ndarray
-    inverse: np.ndarray  # weight / probability where labelled, else 0
-    asked: np.ndarray  # labelled by people, not known without them
-    strata: np.ndarray
+class Labelled:
+    """n battles, some of which are labelled. inverse: what each labelled one stands for, weight / probability, else 0;
+    asked: labelled by people, not known without them; codes: their prompts, below `clusters`. Shape (n,) each."""
+
+    inverse: np.ndarray
+    asked: np.ndarray
     codes: np.ndarray
     clusters: int
 
@@ -135,8 +134,16 @@ class _Rows:
 
     @property
     def prompts(self) -> int:
-        """That hold a label."""
+        """How many hold a label."""
         return len(np.unique(self.codes[self.asked]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows(Labelled):
+    people: np.ndarray  # 0 where there is no label
+    judge: np.ndarray
+    weight: np.ndarray
+    strata: np.ndarray
 
 
 def _checked(people, judge, clusters, weight, probability, strata, known) -> _Rows:
@@ -158,7 +165,7 @@ def _checked(people, judge, clusters, weight, probability, strata, known) -> _Ro
     names, _ = cluster_codes(strata if strata is not None else np.zeros(n, dtype=int), n)
     strata = np.where(known, -1, names)
     codes, count = cluster_codes(clusters, n)
-    return _Rows(np.where(labelled, people, 0.0), judge, weight, inverse, labelled & ~known, strata, codes, count)
+    return _Rows(inverse, labelled & ~known, codes, count, np.where(labelled, people, 0.0), judge, weight, strata)
 
 
 def _influence(rows: _Rows) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:

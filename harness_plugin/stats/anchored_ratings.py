@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.anchored import FEWEST_LABELS, adds_nothing, tuned, weighted_correlation
+from harness_plugin.stats.anchored import FEWEST_LABELS, Labelled, adds_nothing, tuned, weighted_correlation
 from harness_plugin.stats.estimates import UPPER, cluster_codes, undefined
 from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.ratings import (
@@ -97,26 +97,14 @@ def anchored_ratings(
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class _Rows(Labelled):
     i: np.ndarray
     j: np.ndarray
     people: np.ndarray  # (2, n): lean to j, Y - 1/2, and tie; 0 where there is no label
     judge: np.ndarray
-    inverse: np.ndarray  # 1 / probability where labelled, else 0
-    asked: np.ndarray
     known: np.ndarray
-    codes: np.ndarray
-    clusters: int
     models: int
     with_ties: bool
-
-    @property
-    def labels(self) -> int:
-        return int(self.asked.sum())
-
-    @property
-    def prompts(self) -> int:
-        return len(np.unique(self.codes[self.asked]))
 
     @property
     def counts(self) -> np.ndarray:
@@ -165,9 +153,8 @@ def _rows(i, j, people, judge, ties, probability, known, clusters, models) -> _R
     by_people = np.where(labelled, np.stack([people - 0.5, tied[0]]), 0.0)
     by_judge = np.stack([judge - 0.5, tied[1]])
     inverse = np.where(labelled, 1 / chance, 0.0)
-    return _Rows(
-        i, j, by_people, by_judge, inverse, labelled & ~known, labelled & known, codes, count, size, ties is not None
-    )
+    with_ties, seen = ties is not None, labelled & known
+    return _Rows(inverse, labelled & ~known, codes, count, i, j, by_people, by_judge, seen, size, with_ties)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,7 @@
 
 import click
 
-from harness_plugin.cli.gate.options import Number, labels_option, output_options, rule_options
-from harness_plugin.gate.rules import MAX_MISSING
+from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
 
 
 @click.command("check")
@@ -19,14 +18,7 @@ from harness_plugin.gate.rules import MAX_MISSING
     metavar="NAME",
     help="Compare the runs although this fingerprint differs. Can be given several times.",
 )
-@click.option(
-    "--max-missing",
-    type=Number(0, 1),
-    default=MAX_MISSING,
-    show_default=True,
-    metavar="SHARE",
-    help="The largest share of the items that may be in only one of the runs.",
-)
+@max_missing_option("The largest share of the items that may be in only one of the runs.")
 @click.option(
     "--pairs", type=click.Path(), metavar="FILE", help="The file of pairs that was scored, to show texts from it."
 )

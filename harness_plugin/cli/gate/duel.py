@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.gate.options import Number, labels_option, output_options, rule_options
+from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
 from harness_plugin.cli.options import (
     batch_size_option,
     cache_options,
@@ -18,7 +18,6 @@ from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
-from harness_plugin.gate.rules import MAX_MISSING
 
 
 @click.command("duel")
@@ -29,14 +28,7 @@ from harness_plugin.gate.rules import MAX_MISSING
 @rule_options
 @prompts_option
 @questions_option
-@click.option(
-    "--max-missing",
-    type=Number(0, 1),
-    default=MAX_MISSING,
-    show_default=True,
-    metavar="SHARE",
-    help="The largest share of the prompts that may be answered by only one side.",
-)
+@max_missing_option("The largest share of the prompts that may be answered by only one side.")
 @labels_option
 @stop_options("it passes or fails")
 @batch_size_option

@@ -9,7 +9,7 @@ import click
 
 from harness_plugin.cli.streams import RunnerCommand
 from harness_plugin.errors import UsageError
-from harness_plugin.gate.rules import ALPHA, MARGIN, ON_INCONCLUSIVE, POWER, PROMPTS, WARN, WEIGHTS
+from harness_plugin.gate.rules import ALPHA, MARGIN, MAX_MISSING, ON_INCONCLUSIVE, POWER, PROMPTS, WARN, WEIGHTS
 
 
 class Number(click.FloatRange):
@@ -82,6 +82,15 @@ RULES = [
         help="What counts the same where prompts have different numbers of items: each prompt or each item.",
     ),
 ]
+
+
+def max_missing_option(text: str):
+    """The option --max-missing of a command, with what is missing there."""
+    return click.option(
+        "--max-missing", type=Number(0, 1), default=MAX_MISSING, show_default=True, metavar="SHARE", help=text
+    )
+
+
 OUTPUT = [
     click.option(
         "-o",
