@@ -63,6 +63,7 @@ def _measured(c: Comparison, votes: Votes, rules: Rules, source: str) -> tuple[M
             "battles and votes are joined by the exact texts, and answers that did not change need no vote",
             "label battles of answers that changed",
         )
+    # Of both battles. Exact for two draws; one draw's joint probabilities are not in its labels (docs/anchor.md).
     chance = np.array([_chance(new, votes) * _chance(old, votes) for new, old in pairs])
     judge = np.array([new.values[VALUE] - old.values[VALUE] for new, old in pairs])
     duel = all(old.battle is not None and old.battle.identical for _, old in pairs)
