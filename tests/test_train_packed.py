@@ -15,7 +15,7 @@ from harness_plugin.pairs import write_pairs
 from harness_plugin.train import attention, run
 from harness_plugin.train.loss import collate, collate_packed
 from harness_plugin.train.network import build
-from harness_plugin.train.packed import AdaptedLinear, can_pack, pack
+from harness_plugin.train.packed import AdaptedLinear, LoraOps, can_pack, pack
 
 CPU = torch.device("cpu")
 EVERY = ("lora.target_modules=all-linear", "lora.lora_dropout=0", "precision=float32")
@@ -125,26 +125,82 @@ def test_on_a_gpu_the_gradients_are_as_near_to_float32_as_bfloat16_is(tmp_path, 
     assert gpu < max(0.05, 2 * cpu)
 
 
-def test_the_adapted_product_has_the_gradients_of_its_formula():
+@pytest.mark.parametrize("dropped", [(), (0,), (0, 1)])
+def test_the_adapted_product_has_the_gradients_of_its_formula(dropped):
     torch.manual_seed(0)
-    x, weight, *matrices = (
+    x, weight, bias, *matrices = (
         torch.randn(*size, dtype=torch.float64, requires_grad=True)
-        for size in ((5, 6), (7, 6), (2, 6), (3, 6), (4, 2), (2, 3))
+        for size in ((5, 6), (7, 6), (7,), (2, 6), (3, 6), (4, 2), (2, 3))
     )
-    parts, frozen = [(0.5, 0, 4), (2.0, 5, 7)], weight.detach()
+    parts, frozen, bias = [(0.5, 0, 4), (2.0, 5, 7)], weight.detach(), bias.detach()
+    masks = [torch.rand(5, 6) < 0.5 if j in dropped else None for j in range(2)]  # of one byte, as on a GPU
 
     def product(x, *matrices):
-        return AdaptedLinear.apply(x, frozen, parts, *matrices)
+        return AdaptedLinear.apply(x, frozen, bias, parts, masks, *matrices)
 
     a1, a2, b1, b2 = matrices
-    expected = x @ frozen.T
-    low, high = 0.5 * x @ a1.T @ b1.T, 2 * x @ a2.T @ b2.T
+    expected = x @ frozen.T + bias
+    x1, x2 = (x if mask is None else x * mask for mask in masks)
+    low, high = 0.5 * x1 @ a1.T @ b1.T, 2 * x2 @ a2.T @ b2.T
     expected = expected + torch.cat([low, torch.zeros(5, 1), high], 1)
     assert torch.allclose(product(x, *matrices), expected)
     wanted = torch.autograd.grad(expected.square().sum(), (x, *matrices))
     found = torch.autograd.grad(product(x, *matrices).square().sum(), (x, *matrices))
     for one, two in zip(wanted, found, strict=True):
         assert torch.allclose(one, two, rtol=1e-5)  # those of A and B pass through float32
+
+
+def joined_and_apart(base, *more):
+    """A function of rows that computes q, k and v as packs do, and one by PEFT's own layers; and their parameters."""
+    network = network_of(base, "lora.target_modules=[q_proj, v_proj]", *more).train()
+    backbone = network.get_base_model().model
+    attention = backbone.layers[0].self_attn
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
+    ops = LoraOps(backbone, compiled=False)
+    weight = ops.weight(*layers)
+    trained = [p for layer in layers for p in layer.parameters() if p.requires_grad]
+    return (
+        lambda x: ops.linear((x, None), weight)[0],
+        lambda x: torch.cat([layer(x) for layer in layers], 1),
+        trained,
+    )
+
+
+@pytest.mark.parametrize("kind", ["gemma", "qwen2"])  # qwen2 has biases
+def test_the_same_seed_drops_what_peft_drops(tiny_base, kind):
+    joined, apart, trained = joined_and_apart(tiny_base(kind), "lora.lora_dropout=0.4")
+    made = []
+    for function in (joined, apart):
+        torch.manual_seed(3)
+        x = torch.randn(50, 32, requires_grad=True)
+        y = function(x)
+        made.append((y.detach(), *torch.autograd.grad(y.square().sum(), [x, *trained])))
+    assert len(trained) == 4
+    for one, two in zip(*made, strict=True):
+        assert torch.allclose(one, two, atol=1e-5 * float(two.abs().max()))
+
+
+def kept_for_backward(function, x) -> int:
+    """How many values of activations autograd keeps, x included once; parameters do not count."""
+    kept = {}
+
+    def keep(tensor):
+        if len(tensor) == len(x):
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function(x)
+    return sum(tensor.numel() for tensor in kept.values())
+
+
+def test_backward_needs_the_rows_and_the_masks_and_no_dropped_rows(tiny_base):
+    rows, width, ranks = 100, 32, 2 * 16
+    joined, _, _ = joined_and_apart(tiny_base("gemma"))
+    assert kept_for_backward(joined, torch.randn(rows, width, requires_grad=True)) == rows * (width + ranks)
+    joined, apart, _ = joined_and_apart(tiny_base("gemma"), "lora.lora_dropout=0.4")
+    x = torch.randn(rows, width, requires_grad=True)
+    assert kept_for_backward(joined, x) == rows * (3 * width + ranks) < kept_for_backward(apart, x)
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])

@@ -138,68 +138,89 @@ class LoraOps(TorchOps):
     def linear(self, x: Rows, weight: Adapted) -> Rows:
         if not weight.adapters:
             return F.linear(x[0], weight.weight, weight.bias), None  # (N, I) -> (N, O)
-        if any(m.training and getattr(m.lora_dropout["default"], "p", 0) for m, _, _ in weight.adapters):
-            return F.linear(x[0], weight.weight, weight.bias) + self._with_dropout(x[0], weight), None
-        parts = [(m.scaling["default"], start, end) for m, start, end in weight.adapters]
+        parts, masks = [], []
+        for m, start, end in weight.adapters:
+            p = getattr(m.lora_dropout["default"], "p", 0.0) if m.training else 0.0
+            parts.append((m.scaling["default"] / (1 - p), start, end))
+            masks.append(dropout_mask(x[0], p) if p else None)
         downs = [m.lora_A["default"].weight for m, _, _ in weight.adapters]  # (r_j, I) each
         ups = [m.lora_B["default"].weight for m, _, _ in weight.adapters]  # (O_j, r_j) each
-        y = AdaptedLinear.apply(x[0], weight.weight, parts, *downs, *ups)
-        return (y if weight.bias is None else y + weight.bias), None
+        return AdaptedLinear.apply(x[0], weight.weight, weight.bias, parts, masks, *downs, *ups), None
 
-    def _with_dropout(self, x, weight: Adapted):
-        """What LoRA adds to x (N, I) times the frozen matrix: (N, O).
 
-        Each adapter drops other inputs, so their products cannot be merged as `AdaptedLinear` merges them.
-        """
-        pieces, at = [], 0
-        for m, start, end in weight.adapters:
-            pieces.append(x.new_zeros(len(x), start - at))  # the outputs of layers without LoRA, if there are any
-            low = F.linear(m.lora_dropout["default"](x), m.lora_A["default"].weight.to(x.dtype))  # (N, r_j)
-            pieces.append(m.scaling["default"] * F.linear(low, m.lora_B["default"].weight.to(x.dtype)))  # (N, O_j)
-            at = end
-        pieces.append(x.new_zeros(len(x), len(weight.weight) - at))
-        return torch.cat(pieces, 1)  # (N, O)
+def dropout_mask(x: torch.Tensor, p: float) -> torch.Tensor:
+    """For each value of x, 0 with probability p, else 1; the random numbers are those that `F.dropout` would use."""
+    # One byte for each value is enough. But CPUs convert it before they multiply, which takes longer than the product.
+    dtype = torch.bool if x.is_cuda else x.dtype
+    return torch.empty_like(x, dtype=dtype).bernoulli_(1 - p)
 
 
 class AdaptedLinear(torch.autograd.Function):
-    """A frozen joined matrix W and the LoRA of the layers in it: y = x W', and y_j += s_j (x A_j') B_j' for layer j.
+    """A frozen joined matrix W and the LoRA of the layers in it: y = x W' + b, and for layer j, with its dropout mask
+    m_j of zeros and ones, y_j += s_j (x * m_j) A_j' B_j'.
 
-    x (N, I), W (O, I), A_j (r_j, I), B_j (O_j, r_j), y (N, O); y_j are the O_j columns start to end - 1 of y. The A_j
-    and B_j are float32 parameters and are cast to the dtype of x for the products. `parts` holds (s_j, start, end).
+    x and m_j (N, I), W (O, I), b (O,), A_j (r_j, I), B_j (O_j, r_j), y (N, O); y_j are the O_j columns start to end - 1
+    of y. The A_j and B_j are float32 parameters and are cast to the dtype of x for the products. `parts` holds
+    (s_j, start, end); s_j includes the factor 1 / (1 - p) of a dropout p. `masks` holds m_j, or None without dropout.
 
-    PEFT computes each layer by itself and casts x to float32. Here the layers share x, so their A_j are joined to one
-    A (R, I), and one product x A' gives the low-rank activations of all of them. Backward, from the gradient dy:
-        dlow_j = dy_j (s_j B_j)     (N, r_j)        dB_j = s_j dy_j' low_j      (O_j, r_j)
-        dA = dlow' x                (R, I)          dx = dy W + dlow A          (N, I)
-    where low = x A' (N, R), dlow is all dlow_j side by side, and the rows of dA are split into the dA_j again.
+    PEFT computes each layer by itself and casts x to float32. Here the layers without dropout share x, so their A_j are
+    joined to one A (R, I), and one product x A' gives the low-rank activations of all of them. With dropout each layer
+    reads other inputs, but only x and the masks are kept for the backward pass. From the gradient dy:
+        dlow_j = dy_j (s_j B_j)     (N, r_j)        dB_j = s_j dy_j' low_j                      (O_j, r_j)
+        dA_j = dlow_j' (x * m_j)    (r_j, I)        dx = dy W + sum of (dlow_j A_j) * m_j       (N, I)
+    where low_j = (x * m_j) A_j' (N, r_j). Without dropout, dlow is all dlow_j side by side, dA = dlow' x has the rows
+    of all dA_j, and dx = dy W + dlow A.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, parts, *matrices):
-        downs = matrices[: len(parts)]
-        down = torch.cat(downs).to(x.dtype)  # A (R, I)
-        scales = [scale for scale, _, _ in parts]
+    def forward(ctx, x, weight, bias, parts, masks, *matrices):
+        downs, scales = matrices[: len(parts)], [scale for scale, _, _ in parts]
+        down, ranks = torch.cat(downs).to(x.dtype), [len(d) for d in downs]  # A (R, I)
         # s_j B_j (O_j, r_j)
         ups = [(scale * up).to(x.dtype) for scale, up in zip(scales, matrices[len(parts) :], strict=True)]
-        low = F.linear(x, down)  # (N, I) @ (I, R) -> (N, R)
-        y = F.linear(x, weight)  # (N, I) @ (I, O) -> (N, O)
-        for (_, start, end), up, part in zip(parts, ups, low.split([len(d) for d in downs], 1), strict=True):
+        if all(mask is None for mask in masks):
+            low = F.linear(x, down)  # (N, I) @ (I, R) -> (N, R)
+        else:
+            # (N, I) @ (I, r_j) -> (N, r_j) each, side by side (N, R)
+            low = torch.cat([F.linear(_dropped(x, m), d) for m, d in zip(masks, down.split(ranks), strict=True)], 1)
+        y = F.linear(x, weight, bias)  # (N, I) @ (I, O) -> (N, O)
+        for (_, start, end), up, part in zip(parts, ups, low.split(ranks, 1), strict=True):
             y[:, start:end].addmm_(part, up.T)  # (N, O_j) += (N, r_j) @ (r_j, O_j)
-        ctx.save_for_backward(x, low, weight, down, *ups)
-        ctx.parts, ctx.ranks = parts, [len(d) for d in downs]
+        ctx.save_for_backward(x, low, weight, down, *ups, *masks)
+        ctx.parts, ctx.ranks = parts, ranks
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, low, weight, down, *ups = ctx.saved_tensors
+        x, low, weight, down, *rest = ctx.saved_tensors
+        ups, masks = rest[: len(ctx.parts)], rest[len(ctx.parts) :]
         grad_lows, grad_ups = [], []
         for (scale, start, end), up, part in zip(ctx.parts, ups, low.split(ctx.ranks, 1), strict=True):
             piece = grad[:, start:end]  # dy_j (N, O_j)
             grad_lows.append(piece @ up)  # (N, O_j) @ (O_j, r_j) -> (N, r_j)
             grad_ups.append((piece.T @ part).float() * scale)  # (O_j, N) @ (N, r_j) -> (O_j, r_j)
-        grad_low = torch.cat(grad_lows, 1)  # (N, R)
-        grad_downs = (grad_low.T @ x).float().split(ctx.ranks)  # (R, N) @ (N, I) -> (R, I), split into (r_j, I)
-        grad_x = None
-        if ctx.needs_input_grad[0]:  # not in the first layer: nothing before it is trained
-            grad_x = (grad @ weight).addmm_(grad_low, down)  # (N, O) @ (O, I) + (N, R) @ (R, I) -> (N, I)
-        return grad_x, None, None, *grad_downs, *grad_ups
+        # The first layer needs no dx: nothing before it is trained.
+        grad_x = grad @ weight if ctx.needs_input_grad[0] else None  # (N, O) @ (O, I) -> (N, I)
+        if all(mask is None for mask in masks):
+            grad_low = torch.cat(grad_lows, 1)  # (N, R)
+            grad_downs = (grad_low.T @ x).float().split(ctx.ranks)  # (R, N) @ (N, I) -> (R, I), split into (r_j, I)
+            if grad_x is not None:
+                grad_x.addmm_(grad_low, down)  # (N, I) += (N, R) @ (R, I)
+        else:
+            grad_downs = [(g.T @ _dropped(x, m)).float() for g, m in zip(grad_lows, masks, strict=True)]  # (r_j, I)
+            if grad_x is not None:
+                for g, d, m in zip(grad_lows, down.split(ctx.ranks), masks, strict=True):
+                    _add_dropped(grad_x, g @ d, m)  # (N, r_j) @ (r_j, I) -> (N, I)
+        return grad_x, None, None, None, None, *grad_downs, *grad_ups
+
+
+def _dropped(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return x if mask is None else x * mask
+
+
+def _add_dropped(total: torch.Tensor, x: torch.Tensor, mask: torch.Tensor | None) -> None:
+    """Adds x * mask to `total`, in place."""
+    if mask is None:
+        total += x
+    else:
+        total.addcmul_(x, mask)

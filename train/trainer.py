@@ -224,6 +224,8 @@ def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device
         greater_is_better=False,
         label_names=["labels"],
         logging_steps=max(1, every // 5),
+        # The filter would make the CPU wait for the GPU after each backward pass; `compute_loss` has raised by then.
+        logging_nan_inf_filter=False,
         report_to=report_to,
         seed=config.seed,
         data_seed=config.seed,
