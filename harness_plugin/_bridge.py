@@ -3,7 +3,8 @@
 lm-eval 0.4.13 has no plug-in discovery, so `arena_rm_lm_eval.pth` (`.start` from Python 3.15 on) calls `install()` at
 every interpreter start. That puts one finder in front of `sys.meta_path`. When `lm_eval.models` or `lm_eval.tasks` is
 first imported, the usual finders load it, then a hook here runs: the model's name goes into lm-eval's model registry,
-our tasks folder into the `include_path` of each new `TaskManager`. Both are lm-eval's public interface. A hook on
+our tasks folder into the `include_path` of each new `TaskManager`; where lm-eval's command line asks for tasks of ours
+only, the 14,000 files of its own tasks are left unread. Both are lm-eval's public interface. A hook on
 `lm_eval` itself limits how long threads spin where the command line names this model (`harness_plugin.waiting`). When
 all hooks have run the finder takes itself away. An lm-eval that discovers entry points has the name already and keeps
 its own.
@@ -21,6 +22,7 @@ TARGET = (
 )
 TASK_FILE = os.path.join("arena_pairs", "arena_pairs.yaml")
 OFF_SWITCH = "ARENA_RM_NO_HOOK"
+PROGRAMS = ("lm_eval", "lm-eval", "harness_plugin")  # that take lm-eval's options
 
 
 def switched_off() -> bool:
@@ -83,7 +85,15 @@ def _add_tasks(tasks_module) -> None:
         except TypeError:  # arguments that lm-eval does not take: it says so in its own words
             return theirs(self, *args, **kwargs)
         if bound.arguments.get("include_defaults", True):
-            bound.arguments["include_path"] = _with_ours(bound.arguments.get("include_path"))
+            given = bound.arguments.get("include_path")
+            bound.arguments["include_path"] = _with_ours(given)
+            asked = set() if given else _tasks_asked_for(sys.argv)
+            if asked and "include_defaults" in signature.parameters:
+                bound.arguments["include_defaults"] = False
+                theirs(*bound.args, **bound.kwargs)
+                if asked <= {*self.all_tasks}:
+                    return None
+                bound.arguments["include_defaults"] = True
         return theirs(*bound.args, **bound.kwargs)
 
     vars(init)["_has_arena_rm"] = True
@@ -97,6 +107,25 @@ def _with_ours(given):
     if ours is None or any(os.path.realpath(path) == os.path.realpath(ours) for path in paths):
         return given
     return [ours, *paths]
+
+
+def _tasks_asked_for(arguments) -> set[str]:
+    """The names after --tasks, if this program is lm-eval's own command and it is plain which names they are; else
+    none. Indexing lm-eval's tasks takes seven seconds."""
+    folder, file = os.path.split(arguments[0])
+    program = os.path.basename(folder) if file == "__main__.py" else os.path.splitext(file)[0]
+    places = [i for i, argument in enumerate(arguments) if argument.startswith("--ta") or argument[:2] == "-t"]
+    if program not in PROGRAMS or len(places) != 1:
+        return set()
+    option, equals, value = arguments[places[0]].partition("=")
+    if option not in ("--tasks", "-t"):  # an abbreviation, or a name without a space before it
+        return set()
+    values = [value] if equals else []
+    for argument in () if equals else arguments[places[0] + 1 :]:
+        if argument.startswith("-"):
+            break
+        values.append(argument)
+    return {name for value in values for name in value.split(",")}
 
 
 def _before_torch(_package) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness_plugin import _bridge
 from harness_plugin.waiting import ROUNDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,6 +150,68 @@ def test_a_users_include_path_overrides_our_task(task_files):
 
 def test_a_task_manager_without_defaults_does_not_get_our_tasks(task_files):
     assert task_files[-1] == [None, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["lm_eval", "--model", "arena_rm", "--tasks", "arena_pairs"], ["arena_pairs"]),
+        (["/bin/lm-eval", "run", "--tasks", "arena_pairs,arena_pairs_100k", "more", "--limit", "4"], None),
+        (["C/lm_eval.exe", "validate", "-t", "arena_pairs"], ["arena_pairs"]),
+        (["/env/lm_eval/__main__.py", "run", "--tasks=arena_pairs", "--model", "arena_rm"], ["arena_pairs"]),
+        (["/env/harness_plugin/__main__.py", "-t=arena_pairs"], ["arena_pairs"]),
+        (["lm_eval", "ls", "tasks"], []),
+        (["lm_eval", "--task", "arena_pairs"], []),
+        (["lm_eval", "-tarena_pairs"], []),
+        (["lm_eval", "--tasks", "arena_pairs", "-t", "hellaswag"], []),
+        (["lm_eval", "--tasks"], []),
+        (["my_script.py", "--tasks", "arena_pairs"], []),
+        (["-c"], []),
+    ],
+)
+def test_which_tasks_a_command_line_asks_for(arguments, asked):
+    several = ["arena_pairs", "arena_pairs_100k", "more"]
+    assert sorted(_bridge._tasks_asked_for(arguments)) == (several if asked is None else asked)
+
+
+INDEXED = """
+class TaskManager:
+    made = []
+    def __init__(self, verbosity=None, include_path=None, include_defaults=True):
+        self.all_tasks = ["arena_pairs"] + ["hellaswag"] * include_defaults
+        self.made.append([include_path, include_defaults])
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "indexed"),
+    [
+        ("arena_pairs", "", [False]),
+        ("hellaswag,arena_pairs", "", [False, True]),
+        ("no_such_task", "", [False, True]),
+        ("arena_*", "", [False, True]),
+        ("arena_pairs", "include_path='mine'", [True]),
+        ("arena_pairs", "include_defaults=False", [False]),
+    ],
+)
+def test_lm_evals_own_tasks_are_read_only_where_they_are_asked_for(tmp_path, stand_in, asked, given, indexed):
+    code = f"""
+sys.argv = ["lm_eval", "--tasks", {asked!r}]
+from lm_eval.tasks import TaskManager
+manager = TaskManager({given})
+show([made[1] for made in TaskManager.made], manager.all_tasks[1:])
+"""
+    assert answer(code, tmp_path, stand_in(tasks=INDEXED)) == [indexed, ["hellaswag"] * indexed[-1]]
+
+
+def test_our_tasks_refer_to_no_task_of_lm_eval(tmp_path):
+    code = """
+from lm_eval.tasks import TaskManager
+index = TaskManager(include_path=bridge.tasks_dir(), include_defaults=False).task_index
+parts = [part for entry in index.values() for part in (entry.cfg or {}).get("task", []) if entry.kind.name == "GROUP"]
+show("arena_pairs" in index, [part for part in parts if part not in index])
+"""
+    assert answer(code, tmp_path) == [True, []]
 
 
 # What the hook does to TaskManager's arguments and to the interpreter

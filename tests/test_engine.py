@@ -201,12 +201,12 @@ def test_a_sequence_that_was_not_scored_is_an_error_and_not_a_gap(judge, sequenc
 
 
 def test_gpus_before_ampere_have_no_flash_attention(monkeypatch):
-    monkeypatch.setattr(attention, "varlen_attn", object())
+    monkeypatch.setattr(attention, "_varlen_attn", object)
     for capability, runs in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert attention.flash_runs_on(torch.device("cuda")) == runs
     assert not attention.flash_runs_on(torch.device("cpu"))
-    monkeypatch.setattr(attention, "varlen_attn", None)
+    monkeypatch.setattr(attention, "_varlen_attn", lambda: None)
     assert not attention.flash_runs_on(torch.device("cuda"))
 
 

@@ -9,22 +9,28 @@ Letters in the comments on shapes:
 """
 
 import inspect
+from functools import cache
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-varlen_attn: Any
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before PyTorch 2.10
-    varlen_attn = None
+
+@cache
+def _varlen_attn() -> Any:
+    """PyTorch's flash attention for variable lengths, or None before PyTorch 2.10. It is imported where there is a GPU,
+    since it imports torch._dynamo, which takes a second."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def flash_runs_on(device: torch.device) -> bool:
     """Whether PyTorch's flash attention for variable lengths runs on `device`: CUDA from compute capability 8.0
     (Ampere) on, with PyTorch 2.10 or later."""
-    return device.type == "cuda" and varlen_attn is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) and _varlen_attn() is not None
 
 
 class Attention:
@@ -37,8 +43,9 @@ class Attention:
     def __init__(self, heads, device: torch.device):
         self.heads, self.device = heads, device
         self.flash = not heads.softcap and flash_runs_on(device)
+        self._varlen: Any = _varlen_attn() if self.flash else None
         # PyTorch 2.13 and later want to be told that queries are grouped; earlier versions have no such argument.
-        grouped = self.flash and "enable_gqa" in inspect.signature(varlen_attn).parameters
+        grouped = self.flash and "enable_gqa" in inspect.signature(self._varlen).parameters
         self._options = {"enable_gqa": heads.queries != heads.keys} if grouped else {}
         self._moved: tuple = (None, None)
 
@@ -83,7 +90,7 @@ class Attention:
         rows, cu_q, cu_k, most_q, most_k = self._moved[1]
         if rows is not None:
             k, v = k.index_select(0, rows), v.index_select(0, rows)  # (sum of K, G, E): shared keys are repeated
-        return varlen_attn(  # (T, H, E)
+        return self._varlen(  # (T, H, E)
             q.contiguous(),
             k.contiguous(),
             v.contiguous(),

@@ -24,10 +24,11 @@ from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import embedded_adapter
 from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.lora_settings import adapter_settings
 from harness_plugin.model.manifest import Manifest, read_manifest
 from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.network import parts_of, whole_model, with_adapter
-from harness_plugin.model.part_hashes import adapter_settings, settings, tokenizer_hash, weights_hash
+from harness_plugin.model.part_hashes import settings, tokenizer_hash, weights_hash
 from harness_plugin.model.reading import Named, reading
 from harness_plugin.model.spec import PAIR, POINTWISE, REDUCED, ModelSpec
 from harness_plugin.prompt import PROMPT_VERSION, AnswerRenderer, Renderer

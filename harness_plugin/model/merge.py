@@ -25,20 +25,26 @@ def merge(wrapped, dtype: torch.dtype) -> None:
 def _merge_layer(name: str, layer: Any, dtype: torch.dtype) -> None:
     """`layer` is both a module and one of PEFT's layers, for which there is no type."""
     layer.float()
-    probe = _probe(layer.get_base_layer())
+    probe = probe_of(layer.get_base_layer())
     before = layer(probe)
     layer.merge()
-    moved = float((layer(probe) - before).abs().max() / before.abs().max().clamp_min(1e-9))
+    check_merged(name, before, layer(probe))
+    layer.to(dtype)
+
+
+def check_merged(name: str, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Raises ModelError where the outputs of the layer `name` before and after merging differ by more than
+    rounding."""
+    moved = float((after - before).abs().max() / before.abs().max().clamp_min(1e-9))
     if not moved <= MERGE_TOLERANCE:
         raise ModelError(
             f"merging moved {name} by {moved:.2g} of its output",
             "the merged model is another judge",
             "use merge=false",
         )
-    layer.to(dtype)
 
 
-def _probe(layer: nn.Module) -> torch.Tensor:
+def probe_of(layer: nn.Module) -> torch.Tensor:
     """A few fixed inputs for a layer."""
     draw = torch.Generator().manual_seed(0)
     if isinstance(layer, nn.Embedding):

@@ -10,6 +10,7 @@ from harness_plugin.model.adapter import CONFIG, Adapter, is_embedding
 from harness_plugin.model.base import load_base, local_folder
 from harness_plugin.model.merge import merge
 from harness_plugin.model.plain import refuse_other_heads, tensor_names
+from harness_plugin.model.plain_lora import fold
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.model.spec import ModelSpec
 
@@ -50,8 +51,7 @@ def _headless(name: str, detail: str) -> ModelError:
 
 
 def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
-    from peft import PeftModel, get_peft_model_state_dict
-
+    """A base with an adapter: folded into it where the spec says so, else as PEFT's layers. Returns (model, head)."""
     model, fresh = load_base(base, adapter.num_labels, dtype, revision, spec.allow_pickle)
     _bring_embedding(model, base, adapter)
     fresh &= {name for name, _ in model.named_parameters()}
@@ -62,6 +62,10 @@ def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adap
             "drawn at random they would make the scores noise",
             "use the base that the adapter was trained on, or train one that saves them (modules_to_save)",
         )
+    if spec.merge and fold(model, adapter, dtype):
+        return model, adapter.head()
+    from peft import PeftModel, get_peft_model_state_dict
+
     try:
         with quiet_transformers():
             # to be merged they stay float32; apart they are cast, as the card's snippet casts them

@@ -4,7 +4,6 @@ Everything here works on files and on configurations; no network is loaded for i
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,22 +85,6 @@ def settings(config: Any) -> dict[str, Any]:
         elif name in KINDS or (name not in NAMES | STAMPS and value != defaults.get(name, MISSING)):
             chosen[name] = value
     return json.loads(json.dumps(chosen, sort_keys=True, default=_plain))
-
-
-def adapter_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the PEFT configuration in an adapter's folder."""
-    from peft import PeftConfig
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about fields that this PEFT does not know; loading the adapter says it
-        try:
-            return settings(PeftConfig.from_pretrained(str(folder)))
-        except Exception as e:  # whatever PEFT raises about fields that it did not write
-            raise ModelError(
-                f"{folder}: PEFT cannot read the adapter's configuration ({type(e).__name__}: {e})",
-                "it says what the adapter is",
-                "restore the file",
-            ) from e
 
 
 def _plain(value: Any) -> Any:
