@@ -43,7 +43,9 @@ class Attention:
     def __init__(self, heads, device: torch.device):
         self.heads, self.device = heads, device
         self.flash = not heads.softcap and flash_runs_on(device)
-        self._varlen: Any = _varlen_attn() if self.flash else None
+        self._varlen: Any = None
+        if self.flash:
+            self._varlen = _varlen_attn()
         # PyTorch 2.13 and later want to be told that queries are grouped; earlier versions have no such argument.
         grouped = self.flash and "enable_gqa" in inspect.signature(self._varlen).parameters
         self._options = {"enable_gqa": heads.queries != heads.keys} if grouped else {}
