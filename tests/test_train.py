@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -16,6 +17,7 @@ from harness_plugin.train.augment import degrade, mismatch
 from harness_plugin.train.config import Selection, TrainConfig, find_config, read_config
 from harness_plugin.train.data import Examples, length_offsets, mix, select
 from harness_plugin.train.loss import collate, inconsistency, preference_loss
+from harness_plugin.train.trainer import OwnNoise
 
 CARD_LORA = {
     "r": 16,
@@ -355,3 +357,16 @@ def test_a_made_pair_never_prefers_an_empty_answer_and_never_shows_by_its_turns_
         good = [p.response_b if p.soft_label > 0.5 else p.response_a for p in made]
         assert len(made) > 80 and all(isinstance(text, str) and len(text.strip()) >= 20 for text in good)
         assert any(text not in answers for text in good)
+
+
+def test_each_of_several_processes_drops_with_random_numbers_of_its_own():
+    drawn = []
+    for processes, index in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(3)
+        place = SimpleNamespace(world_size=processes, process_index=index, seed=7)
+        OwnNoise().on_train_begin(place, None, None)
+        drawn.append(torch.rand(8))
+    torch.manual_seed(3)
+    alone, first, second = drawn
+    assert torch.equal(alone, torch.rand(8)), "a single process draws what it drew"
+    assert not torch.equal(first, second)

@@ -95,10 +95,15 @@ def alone(job, tmp_path_factory):
 
 def launch(job, folder, config, *program):
     """Two processes at work in `folder`, started."""
+    launcher = ["accelerate.commands.launch", "--config_file", str(config)]
+    launcher += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "harness_plugin.cli"))]
+    return started(job, folder, *launcher)
+
+
+def started(job, folder, *launcher):
+    """The processes of a launcher that runs the command, at work in `folder`."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    command += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "harness_plugin.cli"))]
-    command += ["train", job[0], "--data", job[1], "-o", "mine", "--device", "cpu"]
+    command = [sys.executable, "-m", *launcher, "train", job[0], "--data", job[1], "-o", "mine", "--device", "cpu"]
     with open(folder / "notes.txt", "w", encoding="utf-8") as notes:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=notes, stderr=notes)
 
@@ -162,6 +167,13 @@ def test_two_processes_killed_in_their_second_epoch_and_resumed_are_one_that_acc
     assert not work.exists()
 
 
+def test_torchrun_is_a_launcher_too(job, alone, tmp_path):
+    torchrun = "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "harness_plugin.cli"
+    code, notes = finished(started(job, tmp_path, *torchrun), tmp_path)
+    assert code == 0, notes[-3000:]
+    assert "packed batches" in notes and same(tmp_path / "mine", alone)
+
+
 def stopped(work):
     """True as soon as the run has begun, which from then on cannot write its twelfth update's checkpoint."""
     file = work / "checkpoint-12" / "adapter_config.json"
@@ -177,8 +189,8 @@ def program(folder, *parts):
 
 
 def test_a_process_that_fails_ends_the_others(job, tmp_path):
-    started = launch(job, tmp_path, CONFIGS / "ddp_cpu.yaml", program(tmp_path, BROKEN))
-    code, notes = finished(started, tmp_path)
+    broken = launch(job, tmp_path, CONFIGS / "ddp_cpu.yaml", program(tmp_path, BROKEN))
+    code, notes = finished(broken, tmp_path)
     assert code != 0 and "arena-rm: a device is lost; it has been taken out; put it back" in notes
     assert not (tmp_path / "mine").exists()
     with only_one(tmp_path / "mine.part"):

@@ -143,6 +143,15 @@ class TellEpoch(TrainerCallback):
         self.examples.epoch = int(state.epoch or 0)
 
 
+class OwnNoise(TrainerCallback):
+    """Gives each of several processes random numbers of its own for dropout. The Trainer starts them all with one seed,
+    so that each would drop what the others drop. (A resumed run restores the numbers of each process.)"""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            torch.manual_seed(args.seed + args.process_index)
+
+
 class Progress(ProgressCallback):
     """The progress bar. The one of transformers also prints each measurement on stdout; here it goes to the log."""
 
@@ -166,7 +175,7 @@ def make_trainer(
         eval_dataset=validation,
         data_collator=collate,
         compute_metrics=accuracy,
-        callbacks=[TellEpoch(training), KeepWhole()],
+        callbacks=[TellEpoch(training), OwnNoise(), KeepWhole()],
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Progress)
