@@ -1,7 +1,7 @@
 """The embedded base: what the package index holds is checked, converted once, and never half there.
 
-The real conversion takes a minute, so a few bytes stand in for the weights here, and a copy for the dequantizing; the
-hash of the real package is checked as it is.
+The real conversion takes ten seconds, so a few bytes stand in for the weights here, and others for what is made of
+them; the hash of the real package is checked as it is.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from harness_plugin.cli.doctor import examine
 from harness_plugin.errors import ModelError
 from harness_plugin.model import ModelSpec, embedded, file_hashes
 from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
+from harness_plugin.model.embedded_tokenizer import FAST
 from harness_plugin.model.file_hashes import read_sha256
 from harness_plugin.model.fingerprint import fingerprint
 
@@ -35,15 +36,16 @@ def stand_in(monkeypatch, tmp_path):
         chunks.append(tmp_path / f"chunk{n}")
         chunks[-1].write_bytes(content)
 
-    def dequantize(work, name):
-        assert (work / name).read_bytes() == b"".join(CONTENT)
+    def write_base(work, content):
+        assert content == b"".join(CONTENT)
         (work / "model.safetensors").write_bytes(b"weights")
         (work / "tokenizer.json").write_text("{}", encoding="utf-8")
+        (work / FAST).write_bytes(b"parts")
         made.append(work)
 
     monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(b"".join(CONTENT)).hexdigest())
     monkeypatch.setattr(embedded, "_chunks", lambda: chunks)
-    monkeypatch.setattr(embedded, "_dequantize", dequantize)
+    monkeypatch.setattr(embedded, "_write_base", write_base)
     return made
 
 
@@ -64,7 +66,7 @@ def test_the_package_that_is_installed_is_the_one_that_was_checked():
 def test_it_is_converted_once_and_found_from_then_on(stand_in):
     folder = embedded_base()
     assert folder == base_folder() and is_ready(folder) and len(stand_in) == 1
-    assert sorted(f.name for f in folder.iterdir()) == sorted([MARKER, "model.safetensors", "tokenizer.json"])
+    assert sorted(f.name for f in folder.iterdir()) == sorted([MARKER, FAST, "model.safetensors", "tokenizer.json"])
     assert folder.stat().st_mode & 0o777 == 0o755 and left_over() == []
     assert embedded_base() == folder and len(stand_in) == 1
 
@@ -81,16 +83,21 @@ def test_other_weights_are_refused_and_nothing_is_left(stand_in, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "state", ["empty", "no marker", "broken marker", "no files", "short weights", "other weights' marker"]
+    "state",
+    ["empty", "no marker", "broken marker", "no files", "short weights", "no fast tokenizer", "other weights' marker"],
 )
 def test_a_half_made_folder_is_made_anew(stand_in, state):
     folder = base_folder()
     folder.mkdir(parents=True)
-    made = {"model.safetensors": {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}}
+    contents = {"model.safetensors": b"weights", FAST: b"parts"}
+    made = {name: {"bytes": len(x), "sha256": hashlib.sha256(x).hexdigest()} for name, x in contents.items()}
     marker = {"gguf_sha256": embedded.GGUF_SHA256, "files": made}
     if state != "empty":
         (folder / "stale").touch()
         (folder / "model.safetensors").write_bytes(b"wei" if state == "short weights" else b"weights")
+        (folder / FAST).write_bytes(b"parts")
+    if state == "no fast tokenizer":
+        del made[FAST]
     if state == "other weights' marker":
         marker["gguf_sha256"] = "0" * 64
     if state == "no files":
@@ -127,25 +134,25 @@ def test_files_that_did_not_change_are_not_read_again(stand_in, monkeypatch):
 
 
 def test_a_conversion_that_is_broken_off_leaves_nothing_and_the_next_one_succeeds(stand_in, monkeypatch):
-    works = embedded._dequantize
+    works = embedded._write_base
 
-    def broken_off(work, name):
+    def broken_off(work, content):
         (work / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedded, "_dequantize", broken_off)
+    monkeypatch.setattr(embedded, "_write_base", broken_off)
     with pytest.raises(KeyboardInterrupt):
         embedded_base()
     assert not base_folder().exists() and left_over() == []
-    monkeypatch.setattr(embedded, "_dequantize", works)
+    monkeypatch.setattr(embedded, "_write_base", works)
     assert is_ready(embedded_base())
 
 
 def test_a_full_disk_or_a_home_that_cannot_be_written_is_said_in_one_line(stand_in, monkeypatch, tmp_path):
-    def full(work, name):
+    def full(work, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedded, "_dequantize", full)
+    monkeypatch.setattr(embedded, "_write_base", full)
     with pytest.raises(ModelError, match=r"No space left on device.*ARENA_RM_HOME"):
         embedded_base()
     assert left_over() == []
@@ -162,14 +169,15 @@ from harness_plugin.model import embedded
 
 here = Path(sys.argv[1])
 chunk = here / "chunk"
-def dequantize(work, name):
+def write_base(work, content):
     with open(here / "log", "a") as log:
         log.write("converting\\n")
     time.sleep(1.0)
     (work / "model.safetensors").write_bytes(b"weights")
+    (work / embedded.FAST).write_bytes(b"parts")
 embedded.GGUF_SHA256 = hashlib.sha256(chunk.read_bytes()).hexdigest()
 embedded._chunks = lambda: [chunk]
-embedded._dequantize = dequantize
+embedded._write_base = write_base
 (here / f"ready{sys.argv[2]}").touch()
 while len(list(here.glob("ready*"))) < 2:
     time.sleep(0.01)

@@ -6,7 +6,8 @@ import torch
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.embedded import BASE_NAME, embedded_base
+from harness_plugin.model.embedded import BASE_NAME, base_folder, embedded_base
+from harness_plugin.model.embedded_tokenizer import load_embedded_tokenizer
 from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
 from harness_plugin.model.plain import refuse_marked
@@ -61,6 +62,8 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
     own = adapter.folder if adapter is not None and has_tokenizer(adapter) else None
     place = base if own is None else str(own)
     with quiet_transformers():
+        if Path(place) == base_folder():
+            return from_hub(place, lambda: load_embedded_tokenizer(Path(place)))
         return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=revision if own is None else None))
 
 
