@@ -269,6 +269,26 @@ def test_one_command_has_judges_a_panel_a_cascade_and_abstentions(asked, capsys,
     assert "<h2>The price of agreement</h2>" in (tmp_path / "out" / "comparison.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("option", ["panel", "cascade"])
+def test_a_judge_that_is_called_as_the_panel_or_the_cascade_is_another_row_of_the_table(
+    asked, option, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.jsonl").rename(option)
+    more = ["--cascade-confidence", "0.6"] * (option == "cascade")
+    command = ["compare", "s.jsonl", f"./{option}", *asked[3:], f"--{option}", f"s,./{option}", *more]
+    code, _, notes = rows.run(capsys, *command)
+    assert code == 0, notes
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))
+    assert [row["judge"] for row in result["judges"]] == ["s", f"./{option}", option]
+    metrics = [row["metrics"]["log_loss"]["value"] for row in result["judges"]]
+    assert len(set(metrics)) == 3
+    command[2] = option
+    command[-1 - len(more)] = f"s,{option}"
+    code, _, notes = rows.run(capsys, *command)
+    assert code == 2 and f"beside a judge that is called {option}" in notes
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -290,7 +310,16 @@ def test_a_name_that_is_wrong_is_refused_before_a_judge_is_asked(asked, more, wo
         (["--cascade-confidence", "0.8"], 2, "a setting of a cascade without --cascade"),
         (["--cascade", "s", "--cascade-confidence", "0.8"], 2, "a cascade has two judges"),
         (["--panel", "s"], 2, "a panel has several judges"),
-        (["--panel", "s,s"], 2, "is named twice"),
+        (["--panel", "s,s"], 2, "--panel s,s: 's'; it is no judge of this comparison, or is named twice"),
+        (["--panel", "s,"], 2, "--panel s,: ''; it is no judge of this comparison"),
+        (["--cascade", "s,b", "--cascade-confidence", "nan"], 2, "nan is no finite number"),
+        (
+            ["--cascade", "s,b", "--cascade-confidence", "0.8", "--cascade-agreement", "0.9"],
+            2,
+            "without --cascade-data",
+        ),
+        (["--abstain-error", "0.2"], 2, "--abstain-error without --abstain-data"),
+        (["--abstain-level", "0.9"], 2, "--abstain-level without --abstain-data"),
         (["--abstain-data", "votes.jsonl"], 3, "150 of 150 pairs have prompts that are in"),
         (["--reference", "nobody"], 2, "no judge has this name"),
     ],

@@ -206,6 +206,16 @@ def test_one_judge_under_two_names_is_no_panel_and_no_cascade(tiny_adapter, name
         open_judge(judge=name.format(adapter), dtype="float32", device="cpu")
 
 
+@pytest.mark.parametrize("command", [["doctor"], ["show", "pairs.jsonl"]])
+def test_commands_that_need_one_model_refuse_a_judge_that_is_made_of_others(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs("pairs.jsonl", PAIRS)
+    code, _, said = run(capsys, *command, "--judge", "panel:a+b")
+    assert code == 2 and "one model is needed here, and this judge has several" in said
+    code, _, said = run(capsys, "calibrate", "panel:a+b", "pairs.jsonl", "--out", "calibrated")
+    assert code == 2 and "panel:a+b is not one model on this machine" in said
+
+
 def test_pairs_that_cannot_be_judged_do_not_stop_the_others_of_a_model(tiny_spec, caplog):
     import torch
 
@@ -273,6 +283,8 @@ def test_score_marks_the_pairs_from_which_a_judge_abstains(files, capsys):
     assert "the judge abstained from 30 of them" in notes and "log_loss" not in notes
     code, _, _ = scored(capsys, files, *options, "-o", out)
     assert code == 0 and [json.loads(line) for line in out.read_text("utf-8").splitlines()] == rows
+    code, _, notes = scored(capsys, files, "--peft", one, "--abstain-error", "0.1")
+    assert code == 2 and "--abstain-error without --abstain-data" in notes
     code, _, notes = scored(capsys, files, "--peft", one, "--abstain-data", files[1] / "asked.jsonl")
     assert code == 3 and "a threshold looks better than it is" in notes
 

@@ -295,6 +295,8 @@ def test_merging_refuses_two_votes_of_one_person_and_votes_of_two_designs(tmp_pa
         (pair(0).to_dict(), "field sampling_probability is missing (fields found: id, model_a, model_b, prompt, "),
         (vote(0, "model_a", skipped=True), "field winner is 'model_a'; allowed: null, since skipped is true"),
         (vote(0, "tie", annotator=""), "field annotator is ''"),
+        (vote(0, "tie", both_bad="yes"), "field both_bad is 'yes'; allowed: true or false"),
+        (vote(0, "tie", skipped=1), "field skipped is 1; allowed: true or false"),
     ],
 )
 def test_rows_that_are_no_votes_are_named(tmp_path, capsys, row, said):

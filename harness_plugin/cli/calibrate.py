@@ -62,6 +62,14 @@ def command(adapter, file, spec, read, out, plot):
 
 def _check(adapter, spec, out) -> None:
     """Refuses what can be refused before anything is read."""
+    from harness_plugin.model.naming import is_several, served_at
+
+    if is_several(adapter) or served_at(adapter):
+        raise UsageError(
+            f"{adapter} is not one model on this machine",
+            "a calibration is fitted to the logits of one, and written beside its weights",
+            "name a folder, a hub id or embedded",
+        )
     if out is None and not Path(adapter).is_dir():
         raise UsageError(
             f"{adapter} is not a folder on this machine",

@@ -7,6 +7,7 @@ import click
 
 from harness_plugin.cli.options import (
     SPEC_FIELDS,
+    Number,
     batch_size_option,
     cache_options,
     given,
@@ -56,7 +57,7 @@ OPENING = ("order", "limit", "batch_size", "cache_file")  # how judges are opene
 )
 @click.option(
     "--cascade-agreement",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="SHARE",
@@ -100,6 +101,10 @@ def command(judges, data, spec, read, output, plots, **asked):
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file", "a comparison leaves several", "name a folder")
+    if asked["cascade_data"] is None and given("cascade_agreement"):
+        raise UsageError(
+            "--cascade-agreement without --cascade-data", "an agreement is fitted to pairs", "add --cascade-data FILE"
+        )
     options = {name: asked.pop(name) for name in OPENING}
     plan = planned(_named(judges, spec, options["batch_size"], asked), **asked)
     votes = labelled(read(data, limit=options.pop("limit")))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.label_plan import print_plan
-from harness_plugin.cli.options import PAIR_FIELDS, given, log_to_stderr, pair_options
+from harness_plugin.cli.options import PAIR_FIELDS, Number, given, log_to_stderr, pair_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
@@ -34,7 +34,7 @@ OF_A_DRAW = ("n", "seed", "kind", "scores")
 )
 @click.option(
     "--plan",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    type=Number(0, 0.5, min_open=True, max_open=True),
     metavar="WIDTH",
     help="Print how many labels give each chatbot's win rate for people the interval ±WIDTH, from the pilot --labels.",
 )

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,17 @@ import click
 from click.core import ParameterSource
 
 from harness_plugin.errors import UsageError
+
+
+class Number(click.FloatRange):
+    """A range of numbers, without NaN and infinity, which click lets through."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
 
 MODEL_OPTIONS = [
     click.option(
@@ -122,7 +134,7 @@ MODEL_OPTIONS = [
     ),
     click.option(
         "--calls-per-minute",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="N",
         help="Of a served judge: the largest number of calls in a minute. [default: as the server allows]",
     ),
@@ -141,7 +153,7 @@ MODEL_OPTIONS = [
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="SECONDS",
         help="Of a served judge: the longest time for one answer. [default: 120]",
     ),

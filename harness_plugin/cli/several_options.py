@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import click
 
+from harness_plugin.cli.options import Number, given
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
 confidence_option = click.option(
     "--cascade-confidence",
-    type=click.FloatRange(0.5, 1),
+    type=Number(0.5, 1),
     metavar="P",
     help="What the small judge of --cascade is at least as sure of, it decides; from 0.5 to 1.",
 )
@@ -61,6 +62,17 @@ def several_options(command):
 def abstain_options(command):
     """Adds the options of a judge that abstains; the command receives `abstain_data`, `abstain_error` and
     `abstain_level`."""
+
+    @functools.wraps(command)
+    def run(abstain_data, **arguments):
+        if abstain_data is None and (idle := given("abstain_error", "abstain_level")):
+            raise UsageError(
+                f"{idle[0]} without --abstain-data",
+                "an abstention is fitted to labelled pairs",
+                "add --abstain-data FILE",
+            )
+        return command(abstain_data=abstain_data, **arguments)
+
     options = [
         click.option(
             "--abstain-data",
@@ -71,7 +83,7 @@ def abstain_options(command):
         ),
         click.option(
             "--abstain-error",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=Number(0, 1, min_open=True, max_open=True),
             default=0.1,
             show_default=True,
             metavar="SHARE",
@@ -79,7 +91,7 @@ def abstain_options(command):
         ),
         click.option(
             "--abstain-level",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=Number(0, 1, min_open=True, max_open=True),
             default=0.95,
             show_default=True,
             metavar="P",
@@ -87,8 +99,8 @@ def abstain_options(command):
         ),
     ]
     for option in reversed(options):
-        command = option(command)
-    return command
+        run = option(run)
+    return run
 
 
 def abstaining(read, pairs, abstain_data, abstain_error, abstain_level):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.readers import lm_eval_files
-from harness_plugin.model.naming import EMBEDDED
+from harness_plugin.model.naming import CASCADE, EMBEDDED, PANEL
 from harness_plugin.model.several import SETTINGS, judge_spec, members_of
 from harness_plugin.model.spec import ModelSpec
 
@@ -36,7 +36,7 @@ class Named:
 
 def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
     """The judges that the names mean, each with a label of its own: the last part of its name, and the whole name where
-    two would be the same.
+    two would be the same, or the same as that of a panel or a cascade.
 
     A name is settings in lm-eval's style (`pretrained=DIR,dtype=float32`), a file or a folder of stored judgements, or
     a judge as `--judge` takes it. `common`: the settings of every judge that is opened; a name's own settings go before
@@ -46,7 +46,7 @@ def named_judges(names: Sequence[str], common: ModelSpec) -> list[Named]:
         if count > 1:
             raise UsageError(f"{name} is named {count} times", "a judge is compared with others", "name it once")
     judges = [_named(name, common) for name in names]
-    counts = Counter(judge.label for judge in judges)
+    counts = Counter([PANEL, CASCADE, *(judge.label for judge in judges)])  # the table may have these two itself
     return [
         judge if counts[judge.label] == 1 else replace(judge, label=name)
         for judge, name in zip(judges, names, strict=True)

@@ -11,14 +11,11 @@ from harness_plugin.comparison.figures import check_reference, compared, judged_
 from harness_plugin.comparison.named import Named
 from harness_plugin.comparison.panels import panel_entry, panel_figures
 from harness_plugin.errors import UsageError
+from harness_plugin.model.naming import CASCADE, PANEL
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.abstention import refuse_shared
 
-PANEL, CASCADE, ABSTAIN = (
-    "panel",
-    "cascade",
-    "abstain",
-)  # labels of the first two; names of the files that are fitted to
+ABSTAIN = "abstain"  # beside CASCADE a name of what is fitted; PANEL and CASCADE are labels too
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,14 @@ def planned(
     if cascade is not None and len(members[CASCADE]) != 2:
         raise UsageError(f"--cascade {cascade}", "a cascade has two judges", "write --cascade SMALL,BIG")
     if panel is not None and len(members[PANEL]) < 2:
-        raise UsageError(f"--panel {panel}", "a panel has several judges", "write --panel JUDGE,JUDGE,...")
+        raise UsageError(f"--panel {panel}", "a panel has several judges", "write --panel JUDGE,JUDGE")
     made = [label for label in members if members[label]]
+    if taken := [judge.label for judge in judges if judge.label in made]:
+        raise UsageError(
+            f"--{taken[0]} beside a judge that is called {taken[0]}",
+            "the table would have two judges of one name",
+            f"name the judge by another path, such as ./{taken[0]}",
+        )
     check_reference(reference, [*(judge.label for judge in judges), *made])  # before anything is judged
     files = {name: file for name, file in ((CASCADE, cascade_data), (ABSTAIN, abstain_data)) if file is not None}
     settings = (cascade_confidence, cascade_agreement, abstain_error, abstain_level)
@@ -86,7 +89,7 @@ def _labels(judges: Sequence[Named], option: str, names: str | None) -> list[str
         if not found or found[0] in labels:
             known = ", ".join(judge.label for judge in judges)
             raise UsageError(
-                f"{option} {names}: {name}", "it is no judge of this comparison, or is named twice", f"use {known}"
+                f"{option} {names}: {name!r}", "it is no judge of this comparison, or is named twice", f"use {known}"
             )
         labels.append(found[0])
     return labels

@@ -59,10 +59,6 @@ def open_local(
 ) -> LocalJudge:
     """As `open_judge`, of one model in this process: for those who need it. Raises UsageError too for a judge that is
     made of others."""
-    if several_of(spec):
-        raise UsageError(
-            f"judge={spec.judge}", "one model is needed here, and this judge has several", "name one of them"
-        )
     with ExitStack() as opened:
         if isinstance(store, (str, Path)):  # before the weights: a file that is no store is refused at once
             store = opened.enter_context(ScoreCache(store))

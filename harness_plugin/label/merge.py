@@ -69,6 +69,9 @@ def _vote(row: dict[str, Any], where: str) -> Vote:
     first = text(own, "first", where)
     if first not in SIDES:
         raise wrong_value("first", first, "'a' or 'b'", where)
+    for name in ("both_bad", "skipped"):
+        if not isinstance(own.get(name), (bool, type(None))):
+            raise wrong_value(name, own[name], "true or false", where)
     vote = Vote(pair, text(own, "annotator", where), text(own, "design", where), first, row)
     if vote.both_bad and pair.winner is not Winner.TIE:
         raise wrong_value("winner", pair.winner and str(pair.winner), "'tie', since both_bad is true", where)

@@ -11,7 +11,7 @@ from harness_plugin.model.naming import CASCADE, PANEL, is_several
 from harness_plugin.model.spec import ModelSpec
 
 SETTINGS = re.compile(r"[a-z_]+=")  # how settings in lm-eval's style begin; an address has a colon before any =
-FORM = {PANEL: f"{PANEL}:JUDGE+JUDGE+...", CASCADE: f"{CASCADE}:SMALL+BIG@CONFIDENCE"}
+FORM = {PANEL: f"{PANEL}:JUDGE+JUDGE", CASCADE: f"{CASCADE}:SMALL+BIG@CONFIDENCE"}
 
 
 @dataclass(frozen=True)

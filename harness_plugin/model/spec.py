@@ -5,7 +5,7 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, served_at
+from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, is_several, served_at
 
 REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
 PAIR, POINTWISE = "pair", "pointwise"
@@ -130,7 +130,11 @@ class ModelSpec:
     def resolved(self) -> "ModelSpec":
         """The same judge with `judge` in the place that it names: `peft` for an adapter, `pretrained` for a whole
         model. Without its `judge`, the spec of a served one names the files of its tokenizer. Raises ModelError for a
-        name that is neither a folder nor on the hub."""
+        name that is neither a folder nor on the hub, UsageError for a panel or a cascade, which has several."""
+        if self.judge is not None and is_several(self.judge):
+            raise UsageError(
+                f"judge={self.judge}", "one model is needed here, and this judge has several", "name one of them"
+            )
         if self.judge is None or self.judge == EMBEDDED or self.served:
             return replace(self, judge=None)
         if is_adapter(self.judge):

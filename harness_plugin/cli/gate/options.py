@@ -1,26 +1,15 @@
 """Options that several commands of the gate share, and the printing of a result."""
 
 import functools
-import math
 import sys
 from pathlib import Path
 
 import click
 
+from harness_plugin.cli.options import Number
 from harness_plugin.cli.streams import RunnerCommand
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.rules import ALPHA, MARGIN, MAX_MISSING, ON_INCONCLUSIVE, POWER, PROMPTS, WARN, WEIGHTS
-
-
-class Number(click.FloatRange):
-    """A range of numbers, without NaN and infinity, which click lets through."""
-
-    def convert(self, value, param, ctx):
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return number
-
 
 alpha_option = click.option(
     "--alpha",
