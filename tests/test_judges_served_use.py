@@ -148,6 +148,12 @@ def test_options_that_no_member_of_a_panel_takes_are_refused(server, tmp_path, c
     assert not server.asked
 
 
+def test_no_cache_is_refused_for_a_panel_with_a_served_member(server, tmp_path, capsys):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", 2)
+    assert run("score", pairs, "--panel", f"embedded,{server.judge}", "--no-cache") == 2 and not server.asked
+    assert "--no-cache with a served judge" in capsys.readouterr().err
+
+
 def test_a_panel_gives_options_to_those_of_its_members_that_take_them(server, tiny_adapter, tmp_path, capsys):
     adapter = tiny_adapter("gemma3", manifest=True)
     options = ["--device", "cpu", "--dtype", "float32", "--batch-size", "2", "--concurrency", "2"]
@@ -163,7 +169,9 @@ def test_a_comparison_refuses_options_that_none_of_its_judges_takes(server, tiny
     store_pairs(votes, pairs)
     out = ["--data", votes, "--no-plots", "-o", tmp_path / "out"]
     local = ["--device", "cpu", "--dtype", "float32", "--batch-size", "2"]
-    for option in ([*local[:2]], [*local[4:]]):
+    assert run("compare", server.judge, *out, "--no-cache") == 2
+    assert "--no-cache with a served judge" in capsys.readouterr().err
+    for option in (local[:2], local[4:]):
         assert run("compare", server.judge, *out, *option) == 2
         assert "it has no effect on a judge behind openai" in capsys.readouterr().err
     assert run("compare", adapter, *out, "--max-calls", "9") == 2 and not server.asked

@@ -18,6 +18,7 @@ from harness_plugin.cli.options import (
     order_option,
     pair_options,
     plots_option,
+    refuse_no_cache,
 )
 from harness_plugin.cli.several_options import abstain_options, confidence_option
 from harness_plugin.errors import UsageError
@@ -151,6 +152,8 @@ def _check_effect(named, shared, batch_size) -> None:
     from harness_plugin.model.several import check_effect, members_of
 
     opened = [judge for each in named if each.spec is not None for judge in members_of(each.spec)]
+    if any(judge.served for judge in opened):
+        refuse_no_cache()
     if opened:
         check_effect(shared, opened, batch_size)
     elif idle := given(*SPEC_FIELDS, "order", "batch_size", "cache", "cache_file"):

@@ -159,7 +159,9 @@ def command(
         room.write_answers(place.folder, meetings)
         write_run(place.folder, board, room.Judged(meetings, verdicts, shares), attacked, plots)
     click.echo(table_markdown(board))
-    click.echo(f"{len(verdicts)} verdicts and the leaderboard are in {output}; look at {output}/report.html", err=True)
+    click.echo(
+        f"{output} has {counted(len(verdicts), 'verdict')} and the leaderboard; look at {output}/report.html", err=True
+    )
 
 
 def _check(baseline, round_robin, fields, questions) -> None:

@@ -336,6 +336,22 @@ questions_option = click.option(
 )
 
 
+def _has_served(spec) -> bool:
+    from harness_plugin.model.several import members_of
+
+    return any(judge.served for judge in members_of(spec))
+
+
+def refuse_no_cache() -> None:
+    """Raises UsageError where the user gave --no-cache to a command that asks a served judge."""
+    if click.get_current_context().params["cache"] is False:
+        raise UsageError(
+            "--no-cache with a served judge",
+            "its answers cost something, and a run that was stopped would ask for them again",
+            "name another file with --cache-file to ask for all answers anew",
+        )
+
+
 def cache_options(default: bool):
     """Adds the options of the score cache; the command receives `cache_file`, a path, or None for no cache.
 
@@ -365,13 +381,9 @@ def cache_options(default: bool):
                     "the first turns the cache off and the second turns it on",
                     "leave one of them out",
                 )
-            served = arguments["spec"].served is not None
-            if cache is False and served:
-                raise UsageError(
-                    "--no-cache with a served judge",
-                    "its answers cost something, and a run that was stopped would ask for them again",
-                    "name another file with --cache-file to ask for all answers anew",
-                )
+            served = _has_served(arguments["spec"])
+            if served:
+                refuse_no_cache()
             if cache_file is None and (served or (default if cache is None else cache)):
                 from harness_plugin.scoring.store import default_file
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import click
 
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 
 CLEAR, ANY_TIME = "clear", "any-time"
 FEWEST, DEFAULT, MOST = 2, 5, 20  # looks that can be planned
@@ -80,6 +81,6 @@ def judge_parts(judge, parts, looks, clear):
 def _said(stopped) -> str:
     clear = "it is clear" if stopped.clear else "it is not clear"
     return (
-        f"judged {stopped.part.prompts} of {stopped.whole.prompts} prompts: {clear}; "
-        f"{stopped.saved} of {len(stopped.whole.battles.pairs)} battles saved"
+        f"judged {stopped.part.prompts} of {counted(stopped.whole.prompts, 'prompt')}: {clear}; "
+        f"{stopped.saved} of {counted(len(stopped.whole.battles.pairs), 'battle')} saved"
     )
