@@ -2,6 +2,10 @@
 
     python benchmarks/score.py --data PAIRS --outputs FOLDER [--pairs 256] [--prompts 30] [--repeats 3] [-o FOLDER]
 
+ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 in front measures a machine as if it had AVX2 and nothing newer: the
+first holds for oneDNN, the second for PyTorch and for our own kernels. With --cpu-seconds the time is that of the CPU
+for all threads together, for a machine with other load; give it with OMP_NUM_THREADS=1.
+
 Compared are the code on the reference model card (one presentation at a time, the adapter not merged); padded batches
 of 8 in file order, as RewardBench scores; CrossEncoder.predict of sentence_transformers, if it is installed; and this
 engine, also with one technique left out at a time. They take turns.
@@ -28,8 +32,10 @@ import numpy as np
 import torch
 
 from harness_plugin.engine import Engine
+from harness_plugin.engine.decoder import PackedDecoder
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.judges.presentations import score_pairs
+from harness_plugin.kernels import instructions
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
@@ -178,8 +184,8 @@ def no_sharing(engine: Engine) -> None:
 
 
 def no_kernels(engine: Engine) -> None:
-    old = engine.decoder.ops
-    engine.decoder.ops = TorchOps(old.shape, old.dtype, old.device)
+    model, old = engine.model, engine.decoder
+    engine.decoder = PackedDecoder(old.backbone, model.head, TorchOps(old.shape, model.dtype, model.device))
 
 
 def no_packs(engine: Engine) -> None:
@@ -198,15 +204,17 @@ def contenders(spec: dict, folder: str) -> dict[str, Score]:
         "  no packs: padded, sorted": ours(model, no_packs),
         "  deterministic": ours(load_model(ModelSpec(**spec, deterministic=True))),
     }
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" and instructions.has_int8():
         made["this engine, int8"] = ours(load_model(ModelSpec(**spec | {"dtype": "int8"})))
+    if model.reduced == "int16":
+        made["  float32"] = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     return {name: score for name, score in made.items() if score}
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def matmul_tokens(model) -> float:
+def matmul_tokens(model, clock) -> float:
     """The tokens per second of the decoder's matrix products alone, best of five runs."""
     rows = 16384 if model.device.type == "cuda" else 2048
     layers = [m for name, m in model.network.named_modules() if "layers." in name and isinstance(m, torch.nn.Linear)]
@@ -214,12 +222,12 @@ def matmul_tokens(model) -> float:
     best = 0.0
     with torch.inference_mode():
         for _ in range(5):
-            start = time.perf_counter()
+            start = clock()
             for m in layers:
                 torch.nn.functional.linear(inputs[m.in_features], m.weight)
             if model.device.type == "cuda":
                 torch.cuda.synchronize()
-            best = max(best, rows / (time.perf_counter() - start))
+            best = max(best, rows / (clock() - start))
     return best
 
 
@@ -241,16 +249,16 @@ def status_mib(name: str) -> float:
     return next(int(x.split()[1]) / 1024 for x in lines if x.startswith(name))
 
 
-def measure(work: Workload, scorers: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float):
-    """A row for each scorer; they take turns."""
+def measure(work: Workload, scorers: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float, clock):
+    """A row for each scorer; they take turns. `clock` returns seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in scorers}
     memory, logits = {}, {}
     for repeat in range(repeats):
         for name, score in scorers.items():
             before = reset_peak(device)
-            start = time.perf_counter()
+            start = clock()
             logits[name] = score(work)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
             memory[name] = max(memory.get(name, 0), peak_mib(device) - before)
             click.echo(f"{work.name}, round {repeat + 1}, {name.strip()}: {seconds[name][-1]:.1f} s", err=True)
     tokens = token_count(work)
@@ -291,25 +299,29 @@ def token_count(work: Workload) -> int:
 @click.option("--pairs", default=256, show_default=True)
 @click.option("--prompts", default=30, show_default=True, help="Prompts of the tournament.")
 @click.option("--repeats", default=3, show_default=True)
+@click.option("--cpu-seconds", is_flag=True, help="Measure CPU time, not time.")
 @click.option("--only", multiple=True, help="Run only workloads with this in their name.")
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
-def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats, only, output):
+def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats, cpu_seconds, only, output):
+    clock = time.process_time if cpu_seconds else time.perf_counter
     spec = {"pretrained": pretrained, "peft": peft, "dtype": dtype, "device": device}
     chosen = [w for w in workloads(data, outputs, pairs, prompts) if not only or any(o in w.name for o in only)]
     exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     with tempfile.TemporaryDirectory() as folder:
         scorers, model = contenders(spec, folder), load_model(ModelSpec(**spec))
         token_count.tokenizer = model.renderer.tokenizer
-        peak, rows = matmul_tokens(model), []
+        peak, rows = matmul_tokens(model, clock), []
         for score in scorers.values():  # a warm-up: kernels are compiled, memory is allocated
             score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))
         for work in chosen:
             asked = {k: v for k, v in scorers.items() if work.techniques or not k.startswith("  ") or k == SHARING}
-            rows += measure(work, asked, repeats, model.device, exact(work), peak)
+            rows += measure(work, asked, repeats, model.device, exact(work), peak, clock)
             result = {
                 "rows": rows,
                 "matmul_tokens_per_s": peak,
-                "dtype": str(model.dtype),
+                "dtype": model.reduced or str(model.dtype),
+                "clock": "CPU seconds" if cpu_seconds else "seconds",
+                "instructions": sorted(instructions.instructions()),
                 "device": str(model.device),
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,

@@ -146,7 +146,7 @@ def ours(model: RewardModel, compiled: bool = False, packs: bool = True):
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
 def main(shape, count, most, batch, repeats, device, output):
     device = choose_device(device)
-    dtype, _ = choose_dtype("auto", device)
+    dtype = choose_dtype("auto", device).dtype
     model = random_model(shape, device, dtype)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     scorers = {

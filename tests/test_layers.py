@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "pairs": "errors files",
     "prompt": "errors pairs",
     "stats": "errors",
-    "model": "errors files pairs prompt",
-    "engine": "errors files",
+    "kernels": "files",
+    "engine": "errors files kernels",
+    "model": "errors files pairs prompt kernels engine",
     "scoring": "errors files pairs model stats",
     "judges": "errors files pairs prompt model engine scoring",
     "tournament": "errors files pairs model engine scoring judges stats",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
 }
 # Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
-    "torch": "model engine harness train",
+    "torch": "kernels model engine harness train",
     "transformers": "model train",
     "peft": "model train",
     "safetensors": "model train",

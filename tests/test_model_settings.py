@@ -155,7 +155,7 @@ def test_settings_that_cannot_work_are_refused(tiny_spec, change):
 
 
 def test_float16_with_gemma_warns_and_is_done(caplog):
-    dtype, reason = choose_dtype("float16", torch.device("cpu"), "gemma3_text")
+    dtype, _, reason = choose_dtype("float16", torch.device("cpu"), "gemma3_text")
     assert dtype == torch.float16 and reason == "as asked" and "float16 overflows in Gemma" in caplog.text
     caplog.clear()
     choose_dtype("float16", torch.device("cpu"), "llama")
@@ -164,11 +164,11 @@ def test_float16_with_gemma_warns_and_is_done(caplog):
 
 
 def test_the_default_precision_is_what_the_hardware_computes_in(monkeypatch):
-    import harness_plugin.model.device as device
+    from harness_plugin.kernels import instructions
 
     for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(device, "cpu_has_bf16", lambda has=has: has)
-        chosen, reason = choose_dtype("auto", torch.device("cpu"))
+        monkeypatch.setattr(instructions, "has_bf16", lambda has=has: has)
+        chosen, _, reason = choose_dtype("auto", torch.device("cpu"))
         assert chosen == dtype and "bfloat16" in reason
 
 

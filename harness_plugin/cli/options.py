@@ -57,11 +57,11 @@ MODEL_OPTIONS = [
     ),
     click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int16"]),
         default="auto",
         show_default=True,
-        help="The number format. auto: bfloat16 where the hardware has it, else float32; int8: faster on CPUs, changes "
-        "logits by about 0.02.",
+        help="The number format. auto: bfloat16 where the hardware has it, else int16 where the CPU has AVX2, else "
+        "float32; int8: faster on CPUs, changes logits by about 0.02.",
     ),
     click.option(
         "--device", metavar="NAME", help="The device: cpu, cuda, cuda:1, ... [default: a GPU if there is one]"

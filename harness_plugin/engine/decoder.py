@@ -132,6 +132,6 @@ class PackedDecoder:
         mixed = ops.attend(q, k, v, pack.last_layout if final else pack.layout, self.shape.windows[i])  # (N, H * E)
         y = ops.linear(mixed, layer.out)  # (N, D)
         residual, x = ops.add_norm(y, layer.after_attention, residual, layer.before_mlp)  # both (N, D)
-        y = ops.linear(ops.gated(ops.linear(x, layer.gate_up)), layer.down)  # (N, 2 I) -> (N, I) -> (N, D)
+        y = ops.linear(ops.gated_product(x, layer.gate_up), layer.down)  # (N, I) -> (N, D)
         following = None if final else self.layers[i + 1].before_attention
         return ops.add_norm(y, layer.after_mlp, residual, following)

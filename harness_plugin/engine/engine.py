@@ -8,6 +8,7 @@ import torch
 
 from harness_plugin.engine.attention import flash_runs_on
 from harness_plugin.engine.decoder import PackedDecoder
+from harness_plugin.engine.memory import keep_freed_memory
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.padded import Padded
@@ -40,6 +41,8 @@ class Engine:
     def __init__(self, model, batch_size: int | None = None):
         self.model, self.batch_size = model, 1 if model.deterministic else batch_size
         self.share = not model.deterministic
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self.decoder = _decoder(model)
         self.padded = Padded(model)
         self.budget = CPU_TOKENS if model.device.type != "cuda" else _gpu_tokens(model)
@@ -142,7 +145,7 @@ def _decoder(model) -> PackedDecoder | None:
         if model.reduced:
             raise UsageError(
                 f"dtype={model.reduced} does not work with this model",
-                "the engine has int8 arithmetic only for the decoders of Gemma, Llama, Mistral and Qwen",
+                "the engine has whole-number arithmetic only for the decoders of Gemma, Llama, Mistral and Qwen",
                 "use dtype=auto",
             )
         return None
@@ -160,12 +163,12 @@ def _packs_on(device: torch.device, shape: Shape) -> bool:
 def _ops(model, backbone, shape: Shape) -> TorchOps:
     """The arithmetic for the model's device and dtype."""
     dtype = backbone.embed_tokens.weight.dtype
-    kind = TorchOps
-    if model.device.type == "cpu" and dtype is torch.bfloat16:
-        from harness_plugin.engine.fused import FusedOps, Int8Ops
+    if model.device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32):
+        return TorchOps(shape, dtype, model.device)
+    from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops
 
-        kind = Int8Ops if model.reduced else FusedOps
-    return kind(shape, dtype, model.device)
+    kinds = {"int8": Int8Ops, "int16": Int16Ops}
+    return kinds.get(model.reduced, FusedOps)(shape, dtype, model.device)
 
 
 def _gpu_tokens(model) -> int:

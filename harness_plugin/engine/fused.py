@@ -1,10 +1,10 @@
-"""The arithmetic of `ops` for CPUs: our own kernels between the matrix products of oneDNN, in bfloat16 or int8.
+"""The arithmetic of `ops` for CPUs: our own kernels between the matrix products, in bfloat16, float32, int8 or int16.
 
-In int8, a weight matrix has one scale for each output and the activations have one scale for each row. Before that,
-both are multiplied block by block with a Hadamard matrix, which is a rotation: their product stays the same, and one
-large value is spread over its block, so that it does not cost the other values their precision (the idea of QuaRot,
-Ashkboos et al. 2024). On the embedded judge the rotation lowers the error of a logit from 0.09 to 0.02 (root mean
-square).
+Matrix products in whole numbers: a weight matrix has one scale for each output and the activations have one scale for
+each row. Before that, both are multiplied block by block with a Hadamard matrix, which is a rotation: their product
+stays the same, and one large value is spread over its block, so that it does not cost the other values their precision
+(the idea of QuaRot, Ashkboos et al. 2024). On the embedded judge the rotation lowers the error of a logit in int8 from
+0.09 to 0.02 (root mean square).
 
 Letters in the comments on shapes, as in `ops`:
     N rows (tokens)             D width of the model            I width of the MLP
@@ -12,22 +12,18 @@ Letters in the comments on shapes, as in `ops`:
 """
 
 import ctypes
+from math import isqrt
 
 import numpy as np
 import torch
 
-from harness_plugin.engine.native import kernels
 from harness_plugin.engine.ops import Rows, TorchOps, joined, joined_bias
 from harness_plugin.engine.shape import Shape
 from harness_plugin.errors import ModelError
+from harness_plugin.kernels.instructions import has_int8, has_int16
+from harness_plugin.kernels.library import Out, kernels
 
 BLOCK = 64  # the size of a block of the Hadamard rotation; larger blocks gave no smaller errors
-
-
-def cpu_has_int8() -> bool:
-    """Whether this CPU sums products of int8 in 32 bits, as VNNI and AMX of x86 do; 16 bits would overflow."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def address(x) -> int:
@@ -41,55 +37,55 @@ def block_of(width: int) -> int:
 
 
 class FusedOps(TorchOps):
-    """bfloat16 activations. Each step between two matrix products reads and writes its rows only once.
+    """bfloat16 or float32. Each step between two matrix products reads and writes its rows only once.
 
     Where the kernels cannot be compiled, every step is that of `TorchOps`. Shapes are those of `TorchOps`.
     """
 
     format = "packed"
-    reduced = False
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
         super().__init__(shape, dtype, device)
         self.kernels = kernels()
-        own, heads = self.kernels is not None and hasattr(self.kernels, "attention"), shape.heads
-        self.fused_attention = own and heads.size % 64 == 0 and not heads.softcap and heads.queries // heads.keys <= 48
+        self.float32 = dtype is torch.float32
+        name, heads = "attention_float" if self.float32 else "attention_bf16", shape.heads
+        fits = heads.size % 64 == 0 and not heads.softcap and heads.queries // heads.keys <= 48
+        self.fused_attention = getattr(self.kernels, name, None) if fits else None
         self.format += "-fused" if self.kernels else ""
 
-    def _empty(self, rows: int, width: int) -> Rows:
-        """Memory for an activation: (N, width) values, and in int8 (N,) scales."""
-        if self.reduced:
-            return torch.empty(rows, width, dtype=torch.uint8), torch.empty(rows)
-        return torch.empty(rows, width, dtype=torch.bfloat16), None
+    def _out(self, rows: int, width: int) -> tuple[Rows, Out]:
+        """Memory for an activation (N, width), and the same as the kernels take it."""
+        values = torch.empty(rows, width, dtype=self.dtype)
+        return (values, None), Out(values.data_ptr(), None, width, 1, 0)
 
     def add_norm(self, y, after, residual, before):
         if self.kernels is None:
             return super().add_norm(y, after, residual, before)
         rows, width = residual.shape  # N, D; the kernel adds to `residual` in place
-        x = (None, None) if before is None else self._empty(rows, width)
+        x, out = (None, Out()) if before is None else self._out(rows, width)
         y, scale = (None, None) if y is None else y
-        pointers = map(address, (y, scale, after, residual, before, *x))
-        self.kernels.add_norm(*pointers, rows, width, block_of(width), self.eps)
-        return residual, None if before is None else x
+        pointers = map(address, (y, scale, after, residual, before))
+        self.kernels.add_norm(self.float32, *pointers, out, rows, width, self.eps)
+        return residual, x
 
     def split(self, qkv, norm_q, norm_k, angles, positions):
         if self.kernels is None:
             return super().split(qkv, norm_q, norm_k, angles, positions)
-        x, scale = qkv  # (N, (H + 2 G) * E) bfloat16, and in int8 (N,); the kernel writes q, k and v in place
+        x, scale = qkv  # (N, (H + 2 G) * E), and in int8 (N,); the kernel writes q, k and v in place
         h = self.heads
         pointers = map(address, (x, scale, norm_q, norm_k, *angles, positions))
-        self.kernels.rotate(*pointers, len(x), h.queries, h.keys, h.size, self.eps)
+        self.kernels.rotate(self.float32, *pointers, len(x), h.queries, h.keys, h.size, self.eps)
         # (N, H + 2 G, E) -> (N, H, E), (N, G, E), (N, G, E): views with gaps between the rows
         return x.view(len(x), -1, h.size).split((h.queries, h.keys, h.keys), dim=1)
 
     def attend(self, q, k, v, layout, window):
-        if self.kernels is None or not self.fused_attention:
+        if self.fused_attention is None:
             return super().attend(q, k, v, layout, window)
         h = self.heads
-        out = torch.empty(len(q), h.queries * h.size, dtype=torch.bfloat16)  # (T, H * E)
+        out = torch.empty(len(q), h.queries * h.size, dtype=self.dtype)  # (T, H * E)
         out[int(layout.q_length.sum()) :] = 0  # the padding rows, which belong to no segment
         segments = map(address, (layout.q_start, layout.q_length, layout.ptr, layout.start, layout.length))
-        failed = self.kernels.attention(
+        failed = self.fused_attention(
             address(q),
             q.stride(0),
             address(k),
@@ -112,51 +108,71 @@ class FusedOps(TorchOps):
         if self.kernels is None:
             return super().gated(gate_up)
         rows, width = gate_up[0].shape  # N, 2 I
-        x = self._empty(rows, width // 2)  # (N, I)
+        x, out = self._out(rows, width // 2)  # (N, I)
         form = self.shape.activation
-        pointers = map(address, (*gate_up, *x))
-        self.kernels.gated(*pointers, rows, width // 2, block_of(width // 2), form.linear, form.cubic)
+        self.kernels.gated(self.float32, *map(address, gate_up), out, rows, width // 2, form.linear, form.cubic)
         return x
 
 
-class Int8Ops(FusedOps):
-    """Matrix products in int8, everything else as in `FusedOps`.
+class WholeNumberOps(FusedOps):
+    """What the formats of whole numbers share: the products of `Int8Ops` and `Int16Ops`, the rest as in `FusedOps`."""
 
-    The activations are uint8 around 128, because oneDNN multiplies unsigned by signed bytes. The product of a matrix
-    is bfloat16 and still has to be multiplied by the scale of its row, which is passed on as the second of the pair.
-    """
-
-    format = "packed-int8"
-    reduced = True
+    name: str
+    kernels: ctypes.CDLL
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
         super().__init__(shape, dtype, device)
-        library = kernels()
-        if library is None:
+        if self.kernels is None:
             raise ModelError(
-                "dtype=int8 needs a C compiler, and there is none",
+                f"dtype={self.name} needs a C compiler, and there is none",
                 "the kernels that it runs are compiled on this machine at the first use",
-                "install gcc, or use dtype=auto",
+                "install gcc, or use dtype=float32",
             )
-        if not cpu_has_int8():
+
+    def rotated_weight(self, *linears) -> torch.Tensor:
+        """The joined matrix (out, in) in float32, each row rotated block by block."""
+        weight = joined(*linears).float()  # (out, in)
+        block = block_of(weight.shape[1])
+        return hadamard(weight, block) / block**0.5
+
+    def attend(self, q, k, v, layout, window):
+        mixed = super().attend(q, k, v, layout, window)[0].contiguous()  # (T, H * E)
+        x, out = self._out(*mixed.shape)
+        self.kernels.quantize(self.float32, address(mixed), out, *mixed.shape)
+        return x
+
+
+class Int8Ops(WholeNumberOps):
+    """int8, by oneDNN; activations are bfloat16 between the products.
+
+    They are uint8 around 128 in a product, because oneDNN multiplies unsigned by signed bytes. The product of a matrix
+    is bfloat16 and still has to be multiplied by the scale of its row, which is passed on as the second of the pair.
+    """
+
+    name, format = "int8", "packed-int8"
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, dtype, device)
+        if not has_int8():
             raise ModelError(
                 "dtype=int8 does not work on this CPU",
                 "the CPU adds int8 products in 16 bits, which overflow, so the logits would be wrong",
                 "use dtype=auto",
             )
-        self.kernels: ctypes.CDLL = library
+
+    def _out(self, rows, width):
+        values, scale = torch.empty(rows, width, dtype=torch.uint8), torch.empty(rows)
+        return (values, scale), Out(values.data_ptr(), scale.data_ptr(), width, block_of(width), 127)
 
     def weight(self, *linears):
         """The joined matrix (out, in) as oneDNN takes it, (int8 weights, scales (out,), zero points (out,)), and the
         joined bias (out,) or None."""
-        weight = joined(*linears)  # (out, in)
-        out, width = weight.shape
-        rotated = hadamard(weight.float(), block_of(width)) / block_of(width) ** 0.5  # (out, in)
+        rotated = self.rotated_weight(*linears)  # (out, in)
         scales = rotated.abs().amax(1).clamp_min(1e-12) / 127  # (out,)
         whole = (rotated / scales[:, None]).round().to(torch.int8)  # (out, in)
         # oneDNN chooses its own order in memory; 1024 rows is a hint of how many to expect
-        prepacked = torch.ops.onednn.qlinear_prepack(whole, [1024, width])  # (in, out)
-        return (prepacked, scales, torch.zeros(out, dtype=torch.int32)), joined_bias(*linears)
+        prepacked = torch.ops.onednn.qlinear_prepack(whole, [1024, whole.shape[1]])  # (in, out)
+        return (prepacked, scales, torch.zeros(len(whole), dtype=torch.int32)), joined_bias(*linears)
 
     def linear(self, x, weight):
         (rows, scale), (matrix, bias) = x, weight  # (N, in) uint8, (N,)
@@ -167,11 +183,75 @@ class Int8Ops(FusedOps):
             return y, scale  # the step that reads the product multiplies it by the scale of each row
         return torch.addcmul(bias.float(), y.float(), scale[:, None]).bfloat16(), None
 
-    def attend(self, q, k, v, layout, window):
-        out = super().attend(q, k, v, layout, window)[0].contiguous()  # (T, H * E) bfloat16
-        x = self._empty(*out.shape)  # (T, H * E) uint8, (T,)
-        self.kernels.quantize(*map(address, (out, *x)), *out.shape, block_of(out.shape[1]))
-        return x
+
+class Int16Ops(WholeNumberOps):
+    """int16, by our own product; activations are float32 between the products.
+
+    The numbers have about 12 bits, as many as a sum in 32 bits allows, which is four more than bfloat16 has.
+    """
+
+    name, format = "int16", "packed-int16"
+    GAP = 32  # unused columns at the end of a row: rows that are a power of two apart would share few places of a cache
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device):
+        super().__init__(shape, dtype, device)
+        if not has_int16() or not hasattr(self.kernels, "product"):
+            raise ModelError("dtype=int16 does not work on this CPU", "it has no AVX2", "use dtype=auto")
+
+    def _out(self, rows, width):
+        stride = width + self.GAP
+        values, scale = torch.empty(rows, stride, dtype=torch.int16), torch.empty(rows)
+        out = Out(values.data_ptr(), scale.data_ptr(), stride, block_of(width), largest_activation(width))
+        return (values, scale), out
+
+    def weight(self, *linears):
+        """The joined matrix (out, in) in the panels of product.c, its scales (out,), the joined bias (out,) or None,
+        and in."""
+        rotated = self.rotated_weight(*linears)  # (out, in)
+        out, width = rotated.shape
+        if width % 2:
+            raise ModelError(f"dtype=int16 with a layer of {width} inputs", "the number must be even", "use dtype=auto")
+        # |sum over k of x w| <= largest activation * sum of |w|. The sum of the rounded |w| is at most that of |w| plus
+        # width / 2, so with these scales no sum leaves 32 bits, whatever the activations are.
+        most = largest_activation(width)
+        room = (2**31 - 1) / most - width / 2
+        scales = torch.maximum(rotated.abs().sum(1) / room, rotated.abs().amax(1) / (2**15 - 1)).clamp_min(1e-30)
+        whole = (rotated / scales[:, None]).round().to(torch.int16)  # (out, in)
+        panel = self.kernels.panel()
+        panels = torch.empty(-(-out // panel) * panel, width, dtype=torch.int16)
+        self.kernels.pack_panels(address(whole), address(panels), out, width)
+        return panels, scales, joined_bias(*linears), width
+
+    def linear(self, x, weight):
+        (rows, scale), (panels, scales, bias, width) = x, weight  # (N, in + GAP), (N,)
+        y = torch.empty(len(rows), len(scales))  # (N, out)
+        pointers = map(address, (scale, panels, scales, bias, y))
+        self.kernels.product(address(rows), rows.stride(0), *pointers, len(rows), width, len(scales))
+        return y, None
+
+    def gated_product(self, x, weight):
+        (rows, scale), (panels, scales, bias, width) = x, weight
+        half = len(scales) // 2  # I
+        if bias is not None or half % self.kernels.panel():
+            return super().gated_product(x, weight)
+        y, out = self._out(len(rows), half)  # (N, I)
+        form = self.shape.activation
+        pointers = map(address, (scale, panels, scales))
+        failed = self.kernels.gated_product(
+            address(rows), rows.stride(0), *pointers, out, len(rows), width, half, form.linear, form.cubic
+        )
+        if failed:
+            raise torch.OutOfMemoryError("out of memory in a gated product")
+        return y
+
+
+def largest_activation(width: int) -> int:
+    """The largest whole number of an activation in int16 where `width` products are added.
+
+    Weights are like draws from a normal distribution after the rotation: the mean of |w| is about a fifth of the
+    largest. So this leaves about as many bits to the weights as it gives to the activations.
+    """
+    return min(2**15 - 1, isqrt(2**33 // width))
 
 
 def hadamard(x: torch.Tensor, block: int) -> torch.Tensor:

@@ -122,3 +122,7 @@ class TorchOps:
     def gated(self, gate_up: Rows) -> Rows:
         """The function `gated` on activations: (N, 2 I) -> (N, I)."""
         return self._gated(gate_up[0], self.shape.activation), None
+
+    def gated_product(self, x: Rows, weight) -> Rows:
+        """The first half of an MLP: rows x (N, D) and the joined weight of gate and up -> (N, I)."""
+        return self.gated(self.linear(x, weight))

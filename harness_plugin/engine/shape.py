@@ -132,6 +132,14 @@ def shape_of(backbone: Part | None, linears: tuple[type, ...] = (nn.Linear,)) ->
     )
 
 
+def has_packs(config: Part) -> bool:
+    """Whether `shape_of` describes networks with this configuration of transformers, as far as that says it."""
+    text = config.get_text_config()
+    ropes = getattr(text, "rope_parameters", None) or {}
+    each = [x for x in ropes.values() if isinstance(x, dict)] or [ropes]
+    return text.model_type in FAMILIES and not BY_LENGTH & {x.get("rope_type", "default") for x in each}
+
+
 def _kinds(config: Part, family: Family, layers: int) -> tuple[str, ...]:
     """The kind of each layer."""
     if getattr(config, "layer_types", None):

@@ -1,13 +1,18 @@
 """Device and dtype, each with its reason."""
 
 import logging
+from typing import NamedTuple
 
 import torch
 
 from harness_plugin.errors import ModelError, UsageError
-from harness_plugin.model.spec import REDUCED
+from harness_plugin.kernels import instructions
+from harness_plugin.kernels.library import kernels
 
 log = logging.getLogger("lm_eval.arena_rm")
+
+# The formats of matrix products only, and the dtype of everything else.
+REDUCED = {"int8": torch.bfloat16, "int16": torch.float32}
 
 
 def choose_device(requested: str | None) -> torch.device:
@@ -31,41 +36,64 @@ def choose_device(requested: str | None) -> torch.device:
     return device
 
 
-def choose_dtype(requested: str, device: torch.device, model_type: str = "") -> tuple[torch.dtype, str]:
-    """(dtype, reason). "auto" is bfloat16 where the hardware computes in it, else float32; a reduced format computes in
-    bfloat16 what is not a matrix product."""
+class Arithmetic(NamedTuple):
+    """The dtype of a network, the format of its matrix products where it is another ("int8", "int16"), and why."""
+
+    dtype: torch.dtype
+    reduced: str | None
+    reason: str
+
+
+def choose_dtype(requested: str, device: torch.device, model_type: str = "", packs: bool = True) -> Arithmetic:
+    """What a model is computed in.
+
+    "auto" is the fastest whose logits are as near to float32's as bfloat16's are: bfloat16 where the hardware computes
+    in it, else int16 on a CPU with AVX2, else float32. int16 needs a C compiler and a model that the engine scores on
+    packs (`packs`).
+    """
     if requested in REDUCED:
         if device.type != "cpu":
             raise UsageError(f"dtype={requested} on {device}", "it is for CPUs", "use dtype=bfloat16 on this device")
-        return torch.bfloat16, "as asked"
+        return Arithmetic(REDUCED[requested], requested, "as asked")
     if requested != "auto":
         if requested == "float16" and model_type.startswith("gemma"):
             log.warning("arena_rm: float16 overflows in Gemma's activations (NaN logits are refused); prefer bfloat16")
-        return getattr(torch, requested), "as asked"
+        return Arithmetic(getattr(torch, requested), None, "as asked")
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, "the GPU computes in bfloat16"
-        return torch.float32, "this GPU has no bfloat16, and Gemma overflows in float16"
-    if device.type == "cpu" and cpu_has_bf16():
-        return torch.bfloat16, "the CPU has bfloat16 instructions"
-    return torch.float32, f"no bfloat16 instructions on this {device.type}"
-
-
-def cpu_has_bf16() -> bool:
-    """AVX512-BF16 or AMX on x86; torch names both."""
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+            return Arithmetic(torch.bfloat16, None, "the GPU computes in bfloat16")
+        return Arithmetic(torch.float32, None, "this GPU has no bfloat16, and Gemma overflows in float16")
+    if device.type == "cpu" and instructions.has_bf16():
+        return Arithmetic(torch.bfloat16, None, "the CPU has bfloat16 instructions")
+    lacks = f"no bfloat16 instructions on this {device.type}"
+    if device.type == "cpu" and instructions.has_int16() and packs and kernels() is not None:
+        return Arithmetic(REDUCED["int16"], "int16", f"{lacks}; int16 is about twice as fast as float32")
+    return Arithmetic(torch.float32, None, lacks)
 
 
 def describe_devices() -> dict[str, str]:
     """What there is to compute on and what would be chosen, for people."""
     device = choose_device(None)
-    dtype, reason = choose_dtype("auto", device)
+    chosen = choose_dtype("auto", device)
     cards = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
     return {
-        "cpu": f"{torch.get_num_threads()} threads, bfloat16 {'yes' if cpu_has_bf16() else 'no'}",
+        "cpu": f"{torch.get_num_threads()} threads; {_instructions()}",
         "cuda": ", ".join(cards) or "none",
-        "default": f"{device}, {str(dtype).removeprefix('torch.')} ({reason})",
+        "default": f"{device}, {chosen.reduced or str(chosen.dtype).removeprefix('torch.')} ({chosen.reason})",
     }
+
+
+def _instructions() -> str:
+    """The instructions of this CPU that matter, and what each brings."""
+    here = instructions.instructions()
+    brings = [
+        (here & {"amx_bf16", "avx512_bf16", "arm_bf16"}, "dtype=bfloat16 is fast"),
+        (here & {"amx_int8", "avx512_vnni", "avx_vnni"}, "dtype=int8 works"),
+        (here & {"avx2"}, "dtype=int16 works"),
+    ]
+    parts = [f"{', '.join(sorted(names))}: {what}" for names, what in brings if names]
+    if instructions.limit():
+        parts.append(f"limited to {instructions.limit()} by {instructions.LIMIT}")
+    return "; ".join(parts) or "no instructions that make anything faster than float32"

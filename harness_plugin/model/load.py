@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness_plugin.engine.shape import has_packs
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter, check_base, read_adapter
 from harness_plugin.model.base import (
@@ -30,7 +31,7 @@ from harness_plugin.model.naming import EMBEDDED
 from harness_plugin.model.network import parts_of, whole_model, with_adapter
 from harness_plugin.model.part_hashes import settings, tokenizer_hash, weights_hash
 from harness_plugin.model.reading import Named, reading
-from harness_plugin.model.spec import PAIR, POINTWISE, REDUCED, ModelSpec
+from harness_plugin.model.spec import PAIR, POINTWISE, ModelSpec
 from harness_plugin.prompt import PROMPT_VERSION, AnswerRenderer, Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -54,7 +55,7 @@ class RewardModel:
     classes: list[int]
     device: torch.device
     dtype: torch.dtype
-    reduced: str | None  # the format of the engine's matrix products where it is smaller than dtype: "int8"
+    reduced: str | None  # the format of the matrix products where it is another than dtype: "int8", "int16"
     deterministic: bool
     manifest: Manifest
     identity: dict  # as `Plan.identity`
@@ -68,7 +69,7 @@ class RewardModel:
 @dataclass(frozen=True)
 class Plan(Named):
     """A judge before the base's weights are loaded. `config` is the base's transformers configuration; `kind` and
-    `classes` as in `RewardModel`; `reason` says why the dtype was chosen."""
+    `classes`, `dtype` and `reduced` as in `RewardModel`; `reason` says why these two were chosen."""
 
     spec: ModelSpec
     kind: str
@@ -77,11 +78,8 @@ class Plan(Named):
     classes: list[int]
     device: torch.device
     dtype: torch.dtype
+    reduced: str | None
     reason: str
-
-    @property
-    def reduced(self) -> str | None:
-        return self.spec.dtype if self.spec.dtype in REDUCED else None
 
     @property
     def arithmetic(self) -> str:
@@ -142,7 +140,8 @@ def plan_model(spec: ModelSpec) -> Plan:
     kind, classes, renderer = reading(spec, named)
     device = choose_device(spec.device)
     _check_vocabulary(renderer, named.config, named.adapter, named.name)
-    dtype, reason = choose_dtype(spec.dtype, device, getattr(named.config, "model_type", ""))
+    packs = has_packs(named.config) and (spec.merge or named.adapter is None)
+    arithmetic = choose_dtype(spec.dtype, device, getattr(named.config, "model_type", ""), packs)
     return Plan(
         **vars(named),
         spec=spec,
@@ -151,8 +150,7 @@ def plan_model(spec: ModelSpec) -> Plan:
         calibration=calibration,
         classes=classes,
         device=device,
-        dtype=dtype,
-        reason=reason,
+        **arithmetic._asdict(),
     )
 
 

@@ -7,7 +7,7 @@ from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, is_several, served_at
 
-REDUCED = ("int8",)  # formats of matrix products only; everything else is bfloat16
+FORMATS = ("int8", "int16")  # of matrix products only
 PAIR, POINTWISE = "pair", "pointwise"
 KINDS = (PAIR, POINTWISE)
 OF_SERVED = ("judge_prompt", "answer_tokens", "concurrency", "calls_per_minute", "max_calls", "max_tokens", "timeout")
@@ -15,7 +15,7 @@ OF_CHAT = ("judge_prompt", "answer_tokens")
 # Of a judge that computes in this process: its weights, and what computes with them.
 OF_WEIGHTS = ("revision", "allow_pickle", "dtype", "merge", "deterministic", "device", "threads")
 OF_IDS = ("max_length", "truncation", "kind", "length_control")  # of a judge that reads token ids
-DTYPES = ("auto", "float32", "bfloat16", "float16", *REDUCED)
+DTYPES = ("auto", "float32", "bfloat16", "float16", *FORMATS)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""kernels.c as a library: compiled once for this CPU by the machine's own compiler, kept in `home()`, loaded by ctypes.
-Its name holds a hash of its bytes, since a damaged library would end the process that loads it: it is compiled anew.
+"""The C files of this folder as a library: compiled once for this CPU by the machine's own compiler, kept in `home()`,
+loaded by ctypes. Its name holds a hash of its bytes, since a damaged library would end the process that loads it: it is
+compiled anew.
 
 Shipping it compiled would need a wheel for every instruction set, and PyTorch's own C++ extensions need ninja and a
-minute to compile; this is one file and takes one second. Without a compiler `ops` computes the same, more slowly.
+minute to compile; these are a few files and take two seconds. Without a compiler `engine.ops` computes the same, more
+slowly.
 """
 
 import ctypes
@@ -17,10 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness_plugin.files.home import home
+from harness_plugin.kernels.instructions import COMPILER, limit
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-SOURCE = Path(__file__).with_name("kernels.c")
+FOLDER = Path(__file__).parent  # of the sources
 # The compiler may add up in any order. -ffast-math is not used: in a library it also switches off denormal numbers in
 # the whole process.
 FLAGS = (
@@ -35,13 +38,27 @@ FLAGS = (
     "-fassociative-math",
     "-freciprocal-math",
 )
-POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+POINTER, LONG, FLOAT, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+
+
+class Out(ctypes.Structure):
+    """`Out` of steps.c: where a step writes its rows, and in what form."""
+
+    _fields_ = (("values", POINTER), ("scale", POINTER), ("stride", LONG), ("block", LONG), ("largest", LONG))
+
+
+ATTENTION = [POINTER, LONG, POINTER, POINTER, LONG, POINTER, LONG] + [POINTER] * 5 + [LONG] * 3 + [FLOAT, LONG]
 SIGNATURES = {
-    "add_norm": [POINTER] * 7 + [LONG] * 3 + [FLOAT],
-    "rotate": [POINTER] * 7 + [LONG] * 4 + [FLOAT],
-    "gated": [POINTER] * 4 + [LONG] * 3 + [FLOAT] * 2,
-    "quantize": [POINTER] * 3 + [LONG] * 3,
-    "attention": [POINTER, LONG, POINTER, POINTER, LONG, POINTER, LONG] + [POINTER] * 5 + [LONG] * 3 + [FLOAT, LONG],
+    "add_norm": [INT] + [POINTER] * 5 + [Out, LONG, LONG, FLOAT],
+    "rotate": [INT] + [POINTER] * 7 + [LONG] * 4 + [FLOAT],
+    "gated": [INT, POINTER, POINTER, Out, LONG, LONG, FLOAT, FLOAT],
+    "quantize": [INT, POINTER, Out, LONG, LONG],
+    "attention_bf16": ATTENTION,
+    "attention_float": ATTENTION,
+    "panel": [],
+    "pack_panels": [POINTER, POINTER, LONG, LONG],
+    "product": [POINTER, LONG] + [POINTER] * 5 + [LONG] * 3,
+    "gated_product": [POINTER, LONG] + [POINTER] * 3 + [Out] + [LONG] * 3 + [FLOAT, FLOAT],
 }
 
 
@@ -49,7 +66,7 @@ SIGNATURES = {
 def kernels() -> ctypes.CDLL | None:
     """The library, compiled at the first use; None where that fails, with the reason in the log.
 
-    Its function `attention` is missing where the CPU has no AVX512-BF16.
+    `attention_bf16` is missing where the CPU has no AVX512-BF16, and `product` and what belongs to it without AVX2.
     """
     try:
         library = ctypes.CDLL(str(_compiled()))
@@ -72,8 +89,10 @@ def _compiled() -> Path:
     system = platform.system()
     if compiler is None or system != "Linux":
         raise OSError("no C compiler" if compiler is None else f"they are compiled only on Linux, and this is {system}")
-    key = hashlib.sha256(SOURCE.read_bytes())
-    key.update(repr((FLAGS, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
+    sources = sorted(file for file in FOLDER.iterdir() if file.suffix in (".c", ".h"))
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in sources))
+    flags = (*FLAGS, *COMPILER.get(limit(), ()))
+    key.update(repr((flags, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
     folder, name = home() / "kernels", f"decoder-{key.hexdigest()[:16]}"
     for file in sorted(folder.glob(f"{name}-*.so")):
         if file.stem == f"{name}-{_content(file)}":
@@ -84,7 +103,8 @@ def _compiled() -> Path:
     # Two processes may compile at once: each moves its finished file into place, and no one loads half a file.
     with TemporaryDirectory(prefix=f"{name}.", suffix=".tmp", dir=folder) as scratch:
         work = Path(scratch) / "decoder.so"
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(work), "-lm"]
+        code = [str(file) for file in sources if file.suffix == ".c"]
+        command = [compiler, *flags, *code, "-o", str(work), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         return work.replace(folder / f"{name}-{_content(work)}.so")
 
