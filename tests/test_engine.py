@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
 
 from harness_plugin.engine import Engine, attention
-from harness_plugin.engine.shape import shape_of
+from harness_plugin.engine.shape import has_packs, shape_of
 from harness_plugin.errors import ScoreError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.network import is_decoder_classifier
@@ -223,7 +223,7 @@ def related(sequences):
 def test_a_shared_beginning_is_computed_once_and_changes_no_score(judge, kind, related, dtype, same):
     model = judge(kind, dtype)
     engine = Engine(model)
-    assert engine.decoder and engine.identity["format"] == "packed"
+    assert engine.decoder and engine.identity["format"].startswith("packed")
     rows = []
     inner = engine.decoder.logits
     engine.decoder.logits = lambda pack: rows.append(len(pack.ids)) or inner(pack)
@@ -296,7 +296,7 @@ def test_a_whole_classifier_with_its_own_head_is_scored_on_packs(tmp_path, seque
     model = load_model(ModelSpec(pretrained=str(tmp_path), dtype="float32", device="cpu", kind="pair"))
     engine = Engine(model)
     expected = np.array([alone(model, ids) for ids in related])[:, model.classes]
-    assert engine.identity["format"] == "packed" and expected.shape == (len(related), num_labels)
+    assert engine.identity["format"].startswith("packed") and expected.shape == (len(related), num_labels)
     assert np.abs(engine.logits(related) - expected).max() < SAME
 
 
@@ -310,6 +310,13 @@ DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_thet
 def test_a_decoder_whose_steps_the_engine_does_not_have_is_left_to_padded_batches(kind, change):
     assert shape_of(AutoModel.from_config(tiny.config(kind))) is not None
     assert shape_of(AutoModel.from_config(tiny.config(kind, **change))) is None
+    assert has_packs(tiny.config(kind)) and not has_packs(tiny.config(kind, **change))
+
+
+@pytest.mark.parametrize("kind", tiny.DECODERS)
+def test_the_configuration_alone_says_which_decoders_the_engine_has(kind):
+    assert has_packs(tiny.config(kind))
+    assert not has_packs(BertConfig())
 
 
 def test_a_decoder_that_attends_both_ways_is_not_scored_on_packs_nor_by_its_last_token(tiny_base, tiny_adapter):

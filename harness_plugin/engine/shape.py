@@ -133,11 +133,13 @@ def shape_of(backbone: Part | None, linears: tuple[type, ...] = (nn.Linear,)) ->
 
 
 def has_packs(config: Part) -> bool:
-    """Whether `shape_of` describes networks with this configuration of transformers, as far as that says it."""
+    """Whether `shape_of` describes the networks with this configuration of transformers. False also where the
+    configuration leaves a doubt, as another name for a known activation does."""
     text = config.get_text_config()
     ropes = getattr(text, "rope_parameters", None) or {}
-    each = [x for x in ropes.values() if isinstance(x, dict)] or [ropes]
-    return text.model_type in FAMILIES and not BY_LENGTH & {x.get("rope_type", "default") for x in each}
+    types = {x.get("rope_type", "default") for x in ropes.values() if isinstance(x, dict)} or {ropes.get("rope_type")}
+    activation = getattr(text, "hidden_activation", None) or getattr(text, "hidden_act", None)
+    return text.model_type in FAMILIES and activation in ("silu", "gelu_pytorch_tanh") and not BY_LENGTH & types
 
 
 def _kinds(config: Part, family: Family, layers: int) -> tuple[str, ...]:
