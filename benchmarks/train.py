@@ -1,7 +1,7 @@
 """Training speed compared with what a user could use instead, with the same base, LoRA, pairs and number format.
 
     python benchmarks/train.py --data PAIRS [--pairs 96] [--both-orders] [--repeats 3] [-o FOLDER]
-    python benchmarks/train.py --shape gemma-2b --batch 16 --pairs 256 [-o FOLDER]
+    python benchmarks/train.py --shape gemma-2b --batch 16 [--all-linear] [--dropout P] [--profile] [-o FOLDER]
 
 Compared are the Trainer of transformers on padded batches in shuffled order; the same with the training step of TRL's
 reward trainer (two texts for each pair, -log sigmoid of the difference of their logits; `trl` need not be installed);
@@ -13,7 +13,8 @@ left out. With --shape, weights and ids are random, once with one length and onc
 "useful tokens" are those that are not padding. TRL's step reads each prompt twice, so the ratio is one of pairs. The
 first round, in which code is compiled, is reported separately and not counted. FLOP are 4 for each token and frozen
 weight of the layers and 6 for each LoRA weight; attention scores are left out. Results are written to train.json in
-FOLDER.
+FOLDER. With --profile, one more pass of each trainer runs under torch's profiler, whose table of kernels is written to
+profile-NAME.txt there; `benchmarks/train_model.py` calculates what it should say.
 """
 
 import json
@@ -196,6 +197,16 @@ def measure(found: dict, repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
+def write_profiles(found: dict, device: torch.device, folder: Path) -> None:
+    """Writes, for each trainer, the kernels of one pass over its last workload, the slowest first."""
+    order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    for name, trainer in found.items():
+        with torch.profiler.profile() as profiler:
+            trainer.train()
+        table = profiler.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
+        (folder / f"profile-{name.replace(' ', '-').replace(',', '')}.txt").write_text(table, encoding="utf-8")
+
+
 def save_shape(shape: str, folder: str, device: torch.device) -> str:
     model = random_model(shape, device, torch.bfloat16)
     model.network.save_pretrained(folder)
@@ -226,9 +237,12 @@ def lots(data, shape, count: int, config: TrainConfig, place: str) -> dict:
 @click.option("--batch", default=8, show_default=True, help="Pairs in a step; two steps are an update.")
 @click.option("--max-length", default=512, show_default=True)
 @click.option("--both-orders", is_flag=True, help="Show every pair in both orders, in one batch.")
+@click.option("--all-linear", is_flag=True, help="LoRA on every linear layer, not on those of the attention alone.")
+@click.option("--dropout", default=0.0, show_default=True, help="Dropout of LoRA.")
 @click.option("--repeats", default=3, show_default=True)
+@click.option("--profile", is_flag=True, help="Also write a table of the kernels of each trainer.")
 @click.option("-o", "--output", default=".", type=click.Path(path_type=Path))
-def main(data, shape, base, count, batch, max_length, both_orders, repeats, output):
+def main(data, shape, base, count, batch, max_length, both_orders, all_linear, dropout, repeats, profile, output):
     if bool(data) == bool(shape) or (shape and both_orders):
         raise click.UsageError("give --data or --shape, and --both-orders with --data only")
     device, rows = choose_device(None), []
@@ -247,7 +261,8 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
             orders="ab",
             both_orders=float(both_orders),
         )
-        config = replace(config, lora=replace(config.lora, lora_dropout=0.0))
+        targets = "all-linear" if all_linear else config.lora.target_modules
+        config = replace(config, lora=replace(config.lora, lora_dropout=dropout, target_modules=targets))
         works = lots(data, shape, count, config, place)
         found = contenders(config, place, *next(iter(works.values())), work, device)
         network = next(iter(found.values())).model
@@ -272,9 +287,14 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
                         "matmul_share": round(rate * flops / peak, 3),
                     }
                 )
+        output.mkdir(parents=True, exist_ok=True)
+        if profile:
+            write_profiles(found, device, output)
     result = {
         "pairs": len(plain),
         "both_orders": both_orders,
+        "all_linear": all_linear,
+        "dropout": dropout,
         "batch": batch,
         "max_length": max_length,
         "matmul_tflop_per_s": peak / 1e12,
@@ -284,7 +304,6 @@ def main(data, shape, base, count, batch, max_length, both_orders, repeats, outp
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "rows": rows,
     }
-    output.mkdir(parents=True, exist_ok=True)
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(rows)
 

@@ -160,6 +160,20 @@ def attention(shape: dict, rows: int, length: int) -> list[Kind]:
     ]
 
 
+def kept(shape: dict, everywhere: bool, dropout: bool) -> float:
+    """The bytes of activations that are kept for the backward pass for each token, in all layers but the last, compiled
+    and without gradient checkpointing. Weights and what does not grow with the tokens are left out."""
+    width, inner, size = (shape[name] for name in ("hidden_size", "intermediate_size", "head_dim"))
+    queries, keys = shape["num_attention_heads"], shape["num_key_value_heads"]
+    adapted = [m for m in matrices(shape) if m.in_attention or everywhere]
+    norms = 2 * (width + 1) * WIDE  # the residual stream before each norm, and the inverse of its size
+    turned = (queries + 2 * keys) * size * HALF + size * WIDE  # q, k, v; cos and sin
+    others = queries * WIDE + 2 * inner * HALF  # sizes of the softmax; gate and up
+    rows = HALF * sum(m.reads + RANK * len(m.writes) for m in adapted)  # x and x A'
+    masks = MASK * sum(m.reads * len(m.writes) for m in adapted) if dropout else 0
+    return (shape["num_hidden_layers"] - 1) * (norms + turned + others + rows + masks)
+
+
 def step(shape: dict, batch: int, length: int, everywhere: bool, dropout: bool) -> list[Kind]:
     """All kinds of kernels of a forward and a backward pass over `batch` sequences of `length` tokens.
 
@@ -198,6 +212,9 @@ def main(shape, batch, tokens, where, dropout, peak, product_rate, attention_rat
             f"| {ms[0]:.1f} | {ms[1]:.1f} |"
         )
     click.echo(f"| all | | | | {totals[0]:.1f} | {totals[1]:.1f} |\n")
+    memory = kept(SHAPES[shape], where == "all", dropout)
+    whole = memory * batch * tokens
+    click.echo(f"kept for the backward pass, compiled: {memory / 1e6:.2f} MB a token, {whole / 1e9:.1f} GB")
     counted = counted_flop(SHAPES[shape], batch * tokens, where == "all")
     click.echo(f"counted: {counted / 1e12:.1f} TFLOP, {1e-9 * counted / product_rate:.1f} ms at the rate of products")
     for name, total in zip(("step by step", "compiled"), totals, strict=True):
