@@ -67,7 +67,7 @@ def open_local(
         from harness_plugin.model import load_model
 
         use_threads(spec.threads)
-        model = load_model(spec)
+        model = load_model(spec, whole=False)
         judge = LocalJudge(model, Engine(model, batch_size), order, store)
         judge._open = opened.pop_all()
     return judge

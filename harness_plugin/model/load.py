@@ -28,7 +28,7 @@ from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.lora_settings import adapter_settings
 from harness_plugin.model.manifest import Manifest, read_manifest
 from harness_plugin.model.naming import EMBEDDED
-from harness_plugin.model.network import parts_of, whole_model, with_adapter
+from harness_plugin.model.network import bare_with_adapter, parts_of, whole_model, with_adapter
 from harness_plugin.model.part_hashes import settings, tokenizer_hash, weights_hash
 from harness_plugin.model.reading import Named, reading
 from harness_plugin.model.spec import PAIR, POINTWISE, ModelSpec
@@ -177,14 +177,18 @@ def _check_vocabulary(renderer: Renderer | AnswerRenderer, config: Any, adapter:
         )
 
 
-def load_model(spec: ModelSpec) -> RewardModel:
+def load_model(spec: ModelSpec, whole: bool = True) -> RewardModel:
     """Base, adapter, tokenizer and settings of `spec`. Raises ModelError or UsageError, each in one line; what can be
-    known without the weights (`plan_model`) is checked before they are loaded."""
+    known without the weights (`plan_model`) is checked before they are loaded. Unless it is to be `whole`, its network
+    may have only the parts that the engine reads, and no forward pass of its own: that loads faster."""
     plan = plan_model(spec)
     spec = plan.spec
     log.info("arena_rm: %s on %s in %s (%s)", plan.name, plan.device, plan.arithmetic, plan.reason)
     if plan.adapter:
-        network, head = with_adapter(plan.base, plan.revision, spec, plan.adapter, plan.dtype)
+        bare = None
+        if not whole and plan.device.type == "cpu":  # where the engine packs whatever the dtype
+            bare = bare_with_adapter(plan.base, plan.config, spec, plan.adapter, plan.dtype)
+        network, head = bare or with_adapter(plan.base, plan.revision, spec, plan.adapter, plan.dtype)
     else:
         network, head = whole_model(plan.base, plan.revision, spec, plan.num_labels, plan.dtype)
     try:

@@ -1,5 +1,6 @@
 """Weights become a sequence classifier: a whole model with its own head, or a base with an adapter."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import CONFIG, Adapter, is_embedding
 from harness_plugin.model.base import load_base, local_folder
+from harness_plugin.model.embedded import base_folder
+from harness_plugin.model.lora_settings import plain_settings
 from harness_plugin.model.merge import merge
 from harness_plugin.model.plain import refuse_other_heads, tensor_names
 from harness_plugin.model.plain_lora import fold
@@ -48,6 +51,17 @@ def _headless(name: str, detail: str) -> ModelError:
         "add the adapter with peft=..., or name a model that was trained with its head; a model that writes its "
         "verdict as text can be asked through a server (--judge openai:URL#MODEL)",
     )
+
+
+def bare_with_adapter(base: str, config: Any, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
+    """The embedded base with a plain LoRA folded in, of which only the engine's parts are loaded: (model, head). None
+    for another base or adapter."""
+    if Path(base) != base_folder() or not spec.merge or plain_settings(adapter.config) is None:
+        return None
+    from harness_plugin.model.bare_gemma3 import BareGemma3
+
+    model = BareGemma3(Path(base), config, adapter.num_labels, dtype)
+    return (model, adapter.head()) if fold(model, adapter, dtype) else None
 
 
 def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adapter, dtype: torch.dtype):
