@@ -17,7 +17,7 @@ def as_embedded(monkeypatch, tiny_base):
     monkeypatch.setattr(network, "base_folder", lambda: tiny_base("gemma3"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int16"])
 def test_the_logits_are_those_of_the_whole_network(as_embedded, tiny_spec, pairs, dtype):
     spec = tiny_spec("gemma3", dtype=dtype)
     whole, bare = load_model(spec), load_model(spec, whole=False)
