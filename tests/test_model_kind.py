@@ -254,6 +254,8 @@ def test_the_right_base_with_other_weights_is_not_advised_again(tiny_spec, tiny_
         {"target_modules": 7},
         {"peft_type": ["LORA"]},
         {"modules_to_save": "score"},
+        {"modules_to_save": [5]},
+        {"target_modules": ["q_proj", 5]},
         {"rank_pattern": "x"},
         {"alpha_pattern": {"q_proj": "x"}},
         {"layers_to_transform": "all"},

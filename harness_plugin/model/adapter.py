@@ -96,13 +96,15 @@ def _config(path: Path) -> dict:
     """The fields of adapter_config.json, of which those that this package reads have the right types."""
     try:
         config = read_object(path)
+        modules, saved = config.get("target_modules"), config.get("modules_to_save")
         types = {
             "peft_type": isinstance(config["peft_type"], str),
             "base_model_name_or_path": isinstance(config.get("base_model_name_or_path"), str | None),
             "r": type(config.get("r", 8)) is int and config.get("r", 8) > 0,
             "lora_alpha": type(config.get("lora_alpha", 8)) in (int, float),
-            "target_modules": isinstance(config.get("target_modules"), list | str | None),
-            "modules_to_save": isinstance(config.get("modules_to_save"), list | None),
+            "lora_dropout": type(config.get("lora_dropout", 0.0)) in (int, float),
+            "target_modules": isinstance(modules, str | None) or _are_names(modules),
+            "modules_to_save": saved is None or _are_names(saved),
         }
     except (DataError, KeyError) as e:
         reason = f"no field {e}" if isinstance(e, KeyError) else str(e)
@@ -111,6 +113,10 @@ def _config(path: Path) -> dict:
         if not fits:
             raise ModelError(f"{path}: {field} is {config[field]!r}", "PEFT writes no such value", "restore the file")
     return config
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _check_config(adapter: Adapter) -> None:
