@@ -16,6 +16,7 @@ from math import isqrt
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from harness_plugin.engine.ops import Rows, TorchOps, joined, joined_bias
 from harness_plugin.engine.shape import Shape
@@ -206,14 +207,15 @@ class Int16Ops(WholeNumberOps):
 
     def weight(self, *linears):
         """The joined matrix (out, in) in the panels of product.c, its scales (out,), the joined bias (out,) or None,
-        and in."""
+        and in, rounded up to an even number."""
         rotated = self.rotated_weight(*linears)  # (out, in)
+        most = largest_activation(rotated.shape[1])
+        # The product adds up pairs: where the number of inputs is odd, a column of zeros makes it even. In the rows of
+        # the activations an unused column of the gap stands there.
+        rotated = F.pad(rotated, (0, rotated.shape[1] % 2))
         out, width = rotated.shape
-        if width % 2:
-            raise ModelError(f"dtype=int16 with a layer of {width} inputs", "the number must be even", "use dtype=auto")
         # |sum over k of x w| <= largest activation * sum of |w|. The sum of the rounded |w| is at most that of |w| plus
         # width / 2, so with these scales no sum leaves 32 bits, whatever the activations are.
-        most = largest_activation(width)
         room = (2**31 - 1) / most - width / 2
         scales = torch.maximum(rotated.abs().sum(1) / room, rotated.abs().amax(1) / (2**15 - 1)).clamp_min(1e-30)
         whole = (rotated / scales[:, None]).round().to(torch.int16)  # (out, in)
