@@ -112,7 +112,7 @@ def _with_ours(given):
 def _tasks_asked_for(arguments) -> set[str]:
     """The names after --tasks, if this program is lm-eval's own command and it is plain which names they are; else
     none. Indexing lm-eval's tasks takes seven seconds."""
-    folder, file = os.path.split(arguments[0])
+    folder, file = os.path.split(arguments[0] if arguments else "")  # a program that embeds Python may give none
     program = os.path.basename(folder) if file == "__main__.py" else os.path.splitext(file)[0]
     places = [i for i, argument in enumerate(arguments) if argument.startswith("--ta") or argument[:2] == "-t"]
     if program not in PROGRAMS or len(places) != 1:

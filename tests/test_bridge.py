@@ -167,6 +167,7 @@ def test_a_task_manager_without_defaults_does_not_get_our_tasks(task_files):
         (["lm_eval", "--tasks"], []),
         (["my_script.py", "--tasks", "arena_pairs"], []),
         (["-c"], []),
+        ([], []),
     ],
 )
 def test_which_tasks_a_command_line_asks_for(arguments, asked):

@@ -128,7 +128,7 @@ def examine() -> tuple[dict[str, str], list[str]]:
         ready = is_ready(base_folder())
         if not ready and not _is_here("gguf"):
             missing.append(f"gguf, to unpack the embedded base: {TWO_WAYS}")
-        facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (about a minute)"
+        facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (ten seconds)"
         try:
             check_files(base_folder())
         except ModelError as e:
