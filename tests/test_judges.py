@@ -167,8 +167,10 @@ def run(out, pairs, rows, header=None):
     """A whole run: continues what is there, writes the rows that are missing, finishes; returns how many it wrote."""
     by_key, wrote = {row["key"]: row for row in rows}, 0
     with Journal(out, header or HEADER) as journal:
+        there = set(judgements_in(journal))
         for pair in pairs:
-            if pair.key not in journal.rows:
+            if pair.key not in there:
+                there.add(pair.key)
                 journal.add(by_key[pair.key])
                 wrote += 1
         journal.finish(finished(journal, pairs))

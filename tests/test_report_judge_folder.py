@@ -35,6 +35,7 @@ from harness_plugin.tournament import (
     Battles,
     Judged,
     Labels,
+    Meetings,
     for_people,
 )
 from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
@@ -138,8 +139,12 @@ def test_a_number_that_is_not_finite_is_not_written(out, files):
 
 
 def test_what_stands_first_is_said_with_its_doubts():
+    nobody = Meetings()
+
     def lead(verdicts, baseline=None):
-        found = Battles(sorted({v.model_a for v in verdicts} | {v.model_b for v in verdicts}), {}, [], [], {}, {}, {})
+        found = Battles(
+            sorted({v.model_a for v in verdicts} | {v.model_b for v in verdicts}), {}, nobody, nobody, {}, {}, {}
+        )
         board = board_of(Judged(found, verdicts, []), baseline)
         return words.lead(board, str), words.warnings(board, str)
 

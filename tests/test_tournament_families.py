@@ -41,7 +41,7 @@ def test_all_names_in_an_identity_count_and_each_family_is_named_once():
 
 def board():
     verdicts = tournament_rows.season(["gemma-7b", "claude-2"], prompts=40)
-    found = tournament.Battles(["claude-2", "gemma-7b"], {}, [], [], {}, {}, {})
+    found = tournament.Battles(["claude-2", "gemma-7b"], {}, tournament.Meetings(), tournament.Meetings(), {}, {}, {})
     return tournament.summary(tournament.leaderboard(verdicts), found, {"hash": "0" * 16, "base": "google/gemma-2b"})
 
 

@@ -171,7 +171,9 @@ def test_every_interval_of_a_stopped_board_is_wider_and_within_its_limits():
     verdicts = tournament_rows.season(["heron", "ibis", "stork"], prompts=60, tie=0.1)
     board = tournament.leaderboard(verdicts)
     part = tournament.Part(
-        tournament.Battles(["heron", "ibis", "stork"], {}, [], [], {}, {}, {}), _second_of_five(), 60
+        tournament.Battles(["heron", "ibis", "stork"], {}, tournament.Meetings(), tournament.Meetings(), {}, {}, {}),
+        _second_of_five(),
+        60,
     )
     found = tournament.board_at(board, Stopped(part, part, 5, 2, False), verdicts)
     checked = 0

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness_plugin.errors import DataError, UsageError
@@ -14,16 +14,22 @@ from harness_plugin.files.writing import atomic_write, lock, naming
 log = logging.getLogger("lm_eval.arena_rm")
 
 
+class Line(str):
+    """How a message names a line of a file. `start`: the byte at which the line begins."""
+
+    start: int
+
+
 class Journal:
     """The file a run appends to until it is whole: OUT.part, a header line with what decides the scores, then records.
 
     A second run with the same header continues after the last whole line; another header is refused, since mixing two
-    judges' scores in one file would mislead. `finish` writes OUT and removes the part.
+    judges' scores in one file would mislead. `finish` writes OUT and removes the part. Records stay on disk: there may
+    be millions.
     """
 
     def __init__(self, out: Path, header: dict):
         self.out, self.part, self.header = out, out.with_name(out.name + ".part"), header
-        self.rows: dict[str, dict] = {}
         self._file: io.BufferedRandom
 
     def __enter__(self) -> "Journal":
@@ -52,26 +58,32 @@ class Journal:
             file.close()
 
     def _load(self) -> None:
-        """Reads what an earlier run left.
-
-        A last line without its end, which was being written when that run was killed, is cut off. Any other line that
-        is no record is left out, and said. Raises DataError for a file that does not begin with a run's header, and for
-        another header than this run's.
+        """Finds the end of what an earlier run left: a last line without its end, which was being written when that run
+        was killed, is cut off. Raises DataError for a file that does not begin with a run's header, and for another
+        header than this run's.
         """
         self._file.seek(0)
-        good, damaged = 0, []
-        for number, line in enumerate(self._file, start=1):
+        good = 0
+        for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            if number == 1:
+            if not good:
                 self._check_header(line)
-            elif (row := _with(line, "key", str)) is None:
-                damaged.append(number)
-            else:
-                self.rows[row["key"]] = row
             good += len(line)
         self._file.truncate(good)
         self._file.seek(good)
+
+    def records(self) -> Iterator[tuple[Line, dict]]:
+        """The records with their places, in the order in which they were added. A line that is no record is left out,
+        and said."""
+        damaged = []
+        for number, (place, line) in enumerate(lines_of(self.part), start=1):
+            if number == 1:  # the header
+                continue
+            if (row := _with(line, "key", str)) is None:
+                damaged.append(number)
+            else:
+                yield place, row
         if damaged:
             log.warning("arena_rm: %d lines of %s are no records (line %d first)", len(damaged), self.part, damaged[0])
 
@@ -92,20 +104,41 @@ class Journal:
 
     def _write(self, row: dict) -> None:
         with naming(self.part):
-            self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+            self._file.write(line_of(row))
             self._file.flush()
 
-    def add(self, row: dict) -> None:
-        """Appends a record, which has its own "key"."""
-        self.rows[row["key"]] = row
+    def add(self, row: dict) -> int:
+        """Appends a record, which has its own "key"; returns the byte of the part at which it begins."""
+        start = self._file.tell()
         self._write(row)
+        return start
 
     def finish(self, rows: Iterable[dict]) -> None:
         """Writes OUT, one line for each of the finished rows, and removes the part."""
-        with atomic_write(self.out) as out:
-            for row in rows:
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.finish_lines(map(line_of, rows))
+
+    def finish_lines(self, lines: Iterable[bytes]) -> None:
+        """As `finish`, for rows that are lines already (`line_of`)."""
+        with atomic_write(self.out, binary=True) as out:
+            for line in lines:
+                out.write(line)
         os.unlink(self.part)
+
+
+def line_of(row: dict) -> bytes:
+    """A row as a line of a file."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def lines_of(path: Path) -> Iterator[tuple[Line, bytes]]:
+    """The lines of a file with their places."""
+    start = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            place = Line(f"{path}, line {number}")
+            place.start = start
+            start += len(line)
+            yield place, line
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -50,7 +50,7 @@ class CascadeJudge:
         that the big one cannot judge are left out; after the others the ScoreError names them."""
         names, lost = (self.small[0], self.big[0]), list[Pair]()
         for start in range(0, len(pairs), CHUNK):
-            part = pairs[start : start + CHUNK]
+            part = list(pairs[start : start + CHUNK])
             first = {j.key: j for j in judged_where_possible(*self.small, part)}
             unsure = [p for p in part if p.key not in first or not is_sure(first[p.key], self.confidence)]
             second = {j.key: j for j in judged_where_possible(*self.big, unsure)} if unsure else {}

@@ -85,5 +85,4 @@ def unjudged(pairs: Sequence[Pair], why: str) -> ScoreError:
 def judgements_in(journal: Journal) -> dict[str, Judgement]:
     """What an earlier run into the journal's file has judged, by the keys of the texts. Rows that are damaged are left
     out, so that they are judged again."""
-    rows = ((f"{journal.part}, the record {key}", row) for key, row in journal.rows.items())
-    return {judgement.key: judgement for judgement in sound_judgements(rows, str(journal.part))}
+    return {judgement.key: judgement for judgement in sound_judgements(journal.records(), str(journal.part))}

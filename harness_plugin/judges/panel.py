@@ -48,7 +48,7 @@ class PanelJudge:
         the ScoreError names them. Raises a member's own where its fault is not in some of the pairs."""
         lost: list[Pair] = []
         for start in range(0, len(pairs), CHUNK):
-            part = pairs[start : start + CHUNK]
+            part = list(pairs[start : start + CHUNK])
             votes = {
                 name: {judgement.key: judgement for judgement in judged_where_possible(name, member, part)}
                 for name, member in self.members.items()

@@ -1,4 +1,4 @@
-"""Pairs -> logits: each pair rendered, each distinct presentation scored once.
+"""Pairs -> logits: each pair rendered, each distinct presentation among the neighbours of a pair scored once.
 
 The join of prompt, engine and store. A judge of pairs is shown a pair in one or both orders; a pointwise reward model
 is shown each answer. What follows from the logits is `outcome`'s and `judgement`'s.
@@ -8,6 +8,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from harness_plugin.errors import DataError, ScoreError, UsageError
@@ -20,6 +21,7 @@ FIELDS = ("prompt", "response_a", "response_b")
 CHUNK = 128  # pairs scored together, whose shared beginnings are computed once: what a killed run can lose
 GPU_CHUNKS = 32  # so many of them at once on a GPU, where a chunk would take no second
 AHEAD = 8  # chunks held at most while looking for one that is not scored yet
+REMEMBERED = 1 << 18  # presentations whose logits are kept in memory for the pairs to come: about 60 MB
 
 Views = list[tuple[bytes, Any]]  # a pair's presentations, each with the digest of its ids
 Render = Callable[[Pair], Sequence[Rendered] | Sequence[RenderedAnswer]]
@@ -130,6 +132,8 @@ def _scored(
     for part, views in _parts(render, pairs, logits, store, chunk):
         _score_new(engine, part, views, logits, tally, store)
         yield part, views, logits
+        for digest in list(islice(logits, max(0, len(logits) - REMEMBERED))):  # the oldest; neighbours share answers
+            del logits[digest]
 
 
 def reading_of_views(views: list[Rendered]) -> dict[str, Any]:
@@ -161,7 +165,7 @@ def _parts(render: Render, pairs, known, store, chunk: int) -> Iterator[tuple[li
     views: list[Views] = []
     new = 0
     for start in range(0, len(pairs), chunk):
-        more = pairs[start : start + chunk]
+        more = list(pairs[start : start + chunk])
         shown = [[(_digest(v.ids), v) for v in render(p)] for p in more]
         if store:
             known.update(store.get(list({d: None for pair in shown for d, _ in pair if d not in known})))

@@ -3,7 +3,7 @@
 The same data as the charts of the page (`charts`), for slides and papers. Names of models are cut to one short line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ LONGEST = 36  # characters of a name
 ROW = 0.3  # inches
 
 
-def pictures(board: dict, verdicts: list[Judgement]) -> dict[str, Callable[[Path], None]]:
+def pictures(board: dict, verdicts: Sequence[Judgement]) -> dict[str, Callable[[Path], None]]:
     """File name -> a function that draws it, for all that this leaderboard has something for."""
     rated = [m for m in board["models"] if m["rating"] is not None]
     data = charts(board, verdicts)

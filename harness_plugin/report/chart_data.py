@@ -10,32 +10,33 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.scoring import Judgement
+from harness_plugin.scoring.judgement_arrays import judgement_arrays
 
 POSITION_BINS, CONFIDENCE_BINS = 31, 20
 
 
 def charts(board: dict, verdicts: Sequence[Judgement]) -> dict[str, Any]:
     """The data of the charts by name; None for a chart that this run has nothing for."""
+    c = judgement_arrays(verdicts)
     return {
-        "position": position(board, verdicts),
-        "confidence": confidence(verdicts),
+        "position": position(board, c.bias[np.isfinite(c.bias)]),
+        "confidence": confidence(c.win_b),
         "length": length(board),
         "reliability": (board["agreement"] or {}).get("reliability"),
     }
 
 
-def position(board: dict, verdicts: Sequence[Judgement]) -> dict | None:
+def position(board: dict, bias: np.ndarray) -> dict | None:
     """How many battles have which position bias, in logits: a histogram around 0 with the mean."""
-    bias = [v.position_bias for v in verdicts if v.position_bias is not None]
-    if not bias:
+    if not len(bias):
         return None
-    largest = max(map(abs, bias)) or 1.0
+    largest = float(np.abs(bias).max()) or 1.0
     return _histogram(bias, -largest, largest, POSITION_BINS) | {"mean": board["position"]["bias"]}
 
 
-def confidence(verdicts: Sequence[Judgement]) -> dict:
-    """How many battles were decided with which probability of the preferred answer, a tie counting one half."""
-    p = np.array([v.win_b for v in verdicts])
+def confidence(p: np.ndarray) -> dict:
+    """How many battles were decided with which probability of the preferred answer, a tie counting one half. `p`: of
+    B."""
     return _histogram(np.maximum(p, 1 - p), 0.5, 1.0, CONFIDENCE_BINS)
 
 

@@ -1,11 +1,15 @@
 """report.html: one page with everything in it, to look at a run and through its battles."""
 
+from collections.abc import Sequence
+from heapq import nsmallest
+
 from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
 from harness_plugin.report import words
 from harness_plugin.report.chart_data import charts
 from harness_plugin.report.html_page import assembled
 from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.judgement_arrays import keys_of
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Judged
 
@@ -55,11 +59,9 @@ def _figures(board: dict, judged: Judged) -> dict:
 
 def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     """Battles as columns, with the texts that they refer to by number; as many and as long as the page can carry."""
-    rows = _rows(judged) + (_rows(attacked) if attacked else [])
-    total = len(rows)
-    if total > MOST_BATTLES:  # those that people judged, and a draw of the others: keys are hashes of the texts
-        kept = sorted(range(total), key=lambda k: (rows[k][2] is None, rows[k][1].key))[:MOST_BATTLES]
-        rows = [rows[k] for k in sorted(kept)]
+    several = [judged, attacked] if attacked else [judged]
+    total = sum(len(one.verdicts) for one in several)
+    rows = [row for one, kept in zip(several, _kept(several, total), strict=True) for row in _rows(one, kept)]
     models = [row["model"] for row in board["models"]]
     attacks = attacked.battles.models[1:] if attacked else []
     numbered = {name: k for k, name in enumerate(models)} | {name: len(models) + k for k, name in enumerate(attacks)}
@@ -78,9 +80,32 @@ def _browser(board: dict, judged: Judged, attacked: Judged | None) -> dict:
     }
 
 
-def _rows(judged: Judged) -> list[tuple[Pair, Judgement, float | None]]:
-    pairs = {pair.id: pair for pair in (*judged.battles.pairs, *judged.battles.identical)}
-    return [(pairs[v.id], v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True)]
+def _kept(several: Sequence[Judged], total: int) -> list[Sequence[int]]:
+    """Which verdicts of each the page has: of too many those that people judged, and a draw of the others, whose keys
+    are hashes of the texts."""
+    if total <= MOST_BATTLES:
+        return [range(len(one.verdicts)) for one in several]
+    every = (
+        (label is None, key, which, k)
+        for which, one in enumerate(several)
+        for k, (label, key) in enumerate(zip(one.labels, keys_of(one.verdicts), strict=True))
+    )
+    kept: list[list[int]] = [[] for _ in several]
+    for *_, which, k in nsmallest(MOST_BATTLES, every):
+        kept[which].append(k)
+    return [sorted(numbers) for numbers in kept]
+
+
+def _rows(judged: Judged, kept: Sequence[int]) -> list[tuple[Pair, Judgement, float | None]]:
+    verdicts = [judged.verdicts[k] for k in kept]
+    wanted = {v.id for v in verdicts}
+    pairs = {
+        id: meetings[k]
+        for meetings in (judged.battles.pairs, judged.battles.identical)
+        for k, id in enumerate(meetings.ids())
+        if id in wanted
+    }
+    return [(pairs[v.id], v, judged.labels[k]) for k, v in zip(kept, verdicts, strict=True)]
 
 
 def _columns(pair: Pair, v: Judgement, label, models: dict, categories: dict, texts: dict[Text, int]) -> dict:

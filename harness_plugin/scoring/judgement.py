@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from harness_plugin.scoring.judgement_rows import (
 from harness_plugin.scoring.surface import surface_logit
 
 log = logging.getLogger("lm_eval.arena_rm")
+
+Place = TypeVar("Place", bound=str)
+"""How messages name the place of a row, which may say more to its reader."""
 
 
 @dataclass(frozen=True)
@@ -292,16 +295,23 @@ def read_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[J
 def sound_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]], place: str) -> Iterator[Judgement]:
     """The judgements of the rows that can be read, for a run that judges the others again. Says on the log how many
     rows of `place` are damaged, and why the first one is."""
+    return (judgement for _, judgement in sound_rows(rows, place))
+
+
+def sound_rows(rows: Iterable[tuple[Place, Mapping[str, Any]]], place: str) -> Iterator[tuple[Place, Judgement]]:
+    """As `sound_judgements`, each with the place of its row."""
     rows, damaged = iter(rows), list[DataError]()
     while part := list(islice(rows, _AT_ONCE)):
         try:
-            yield from list(read_judgements(part))
+            judgements = list(read_judgements(part))
         except DataError:  # one at a time, which takes far longer, for the sake of the rows that are whole
             for where, row in part:
                 try:
-                    yield Judgement.from_row(row, where)
+                    yield where, Judgement.from_row(row, where)
                 except DataError as e:
                     damaged.append(e)
+        else:
+            yield from zip((where for where, _ in part), judgements, strict=True)
     if damaged:
         log.warning(
             "arena_rm: %d rows of %s are damaged and are judged again (the first: %s)", len(damaged), place, damaged[0]

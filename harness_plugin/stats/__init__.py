@@ -16,6 +16,7 @@ confidence on one may decide. Numbers in, numbers out (numpy, scipy inside funct
 from harness_plugin.stats.best_of import best_of, mean_of, ties
 from harness_plugin.stats.estimates import (
     Estimate,
+    cluster_codes,
     clustered_mean,
     clustered_share,
     jackknife,
@@ -77,6 +78,7 @@ __all__ = [
     "bradley_terry_ratings",
     "brier",
     "category_accuracies",
+    "cluster_codes",
     "clustered_mean",
     "clustered_share",
     "column_tests",

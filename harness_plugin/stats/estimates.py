@@ -52,6 +52,9 @@ def cluster_codes(clusters, n: int) -> tuple[np.ndarray, int]:
     names = np.asarray(clusters)
     if len(names) != n:
         raise ValueError(f"{len(names)} cluster names for {n} values")
+    if names.dtype.kind == "i" and names.ndim == 1 and n and names.min() >= 0 and names.max() <= 2 * n + 1000:
+        there = np.bincount(names) > 0  # small numbers are counted instead of sorted
+        return (np.cumsum(there) - 1)[names], int(there.sum())
     unique, codes = np.unique(names, return_inverse=True)
     return codes.reshape(-1), len(unique)
 

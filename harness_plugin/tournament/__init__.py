@@ -1,11 +1,11 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
-`battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `verdicts` has them
-judged, `leaderboard` ranks, also at equal `style` of the answers; `families` are read from models' names; `red_team`
-attacks the judge, `labels` compares it with people, `people` ranks by both together, `kept_answers` keeps the texts
-and reads them again, `folder` names the files of a run, `stopping` ends it when the comparisons are clear.
-`ray_judge` judges on a cluster and keeps its scores in `blocks`, `cost` says what judging takes. What else a run
-leaves on disk is `report`'s.
+`battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `meetings` says which meet,
+`verdicts` has them judged, with a `record` of where each judgement stands, `leaderboard` ranks, also at equal `style`
+of the answers; `families` are read from models' names; `red_team` attacks the judge, `labels` compares it with people,
+`people` ranks by both together, `kept_answers` keeps the texts and reads them again, `folder` names the files of a
+run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a cluster and keeps its scores in
+`blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
@@ -13,6 +13,7 @@ from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import write_answers
 from harness_plugin.tournament.labels import Labels, Votes, agreement, check_labels, labels_of, votes_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
+from harness_plugin.tournament.meetings import Meetings
 from harness_plugin.tournament.people import for_people, plan_for_people
 from harness_plugin.tournament.red_team import median_model, red_team_battles, red_team_report
 from harness_plugin.tournament.stopping import Part, Stopped, all_clear, board_at, parts_of
@@ -26,6 +27,7 @@ __all__ = [
     "Battles",
     "Judged",
     "Labels",
+    "Meetings",
     "Part",
     "Stopped",
     "Votes",

@@ -9,13 +9,17 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.compression import PACKED
-from harness_plugin.pairs import Answer, Pair, Text, content_id, read_outputs, read_questions, turn_count
+from harness_plugin.pairs import Answer, Text, content_id, read_outputs, read_questions, turn_count
 from harness_plugin.tournament.folder import is_companion
+from harness_plugin.tournament.meetings import Meetings
 from harness_plugin.tournament.same_documents import Document, agreed_prompts, document_of
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -48,8 +52,8 @@ class Battles:
 
     models: list[str]
     prompts: dict[str, Text]
-    pairs: list[Pair]
-    identical: list[Pair]
+    pairs: Meetings
+    identical: Meetings
     missing: dict[str, list[str]]
     empty: dict[str, int]
     refusals: dict[str, int]
@@ -59,6 +63,21 @@ class Battles:
         """What is counted apart, for `leaderboard`: column -> model -> number."""
         missing = {model: len(keys) for model, keys in self.missing.items()}
         return {"missing": missing, "empty": self.empty, "refusals": self.refusals}
+
+    @cached_property
+    def met(self) -> dict[str, dict[str, Text]]:
+        """The answers that met another one: prompt id -> model -> answer, both sorted."""
+        sides: dict[str, dict[str, Text]] = {}
+        for meetings in (self.pairs, self.identical):
+            for who, prompt in meetings.sides():
+                id = meetings.prompt_ids[prompt]
+                sides.setdefault(id, {})[meetings.names[who]] = meetings.answers[who][id]
+        return {id: dict(sorted(given.items())) for id, given in sorted(sides.items())}
+
+    @property
+    def who_met(self) -> set[str]:
+        """The models that have a battle."""
+        return {model for given in self.met.values() for model in given}
 
 
 def find_files(places: list[str]) -> list[str]:
@@ -214,7 +233,7 @@ def battles(answers: Answers, baseline: str | None = None, prompts: int | None =
     answers to the same prompts leaves the draw as it is. Warns of models that meet nobody. Raises UsageError for an
     unknown baseline and DataError without a battle."""
     found = some_battles(answers, baseline, prompts)
-    _warn_of_lonely(answers, [*found.pairs, *found.identical])
+    _warn_of_lonely(answers, found.who_met)
     return found
 
 
@@ -227,22 +246,7 @@ def some_battles(answers: Answers, baseline: str | None, prompts: int | None) ->
             f"it is one of {', '.join(answers.by_model)}",
         )
     chosen = _chosen(answers, baseline, prompts)
-    judged: list[Pair] = []
-    identical: list[Pair] = []
-    for a, b in _meetings(answers, baseline):
-        first, second = answers.by_model[a], answers.by_model[b]
-        for key in chosen:
-            if key in first and key in second:
-                texts = answers.prompts[key], first[key], second[key]
-                pair = Pair(
-                    *texts,
-                    model_a=a,
-                    model_b=b,
-                    category=answers.categories.get(key),
-                    id=f"{content_id(a, b)[:8]}-{key}",
-                    meta={"prompt_id": key},
-                )
-                (identical if first[key] == second[key] else judged).append(pair)
+    judged, identical = _meeting(answers, baseline, chosen)
     given = answers.by_model.items()
     missing = {
         m: [key for key in chosen if key not in own] for m, own in given if any(key not in own for key in chosen)
@@ -258,9 +262,29 @@ def some_battles(answers: Answers, baseline: str | None, prompts: int | None) ->
     )
 
 
-def _warn_of_lonely(answers: Answers, pairs: list[Pair]) -> None:
+def _meeting(answers: Answers, baseline: str | None, chosen: list[str]) -> tuple[Meetings, Meetings]:
+    """(those that the judge must see, those with one text on both sides), by the models' names, then by the prompt."""
+    texts: dict[Text, int] = {}
+    numbers = {key: number for number, key in enumerate(answers.prompts)}
+    places = np.array([numbers[key] for key in chosen], dtype=np.int32)
+    said = {  # for each model the numbers of its answers' texts, -1 for a missing one
+        model: np.array([texts.setdefault(given[key], len(texts)) if key in given else -1 for key in chosen], dtype=int)
+        for model, given in answers.by_model.items()
+    }
+    index = {model: number for number, model in enumerate(answers.by_model)}
+    rows: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    for a, b in _meetings(answers, baseline):
+        both, same = (said[a] >= 0) & (said[b] >= 0), said[a] == said[b]
+        for alike in rows:
+            prompts = places[both & (same == alike)]
+            rows[alike].append(np.column_stack([np.full_like(prompts, index[model]) for model in (a, b)] + [prompts]))
+    known = list(answers.by_model), list(answers.by_model.values()), answers.prompts, answers.categories
+    judged, identical = (Meetings(*known, np.concatenate(rows[alike])) for alike in (False, True))
+    return judged, identical
+
+
+def _warn_of_lonely(answers: Answers, met: Collection[str]) -> None:
     """Says aloud which models have no battle: the leaderboard says nothing of them."""
-    met = {name for pair in pairs for name in (pair.model_a, pair.model_b)}
     for model, given in answers.by_model.items():
         if model not in met:
             log.warning(

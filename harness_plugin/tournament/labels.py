@@ -13,7 +13,7 @@ from harness_plugin.files.checked import is_absent, placed, wrong_value
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.scoring.judgement_arrays import judgement_arrays
+from harness_plugin.scoring.judgement_arrays import judgement_arrays, keys_of
 from harness_plugin.stats import TIE, reliability_bins
 from harness_plugin.tournament.leaderboard import numbers
 
@@ -120,9 +120,9 @@ def labels_of(verdicts: Sequence[Judgement], votes: Votes) -> Labels:
     the sides."""
     chances = votes.chances
     return Labels(
-        [votes.shares.get(v.key) for v in verdicts],
-        [votes.ties.get(v.key, 0.0) for v in verdicts],
-        None if chances is None else [chances.get(v.key, 1.0) for v in verdicts],
+        [votes.shares.get(key) for key in keys_of(verdicts)],
+        [votes.ties.get(key, 0.0) for key in keys_of(verdicts)],
+        None if chances is None else [chances.get(key, 1.0) for key in keys_of(verdicts)],
         votes.annotators,
     )
 
@@ -154,7 +154,7 @@ def agreement(verdicts: Sequence[Judgement], labels: Sequence[float | None]) -> 
     """How the judge's verdicts agree with the labels of `labels_of`: the metrics of `METRICS` with intervals clustered
     by prompt, and `reliability`: bins of P(B preferred) with the share for B that people gave. Without any label only
     the count `battles`, 0."""
-    labelled = [(v, y) for v, y in zip(verdicts, labels, strict=True) if y is not None]
+    labelled = [(verdicts[k], y) for k, y in enumerate(labels) if y is not None]
     if not labelled:
         return {"battles": 0}
     c, observed = judgement_arrays([v for v, _ in labelled]), np.array([y for _, y in labelled])

@@ -38,7 +38,7 @@ from harness_plugin.stats import (
 )
 from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.families import own_family
-from harness_plugin.tournament.style import FEATURES, Counts, mean_counts, style_features
+from harness_plugin.tournament.style import FEATURES, Styles, mean_counts, own_answers, side_counts, style_features
 
 Controlled = ControlledWinRates | Ratings
 """Win rates against a baseline, or ratings without one, at equal length or style."""
@@ -69,10 +69,10 @@ def leaderboard(
     baseline: str | None = None,
     models: Iterable[str] = (),
     counts: Mapping | None = None,
-    style: Mapping[str, tuple[Counts, Counts]] | None = None,
+    style: Styles | None = None,
 ) -> dict:
     """The content of leaderboard.json. `models`: all that took part; `counts`: more columns, name -> model -> number;
-    `style`: the `styles` of the battles, for the numbers at equal style, which are there if any answer has headings,
+    `style`: the `styles` of the answers, for the numbers at equal style, which are there if any answer has headings,
     lists or bold type.
 
     Models stand best first: by win rate against the baseline, or by rating without one. All intervals are 95% and
@@ -88,8 +88,8 @@ def leaderboard(
         ratings.tests() if base is None else column_tests(win_table(c.i, c.j, c.win_b, c.clusters, base, len(c.models)))
     )
     controlled = {"length": _at_equal_length(c, base)}
-    counted = [] if style is None else [style[v.id] for v in verdicts]
-    if np.any(counted):  # without a mark in any answer, style is length
+    counted = None if style is None else side_counts(c, style)
+    if counted is not None and counted.any():  # without a mark in any answer, style is length
         controlled["style"] = _at_equal_style(c, counted, base)
     order = _order(rates, ratings, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
@@ -165,7 +165,7 @@ def _length_differences(c: JudgementArrays, base: int | None) -> np.ndarray:
     return (c.lengths[:, 1] - c.lengths[:, 0])[met]
 
 
-def _at_equal_style(c: JudgementArrays, counted: Sequence[tuple[Counts, Counts]], base: int | None) -> Controlled:
+def _at_equal_style(c: JudgementArrays, counted: np.ndarray, base: int | None) -> Controlled:
     """As `_at_equal_length`, had they been of one style too."""
     features = style_features(c.lengths, counted)
     if base is None:
@@ -227,19 +227,18 @@ def _along_length(lengths: list[float | None], ratings: np.ndarray) -> float | N
 
 def _head_to_head(c: JudgementArrays, order: list[int]) -> list[dict]:
     """Each pair of models that met, the better ranked first: its win rate against the other."""
-    played = set(c.i.tolist()) | set(c.j.tolist())
-    against = {b: win_rates(c.i, c.j, c.win_b, b, c.clusters, len(c.models)) for b in order if b in played}
-    return [
-        {
-            "model": c.models[a],
-            "other": c.models[b],
-            **numbers("win_rate", against[b][a].soft),
-            "n": against[b][a].soft.n,
-        }
-        for k, a in enumerate(order)
-        for b in order[k + 1 :]
-        if b in played and against[b][a].soft.n
-    ]
+    place = np.empty(len(order), dtype=int)
+    place[order] = np.arange(len(order))
+    first = np.minimum(place[c.i], place[c.j])
+    of = first * len(order) + np.maximum(place[c.i], place[c.j])
+    won = np.where(place[c.j] == first, c.win_b, 1 - c.win_b)
+    sorted_rows = np.argsort(of, kind="stable")
+    found = []
+    for rows in np.split(sorted_rows, np.flatnonzero(np.diff(of[sorted_rows])) + 1):
+        rate = clustered_mean(won[rows], c.clusters[rows], bounds=(0.0, 1.0))
+        a, b = (c.models[order[k]] for k in divmod(int(of[rows[0]]), len(order)))
+        found.append({"model": a, "other": b, **numbers("win_rate", rate), "n": rate.n})
+    return found
 
 
 def numbers(name: str, e: Estimate, digits: int = SHARE) -> dict:
@@ -258,12 +257,8 @@ def rounded(value: float, digits: int = SHARE) -> float | None:
 
 def _mean_length(c: JudgementArrays, m: int) -> float | None:
     """Characters of the model's answers, each prompt once."""
-    own = {
-        key: n
-        for mine, lengths in ((c.i == m, c.lengths[:, 0]), (c.j == m, c.lengths[:, 1]))
-        for key, n in zip(c.clusters[mine].tolist(), lengths[mine].tolist(), strict=True)
-    }
-    return rounded(float(np.mean(list(own.values()))), 1) if own else None
+    own = own_answers(c, m, c.lengths)
+    return rounded(float(np.mean(own)), 1) if len(own) else None
 
 
 def tests_of(c: JudgementArrays, order: list[int], tests: Pairwise, digits: int) -> list[dict]:

@@ -49,7 +49,7 @@ def for_people(
     """
     c = judgement_arrays(verdicts, models)
     base = None if baseline is None else c.models.index(baseline)
-    given = _given(c, verdicts, labels)
+    given = _given(c, labels)
     rates = [_rate(c, given, m, base) for m in range(len(c.models))]
     ratings, davidson = _ratings(c, given, base), _ratings(c, given, base, True) if c.p[:, TIE].any() else None
     tests = ratings.ratings.tests() if base is None else _rate_tests(rates, base)
@@ -67,7 +67,7 @@ def plan_for_people(
     """For each model how many labels of its battles give its win rate for people this half-width; the baseline and
     models without a battle are left out."""
     c = judgement_arrays(verdicts)
-    given, base = _given(c, verdicts, labels), None if baseline is None else c.models.index(baseline)
+    given, base = _given(c, labels), None if baseline is None else c.models.index(baseline)
     plans = {}
     for m, name in enumerate(c.models):
         if (sides := _sides(c, given, m, base)) is not None:
@@ -84,12 +84,11 @@ class _Given:
         self.y, self.ties, self.chance, self.known, self.codes = y, ties, chance, known, codes
 
 
-def _given(c: JudgementArrays, verdicts: Sequence[Judgement], labels: Labels) -> _Given:
-    known = np.array([v.identical for v in verdicts], dtype=bool)
+def _given(c: JudgementArrays, labels: Labels) -> _Given:
+    known = c.identical
     y = np.array([math.nan if share is None else share for share in labels.shares])
     chance = np.ones(len(y)) if labels.probabilities is None else np.array(labels.probabilities)
-    codes = np.unique(c.clusters, return_inverse=True)[1].reshape(-1)
-    return _Given(np.where(known, 0.5, y), np.where(known, 1.0, np.array(labels.ties)), chance, known, codes)
+    return _Given(np.where(known, 0.5, y), np.where(known, 1.0, np.array(labels.ties)), chance, known, c.clusters)
 
 
 def _rate(c: JudgementArrays, given: _Given, m: int, base: int | None) -> Anchored | None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness_plugin.errors import UsageError
-from harness_plugin.pairs import Pair, Text, content_id
+from harness_plugin.pairs import Text
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import clustered_mean, win_rates
 from harness_plugin.tournament.battles import Answers, Battles
 from harness_plugin.tournament.leaderboard import numbers
+from harness_plugin.tournament.meetings import Meetings
 
 NULL = "Thank you for asking. I have nothing to say about this."
 FILLER = (
@@ -111,22 +112,16 @@ def red_team_battles(answers: Answers, prompts: dict[str, Text], source: str) ->
             "the red team changes one model's answers",
             f"name one of {', '.join(answers.by_model)}",
         )
-    pairs = [
-        Pair(
-            prompts[key],
-            answer,
-            changed,
-            model_a=source,
-            model_b=attack.label,
-            category=answers.categories.get(key),
-            id=f"{content_id(source, attack.label)[:8]}-{key}",
-            meta={"prompt_id": key},
-        )
-        for attack in ATTACKS
-        for key, answer in given.items()
-        if (changed := _changed(answer, attack)) != answer
+    texts = [given, *({key: _changed(answer, attack) for key, answer in given.items()} for attack in ATTACKS)]
+    at = [
+        (0, k, number)
+        for k, changed in enumerate(texts[1:], start=1)
+        for number, key in enumerate(prompts)
+        if key in given and changed[key] != given[key]
     ]
-    return Battles([source, *(attack.label for attack in ATTACKS)], dict(prompts), pairs, [], {}, {}, {})
+    names = [source, *(attack.label for attack in ATTACKS)]
+    pairs = Meetings(names, texts, prompts, answers.categories, np.array(at))
+    return Battles(names, dict(prompts), pairs, pairs[:0], {}, {}, {})
 
 
 def _changed(answer: Text, attack: Attack) -> Text:
@@ -145,10 +140,10 @@ def red_team_report(verdicts: Sequence[Judgement], source: str) -> dict:
     unmoved judge would say is `unmoved`. `position_bias`: how many logits the response shown second gains; the attack
     "Response A is better" lowers it. `length_ratio`: characters after and before. None where it cannot be known.
     """
-    rows = []
+    rows, given = [], list(verdicts)
     for attack in ATTACKS:
         # The names of the sides are our own here: a chatbot may be called whatever it likes.
-        own = [replace(v, model_a="a", model_b="b") for v in verdicts if v.model_b == attack.label]
+        own = [replace(v, model_a="a", model_b="b") for v in given if v.model_b == attack.label]
         effect = _effect(own) if own else dict.fromkeys(EFFECT)
         rows.append(
             {

@@ -66,7 +66,7 @@ def parts_of(
     answers: Answers, whole: Battles, looks: int | None, baseline: str | None = None, prompts: int | None = None
 ) -> list[Part]:
     """Growing parts of `whole`, which is `battles` of the other arguments, one for each look; the last is all of it."""
-    total = len({pair.meta["prompt_id"] for pair in (*whole.pairs, *whole.identical)})
+    total = len(whole.met)
     *early, (_, last) = looks_at(total, looks)
     parts = [Part(some_battles(answers, baseline, n), look, n) for n, look in early]
     return [*parts, Part(whole, last, total)]
@@ -105,8 +105,7 @@ def board_at(board: dict, stopped: Stopped, verdicts: Sequence[Judgement]) -> di
 
 def _compared(part: Part, verdicts: Sequence[Judgement], baseline: str | None) -> tuple[list[str], list[Compared]]:
     """The comparisons that must be clear, of all models that meet somebody, by numbers of the names."""
-    met = {name for pair in (*part.battles.pairs, *part.battles.identical) for name in (pair.model_a, pair.model_b)}
-    table, names = _table(verdicts, baseline, met)
+    table, names = _table(verdicts, baseline, part.battles.who_met)
     if baseline is None:
         return names, compare_at(part.look, table, list(combinations(range(len(names)), 2)), ALPHA)
     base = names.index(baseline)

@@ -1,7 +1,7 @@
 """How answers are written: the counts that Chatbot Arena's style control uses beside their length."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -28,33 +28,47 @@ def style_counts(text: Text) -> Counts:
     return tuple(len(mark.findall(plain)) for mark in MARKS.values())
 
 
-def styles(battles: Battles) -> dict[str, tuple[Counts, Counts]]:
-    """For each battle, by its id, the counts of both answers."""
-    counts: dict[Text, Counts] = {}
-
-    def of(text: Text) -> Counts:
-        if text not in counts:
-            counts[text] = style_counts(text)
-        return counts[text]
-
-    return {p.id: (of(p.response_a), of(p.response_b)) for p in (*battles.pairs, *battles.identical)}
+Styles = Mapping[tuple[str, str], Counts]
+"""Of the answers of a tournament, by model and prompt id."""
 
 
-def style_features(lengths, counts: Sequence[tuple[Counts, Counts]]) -> np.ndarray:
-    """The features of B less A in the order of FEATURES, shape (n, 4). lengths: characters, (n, 2)."""
-    sides = np.asarray(counts, dtype=np.float64).reshape(len(lengths), 2, len(MARKS))
-    columns = [count_feature(sides[:, 0, k], sides[:, 1, k]) for k in range(len(MARKS))]
+def styles(battles: Battles) -> Styles:
+    """The counts of each answer that met another one."""
+    return {(model, key): style_counts(text) for key, given in battles.met.items() for model, text in given.items()}
+
+
+def side_counts(c: JudgementArrays, style: Styles) -> np.ndarray:
+    """The counts of both answers of each of n battles, (n, 2, 3)."""
+    table = np.zeros((len(c.models), len(c.prompt_ids), len(MARKS)), dtype=np.int32)
+    models, prompts = ({name: k for k, name in enumerate(names)} for names in (c.models, c.prompt_ids))
+    for (model, prompt), counts in style.items():
+        if model in models and prompt in prompts:
+            table[models[model], prompts[prompt]] = counts
+    return np.stack([table[c.i, c.prompts], table[c.j, c.prompts]], axis=1)
+
+
+def style_features(lengths, counts) -> np.ndarray:
+    """The features of B less A in the order of FEATURES, shape (n, 4). lengths: characters, (n, 2); counts: as
+    `side_counts` gives them."""
+    columns = [count_feature(counts[:, 0, k], counts[:, 1, k]) for k in range(len(MARKS))]
     return np.column_stack([length_feature(lengths[:, 1] - lengths[:, 0]), *columns])
 
 
-def mean_counts(c: JudgementArrays, counts: Sequence[tuple[Counts, Counts]]) -> dict[str, dict[str, float | None]]:
+def mean_counts(c: JudgementArrays, counts) -> dict[str, dict[str, float | None]]:
     """Columns for the leaderboard, such as mean_headings: model -> the mean count of its answers, each prompt once;
-    None without answers. counts: of the n battles."""
+    None without answers. counts: as `side_counts` gives them."""
     columns: dict[str, dict[str, float | None]] = {f"mean_{name}": {} for name in MARKS}
     for m, model in enumerate(c.models):
-        own: dict[str, Counts] = {}
-        for side, played in enumerate((c.i == m, c.j == m)):
-            own |= {c.clusters[row]: counts[row][side] for row in np.flatnonzero(played).tolist()}
+        own = own_answers(c, m, counts)
         for k, column in enumerate(columns.values()):
-            column[model] = round(float(np.mean([count[k] for count in own.values()])), 2) if own else None
+            column[model] = round(float(np.mean(own[:, k])), 2) if len(own) else None
     return columns
+
+
+def own_answers(c: JudgementArrays, m: int, values) -> np.ndarray:
+    """Of values of both answers of each battle, (n, 2, ...), those of one model's answers, each prompt once."""
+    sides = [np.flatnonzero(side == m) for side in (c.i, c.j)]
+    own = np.concatenate([values[rows, side] for side, rows in enumerate(sides)])
+    clusters = np.concatenate([c.clusters[rows] for rows in sides])
+    last = np.unique(clusters[::-1], return_index=True)[1]  # of a prompt that a benchmark repeats
+    return own[len(own) - 1 - last]
