@@ -5,7 +5,7 @@ Files of answers and verdicts become two runs that `decide` compares like any ot
 everywhere, by definition. Knows no model: whoever calls has the battles judged.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from harness_plugin.errors import UsageError
@@ -51,13 +51,13 @@ def duel_parts(
     return parts[-1:] if missing > max_missing * (parts[-1].prompts + missing) else parts
 
 
-def duel_is_clear(part: Part, verdicts: list[Judgement], rules: Rules) -> bool:
+def duel_is_clear(part: Part, verdicts: Sequence[Judgement], rules: Rules) -> bool:
     """Whether the gate passes or fails on what is judged. Answers that are all the same so far decide nothing."""
     comparison = compare(*duel_runs(part.battles, verdicts), max_missing=1.0)
     return comparison.changed != 0 and decide(comparison, rules, part.look).state != State.INCONCLUSIVE
 
 
-def duel_runs(found: Battles, verdicts: list[Judgement]) -> tuple[Run, Run]:
+def duel_runs(found: Battles, verdicts: Sequence[Judgement]) -> tuple[Run, Run]:
     """(old, new) of judged battles: P(the new answer is preferred), a tie half, and one half for the old."""
     by_battle = {v.id: v for v in verdicts}
     old, new = [], []

@@ -77,6 +77,6 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
                 stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(duel_is_clear, rules=rules))
                 battles = stopped.part.battles
         write_answers(folder, battles)
-    before, after = duel_runs(battles, verdicts)
+        before, after = duel_runs(battles, verdicts)  # here: the verdicts are read from the folder
     reading = Reading(max_missing=max_missing, labels=labels)
     return gate_runs(lambda: before, lambda: after, rules, reading, (old, new), stopped)
