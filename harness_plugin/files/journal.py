@@ -31,12 +31,13 @@ class Journal:
     def __init__(self, out: Path, header: dict):
         self.out, self.part, self.header = out, out.with_name(out.name + ".part"), header
         self._file: io.BufferedRandom
+        self._end = 0  # where the next line begins
 
     def __enter__(self) -> "Journal":
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._locked()
         self._load()
-        if self._file.tell() == 0:
+        if self._end == 0:
             self._write({"header": self.header})
         return self
 
@@ -72,6 +73,7 @@ class Journal:
             good += len(line)
         self._file.truncate(good)
         self._file.seek(good)
+        self._end = good
 
     def records(self) -> Iterator[tuple[Line, dict]]:
         """The records with their places, in the order in which they were added. A line that is no record is left out,
@@ -103,13 +105,15 @@ class Journal:
             )
 
     def _write(self, row: dict) -> None:
+        line = line_of(row)
         with naming(self.part):
-            self._file.write(line_of(row))
+            self._file.write(line)
             self._file.flush()
+        self._end += len(line)
 
     def add(self, row: dict) -> int:
         """Appends a record, which has its own "key"; returns the byte of the part at which it begins."""
-        start = self._file.tell()
+        start = self._end
         self._write(row)
         return start
 

@@ -66,9 +66,10 @@ def collect_until(
     `collect_verdicts`.
     """
     out, whole = folder / file, growing[-1]
-    keys = whole.pairs.keys()
-    with Journal(out, parts(judge.identity)) as journal, closing(Record(keys, (out, journal.part))) as record:
-        _take_earlier(record, out, judge.hash)
+    keys, journal = whole.pairs.keys(), Journal(out, parts(judge.identity))
+    record = Record(keys, (out, journal.part))
+    _take_earlier(record, out, judge.hash)  # before the journal is begun: a file that is refused leaves no trace
+    with closing(record), journal:
         for place, judgement in sound_rows(journal.records(), str(journal.part)):
             record.add(judgement, PART, place.start)
         _say(record, folder)
