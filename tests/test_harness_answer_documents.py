@@ -203,8 +203,8 @@ def test_an_answer_that_is_no_text_is_refused_by_name(documents, answer):
 def test_the_judge_leaves_no_weights_behind(documents, monkeypatch, fails):
     alive, real = [], load.load_model
 
-    def watched(spec):
-        model = real(spec)
+    def watched(spec, **options):
+        model = real(spec, **options)
         alive.append(weakref.ref(model.network))
         if fails:
             next(model.network.parameters()).data.fill_(math.nan)
