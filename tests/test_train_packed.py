@@ -97,6 +97,7 @@ def test_fused_steps_change_neither(tiny_base, sequences):
     made = []
     for compiled in (False, True):
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()  # of other tests in this process
         pack(network, compiled)
         made.append(gradients(network, weights, **packs(sequences)))
         assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == compiled
