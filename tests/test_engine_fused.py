@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from harness_plugin.engine import Engine
-from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops, hadamard, largest_activation
+from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops, block_of, hadamard, largest_activation
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.shape import GELU, SILU, Heads, Shape
@@ -149,7 +149,7 @@ def test_int16_products_are_exact_sums_whatever_the_activations_are(draw, rows, 
     _, scales, bias, _ = weight
     (x, scale), _ = ops._out(rows, width)
     most = largest_activation(width)
-    rotated = hadamard(linear.weight.detach(), fused_block(width)) / fused_block(width) ** 0.5
+    rotated = hadamard(linear.weight.detach(), block_of(width)) / block_of(width) ** 0.5
     whole = (rotated / scales[:, None]).round().long()
     x[:, :width] = torch.randint(-most, most + 1, (rows, width), generator=draw)
     x[0, :width] = torch.where(whole[-1] < 0, -most, most)  # the largest sum that there can be
@@ -176,10 +176,6 @@ def test_int16_products_are_those_of_the_matrices_to_three_digits(draw, width):
     apart, scale_apart = ops.gated(ops.linear(x, ops.weight(linear)))  # the same steps, one after the other
     assert torch.allclose(scale, scale_apart, rtol=1e-5)
     assert (whole[:, :96].int() - apart[:, :96].int()).abs().max() <= 1
-
-
-def fused_block(width):
-    return min(64, width & -width)
 
 
 @pytest.fixture
