@@ -299,6 +299,23 @@ def limited(monkeypatch, limit):
     return library._compiled()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are compiled only on Linux")
+def test_a_compiler_that_does_not_know_an_option_of_a_limit_compiles_without_it(tmp_path, monkeypatch):
+    """As gcc 10 does not know AVX-VNNI."""
+    compiler, calls = tmp_path / "cc", tmp_path / "calls"
+    compiler.write_text(
+        f'#!/bin/sh\necho "$@" >> {calls}\n'
+        'case " $* " in *" -mno-avxvnni "*) echo "unrecognized command-line option" >&2; exit 1;; esac\n'
+        'while [ $# -gt 1 ] && [ "$1" != -o ]; do shift; done\n'
+        '[ "$1" != -o ] || echo library > "$2"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    assert limited(monkeypatch, "avx2").read_text() == "library\n"
+    assert " -mno-avx512f " in calls.read_text().splitlines()[-1]
+
+
 @needs_int16
 def test_a_limit_of_pytorch_holds_for_the_kernels_too_and_changes_what_auto_chooses(monkeypatch):
     from harness_plugin.model.device import choose_dtype, describe_devices

@@ -91,8 +91,8 @@ def _compiled() -> Path:
         raise OSError("no C compiler" if compiler is None else f"they are compiled only on Linux, and this is {system}")
     sources = sorted(file for file in FOLDER.iterdir() if file.suffix in (".c", ".h"))
     key = hashlib.sha256(b"".join(file.read_bytes() for file in sources))
-    flags = (*FLAGS, *COMPILER.get(limit(), ()))
-    key.update(repr((flags, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
+    options = (*FLAGS, *COMPILER.get(limit(), ()))
+    key.update(repr((options, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
     folder, name = home() / "kernels", f"decoder-{key.hexdigest()[:16]}"
     for file in sorted(folder.glob(f"{name}-*.so")):
         if file.stem == f"{name}-{_content(file)}":
@@ -104,9 +104,17 @@ def _compiled() -> Path:
     with TemporaryDirectory(prefix=f"{name}.", suffix=".tmp", dir=folder) as scratch:
         work = Path(scratch) / "decoder.so"
         code = [str(file) for file in sources if file.suffix == ".c"]
-        command = [compiler, *flags, *code, "-o", str(work), "-lm"]
+        limits = [option for option in COMPILER.get(limit(), ()) if _accepts(compiler, option)]
+        command = [compiler, *FLAGS, *limits, *code, "-o", str(work), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         return work.replace(folder / f"{name}-{_content(work)}.so")
+
+
+def _accepts(compiler: str, option: str) -> bool:
+    """Whether the compiler knows the option. One that does not know the instructions which the option switches off,
+    such as AVX-VNNI before gcc 11, does not write them either."""
+    command = [compiler, option, "-fsyntax-only", "-x", "c", os.devnull]
+    return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
 
 def _content(file: Path) -> str:
