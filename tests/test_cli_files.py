@@ -56,6 +56,14 @@ def test_a_label_that_is_not_read_is_named_and_its_words_can_be_said(arena, writ
     assert code == 3 and "field label is 'A>B'" in err and '--winner-map "WORD=model_a,..."' in err
     for wrong in ("A>B", "=model_a", "A>B=left"):
         assert arena("score", file, "--winner-map", wrong)[0] == 2
+    code, _, err = arena("score", file, "--winner-map", "A>B=model_a", "--winner-map", "A>B=model_b,A=B=tie")
+    assert code == 2 and "--winner-map A>B=model_a and A>B=model_b; a name stands for one thing" in err
+
+
+def test_a_field_has_one_column(arena, write):
+    file = write("a.jsonl", {**PAIR, "q": "Name a tool."})
+    code, _, err = arena("score", file, "--field", "prompt=prompt", "--field", "prompt=q")
+    assert code == 2 and "--field prompt=prompt and prompt=q" in err
 
 
 def test_a_column_can_be_left_alone(arena, write):

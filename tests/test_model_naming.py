@@ -3,10 +3,12 @@
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from harness_plugin.comparison.named import named_judges
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.model import ModelSpec
 from harness_plugin.model.naming import Address, served_at
+from harness_plugin.model.several import judge_spec, several_of
 
 
 def test_a_folder_is_an_adapter_or_a_whole_model(tiny_base, tiny_adapter):
@@ -117,3 +119,27 @@ def test_names_that_say_no_judge_are_refused(settings, said):
 def test_an_empty_name_is_refused_and_means_no_folder(place, name):
     with pytest.raises(UsageError, match=f"{place} is empty"):
         ModelSpec(**{place: name})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("peft=x,peft=y", "peft is there twice"),
+        ("peft=x,device=cpu,peft=x", "peft is there twice"),
+        ("device=cpu,", "no setting follows a ','; settings are NAME=VALUE, with ',' between them"),
+        ("device=cpu,,dtype=int8", "no setting follows a ','"),
+        ("peft=my,adapter", "'adapter' is no setting"),
+        ("peft=x,=cpu", "'=cpu' is no setting"),
+    ],
+)
+def test_settings_in_a_name_that_do_not_say_one_judge_are_refused(name, said):
+    with pytest.raises(UsageError, match=said):
+        judge_spec(name, ModelSpec())
+    with pytest.raises(UsageError, match=said.replace(",", ";").replace("VALUE;", "VALUE,")):
+        several_of(ModelSpec(judge=f"panel:embedded+{name.replace(',', ';')}"))
+
+
+@pytest.mark.parametrize("name", ["samples=here,samples=there", "samples=here,"])
+def test_settings_of_stored_samples_are_read_as_those_of_a_judge(name):
+    with pytest.raises(UsageError, match=r"samples is there twice|no setting follows"):
+        named_judges([name], ModelSpec())

@@ -267,28 +267,42 @@ def pair_options(command):
 
 
 def named_columns(fields) -> dict[str, str]:
-    """Field -> column, of the values of --field. Raises UsageError for one that is not NAME=COLUMN."""
-    columns = dict(item.partition("=")[::2] for item in fields)
-    if not all(columns.values()):
-        raise UsageError(
-            f"--field {' '.join(fields)}",
-            "a field and its column are needed, with = between them",
-            "write for example --field prompt=question",
-        )
-    return columns
+    """Field -> column, of the values of --field. Raises UsageError for one that is not NAME=COLUMN, and for a field
+    with two columns."""
+    return _named(
+        "--field",
+        fields,
+        str.partition,
+        "a field and its column are needed, with = between them",
+        "write for example --field prompt=question",
+    )
 
 
 def _winner_map(maps) -> dict[str, str]:
     """Word -> winner, of the values of --winner-map. A word may hold =, since the last one counts; a comma ends it."""
     items = [item for text in maps for item in text.split(",") if item]
-    words = dict(item.rpartition("=")[::2] for item in items)
-    if not all(words):
-        raise UsageError(
-            f"--winner-map {' '.join(maps)}",
-            "a word and what it means are needed, with = between them",
-            'write for example --winner-map "A>B=model_a,B>A=model_b,A=B=tie"',
-        )
-    return {word.strip(): winner.strip() for word, winner in words.items()}
+    return _named(
+        "--winner-map",
+        items,
+        str.rpartition,
+        "a word and what it means are needed, with = between them",
+        'write for example --winner-map "A>B=model_a,B>A=model_b,A=B=tie"',
+    )
+
+
+def _named(option: str, items, split, why: str, do: str) -> dict[str, str]:
+    """Name -> value, of items that `split` parts at their =. Raises UsageError where the name or the value is empty,
+    and for a name with two values."""
+    values: dict[str, str] = {}
+    for item in items:
+        name, _, value = (part.strip() for part in split(item, "="))
+        if not (name and value):
+            raise UsageError(f"{option} {item}", why, do)
+        if values.setdefault(name, value) != value:
+            raise UsageError(
+                f"{option} {name}={values[name]} and {item}", "a name stands for one thing", "leave one out"
+            )
+    return values
 
 
 def _read(options, path, **bounds):

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness_plugin.errors import UsageError
 from harness_plugin.gate.readers import lm_eval_files
 from harness_plugin.model.naming import CASCADE, EMBEDDED, PANEL
-from harness_plugin.model.several import SETTINGS, judge_spec, members_of
+from harness_plugin.model.several import SETTINGS, judge_spec, members_of, settings_in
 from harness_plugin.model.spec import ModelSpec
 
 STORED = re.compile(r"(samples|task)=")
@@ -78,7 +78,7 @@ def _with_settings(name: str, common: ModelSpec) -> Named:
 
 def _stored_samples(name: str) -> Named:
     """The samples of one of several tasks that lm-eval ran at once: `samples=PLACE,task=NAME`."""
-    settings = dict(item.partition("=")[::2] for item in name.split(","))
+    settings = settings_in(name)
     unknown = sorted(settings.keys() - {"samples", "task"})
     if unknown:
         raise UsageError(

@@ -80,13 +80,33 @@ def with_effect(spec: ModelSpec) -> ModelSpec:
 def judge_spec(name: str, common: ModelSpec, separator: str = ",") -> ModelSpec:
     """What a judge's name means, or its settings in lm-eval's style (`pretrained=DIR,dtype=float32`); `common`: the
     settings where its own say nothing, as far as they have an effect on it. Raises UsageError for settings that are
-    unknown."""
+    unknown, and as `settings_in`."""
     if not SETTINGS.match(name):
         return with_effect(replace(common, judge=name))
-    settings = dict(item.partition("=")[::2] for item in name.split(separator))
+    settings = settings_in(name, separator)
     own = vars(ModelSpec.from_args(dict(settings)))
     said = {field: own[field] for field in settings}
     return replace(with_effect(replace(common, **said)), **said)
+
+
+def settings_in(name: str, separator: str = ",") -> dict[str, str]:
+    """The settings of a judge's name in lm-eval's style, by name. Raises UsageError for a part that is no setting, and
+    for a setting that is there twice."""
+    settings: dict[str, str] = {}
+    for item in name.split(separator):
+        setting, equals, value = item.partition("=")
+        if not (setting and equals):
+            raise UsageError(
+                f"judge {name!r}: {f'{item!r} is no setting' if item else f'no setting follows a {separator!r}'}",
+                f"settings are NAME=VALUE, with {separator!r} between them",
+                f"write for example dtype=float32{separator}device=cpu",
+            )
+        if setting in settings:
+            raise UsageError(
+                f"judge {name!r}: {setting} is there twice", "a judge has one value of each setting", "remove one"
+            )
+        settings[setting] = value
+    return settings
 
 
 def _confidence(judge: str, said: str) -> float:
