@@ -3,14 +3,17 @@
 import json
 import random
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tournament_rows import alpaca, judged_by_length
 
+from harness_plugin.cli import judge as judge_command
 from harness_plugin.cli import main
 from harness_plugin.errors import UsageError
 from harness_plugin.gate import Reading, Rules, State, baseline_text, gate_runs, run_gate
 from harness_plugin.gate.duel import duel_answers, duel_runs
+from harness_plugin.gate.people import read_votes
 from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.report.gate_text import document, markdown, terminal
 from harness_plugin.report.junit import junit
@@ -47,9 +50,9 @@ def labelled(path, found, better=0.5, count=100, seed=0, **more):
 
 
 def decided(runs, labels, **rules):
-    return gate_runs(
-        lambda: runs[0], lambda: runs[1], Rules(**{"margin": 0.1} | rules), Reading(labels=labels), ("old", "new")
-    )
+    rules = Rules(**{"margin": 0.1} | rules)
+    votes = partial(read_votes, labels, rules)
+    return gate_runs(lambda: runs[0], lambda: runs[1], rules, Reading(), ("old", "new"), votes=votes)
 
 
 def test_people_decide_and_the_judge_stands_beside_them(duel, tmp_path):
@@ -222,6 +225,27 @@ def test_the_command_reads_labels_and_refuses_them_with_an_early_stop(judged, tm
     assert "none of the votes in" in capsys.readouterr().out
     assert code_of(["gate", "duel", "a", "b", "--labels", labels, "--stop-when", "clear"]) == 2
     assert "--labels with --stop-when" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        ('{"prompt": "Question 1?", "response_a": "a", "response_b": "b"}', 3, "has a winner"),
+        ('{"prompt": "Bye", "response_a": "a", "response_b": "b", "winner": "tie"}', 3, "none of the votes in"),
+        ("no rows", 3, "is not JSON"),
+        (None, 3, "votes.jsonl"),
+    ],
+)
+def test_a_duel_reads_the_votes_before_anything_is_judged(tmp_path, monkeypatch, capsys, content, code, said):
+    monkeypatch.setattr(judge_command, "judging", lambda *arguments: pytest.fail("the judge was opened"))
+    files = [alpaca(tmp_path, None, dict.fromkeys(PROMPTS[:9], text), f"{text}.json") for text in ("old", "new")]
+    labels = tmp_path / "votes.jsonl"
+    if content is not None:
+        labels.write_text(content + "\n", "utf-8")
+    assert code_of(["gate", "duel", *files, "--labels", str(labels)]) == code
+    assert said in capsys.readouterr().err
+    for arguments in (["--labels", str(labels), "--metric", "win_rate"], ["--metric", "acc"]):
+        assert code_of(["gate", "duel", *files, *arguments]) == 2
 
 
 def code_of(arguments):

@@ -7,6 +7,7 @@ certain. Several deciding metrics must all pass, and their drops are tested with
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -136,9 +137,7 @@ def decide(comparison: Comparison, rules: Rules, look: Look | None = None) -> De
     """
     names = rules.metrics or tuple(comparison.baseline.metrics)[:1]
     shared = [name for name in comparison.baseline.metrics if name in comparison.current.metrics]
-    for name in names:
-        if name not in shared:
-            raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
+    check_metrics(names, shared)
     deciding = [_measured(comparison, name, DECIDES, comparison.ids, rules, look) for name in dict.fromkeys(names)]
     rest = [name for name in shared if name not in names]
     others = [_measured(comparison, name, SECONDARY, comparison.ids, rules, look) for name in rest]
@@ -155,6 +154,13 @@ def decide(comparison: Comparison, rules: Rules, look: Look | None = None) -> De
         else (State.PASS if states == {State.PASS} else State.INCONCLUSIVE)
     )
     return Decision(state, rules, comparison, measured, tuple(notes_of(comparison, decided, rules)))
+
+
+def check_metrics(names: Collection[str], shared: Collection[str]) -> None:
+    """Raises UsageError for a metric that is not one of those that both runs have."""
+    for name in names:
+        if name not in shared:
+            raise UsageError(f"metric {name!r}", "it is not in both runs", f"use one of {', '.join(shared) or 'none'}")
 
 
 def _measured(

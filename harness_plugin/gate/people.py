@@ -5,6 +5,7 @@ compared, the judge's verdicts on all battles help, as far as they go with peopl
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from harness_plugin.gate.compare import Comparison
 from harness_plugin.gate.decide import DECIDES, SECONDARY, ByPeople, Decision, Measured, State, notes_of
 from harness_plugin.gate.rules import ITEMS, MARGIN, Rules
 from harness_plugin.gate.stored_run import JUDGE, Item
-from harness_plugin.pairs import read_pairs
+from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.stats.anchored_drop import AnchoredDrop, anchored_drop
 from harness_plugin.stats.student import t_quantile
 from harness_plugin.tournament import Votes, votes_of
@@ -22,23 +23,42 @@ from harness_plugin.tournament import Votes, votes_of
 METRIC, VALUE = "win_rate_people", "win_rate"
 
 
-def decide_for_people(decision: Decision, labels: str) -> Decision:
-    """The decision by the votes in the file `labels`; the judge's numbers become secondary. Where no answer changed,
-    the decision is the same. Raises UsageError for runs without battles and for chosen metrics, DataError for votes of
-    which none is on an answer that changed."""
+def read_votes(labels: str, rules: Rules) -> Votes:
+    """The votes in the file `labels`, for a decision by these rules. Raises UsageError for chosen metrics, DataError as
+    `read_pairs` and `votes_of`."""
+    if rules.metrics:
+        raise UsageError("--metric with --labels", "with labels it is people's preference that decides", "use one")
+    return votes_of(read_pairs(labels).pairs, labels)
+
+
+def check_votes(votes: Votes, changed: Iterable[Pair]) -> None:
+    """Raises DataError where none of the votes is on one of the battles of answers that changed, if there are any."""
+    keys = [pair.key for pair in changed]
+    if keys and not any(key in votes.shares for key in keys):
+        raise _no_vote(votes, len(keys))
+
+
+def _no_vote(votes: Votes, changed: int) -> DataError:
+    return DataError(
+        f"none of the votes in {votes.source} is on one of the {changed} answers that changed",
+        "battles and votes are joined by the exact texts, and answers that did not change need no vote",
+        "label battles of answers that changed",
+    )
+
+
+def decide_for_people(decision: Decision, votes: Votes) -> Decision:
+    """The decision by the votes; the judge's numbers become secondary. Where no answer changed, the decision is the
+    same. Raises UsageError for runs without battles, DataError for votes of which none is on an answer that changed."""
     c, rules = decision.comparison, decision.rules
-    votes = votes_of(read_pairs(labels).pairs, labels)
     if c.current.kind != JUDGE or any(c.baseline.items[id].battle is None for id in c.ids):
         raise UsageError(
             "--labels with these runs",
             "votes are joined to battles by their texts, and only judged answers have battles",
             "name two folders of `arena-rm judge`, or use `arena-rm gate duel`",
         )
-    if rules.metrics:
-        raise UsageError("--metric with --labels", "with labels it is people's preference that decides", "use one")
     if not c.changed:
         return replace(decision, notes=(*decision.notes, "no answer changed, so there is nothing to label"))
-    found, by_people = _measured(c, votes, rules, labels)
+    found, by_people = _measured(c, votes, rules)
     judged = [replace(m, role=SECONDARY, margin=None, state=_drop(m, rules)) for m in decision.deciding]
     others = [m for m in decision.measured if m.role != DECIDES]
     measured = (found, *judged, *others)
@@ -52,17 +72,13 @@ def _drop(m: Measured, rules: Rules) -> State:
     return State.REGRESSION if m.p_holm <= rules.alpha else State.INCONCLUSIVE
 
 
-def _measured(c: Comparison, votes: Votes, rules: Rules, source: str) -> tuple[Measured, ByPeople]:
+def _measured(c: Comparison, votes: Votes, rules: Rules) -> tuple[Measured, ByPeople]:
     pairs = [(c.current.items[id], c.baseline.items[id]) for id in c.ids]
     changed = np.array([new.made != old.made for new, old in pairs])
     people = np.array([_share(new, votes) - _share(old, votes) for new, old in pairs])
     labelled = changed & np.isfinite(people)
     if not labelled.any():
-        raise DataError(
-            f"none of the votes in {source} is on one of the {int(changed.sum())} answers that changed",
-            "battles and votes are joined by the exact texts, and answers that did not change need no vote",
-            "label battles of answers that changed",
-        )
+        raise _no_vote(votes, int(changed.sum()))
     # Of both battles. Exact for two draws; one draw's joint probabilities are not in its labels (docs/anchor.md).
     chance = np.array([_chance(new, votes) * _chance(old, votes) for new, old in pairs])
     judge = np.array([new.values[VALUE] - old.values[VALUE] for new, old in pairs])

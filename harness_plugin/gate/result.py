@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
-from harness_plugin.gate.people import decide_for_people
+from harness_plugin.gate.people import decide_for_people, read_votes
 from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.stored_run import Run
 from harness_plugin.gate.worst_items import Change, worst_changes
-from harness_plugin.tournament import Stopped
+from harness_plugin.tournament import Stopped, Votes
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAU
         rules,
         reading,
         (baseline, current),
+        votes=None if reading.labels is None else partial(read_votes, reading.labels, rules),
     )
 
 
@@ -62,13 +64,16 @@ def gate_runs(
     reading: Reading,
     names: tuple[str, str],
     stopped: Stopped | None = None,
+    votes: Callable[[], Votes] | None = None,
 ) -> GateResult:
-    """`run_gate` of runs that are read by functions; `stopped`: where judging them ended, if it was to stop early."""
+    """`run_gate` of runs that are read by functions, and decided by people's `votes`, if they are given, instead of
+    those that `reading` names. `stopped`: where judging the runs ended, if it was to stop early."""
     try:
+        by_people = None if votes is None else votes()
         comparison = compare(baseline(), current(), reading.ignore, reading.max_missing)
         decision = decide(comparison, rules, None if stopped is None else stopped.part.look)
         worst = tuple(worst_changes(comparison, decision.deciding[0].name))
-        decision = decision if reading.labels is None else decide_for_people(decision, reading.labels)
+        decision = decision if by_people is None else decide_for_people(decision, by_people)
     except UsageError:
         raise
     except NotComparable as e:

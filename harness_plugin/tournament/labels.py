@@ -30,12 +30,13 @@ class Votes:
     """What people said of battles, by the content ids of both orders of their sides. shares: the share of the votes for
     B, a tie counting one half; ties: the share of ties; chances: the probability with which the battle was drawn for
     labelling, None where the file does not say, and all were as likely; annotators: how many different ones are
-    named."""
+    named; source: the file that they are from."""
 
     shares: dict[str, float]
     ties: dict[str, float]
     chances: dict[str, float] | None
     annotators: int
+    source: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
         )
     shares = {key: math.fsum(WIN_B[w] for w in ws) / len(ws) for key, ws in votes.items()}
     ties = {key: ws.count(Winner.TIE) / len(ws) for key, ws in votes.items()}
-    return Votes(shares, ties, known or None, len(named))
+    return Votes(shares, ties, known or None, len(named), source)
 
 
 def labels_of(verdicts: Sequence[Judgement], votes: Votes) -> Labels:

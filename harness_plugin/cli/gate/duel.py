@@ -55,12 +55,18 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
 
     from harness_plugin.cli.judge import judging
     from harness_plugin.gate import Reading, gate_runs
-    from harness_plugin.gate.duel import duel_answers, duel_is_clear, duel_parts, duel_runs
+    from harness_plugin.gate.decide import check_metrics
+    from harness_plugin.gate.duel import METRICS, duel_answers, duel_is_clear, duel_parts, duel_runs
+    from harness_plugin.gate.people import check_votes, read_votes
     from harness_plugin.tournament import battles as meetings
     from harness_plugin.tournament import write_answers
 
+    check_metrics(rules.metrics, METRICS)
+    votes = None if labels is None else read_votes(labels, rules)
     answers = duel_answers(old, new, questions)
     battles, stopped = meetings(answers, None, prompts), None
+    if votes is not None:
+        check_votes(votes, battles.pairs)
     click.echo(
         f"{counted(len(battles.pairs), 'battle')} to judge; "
         f"{len(battles.identical)} with identical answers count as ties",
@@ -78,5 +84,7 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
                 battles = stopped.part.battles
         write_answers(folder, battles)
         before, after = duel_runs(battles, verdicts)  # here: the verdicts are read from the folder
-    reading = Reading(max_missing=max_missing, labels=labels)
-    return gate_runs(lambda: before, lambda: after, rules, reading, (old, new), stopped)
+    people = None if votes is None else lambda: votes
+    return gate_runs(
+        lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new), stopped, people
+    )
