@@ -202,6 +202,22 @@ def test_arguments_that_mean_nothing_are_usage_errors(gate, runs, arguments, wor
     assert code == 2 and word in said
 
 
+@pytest.mark.parametrize("option", ["--model", "--task", "--baseline-model"])
+def test_options_for_another_kind_of_runs_are_refused(gate, runs, tmp_path, option):
+    assert gate("bless", runs["old"], "-o", tmp_path / "blessed.jsonl")[0] == 0
+    for arguments in (
+        ["check", runs["old"], runs["again"]],
+        ["check", tmp_path / "blessed.jsonl", runs["again"]],
+        ["power", runs["old"], runs["again"]],
+        ["power"],
+    ):
+        code, _, said = gate(*arguments, option, "heron")
+        assert code == 2 and option in said, arguments
+    if option != "--baseline-model":
+        code, _, said = gate("bless", runs["again"], "-o", tmp_path / "new.jsonl", option, "heron")
+        assert code == 2 and f"{option} heron has no effect on {runs['again']}" in said
+
+
 # -- broken files ------------------------------------------------------------------------------------------------------
 
 

@@ -52,13 +52,13 @@ def labelled(path, found, better=0.5, count=100, seed=0, **more):
 def decided(runs, labels, **rules):
     rules = Rules(**{"margin": 0.1} | rules)
     votes = partial(read_votes, labels, rules)
-    return gate_runs(lambda: runs[0], lambda: runs[1], rules, Reading(), ("old", "new"), votes=votes)
+    return gate_runs(lambda: runs, rules, Reading(), ("old", "new"), votes=votes)
 
 
 def test_people_decide_and_the_judge_stands_beside_them(duel, tmp_path):
     runs, found = duel()
     same, worse = (labelled(tmp_path / f"{share}.jsonl", found, share) for share in (0.5, 0.1))
-    judge = gate_runs(lambda: runs[0], lambda: runs[1], Rules(margin=0.1), Reading(), ("old", "new"))
+    judge = gate_runs(lambda: runs, Rules(margin=0.1), Reading(), ("old", "new"))
     passed = decided(runs, same)
     assert passed.state == State.PASS and passed.exit_code == 0
     first, second = passed.decision.measured[:2]
@@ -92,7 +92,7 @@ def test_what_is_printed_says_what_it_rests_on(duel, tmp_path):
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert "win\\_rate\\_people" in markdown(result) or "win_rate_people" in markdown(result)
     assert "win_rate_people" in junit(result)
-    plain = gate_runs(lambda: runs[0], lambda: runs[1], Rules(margin=0.1), Reading(), ("old", "new"))
+    plain = gate_runs(lambda: runs, Rules(margin=0.1), Reading(), ("old", "new"))
     assert document(plain)["people"] is None and "people judged" not in terminal(plain)
 
 
@@ -252,6 +252,22 @@ def code_of(arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     return stop.value.code or 0
+
+
+def test_a_judged_run_has_no_scored_pairs_and_a_baseline_one_chatbot(judged, tmp_path, capsys):
+    before, _ = judged("before", dict.fromkeys(PROMPTS, "a b"))
+    blessed = str(tmp_path / "blessed.jsonl")
+    assert code_of(["gate", "bless", before, "-o", blessed, "--model", "it"]) == 0
+    for named in (["--baseline-model", "it"], []):
+        assert code_of(["gate", blessed, before, "--model", "it", *named, "--margin", "0.05"]) == 0
+    for wrong, said in (
+        (["--baseline-model", "other"], "its chatbot is 'it'"),
+        (["--pairs", "pairs.jsonl"], "it gives the texts of a file of `arena-rm score`"),
+        (["--task", "arena_pairs"], "it chooses a task in results of lm-eval"),
+    ):
+        capsys.readouterr()
+        assert code_of(["gate", blessed, before, "--model", "it", *wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_baseline_file_has_no_battles(judged, tmp_path):

@@ -8,7 +8,7 @@ from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
 from harness_plugin.gate.people import decide_for_people, read_votes
-from harness_plugin.gate.readers.any_run import read_run
+from harness_plugin.gate.readers.any_run import read_two
 from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
 from harness_plugin.gate.stored_run import Run
 from harness_plugin.gate.worst_items import Change, worst_changes
@@ -46,10 +46,8 @@ class GateResult:
 def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAULT_READING) -> GateResult:
     """Compares what lies at two paths. Runs that are broken, not there or not comparable are a result too; only a
     UsageError is raised."""
-    old = reading.baseline_model or reading.model
     return gate_runs(
-        lambda: read_run(baseline, reading.task, old, reading.pairs),
-        lambda: read_run(current, reading.task, reading.model, reading.pairs),
+        partial(read_two, baseline, current, reading),
         rules,
         reading,
         (baseline, current),
@@ -58,19 +56,18 @@ def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAU
 
 
 def gate_runs(
-    baseline: Callable[[], Run],
-    current: Callable[[], Run],
+    runs: Callable[[], tuple[Run, Run]],
     rules: Rules,
     reading: Reading,
     names: tuple[str, str],
     stopped: Stopped | None = None,
     votes: Callable[[], Votes] | None = None,
 ) -> GateResult:
-    """`run_gate` of runs that are read by functions, and decided by people's `votes`, if they are given, instead of
-    those that `reading` names. `stopped`: where judging the runs ended, if it was to stop early."""
+    """`run_gate` of (baseline, current) as `runs` reads them. `votes`: reads those of people who are to decide;
+    `stopped`: where judging the runs ended, if it was to stop early."""
     try:
         by_people = None if votes is None else votes()
-        comparison = compare(baseline(), current(), reading.ignore, reading.max_missing)
+        comparison = compare(*runs(), reading.ignore, reading.max_missing)
         decision = decide(comparison, rules, None if stopped is None else stopped.part.look)
         worst = tuple(worst_changes(comparison, decision.deciding[0].name))
         decision = decision if by_people is None else decide_for_people(decision, by_people)

@@ -68,8 +68,7 @@ def _changes(earlier: str, measured) -> str:
 
     try:
         result = gate_runs(
-            lambda: read_run(earlier),
-            lambda: measured,
+            lambda: (read_run(earlier), measured),
             Rules(margin=MARGIN),
             Reading(max_missing=1.0),
             (earlier, measured.place),

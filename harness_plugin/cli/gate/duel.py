@@ -85,6 +85,5 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
         write_answers(folder, battles)
         before, after = duel_runs(battles, verdicts)  # here: the verdicts are read from the folder
     people = None if votes is None else lambda: votes
-    return gate_runs(
-        lambda: before, lambda: after, rules, Reading(max_missing=max_missing), (old, new), stopped, people
-    )
+    reading = Reading(max_missing=max_missing)
+    return gate_runs(lambda: (before, after), rules, reading, (old, new), stopped, people)

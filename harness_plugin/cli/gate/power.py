@@ -5,6 +5,7 @@ import math
 import click
 
 from harness_plugin.cli.gate.options import Number, alpha_option, margin_option, power_option
+from harness_plugin.cli.options import given
 from harness_plugin.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     \b
     Example: arena-rm gate power --margin 0.03
     """
-    from harness_plugin.gate import Rules
+    from harness_plugin.gate import Reading, Rules
     from harness_plugin.gate.power import SIZES, TYPICAL, Noise, power_table
 
     if len(runs) not in (0, 2) or (runs and sd is not None):
@@ -40,13 +41,15 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
             "the standard deviation comes from two runs or from --sd",
             "name two runs, or give --sd, or neither",
         )
+    if not runs and (idle := given("model", "baseline_model", "task")):
+        raise UsageError(f"{idle[0]} without runs", "it chooses something in stored runs", "name two runs")
     if not margin > 0 or (sd is not None and not sd > 0):
         raise UsageError(
             f"--margin {margin} --sd {sd}", "a drop and a standard deviation are positive", "give numbers above 0"
         )
     rules = Rules(margin=margin, alpha=alpha, power=power)
     noises = TYPICAL if sd is None else [Noise("--sd", sd)]
-    noises = _of_runs(runs, rules, task, model, baseline_model) if runs else noises
+    noises = _of_runs(runs, rules, Reading(task, model, baseline_model)) if runs else noises
     click.echo(
         f"One-sided alpha {alpha:g}, power {power:g}. `detect`: how many prompts are needed to report a drop of "
         f"{margin:g}; `pass`: how many are needed to pass a run without a change. The other columns: the smallest drop "
@@ -59,12 +62,11 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
         click.echo(f"{row.noise.name[:42]:<42} {row.noise.deviation:6.3f} {detect:>7} {clear:>7} {drops}")
 
 
-def _of_runs(runs, rules, task, model, baseline_model):
+def _of_runs(runs, rules, reading):
     """The noise of each metric of two runs."""
-    from harness_plugin.gate import read_run
     from harness_plugin.gate.compare import compare
     from harness_plugin.gate.decide import decide
     from harness_plugin.gate.power import noise_of
+    from harness_plugin.gate.readers.any_run import read_two
 
-    before, after = read_run(runs[0], task, baseline_model or model), read_run(runs[1], task, model)
-    return noise_of(decide(compare(before, after), rules))
+    return noise_of(decide(compare(*read_two(*runs, reading)), rules))
