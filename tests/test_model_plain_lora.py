@@ -7,7 +7,9 @@ import sys
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
+from harness_plugin.errors import ModelError
 from harness_plugin.model import load_model, network
 from harness_plugin.model.adapter import CONFIG, read_adapter
 from harness_plugin.model.lora_settings import PLAIN, UNUSED, adapter_settings, plain_settings
@@ -66,6 +68,17 @@ def test_an_adapter_that_does_not_fit_exactly_is_left_to_peft(adapter_copy, tiny
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert not network.fold(model, read_adapter(str(folder)), torch.float32)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("targets", [[], ["no_such_layer"]])
+def test_an_adapter_of_a_head_alone_that_changes_no_layer_is_refused(adapter_copy, tiny_spec, targets):
+    folder = adapter_copy()
+    tiny.change_json(folder / CONFIG, target_modules=targets)
+    weights = folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if "lora" not in name}, weights)
+    with pytest.raises(ModelError, match="target"):
+        load_model(tiny_spec(peft=str(folder)))
 
 
 def test_the_settings_of_a_plain_adapter_are_those_that_peft_gives(adapter_copy):

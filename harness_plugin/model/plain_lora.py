@@ -42,12 +42,13 @@ def fold(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> bool:
 
 
 def _layers(model: nn.Module, config: Mapping[str, Any]) -> dict[str, nn.Linear] | None:
-    """The layers that PEFT would change, by name; None where it would change or replace something else too."""
+    """The layers that PEFT would change, by name; None where there are none, which PEFT refuses, and where it would
+    change or replace something else too."""
     changed = [x for x in model.named_modules() if any(f".{x[0]}".endswith(f".{t}") for t in config["target_modules"])]
     saved = (*HEAD_NAMES, *(config.get("modules_to_save") or ()))
     replaced = [name for name, _ in model.named_modules() if name.endswith(saved)]
     linears = {name: layer for name, layer in changed if type(layer) is nn.Linear}
-    return linears if len(linears) == len(changed) and replaced == ["score"] and "score" not in linears else None
+    return linears if 0 < len(linears) == len(changed) and replaced == ["score"] and "score" not in linears else None
 
 
 def _fits(layers: Mapping[str, nn.Linear], model: nn.Module, adapter: Adapter) -> bool:
