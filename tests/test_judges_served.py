@@ -31,6 +31,7 @@ from harness_plugin.judges import open_judge
 from harness_plugin.judges.served.api_key import ApiKey
 from harness_plugin.judges.served.pace import Pace, asked_wait, duration
 from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.scoring.store import ScoreCache
 
 
 class Clock:
@@ -608,6 +609,20 @@ def test_the_interface_of_one_model_is_asked_as_it_is(served):
         assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
     assert {path for path, _, _ in server.requests} == {"/ai/run/@cf/maker/decider"}
     assert all("model" not in body for _, _, body in server.requests)
+
+
+def test_answers_that_were_stored_without_their_tokens_are_asked_for_again(served, tmp_path):
+    """As an earlier version stored them: one number less for each answer, which no number may be taken for."""
+    server, cache = served(), tmp_path / "answers.sqlite"
+    with openai(server) as judge:
+        fresh, dialect = list(judge.judge(SOME)), judge.dialect
+    digests = [question.digest for one in SOME for question in dialect.asked(one, True).questions]
+    with ScoreCache(cache) as store:
+        store.bind(dialect.answers, dialect.num_labels).put(dict.fromkeys(digests, (0.5, 0.3, 0.2)))
+    before = server.asked
+    with ScoreCache(cache) as store:
+        assert judged(server, SOME, store=store) == fresh and store.damaged == 0
+    assert server.asked - before >= len(digests)
 
 
 # -- many misbehaving answers -----------------------------------------------------------------------------------------
