@@ -20,6 +20,7 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, Winner, write_pairs
 from harness_plugin.report.gate_text import document
 from harness_plugin.scoring import Judgement
+from harness_plugin.scoring import judgement as judgement_file
 from harness_plugin.scoring.judge_metrics import accuracies_by, judge_metrics
 from harness_plugin.scoring.judgement import joined, judged, judged_identical, read_judgements, sound_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
@@ -102,6 +103,16 @@ def test_the_order_b_first_says_of_the_exchanged_pair_what_a_first_says(head):
     for judgement in made(head=head, orders="ba"):
         turned = judgement.swapped()
         assert turned.orders == "ab" and Judgement.from_row(turned.to_row()) == turned
+
+
+def test_the_baseline_of_surface_features_is_computed_once_for_a_text(monkeypatch):
+    calls = []
+    monkeypatch.setattr(judgement_file, "surface_logit", lambda pair: calls.append(pair.id) or 0.25)
+    labelled, bare = Pair("ask", "one", "two", id="x", winner="tie"), Pair("ask", "one", "two", id="y")
+    (one,) = judged([labelled], [(1.0,)], [(-1.0,)], Calibration(), "judge")
+    assert one.of_pair(replace(labelled, id="z")).surface == 0.25 and calls == ["x"]
+    assert one.of_pair(bare).surface is None
+    assert one.of_pair(bare).of_pair(labelled).surface == 0.25 and calls == ["x", "x"]
 
 
 DAMAGES = {

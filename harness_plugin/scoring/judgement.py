@@ -130,7 +130,7 @@ class Judgement:
 
     def of_pair(self, pair: Pair) -> "Judgement":
         """The same judgement of the same texts under the name of `pair`, with what that pair's file said."""
-        return replace(self, **_pair_fields(pair))
+        return replace(self, **_pair_fields(pair, self.surface))
 
     def swapped(self) -> "Judgement":
         """The judgement of the pair with its sides exchanged. `key` remains that of the texts as they were judged."""
@@ -321,7 +321,12 @@ def sound_rows(rows: Iterable[tuple[Place, Mapping[str, Any]]], place: str) -> I
 _AT_ONCE = 1024
 
 
-def _pair_fields(pair: Pair) -> dict[str, Any]:
+def _pair_fields(pair: Pair, surface: float | None = None) -> dict[str, Any]:
+    """What a judgement has of its pair. `surface`: what `surface_logit` says of the texts, where it is known."""
+    if pair.winner is None:
+        surface = None
+    elif surface is None:
+        surface = surface_logit(pair)
     return {
         "id": pair.id,
         "prompt_key": pair.prompt_key,
@@ -332,7 +337,7 @@ def _pair_fields(pair: Pair) -> dict[str, Any]:
         "model_a": pair.model_a,
         "model_b": pair.model_b,
         "category": pair.category,
-        "surface": None if pair.winner is None else surface_logit(pair),
+        "surface": surface,
     }
 
 
