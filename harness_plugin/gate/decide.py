@@ -80,6 +80,19 @@ class Measured:
     def high(self) -> float:
         return self.test.high if self.higher_is_better else -self.test.low + 0.0
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What is reported of the metric, by name; NaN and infinity where a number is not known."""
+        return {
+            "baseline": self.before,
+            "current": self.after,
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "p_holm": self.p_holm,
+            "smallest_drop": self.smallest_drop,
+        }
+
     def other_difference(self, weigh: str) -> float:
         """after - before had the prompts counted the same instead of the items, or the other way round."""
         return self.sign * (self.test.by_clusters if weigh == ITEMS else self.test.by_items) + 0.0

@@ -252,15 +252,9 @@ def visible(text: str) -> str:
 def _metric(m: Measured) -> dict[str, Any]:
     t, decides = m.test, m.role == DECIDES
     numbers = {
-        "baseline": m.before,
-        "current": m.after,
-        "difference": m.difference,
-        "low": m.low,
-        "high": m.high,
+        **m.numbers,
         "p": t.p,
         "p_mid": t.p_mid,
-        "p_holm": m.p_holm,
-        "smallest_drop": m.smallest_drop,
         "difference_by_prompts": m.sign * t.by_clusters + 0.0,
         "difference_by_items": m.sign * t.by_items + 0.0,
     }

@@ -40,16 +40,7 @@ def junit(result: GateResult) -> str:
 
 def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=_plain(f"{NAME}.{m.role}"), name=_plain(m.name))
-    numbers = {
-        "baseline": m.before,
-        "current": m.after,
-        "difference": m.difference,
-        "low": m.low,
-        "high": m.high,
-        "p_holm": m.p_holm,
-        "n": m.test.n,
-        "smallest_drop": m.smallest_drop,
-    }
+    numbers = {**m.numbers, "n": m.test.n}
     _properties(case, {name: f"{value:.6g}" for name, value in numbers.items() if math.isfinite(value)})
     said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
     if m.role != DECIDES:

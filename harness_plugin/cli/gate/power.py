@@ -69,4 +69,4 @@ def _of_runs(runs, rules, reading):
     from harness_plugin.gate.power import noise_of
     from harness_plugin.gate.readers.any_run import read_two
 
-    return noise_of(decide(compare(*read_two(*runs, reading)), rules))
+    return noise_of(decide(compare(*read_two(runs[0], runs[1], reading)), rules))
