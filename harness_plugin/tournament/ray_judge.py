@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from harness_plugin import errors
@@ -156,10 +157,17 @@ def on_ray(spec, batch_size: int | None, output: str) -> Iterator[RayJudge]:
 
 
 def _cut(pairs: list[Pair], workers: int) -> list[list[Pair]]:
-    """Blocks of equal size, those with the same prompt together, which lets an engine read it once."""
+    """Blocks of a size at most, with all battles of a prompt in one of them where they fit: then an engine reads the
+    prompt once, and a pointwise judge each answer to it."""
     size = max(1, min(BLOCK, -(-len(pairs) // (ROUNDS * workers))))
-    pairs = sorted(pairs, key=lambda p: (p.prompt_key, p.key))
-    return [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    blocks: list[list[Pair]] = []
+    for _, battles in groupby(sorted(pairs, key=lambda p: (p.prompt_key, p.key)), key=lambda p: p.prompt_key):
+        same = list(battles)
+        if blocks and len(blocks[-1]) + len(same) <= size:
+            blocks[-1] += same
+        else:
+            blocks += [same[start : start + size] for start in range(0, len(same), size)]
+    return blocks
 
 
 class Worker:
