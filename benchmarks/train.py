@@ -249,20 +249,7 @@ def main(data, shape, base, count, batch, max_length, both_orders, all_linear, d
     with tempfile.TemporaryDirectory() as work:
         place = save_shape(shape, f"{work}/base", device) if shape else base
         place = str(embedded_base()) if place == "embedded" else place
-        config = replace(
-            read_config(find_config("card")),
-            base=place,
-            precision="bfloat16",
-            max_length=max_length,
-            truncation="budget",
-            epochs=1.0,
-            batch_size=batch,
-            accumulation=2,
-            orders="ab",
-            both_orders=float(both_orders),
-        )
-        targets = "all-linear" if all_linear else config.lora.target_modules
-        config = replace(config, lora=replace(config.lora, lora_dropout=dropout, target_modules=targets))
+        config = configured(place, batch, max_length, both_orders, all_linear, dropout)
         works = lots(data, shape, count, config, place)
         found = contenders(config, place, *next(iter(works.values())), work, device)
         network = next(iter(found.values())).model
@@ -272,21 +259,8 @@ def main(data, shape, base, count, batch, max_length, both_orders, all_linear, d
                 trainer.train_dataset = single if name == REWARD else plain
             seconds = measure(found, repeats)
             for name, trainer in found.items():
-                tokens, middle = trainer.train_dataset.tokens(), statistics.median(seconds[name][1:])
-                rate = tokens / middle
-                rows.append(
-                    {
-                        "workload": lot,
-                        "contender": name,
-                        "pairs_per_s": round(len(plain) / middle, 3),
-                        "tokens": tokens,
-                        "tokens_per_s": round(rate, 1),
-                        "first_round_s": round(seconds[name][0], 1),
-                        "seconds": [round(s, 2) for s in seconds[name][1:]],
-                        "tflop_per_s": round(rate * flops / 1e12, 3),
-                        "matmul_share": round(rate * flops / peak, 3),
-                    }
-                )
+                row = figures(len(plain), trainer.train_dataset.tokens(), seconds[name], flops, peak)
+                rows.append({"workload": lot, "contender": name, **row})
         output.mkdir(parents=True, exist_ok=True)
         if profile:
             write_profiles(found, device, output)
@@ -306,6 +280,44 @@ def main(data, shape, base, count, batch, max_length, both_orders, all_linear, d
     }
     (output / "train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(rows)
+
+
+def configured(
+    base: str, batch: int, max_length: int, both_orders: bool, all_linear: bool, dropout: float
+) -> TrainConfig:
+    """The card's recipe with what is measured."""
+    config = read_config(find_config("card"))
+    targets = "all-linear" if all_linear else config.lora.target_modules
+    return replace(
+        config,
+        base=base,
+        precision="bfloat16",
+        max_length=max_length,
+        truncation="budget",
+        epochs=1.0,
+        batch_size=batch,
+        accumulation=2,
+        orders="ab",
+        both_orders=float(both_orders),
+        lora=replace(config.lora, lora_dropout=dropout, target_modules=targets),
+    )
+
+
+def figures(pairs: int, tokens: int, seconds: list[float], flops: float, peak: float) -> dict:
+    """What the seconds of each round mean for so many pairs and tokens; `flops`: of a token, `peak`: in a second. The
+    first round is not counted."""
+    first, *others = seconds
+    middle = statistics.median(others)
+    rate = tokens / middle
+    return {
+        "pairs_per_s": round(pairs / middle, 3),
+        "tokens": tokens,
+        "tokens_per_s": round(rate, 1),
+        "first_round_s": round(first, 1),
+        "seconds": [round(s, 2) for s in others],
+        "tflop_per_s": round(rate * flops / 1e12, 3),
+        "matmul_share": round(rate * flops / peak, 3),
+    }
 
 
 def show(rows: list[dict]) -> None:

@@ -1,9 +1,10 @@
 """The command `arena-rm`: results go to stdout or to files, notes and progress to stderr.
 
 Each command is a file of its own here: `score`, `show`, `judge`, `compare`, `label`, `calibrate`, `train`, `doctor`,
-`lm_eval`, and the folder `gate`. `options` has what several of them share, `streams` makes stdout and stderr safe,
-`label_plan` is a part of `label`, `stopping` has the options for ending early, `several_options` those of panels,
-cascades and abstention, `failures` says in one line what went wrong. It reads its options and prints results; it
+`lm_eval`, and the folder `gate`. What several of them share: `judge_options` choose a judge, `several_options` panels,
+cascades and abstention, `data_options` what is read, `cache_options` the store of scores, `options` what is left;
+`stopping` has the options for ending early, `label_plan` is a part of `label`, `streams` makes stdout and stderr safe,
+`failures` says in one line what went wrong. It reads its options and prints results; it
 decides nothing about scores, and it imports the rest of the package only when it runs. Exit codes: 0 done, 1
 regression, 2 wrong usage, 3 could not be done, 4 inconclusive, 130 interrupted, 141 the program that read stdout has
 ended.

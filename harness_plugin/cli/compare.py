@@ -5,21 +5,10 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import (
-    SPEC_FIELDS,
-    Number,
-    batch_size_option,
-    cache_options,
-    given,
-    limit_option,
-    log_to_stderr,
-    model_options,
-    opened_cache,
-    order_option,
-    pair_options,
-    plots_option,
-    refuse_no_cache,
-)
+from harness_plugin.cli.cache_options import cache_options, opened_cache, refuse_no_cache
+from harness_plugin.cli.data_options import limit_option, pair_options
+from harness_plugin.cli.judge_options import SPEC_FIELDS, batch_size_option, model_options, order_option
+from harness_plugin.cli.options import Number, given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import abstain_options, confidence_option
 from harness_plugin.errors import UsageError
 

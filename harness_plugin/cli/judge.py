@@ -6,47 +6,16 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import (
-    batch_size_option,
-    cache_options,
-    field_option,
-    given,
-    ignore_option,
-    log_to_stderr,
-    model_options,
-    named_columns,
-    opened_cache,
-    plots_option,
-    prompts_option,
-    questions_option,
-)
+from harness_plugin.cli.cache_options import cache_options, opened_cache
+from harness_plugin.cli.data_options import answer_options, prompts_option
+from harness_plugin.cli.judge_options import batch_size_option, model_options
+from harness_plugin.cli.options import given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
 RAY_OR_HERE = "use --engine ray, or name a folder here"
-COLUMNS = {
-    "prompt": "The column of the prompt, in files of your own format. [default: prompt]",
-    "response": "The column of the answer. [default: response]",
-    "model": "The column of the model's name. [default: model, else the file's name]",
-    "category": "The column of the prompt's category. [default: category]",
-}
-
-
-def column_options(command):
-    """Adds the options that name columns of files of answers; the command receives `fields`: field -> column."""
-
-    @functools.wraps(command)
-    def run(fields, **arguments):
-        named = {name: arguments.pop(f"{name}_field") for name in COLUMNS}
-        fields = named_columns(fields) | {name: column for name, column in named.items() if column}
-        return command(fields=fields, **arguments)
-
-    options = [click.option(f"--{name}-field", metavar="COLUMN", help=text) for name, text in COLUMNS.items()]
-    for option in reversed([*options, field_option]):
-        run = option(run)
-    return run
 
 
 @click.command("judge")
@@ -56,11 +25,14 @@ def column_options(command):
 @click.option(
     "--baseline", metavar="MODEL", help="Judge every model against this one. [default: every model against every other]"
 )
-@click.option("--round-robin", is_flag=True, help="Judge every model against every other. This is the default.")
+@click.option(
+    "--round-robin",
+    is_flag=True,
+    expose_value=False,
+    help="Judge every model against every other. This is the default.",
+)
 @prompts_option
-@column_options
-@ignore_option
-@questions_option
+@answer_options
 @click.option(
     "--labels",
     type=click.Path(),
@@ -104,11 +76,8 @@ def command(
     files,
     spec,
     baseline,
-    round_robin,
     prompts,
-    fields,
-    ignored,
-    questions,
+    gather,
     labels,
     red_team,
     red_team_model,
@@ -136,13 +105,11 @@ def command(
     log_to_stderr()
     from harness_plugin import tournament as room
     from harness_plugin.files.remote import local
-    from harness_plugin.report.board_markdown import table_markdown
     from harness_plugin.report.judge_folder import write_run
 
-    _check(baseline, round_robin, fields, questions)
-    _check_places(engine, output)
+    _check(baseline, engine, output)
     with local(files, output) as place:
-        answers = room.gather(room.find_files(place.files), questions, fields, ignore=ignored)
+        answers = gather(place.files)
         meetings = room.battles(answers, baseline, prompts)
         if red_team_model is not None:
             room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
@@ -158,29 +125,30 @@ def command(
         board = room.summary(board, meetings, judge.identity, moved, agreed)
         room.write_answers(place.folder, meetings)
         write_run(place.folder, board, room.Judged(meetings, verdicts, shares), attacked, plots)
-    click.echo(table_markdown(board))
-    click.echo(
-        f"{output} has {counted(len(verdicts), 'verdict')} and the leaderboard; look at {output}/report.html", err=True
-    )
+    _say_result(board, len(verdicts), output)
 
 
-def _check(baseline, round_robin, fields, questions) -> None:
+def _check(baseline, engine, output) -> None:
     """Refuses what can be refused before anything is read."""
-    if baseline is not None and round_robin:
-        raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
-    if questions is not None and "prompt" in fields:
-        raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
-
-
-def _check_places(engine, output) -> None:
     from harness_plugin.files.remote import is_remote
 
+    if baseline is not None and given("round_robin"):
+        raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
     if engine == "local" and is_remote(output):
         raise UsageError(f"-o {output} is a URI", "a run on this machine continues from the files in it", RAY_OR_HERE)
     if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
     if engine == "ray" and given("cache", "cache_file"):
         raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
+
+
+def _say_result(board, verdicts: int, output) -> None:
+    from harness_plugin.report.board_markdown import table_markdown
+
+    click.echo(table_markdown(board))
+    click.echo(
+        f"{output} has {counted(verdicts, 'verdict')} and the leaderboard; look at {output}/report.html", err=True
+    )
 
 
 def _labels(labels, meetings):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from harness_plugin.cli.data_options import PAIR_FIELDS, pair_options
 from harness_plugin.cli.label_plan import print_plan
-from harness_plugin.cli.options import PAIR_FIELDS, Number, given, log_to_stderr, pair_options
+from harness_plugin.cli.options import Number, given, log_to_stderr
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 

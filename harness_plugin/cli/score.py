@@ -6,16 +6,10 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import (
-    batch_size_option,
-    cache_options,
-    limit_option,
-    log_to_stderr,
-    model_options,
-    opened_cache,
-    order_option,
-    pair_options,
-)
+from harness_plugin.cli.cache_options import cache_options, opened_cache
+from harness_plugin.cli.data_options import limit_option, pair_options
+from harness_plugin.cli.judge_options import batch_size_option, model_options, order_option
+from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted, log_line

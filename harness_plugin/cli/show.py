@@ -4,7 +4,9 @@ import json
 
 import click
 
-from harness_plugin.cli.options import log_to_stderr, model_options, pair_options
+from harness_plugin.cli.data_options import pair_options
+from harness_plugin.cli.judge_options import model_options
+from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.errors import UsageError
 
 

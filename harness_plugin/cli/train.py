@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.cli.options import log_to_stderr, pair_options
+from harness_plugin.cli.data_options import pair_options
+from harness_plugin.cli.options import log_to_stderr
 
 
 @click.command("train")

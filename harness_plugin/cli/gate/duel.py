@@ -5,15 +5,11 @@ from pathlib import Path
 
 import click
 
+from harness_plugin.cli.cache_options import cache_options
+from harness_plugin.cli.data_options import prompts_option, questions_option
 from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
-from harness_plugin.cli.options import (
-    batch_size_option,
-    cache_options,
-    log_to_stderr,
-    model_options,
-    prompts_option,
-    questions_option,
-)
+from harness_plugin.cli.judge_options import batch_size_option, model_options
+from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError

@@ -1,0 +1,197 @@
+"""Options that choose a judge, and say how it judges."""
+
+import functools
+
+import click
+
+from harness_plugin.cli.options import Number
+
+MODEL_OPTIONS = [
+    click.option(
+        "--judge",
+        metavar="NAME",
+        help="Any judge by one name: embedded, the folder or hub id of an adapter or a whole model, or a served judge: "
+        "vllm:URL or sglang:URL (with --peft or --pretrained for the tokenizer), openai:URL#MODEL, systemone:URL. "
+        "[default: embedded]",
+    ),
+    click.option(
+        "--pretrained",
+        metavar="ID|DIR",
+        help="The base model, or without --peft a whole judge: a folder, or its id on the hub. [default: the base of "
+        "the adapter]",
+    ),
+    click.option(
+        "--peft",
+        metavar="ID|DIR",
+        help="The adapter: a folder, or its id on the hub. [default: the one in the package, if there is no "
+        "--pretrained]",
+    ),
+    click.option("--revision", metavar="NAME", help="The revision of the base model on the hub."),
+    click.option(
+        "--truncation",
+        type=click.Choice(["budget", "card"]),
+        help="How a long text is cut. budget: prompt and answers share the length; card: the end is cut off, as on the "
+        "reference model card. [default: as the adapter was trained]",
+    ),
+    click.option(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="The largest number of tokens of a presentation. [default: as the adapter was trained]",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int16"]),
+        default="auto",
+        show_default=True,
+        help="The number format. auto: bfloat16 where the hardware has it, else int16 where the CPU has AVX2, else "
+        "float32; int8: faster on CPUs, changes logits by about 0.02.",
+    ),
+    click.option(
+        "--device", metavar="NAME", help="The device: cpu, cuda, cuda:1, ... [default: a GPU if there is one]"
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The number of CPU threads that compute. [default: OMP_NUM_THREADS, else one for each CPU that this "
+        "process may use]",
+    ),
+    click.option(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="Divide logits by this number. [default: from the adapter's calibration]",
+    ),
+    click.option(
+        "--tie-nu",
+        type=float,
+        metavar="NU",
+        help="Davidson's tie mass; 0 means that there are no ties. [default: from the adapter's calibration]",
+    ),
+    click.option(
+        "--merge/--no-merge",
+        default=True,
+        show_default=True,
+        help="Add the adapter's weights to the base's before scoring, or keep them apart, which is slower.",
+    ),
+    click.option(
+        "--deterministic",
+        is_flag=True,
+        help="Score each presentation alone, so that other pairs do not change the last digits of its logit.",
+    ),
+    click.option(
+        "--length-control",
+        is_flag=True,
+        help="Verdicts at equal length: take off each logit what length alone is worth to the judge, as measured when "
+        "it was calibrated.",
+    ),
+    click.option(
+        "--allow-pickle",
+        is_flag=True,
+        help="Read adapter_model.bin if there is no safetensors file. It is loaded with weights_only=True.",
+    ),
+    click.option(
+        "--kind",
+        type=click.Choice(["pair", "pointwise"]),
+        help="What a model of one logit without arena_rm.json reads. pair: two responses at once; pointwise: one "
+        "response, in the model's chat template, and the logits of two responses are subtracted. [default: as "
+        "arena_rm.json or the adapter's settings say]",
+    ),
+    click.option(
+        "--judge-prompt",
+        type=click.Path(),
+        metavar="FILE",
+        help="Of a served chat model: the text around a pair. [default: the one in the package]",
+    ),
+    click.option(
+        "--answer-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served chat model: the largest number of tokens of an answer, reasoning included. [default: 4096]",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: questions under way at once. [default: 8; vllm and sglang: 16]",
+    ),
+    click.option(
+        "--calls-per-minute",
+        type=Number(min=0, min_open=True),
+        metavar="N",
+        help="Of a served judge: the largest number of calls in a minute. [default: as the server allows]",
+    ),
+    click.option(
+        "--max-calls",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: stop after N calls; the same command then continues. [default: no limit]",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of a served judge: stop after N tokens, read and written; the same command then continues. "
+        "[default: no limit]",
+    ),
+    click.option(
+        "--timeout",
+        type=Number(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Of a served judge: the longest time for one answer. [default: 120]",
+    ),
+]
+SPEC_FIELDS = (
+    "judge",
+    "pretrained",
+    "peft",
+    "revision",
+    "truncation",
+    "max_length",
+    "dtype",
+    "device",
+    "threads",
+    "temperature",
+    "tie_nu",
+    "merge",
+    "deterministic",
+    "length_control",
+    "allow_pickle",
+    "kind",
+    "judge_prompt",
+    "answer_tokens",
+    "concurrency",
+    "calls_per_minute",
+    "max_calls",
+    "max_tokens",
+    "timeout",
+)
+
+
+def model_options(command):
+    """Adds the options that choose a judge; the command receives them as one `ModelSpec`, the argument `spec`."""
+
+    @functools.wraps(command)
+    def run(**arguments):
+        from harness_plugin.model import ModelSpec
+
+        spec = ModelSpec(**{name: arguments.pop(name) for name in SPEC_FIELDS})
+        return command(spec=spec, **arguments)
+
+    for option in reversed(MODEL_OPTIONS):
+        run = option(run)
+    return run
+
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The largest number of sequences in a batch. [default: as many as fit a number of tokens]",
+)
+
+
+def order_option(text: str):
+    """The option --order of a command, with what it means there."""
+    return click.option("--order", type=click.Choice(["ab", "both"]), default="both", show_default=True, help=text)
