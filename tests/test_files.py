@@ -88,6 +88,31 @@ def test_csv_errors_name_the_row_and_its_last_line(tmp_path):
     assert f"{path} line 2: byte 0xff at position 2 is not UTF-8" in message(path)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_without_commas_between_them_are_named(tmp_path, separator):
+    path = tmp_path / "x.csv"
+    path.write_text(f"prompt{separator}response_a{separator}response_b\na{separator}b{separator}c\n")
+    assert f"these seem to be separated by {separator!r}; write the file with commas" in message(path)
+
+
+TWICE = '{"prompt": "ask", "response_a": "x", "response_b": "y", "winner": "model_a", "winner": "model_b"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.jsonl", f"{json.dumps(GOOD)}\n{TWICE}\n", "x.jsonl row 2: "),
+        ("x.json", f"[{json.dumps(GOOD)}, {TWICE}]", "x.json is not JSON (after row 1: "),
+        ("x.json", TWICE.replace(", ", ",\n"), "x.json is not sound JSON ("),
+    ],
+)
+def test_a_name_that_a_row_has_twice_is_refused_and_neither_value_is_taken(tmp_path, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    found = message(path)
+    assert found.startswith(f"{tmp_path}/{said}") and "'winner' is given twice" in found
+
+
 def test_a_cell_longer_than_the_csv_modules_default_is_read(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text(f"prompt,response_a,response_b\n{'long ' * 60_000},a,b\n", "utf-8")

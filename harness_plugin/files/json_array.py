@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from harness_plugin.files.checked import unique_keys
+
 _SPACE = " \t\n\r"
 _ENDS = (",", "]", *_SPACE)
 
@@ -16,7 +18,8 @@ def array_values(pieces: Iterable[str]) -> Iterator[Any]:
 
     Each is yielded as soon as its text is whole, so that whoever needs the first ones reads no further. Raises
     ValueError, as `json.loads` does, for text that is not one JSON array, nested too deeply, or with numbers that
-    Python does not convert; what stood before the place of the error was yielded.
+    Python does not convert, and for an object that has one name twice; what stood before the place of the error was
+    yielded.
     """
     text = _Text(pieces)
     if text.next_character() != "[":
@@ -88,4 +91,4 @@ class _Text:
                 return value
 
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)

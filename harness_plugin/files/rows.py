@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import RowError, excerpt, json_object
+from harness_plugin.files.checked import RowError, excerpt, json_object, unique_keys
 from harness_plugin.files.compression import Stream, uncompressed_name
 from harness_plugin.files.json_array import array_values
 from harness_plugin.files.json_columns import rows_of_object
@@ -121,7 +121,7 @@ def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:
         return
     if is_json and not isinstance(first, Row):
         head += lines
-        value = _joined_object(head)
+        value = _joined_object(head, name)
         if value is not None:
             yield from _of_object(value, name, is_json)
             return
@@ -129,11 +129,18 @@ def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:
         yield _row_of_text(number, line, name)
 
 
-def _joined_object(lines: list[tuple[int, str | DataError]]) -> dict[str, Any] | None:
+def _joined_object(lines: list[tuple[int, str | DataError]], name: str) -> dict[str, Any] | None:
+    """The object that the lines are together; None where they are no JSON. Raises RowError for a name that an object in
+    it has twice."""
+    text = "".join(line for _, line in lines if not isinstance(line, DataError))
     try:
-        value = parse_json("".join(line for _, line in lines if not isinstance(line, DataError)))
+        value = parse_json(text)
     except ValueError:
         return None
+    try:
+        parse_json(text, unique_keys)
+    except ValueError as error:
+        raise RowError(f"{name} is not sound JSON ({error})", "only one of the values can count", _FIX) from error
     return value if isinstance(value, dict) else None
 
 
@@ -151,10 +158,10 @@ def _row_of_text(number: int, line: str | DataError, name: str) -> Row | DataErr
 
 def _row_of_line(line: str, place: str, name: str) -> Row | DataError:
     try:
-        value = parse_json(line)
+        value = parse_json(line, unique_keys)
     except ValueError as error:
         found = f"{name} {place}: {excerpt(line.strip())} is not JSON ({error})"
-        return RowError(found, "allowed: one object per line", _FIX)
+        return RowError(found, "allowed: one object per line, with each name once", _FIX)
     return _row_of_value(value, place, name, "jsonl")
 
 
@@ -166,11 +173,14 @@ def _row_of_value(value: Any, place: str, name: str, container: str) -> Row | Da
 
 
 def _json_array(stream: Stream, name: str) -> Iterator[Row | DataError]:
+    number = 0
     try:
         for number, value in enumerate(array_values(text_pieces(stream, name)), start=1):
             yield _row_of_value(value, f"row {number}", name, "json")
     except ValueError as error:
-        raise DataError(f"{name} is not JSON ({error})", "it begins as a JSON array", "make the file again") from error
+        raise DataError(
+            f"{name} is not JSON (after row {number}: {error})", "it begins as a JSON array", "make the file again"
+        ) from error
 
 
 def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
@@ -203,6 +213,12 @@ def _decoded(stream: Stream, name: str) -> Iterator[str]:
 
 def _header(cells: list[str], name: str) -> list[str]:
     names = [cell.strip() for cell in cells]
+    if len(names) == 1 and (other := next((c for c in ";\t|" if c in cells[0]), None)):
+        raise DataError(
+            f"{name} has one column, {excerpt(names[0])}",
+            f"columns are separated by commas, and these seem to be separated by {other!r}",
+            "write the file with commas",
+        )
     for column in names:
         if names.count(column) > 1:
             raise DataError(
