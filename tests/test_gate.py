@@ -218,6 +218,11 @@ def test_options_for_another_kind_of_runs_are_refused(gate, runs, tmp_path, opti
         assert code == 2 and f"{option} heron has no effect on {runs['again']}" in said
 
 
+def test_a_file_of_pairs_that_is_not_there_is_said_before_a_text_is_needed(gate, runs):
+    code, said, _ = gate(runs["old"], runs["again"], "--pairs", "nowhere.jsonl")
+    assert code == 3 and "nowhere.jsonl cannot be read" in said
+
+
 # -- broken files ------------------------------------------------------------------------------------------------------
 
 

@@ -166,5 +166,5 @@ def _check_missing(ids, missing, added, max_missing: float) -> None:
         if found
     ]
     why = f"more than {max_missing:.3g} of the items are in one run only" if ids else "no item is in both"
-    do = "complete the runs, or bless a new baseline"
+    do = "complete the runs, bless a new baseline, or allow it with --max-missing"
     raise NotComparable("; ".join(parts), why, do, missing=missing, added=added)

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import remedy
+from harness_plugin.files.opening import open_binary
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, items_of, kept
@@ -30,7 +31,10 @@ THREE_WAY = ("brier", "log_loss", "acc_3way")
 @remedy("score the pairs again")
 def read_scores(path: str, pairs: str | None = None) -> Run:
     """`pairs`: the file that was scored, for the texts. Raises DataError for anything but a whole file of scores of
-    labelled pairs, all in the same orders and by one judge."""
+    labelled pairs, all in the same orders and by one judge, and for `pairs` that cannot be read."""
+    if pairs is not None:
+        with open_binary(pairs):  # it is read when texts are shown: a wrong name is said now
+            pass
     judgements = list(read_judgements(whole_rows(path)))
     judged = [j for j in judgements if not j.abstained]
     labelled = [j for j in judged if j.winner is not None]
