@@ -30,6 +30,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from harness_plugin.engine import Engine
 from harness_plugin.engine.decoder import PackedDecoder
@@ -97,9 +98,14 @@ def workloads(data: str, outputs: Path | None, pairs: int, prompts: int) -> list
 Score = Callable[[Workload], np.ndarray]
 
 
+def tokenizer_of(model):
+    """The tokenizer of the model's base as transformers loads it; the engine's own renderer may have a barer one."""
+    return AutoTokenizer.from_pretrained(model.network.config.name_or_path)
+
+
 def snippet(model) -> Score:
     """The code on the reference model card: tokenizer and model, one text at a time."""
-    tokenizer, network = model.renderer.tokenizer, model.network
+    tokenizer, network = tokenizer_of(model), model.network
 
     @torch.inference_mode()
     def score(work: Workload) -> np.ndarray:
@@ -114,7 +120,7 @@ def snippet(model) -> Score:
 
 def padded(model) -> Score:
     """Batches in file order, padded to their longest sequence, with an attention mask."""
-    tokenizer, network = model.renderer.tokenizer, model.network
+    tokenizer, network = tokenizer_of(model), model.network
     tokenizer.padding_side = "right"
 
     @torch.inference_mode()
@@ -142,7 +148,7 @@ def cross_encoder(model, folder: str) -> Score | None:
         click.echo("sentence_transformers is not installed: left out", err=True)
         return None
     model.network.save_pretrained(folder)
-    model.renderer.tokenizer.save_pretrained(folder)
+    tokenizer_of(model).save_pretrained(folder)
     encoder = CrossEncoder(folder, device=str(model.device), model_kwargs={"dtype": model.dtype})
     bos = encoder.tokenizer.bos_token  # put in front once, so that the ids are the same as in the other cases
     encoder.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -309,7 +315,7 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
     exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     with tempfile.TemporaryDirectory() as folder:
         scorers, model = contenders(spec, folder), load_model(ModelSpec(**spec))
-        token_count.tokenizer = model.renderer.tokenizer
+        token_count.tokenizer = tokenizer_of(model)
         peak, rows = matmul_tokens(model, clock), []
         for score in scorers.values():  # a warm-up: kernels are compiled, memory is allocated
             score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))

@@ -42,7 +42,7 @@ def command(file, spec, read, pair_id, swap, as_json):
         click.echo(json.dumps({"id": pair.id, **of_answers}, ensure_ascii=False))
         return
     for part, rendered in shown.items():
-        click.echo(renderer.tokenizer.decode(rendered.ids))
+        click.echo(renderer.decode(rendered.ids))
         most = f"of at most {renderer.max_length} tokens"
         click.echo(f"\n-- {part}: {len(rendered.ids)} {most}, truncation {renderer.truncation}")
         for name, k in _kept(rendered).items():
@@ -67,7 +67,7 @@ def _kept(rendered):
 
 def _as_json(renderer, rendered):
     kept = {name: [k.kept, k.original] for name, k in _kept(rendered).items()}
-    return {"text": renderer.tokenizer.decode(rendered.ids), "kept": kept, "ids": rendered.ids}
+    return {"text": renderer.decode(rendered.ids), "kept": kept, "ids": rendered.ids}
 
 
 def _find(pairs, pair_id, file):

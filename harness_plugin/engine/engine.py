@@ -162,7 +162,7 @@ def _packs_on(device: torch.device, shape: Shape) -> bool:
 
 def _ops(model, backbone, shape: Shape) -> TorchOps:
     """The arithmetic for the model's device and dtype."""
-    dtype = backbone.embed_tokens.weight.dtype
+    dtype = backbone.norm.weight.dtype  # an embedding may be stored in a narrower one
     if model.device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32):
         return TorchOps(shape, dtype, model.device)
     from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops

@@ -43,8 +43,8 @@ class Rotary(nn.Module):
 
 
 class BareGemma3(nn.Module):
-    """A Gemma 3 classifier of `num_labels` logits from the weights in `folder`, in `dtype`; its head is zeros. On a CPU
-    the engine scores with it as with transformers' own."""
+    """A Gemma 3 classifier of `num_labels` logits from the weights in `folder`, in `dtype`; its head is zeros. The
+    embedding may be stored in a narrower dtype. On a CPU the engine scores with it as with transformers' own."""
 
     base_model_prefix = "model"
 
@@ -53,11 +53,14 @@ class BareGemma3(nn.Module):
 
         super().__init__()
         stored = load_file(folder / WEIGHTS)  # mapped into memory: what is not read costs nothing
+        embedding = stored.pop("model.embed_tokens.weight")
+        if torch.promote_types(embedding.dtype, dtype) != dtype:  # else the dtype holds each value: few rows are read
+            embedding = embedding.to(dtype)
         weights = {name.removesuffix(".weight"): tensor.to(dtype) for name, tensor in stored.items()}
         self.config = config
         self.model = nn.Module()
         self.model.config = config
-        self.model.embed_tokens = Weight(weights["model.embed_tokens"])
+        self.model.embed_tokens = Weight(embedding)
         self.model.layers = nn.ModuleList(_layer(config, weights, i) for i in range(config.num_hidden_layers))
         self.model.norm = Weight(weights["model.norm"])
         self.model.rotary_emb = Rotary(config)

@@ -6,6 +6,7 @@ import torch
 
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter
+from harness_plugin.model.bare_config import read_bare_config
 from harness_plugin.model.embedded import BASE_NAME, base_folder, embedded_base
 from harness_plugin.model.embedded_tokenizer import load_embedded_tokenizer
 from harness_plugin.model.naming import EMBEDDED
@@ -23,8 +24,10 @@ def find_base(name: str) -> tuple[str, str]:
 
 
 def base_config(base: str, revision: str | None, whole: bool = False):
-    """The base's transformers configuration. Raises ModelError for a `whole` model (one with its own head) that is no
-    plain sequence classifier."""
+    """The base's transformers configuration; that of the embedded base comes without transformers. Raises ModelError
+    for a `whole` model (one with its own head) that is no plain sequence classifier."""
+    if Path(base) == base_folder():
+        return from_hub(base, lambda: read_bare_config(Path(base)))
     from transformers import AutoConfig, PretrainedConfig
 
     if whole:
@@ -55,15 +58,16 @@ def has_tokenizer(adapter: Adapter | None) -> bool:
     return adapter is not None and (adapter.folder / TOKENIZER_CONFIG).is_file()
 
 
-def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | None = None):
-    """The adapter folder's own tokenizer where it has one, else the base's."""
-    from transformers import AutoTokenizer
-
+def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | None = None, bare: bool = False):
+    """The adapter folder's own tokenizer where it has one, else the base's, as transformers loads it. `bare`: only its
+    `backend_tokenizer` is used, so the embedded base's comes without transformers."""
     own = adapter.folder if adapter is not None and has_tokenizer(adapter) else None
     place = base if own is None else str(own)
+    if bare and Path(place) == base_folder():
+        return from_hub(place, lambda: load_embedded_tokenizer(Path(place)))
+    from transformers import AutoTokenizer
+
     with quiet_transformers():
-        if Path(place) == base_folder():
-            return from_hub(place, lambda: load_embedded_tokenizer(Path(place)))
         return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=revision if own is None else None))
 
 

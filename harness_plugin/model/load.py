@@ -170,7 +170,7 @@ def _check_vocabulary(renderer: Renderer | AnswerRenderer, config: Any, adapter:
     if beyond:
         owner = str(adapter.folder) if adapter is not None and has_tokenizer(adapter) else name
         raise ModelError(
-            f"the tokenizer of {owner} has {len(renderer.tokenizer)} tokens and the embedding of {name} {rows} rows "
+            f"the tokenizer of {owner} has {renderer.vocabulary_size} tokens and the embedding of {name} {rows} rows "
             f"(no row for {', '.join(map(repr, beyond[:3]))})",
             "a text with such a token cannot be scored",
             "use the tokenizer that belongs to these weights, or an adapter that was saved with its resized embedding",

@@ -53,7 +53,7 @@ def reading_of(
     """As `reading`, of the judge called `judge` whose head has so many logits; looks at no weights."""
     adapter, manifest = named.adapter, named.manifest
     kind = judge_kind(judge, spec.kind, num_labels, manifest, adapter)
-    tokenizer = load_tokenizer(named.base, adapter, named.revision)
+    tokenizer = load_tokenizer(named.base, adapter, named.revision, bare=kind == PAIR)
     if kind == PAIR:
         renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **_rendering(spec, manifest))
     else:
@@ -82,7 +82,7 @@ def _answer_renderer(spec: ModelSpec, named: Named, judge: str, tokenizer) -> An
             "arena_rm: the chat template of %s ends with the padding token %r, and the logit is read there, as vLLM "
             "and SGLang do; transformers reads the token before it",
             judge,
-            tokenizer.convert_ids_to_tokens(renderer.last_token),
+            renderer.backend.id_to_token(renderer.last_token),
         )
     return renderer
 

@@ -10,7 +10,7 @@ from harness_plugin.pairs import Pair, Text
 from harness_plugin.pairs.formats.chat import Message, as_messages
 from harness_plugin.prompt.chat_template import ChatTemplate
 from harness_plugin.prompt.cutting import Kept, cut_turns, end_of, ends, prompt_quota
-from harness_plugin.prompt.encoder import LEAST_TEXT, TextEncoder, not_unicode
+from harness_plugin.prompt.encoder import LEAST_TEXT, TextEncoder
 
 REMEMBERED = 256  # answers whose ids are kept: in a round robin, an answer comes back with each of its opponents
 
@@ -209,24 +209,25 @@ class AnswerRenderer(TextEncoder):
         tokens, at = [], 0
         for start, end in free:
             tokens += self._piece(text[at:start], at, split=True)
-            tokens.append((self.tokenizer.convert_tokens_to_ids(text[start:end]), start, end))
+            tokens.append((self._special_ids[text[start:end]], start, end))
             at = end
         return tokens + self._piece(text[at:], at, split=True)
 
     def _piece(self, text: str, at: int, split: bool) -> list[tuple[int, int, int]]:
         """The tokens of a text that stands at `at`; `split`: special tokens are read as text."""
-        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
-        try:
-            made = self.tokenizer(text, split_special_tokens=split, **options)
-        except (UnicodeEncodeError, TypeError) as e:
-            raise not_unicode(e) from e
-        return [(i, at + s, at + e) for i, (s, e) in zip(made.input_ids, made.offset_mapping, strict=True)]
+        encoding = self.encoding(text, split_special=split)
+        return [(i, at + s, at + e) for i, (s, e) in zip(encoding.ids, encoding.offsets, strict=True)]
+
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        """The ids of the special tokens, by how they are spelled."""
+        return {token.content: i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
 
     @cached_property
     def _special(self) -> re.Pattern[str] | None:
         """Matches the spelling of any special token."""
-        spelled = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        return re.compile("|".join(re.escape(s) for s in sorted(spelled, key=len, reverse=True))) if spelled else None
+        spelled = sorted(self._special_ids, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
 
 def _shortened(messages: Sequence[Message], answers: Sequence[bool], end: int) -> list[_Said]:

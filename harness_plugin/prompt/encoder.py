@@ -3,25 +3,37 @@
 User text is encoded so that the spelling of a special token in it, such as `<eos>` or `<start_of_turn>`, stays text.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from harness_plugin.errors import DataError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
 
 LEAST_TEXT = 8  # tokens that a presentation must have for the texts themselves
 
 
 class TextEncoder:
-    """A tokenizer with a maximum length and a way to cut. Raises ModelError for a tokenizer without character
-    offsets."""
+    """A tokenizer with a maximum length and a way to cut.
 
-    def __init__(self, tokenizer, max_length: int, truncation: str):
-        if not getattr(tokenizer, "is_fast", False):
+    `tokenizer`: one of transformers, or any object with a `backend_tokenizer` of the library tokenizers, which does all
+    the work here. Raises ModelError for a tokenizer without one: without character offsets.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, truncation: str):
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
             raise ModelError(
                 "a tokenizer without a fast version",
                 "only a fast tokenizer says where each token is in the text, which is needed to count what is cut",
                 "use a model with a tokenizer.json file",
             )
         self.tokenizer, self.max_length, self.truncation = tokenizer, int(max_length), truncation
+        self.backend: Tokenizer = backend
 
     def check_room(self, frame: int) -> None:
         """Raises UsageError where a template of `frame` tokens leaves no room for texts."""
@@ -36,8 +48,8 @@ class TextEncoder:
     @cached_property
     def specials(self) -> tuple[list[int], list[int]]:
         """The special tokens that the tokenizer puts before a text (Gemma: BOS) and after it (Gemma: none)."""
-        probe = self.tokenizer("x", return_special_tokens_mask=True)
-        ids, mask = list(probe.input_ids), list(probe.special_tokens_mask)
+        probe = self.encoding("x", whole=True)
+        ids, mask = probe.ids, probe.special_tokens_mask
         before, after = mask.index(0), mask[::-1].index(0)
         return ids[:before], ids[len(ids) - after :]
 
@@ -48,24 +60,40 @@ class TextEncoder:
     def tokens_beyond(self, rows: int) -> list[str]:
         """The tokens with an id of `rows` or more that a presentation may hold, by id. A special token is not among
         them unless the tokenizer puts it before or after every text, since its spelling in a text stays text."""
-        if len(self.tokenizer) <= rows and max(self.tokenizer.get_added_vocab().values(), default=0) < rows:
+        added = self.backend.get_added_tokens_decoder()
+        if self.vocabulary_size <= rows and max(added, default=0) < rows:
             return []
-        own = self.own_tokens()
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} - own
-        beyond = {i: t for t, i in self.tokenizer.get_vocab().items() if i >= rows and i not in special}
+        special = {i for i, token in added.items() if token.special} - self.own_tokens()
+        vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        beyond = {i: token for token, i in vocabulary.items() if i >= rows and i not in special}
         return [beyond[i] for i in sorted(beyond)]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens the tokenizer has."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text without BOS. Raises DataError for text that is not valid Unicode."""
+        return self.encoding(text).ids
+
+    def encoding(self, text: str, whole: bool = False, split_special: bool = True) -> Encoding:
+        """The tokens of a text, with the tokens that the tokenizer itself adds if it is a `whole` one. With
+        `split_special`, the spelling of a special token stays text. Raises DataError for text that is not valid
+        Unicode."""
+        # These are settings of the tokenizer: its file may say something else, and so may others who use it.
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.backend.encode_special_tokens = split_special
         try:
-            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+            return self.backend.encode(text, add_special_tokens=whole)
         except (UnicodeEncodeError, TypeError) as e:
-            raise not_unicode(e) from e
+            raise DataError(
+                "text that is not valid Unicode",
+                f"the tokenizer cannot read it ({e})",
+                "remove the halves of surrogate pairs from the text",
+            ) from e
 
-
-def not_unicode(error: Exception) -> DataError:
-    return DataError(
-        "text that is not valid Unicode",
-        f"the tokenizer cannot read it ({error})",
-        "remove the halves of surrogate pairs from the text",
-    )
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids, special tokens included."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)

@@ -9,7 +9,7 @@ from functools import cached_property
 from harness_plugin.errors import UsageError
 from harness_plugin.pairs import Pair, Text
 from harness_plugin.prompt.cutting import MAX_LENGTH, Kept, cut, end_of, ends, prompt_quota, water_fill
-from harness_plugin.prompt.encoder import TextEncoder, not_unicode
+from harness_plugin.prompt.encoder import TextEncoder
 
 # The text of the reference model card, byte for byte. A change here needs a new PROMPT_VERSION.
 TEMPLATE = "Which response is better for the prompt: {prompt}\n\nResponse A: {a}\n\nResponse B: {b}"
@@ -124,12 +124,8 @@ class Renderer(TextEncoder):
 
     def _card(self, pair: Pair) -> Rendered:
         """The presentation with the end cut off, as the code on the reference model card does it."""
-        text = card_text(pair)
-        try:
-            enc = self.tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
-        except (UnicodeEncodeError, TypeError) as e:
-            raise not_unicode(e) from e
-        ids, after = list(enc.input_ids), self.specials[1]
+        encoding, after = self.encoding(card_text(pair), whole=True), self.specials[1]
+        ids, offsets = encoding.ids, encoding.offsets
         over = len(ids) > self.max_length
         if over:
             ids = ids[: self.max_length - len(after)] + after
@@ -141,7 +137,7 @@ class Renderer(TextEncoder):
             (pair.response_b, ""),
         ):
             end = start + len(flat(field))
-            mine = [i for i, (_, stop) in enumerate(enc.offset_mapping) if start < stop <= end]
+            mine = [i for i, (_, stop) in enumerate(offsets) if start < stop <= end]
             kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))
             start = end + len(gap)
         prompt, a, b = kept
