@@ -138,7 +138,7 @@ def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
 
 
 @needs_int16
-@pytest.mark.parametrize("rows, width, outs", [(1, 2, 1), (13, 77, 20), (50, 96, 33), (48, 640, 64), (200, 2048, 96)])
+@pytest.mark.parametrize("rows, width, outs", [(1, 2, 1), (13, 77, 20), (50, 96, 33), (48, 640, 64), (200, 2048, 96), (97, 1101, 70)])
 def test_int16_products_are_exact_sums_whatever_the_activations_are(draw, rows, width, outs):
     ops = Int16Ops(SHAPE, torch.float32, CPU)
     linear = torch.nn.Linear(width, outs)

@@ -25,6 +25,7 @@ from harness_plugin.kernels.instructions import has_int8, has_int16
 from harness_plugin.kernels.library import Out, kernels
 
 BLOCK = 64  # the size of a block of the Hadamard rotation; larger blocks gave no smaller errors
+LARGEST = 2**13 - 1  # number in int16 whose product with another is exact: see kernels/product.c
 
 
 def address(x) -> int:
@@ -202,25 +203,27 @@ class Int16Ops(WholeNumberOps):
     def _out(self, rows, width):
         stride = width + self.GAP
         values, scale = torch.empty(rows, stride, dtype=torch.int16), torch.empty(rows)
+        if width % 4:
+            values[:, width:] = 0  # the product reads up to three columns of the gap: see `weight`
         out = Out(values.data_ptr(), scale.data_ptr(), stride, block_of(width), largest_activation(width))
         return (values, scale), out
 
     def weight(self, *linears):
         """The joined matrix (out, in) in the panels of product.c, its scales (out,), the joined bias (out,) or None,
-        and in, rounded up to an even number."""
+        and in, rounded up to a multiple of 4."""
         rotated = self.rotated_weight(*linears)  # (out, in)
         most = largest_activation(rotated.shape[1])
-        # The product adds up pairs: where the number of inputs is odd, a column of zeros makes it even. In the rows of
-        # the activations an unused column of the gap stands there.
-        rotated = F.pad(rotated, (0, rotated.shape[1] % 2))
+        # The product adds up pairs in each half of the columns. Columns of zeros make their number a
+        # multiple of 4; in the rows of the activations zeros of the gap stand there.
+        rotated = F.pad(rotated, (0, -rotated.shape[1] % 4))
         out, width = rotated.shape
         # |sum over k of x w| <= largest activation * sum of |w|. The sum of the rounded |w| is at most that of |w| plus
         # width / 2, so with these scales no sum leaves 32 bits, whatever the activations are.
         room = (2**31 - 1) / most - width / 2
-        scales = torch.maximum(rotated.abs().sum(1) / room, rotated.abs().amax(1) / (2**15 - 1)).clamp_min(1e-30)
+        scales = torch.maximum(rotated.abs().sum(1) / room, rotated.abs().amax(1) / LARGEST).clamp_min(1e-30)
         whole = (rotated / scales[:, None]).round().to(torch.int16)  # (out, in)
-        panel = self.kernels.panel()
-        panels = torch.empty(-(-out // panel) * panel, width, dtype=torch.int16)
+        pair = 2 * self.kernels.panel()
+        panels = torch.empty(-(-out // pair) * pair, width, dtype=torch.int16)
         self.kernels.pack_panels(address(whole), address(panels), out, width)
         return panels, scales, joined_bias(*linears), width
 
@@ -228,7 +231,8 @@ class Int16Ops(WholeNumberOps):
         (rows, scale), (panels, scales, bias, width) = x, weight  # (N, in + GAP), (N,)
         y = torch.empty(len(rows), len(scales))  # (N, out)
         pointers = map(address, (scale, panels, scales, bias, y))
-        self.kernels.product(address(rows), rows.stride(0), *pointers, len(rows), width, len(scales))
+        if self.kernels.product(address(rows), rows.stride(0), *pointers, len(rows), width, len(scales)):
+            raise torch.OutOfMemoryError("out of memory in a product")
         return y, None
 
     def gated_product(self, x, weight):
@@ -253,7 +257,7 @@ def largest_activation(width: int) -> int:
     Weights are like draws from a normal distribution after the rotation: the mean of |w| is about a fifth of the
     largest. So this leaves about as many bits to the weights as it gives to the activations.
     """
-    return min(2**15 - 1, isqrt(2**33 // width))
+    return min(LARGEST, isqrt(2**33 // width))
 
 
 def hadamard(x: torch.Tensor, block: int) -> torch.Tensor:

@@ -76,13 +76,18 @@ static inline void hadamard(float *x, long n, long block) {
  * the largest is 127, else int16. A row with a value that is not finite gets the scale NaN. The rotation spreads a large
  * value over its block, so that it does not cost the other values their precision. */
 INLINE void quantize_row(float *restrict x, void *restrict out, float *scale, long n, long block, long largest) {
-    float most = 0, sum = 0;
+    int32_t bits = 0;
+    float most;
     hadamard(x, n, block);
+    /* The bits of |x| are in the order of |x|, infinity and NaN above all. A maximum of whole numbers is computed in
+     * registers, one of floats is not, because of NaN. */
     for (long i = 0; i < n; i++) {
-        float a = fabsf(x[i]);
-        most = a > most ? a : most;
-        sum += a;
+        int32_t a;
+        memcpy(&a, x + i, 4);
+        a &= INT32_MAX;
+        bits = a > bits ? a : bits;
     }
+    memcpy(&most, &bits, 4);
     float s = most > 0 ? most / (float)largest : 1.0f, inverse = 1.0f / s;
     /* adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the low bits */
     float magic = 12582912.0f + (largest == 127 ? 128.0f : 0.0f);
@@ -95,7 +100,7 @@ INLINE void quantize_row(float *restrict x, void *restrict out, float *scale, lo
         else
             ((int16_t *)out)[i] = (int16_t)u;
     }
-    *scale = isfinite(sum) ? s / sqrtf((float)block) : NAN;
+    *scale = isfinite(most) ? s / sqrtf((float)block) : NAN;
 }
 
 /* Where a step writes its rows: values (N, stride), of which the first n of a row are written. If `scale` (N,) is NULL
