@@ -138,7 +138,9 @@ def test_int8_products_are_those_of_the_matrices_to_two_digits(draw, width):
 
 
 @needs_int16
-@pytest.mark.parametrize("rows, width, outs", [(1, 2, 1), (13, 77, 20), (50, 96, 33), (48, 640, 64), (200, 2048, 96), (97, 1101, 70)])
+@pytest.mark.parametrize(
+    "rows, width, outs", [(1, 2, 1), (13, 77, 20), (50, 96, 33), (48, 640, 64), (200, 2048, 96), (97, 1101, 70)]
+)
 def test_int16_products_are_exact_sums_whatever_the_activations_are(draw, rows, width, outs):
     ops = Int16Ops(SHAPE, torch.float32, CPU)
     linear = torch.nn.Linear(width, outs)
@@ -176,6 +178,81 @@ def test_int16_products_are_those_of_the_matrices_to_three_digits(draw, width):
     apart, scale_apart = ops.gated(ops.linear(x, ops.weight(linear)))  # the same steps, one after the other
     assert torch.allclose(scale, scale_apart, rtol=1e-5)
     assert (whole[:, :96].int() - apart[:, :96].int()).abs().max() <= 1
+
+
+def attention_pack(window, q, k, v, sequences):
+    """Attention in int16, and in torch; q, k and v make the tensors for a number of rows."""
+    (pack,) = packed(sequences, 10**6)
+    q, k, v = (x(len(pack.ids)) for x in (q, k, v))
+    found = FusedOps.attend(Int16Ops(SHAPE, torch.float32, CPU), q, k, v, pack.layout, window)[0]
+    return found, TorchOps(SHAPE, torch.float32, CPU).attend(q, k, v, pack.layout, window)[0]
+
+
+@needs_int16
+@pytest.mark.parametrize("window", [0, 20, 150])
+@pytest.mark.parametrize("sink", [False, True])
+def test_int16_attention_keeps_three_digits_beside_keys_and_values_that_outweigh_the_rest(draw, window, sink):
+    stem = tuple(range(200))
+    sequences = [stem + (200 + n,) * n for n in (1, 7, 64, 330)] + [(5,) * 3, stem[:50] + (7,) * 20]
+
+    def values(rows):
+        v = torch.randn(rows, 2, 64, generator=draw)
+        v[:, :, 3] *= 50
+        return v
+
+    def keys(rows):
+        k = torch.randn(rows, 2, 64, generator=draw)
+        k[:, :, 0] = 0
+        k[0, :, 0] = 40 if sink else 0  # with a query's 10 there: a weight of about 0.9 at the first key
+        return k
+
+    def queries(rows):
+        q = torch.randn(rows, 4, 64, generator=draw)
+        q[:, :, 0] = 10
+        return q
+
+    found, expected = attention_pack(window, queries, keys, values, sequences)
+    columns = (x.view(-1, 64) for x in (found - expected, expected))  # (T * H, E) each
+    error, size = (x.square().mean(0).sqrt() for x in columns)
+    assert (error < 0.001 * size).all()
+
+
+@needs_int16
+@pytest.mark.parametrize("alike", [True, False])
+def test_int16_attention_does_not_overflow(alike):
+    """Queries and keys that are parallel have the largest products that there can be (all numbers alike, or one that is
+    not zero), and values that are all alike the largest sums."""
+    row = torch.full((64,), 4.0) if alike else 32 * torch.eye(64)[5]
+
+    def opposite(rows):
+        return (-1.0) ** torch.arange(rows)[:, None, None] * torch.ones(rows, 2, 1)  # every second key
+
+    found, expected = attention_pack(
+        window=0,
+        q=lambda rows: row.repeat(rows, 4, 1),
+        k=lambda rows: row * opposite(rows),
+        v=lambda rows: torch.cat([torch.ones(rows, 2, 32), opposite(rows).expand(rows, 2, 32)], 2),
+        sequences=[tuple(range(300))],
+    )
+    assert torch.allclose(found, expected, atol=0.002)
+
+
+@needs_int16
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("broken", ["q", "k", "v"])
+def test_int16_attention_shows_a_number_that_is_not_finite_where_it_is_seen(draw, broken, number):
+    def rows(name, heads):
+        def made(n):
+            x = torch.randn(n, heads, 64, generator=draw)
+            if name == broken:
+                x[9, :, 5] = number
+            return x
+
+        return made
+
+    sequences = [tuple(range(10)), tuple(range(20, 50))]
+    found, _ = attention_pack(0, rows("q", 4), rows("k", 2), rows("v", 2), sequences)
+    assert found[9].view(4, 64)[:, 5].isnan().all() and found[10:].isfinite().all()
 
 
 @pytest.fixture
@@ -347,7 +424,7 @@ def test_a_model_that_is_not_scored_on_packs_is_not_computed_in_int16_by_itself(
 @pytest.mark.parametrize("limit", ["avx2", "default"])
 def test_the_kernels_compute_the_same_with_fewer_instructions(limit):
     """In a process of its own, since a library is loaded once: the tests above, in float32 and int16."""
-    chosen = "float32 and (norm or rotation or gate or attention) or int16_products"
+    chosen = "float32 and (norm or rotation or gate or attention) or int16_products or int16_attention"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen]
     done = subprocess.run(
         command, env=os.environ | {instructions.LIMIT: limit}, capture_output=True, text=True, check=False

@@ -50,10 +50,13 @@ class FusedOps(TorchOps):
         super().__init__(shape, dtype, device)
         self.kernels = kernels()
         self.float32 = dtype is torch.float32
-        name, heads = "attention_float" if self.float32 else "attention_bf16", shape.heads
+        heads = shape.heads
         fits = heads.size % 64 == 0 and not heads.softcap and heads.queries // heads.keys <= 48
-        self.fused_attention = getattr(self.kernels, name, None) if fits else None
+        self.fused_attention = getattr(self.kernels, self._attention_name(), None) if fits else None
         self.format += "-fused" if self.kernels else ""
+
+    def _attention_name(self) -> str:
+        return "attention_float" if self.float32 else "attention_bf16"
 
     def _out(self, rows: int, width: int) -> tuple[Rows, Out]:
         """Memory for an activation (N, width), and the same as the kernels take it."""
@@ -187,7 +190,7 @@ class Int8Ops(WholeNumberOps):
 
 
 class Int16Ops(WholeNumberOps):
-    """int16, by our own product; activations are float32 between the products.
+    """int16, by our own product and attention; activations are float32 between them.
 
     The numbers have about 12 bits, as many as a sum in 32 bits allows, which is four more than bfloat16 has.
     """
@@ -199,6 +202,9 @@ class Int16Ops(WholeNumberOps):
         super().__init__(shape, dtype, device)
         if not has_int16() or not hasattr(self.kernels, "product"):
             raise ModelError("dtype=int16 does not work on this CPU", "it has no AVX2", "use dtype=auto")
+
+    def _attention_name(self):
+        return "attention_int16"
 
     def _out(self, rows, width):
         stride = width + self.GAP

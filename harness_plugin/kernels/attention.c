@@ -1,7 +1,48 @@
 /* Attention over packed sequences, in bf16 where the CPU has AVX512-BF16, and in fp32 on any CPU. */
-#include "common.h"
+#include "attention.h"
 
-enum { KEYS = 64, ROWS = 6, MOST = 48 }; /* MOST rows in a task: its queries times the H / G query heads of a group */
+enum { KEYS = 64, ROWS = 6 };
+
+int attend_all(const Heads *h, const Kind *kind, long segments, const int32_t *q_start, const int32_t *q_length,
+               const int32_t *ptr, const int32_t *start, const int32_t *length) {
+    long step = MOST / h->groups, tasks = 0, blocks = 0;
+    long *where = malloc(sizeof(long) * (segments + 1)), *keys = malloc(sizeof(long) * (segments + 1));
+    for (long s = 0; where && keys && s < segments; s++) {
+        where[s] = blocks, keys[s] = 0;
+        for (long r = ptr[s]; r < ptr[s + 1]; r++) keys[s] += length[r];
+        blocks += (keys[s] + kind->keys - 1) / kind->keys;
+        tasks += (q_length[s] + step - 1) / step;
+    }
+    long *todo = malloc(sizeof(long) * 2 * (tasks + 1));
+    char *kp = aligned_alloc(64, kind->k_size * (blocks + 1) * h->heads);
+    char *vp = aligned_alloc(64, kind->v_size * (blocks + 1) * h->heads);
+    int failed = !where || !keys || !todo || !kp || !vp;
+    if (!failed) {
+        long at = 0;
+        for (long s = 0; s < segments; s++)
+            for (long f = 0; f < q_length[s]; f += step) todo[2 * at] = s, todo[2 * at++ + 1] = f;
+#pragma omp parallel
+        {
+#pragma omp for schedule(dynamic) collapse(2)
+            for (long s = 0; s < segments; s++)
+                for (long head = 0; head < h->heads; head++) {
+                    long block = where[s] + head * blocks;
+                    kind->pack(h, head, start + ptr[s], length + ptr[s], ptr[s + 1] - ptr[s], keys[s],
+                               kp + block * kind->k_size, vp + block * kind->v_size);
+                }
+#pragma omp for schedule(dynamic) collapse(2)
+            for (long i = 0; i < tasks; i++)
+                for (long head = 0; head < h->heads; head++) {
+                    long s = todo[2 * i], f = todo[2 * i + 1], n = q_length[s] - f < step ? q_length[s] - f : step;
+                    long block = where[s] + head * blocks;
+                    kind->attend(h, head, q_start[s], f, n, q_length[s], keys[s], kp + block * kind->k_size,
+                                 vp + block * kind->v_size);
+                }
+        }
+    }
+    free(where), free(keys), free(todo), free(kp), free(vp);
+    return failed ? -1 : 0;
+}
 
 #ifdef __AVX512BF16__
 /* c (rows, 64) = a (rows, 2 * pairs) times b, or += with `add`. b holds a (2 * pairs, 64) matrix with two neighbours of

@@ -12,26 +12,19 @@ static void NAME(product)(const VALUE *a, long lda, const VALUE *b, long ldb, lo
     for (; r < m; r++) TILE(a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add, 1);
 }
 
-typedef struct {
-    const VALUE *q, *k, *v;
-    long q_stride, kv_stride, heads, groups, dim;
-    VALUE *out;
-    float scale;
-    long window;
-} NAME(Heads);
-
 /* Copies the keys and values of a segment, for one key-value head, into blocks of 64 keys in the order that `TILE`
  * wants: kp (blocks, E / P, 64, P), where the sum runs over E, and vp (blocks, 64 / P, E, P), where it runs over the
  * keys; P is PAIRED. The end of the last block is filled with zeros. */
-static void NAME(pack)(const NAME(Heads) *h, long head, const int32_t *start, const int32_t *length, long runs,
-                       long keys, VALUE *kp, VALUE *vp) {
+static void NAME(pack)(const Heads *h, long head, const int32_t *start, const int32_t *length, long runs, long keys,
+                       void *k_blocks, void *v_blocks) {
     long dim = h->dim, blocks = (keys + KEYS - 1) / KEYS, at = 0;
+    VALUE *kp = k_blocks, *vp = v_blocks;
     memset(vp + (blocks - 1) * KEYS * dim, 0, KEYS * dim * sizeof(VALUE));
     memset(kp + (blocks - 1) * KEYS * dim, 0, KEYS * dim * sizeof(VALUE));
     for (long r = 0; r < runs; r++)
         for (long i = 0; i < length[r]; i++, at++) {
-            const VALUE *k = h->k + (start[r] + i) * h->kv_stride + head * dim;
-            const VALUE *v = h->v + (start[r] + i) * h->kv_stride + head * dim;
+            const VALUE *k = (const VALUE *)h->k + (start[r] + i) * h->kv_stride + head * dim;
+            const VALUE *v = (const VALUE *)h->v + (start[r] + i) * h->kv_stride + head * dim;
             VALUE *kb = kp + at / KEYS * KEYS * dim + at % KEYS * PAIRED;
             VALUE *vb = vp + at / KEYS * KEYS * dim + at % KEYS / PAIRED * PAIRED * dim + at % PAIRED;
             for (long d = 0; d < dim / PAIRED; d++) memcpy(kb + d * PAIRED * KEYS, k + PAIRED * d, 4);
@@ -39,20 +32,20 @@ static void NAME(pack)(const NAME(Heads) *h, long head, const int32_t *start, co
         }
 }
 
-/* Attention of the queries first to first + count - 1 of a segment, for one key-value head, block by block of keys,
- * with the running softmax of FlashAttention (Dao et al. 2022). The last of the `queries` queries has the position of
- * the last of the `keys` keys. Row i of the task is query i / groups and query head i % groups of the group:
+/* Attention of a task, block by block of keys, with the running softmax of FlashAttention (Dao et al. 2022). Row i of it
+ * is query i / groups and query head i % groups of the group:
  *     q (m, E) queries        s (m, 64) scores against a block        p (m, 64) exp(scores - top)
  *     o (m, E) sum of p times the values so far        top (m,) largest score so far        sum (m,) sum of p so far
  * When a block raises `top`, the sums so far are multiplied by `shrink`. */
-static void NAME(attend)(const NAME(Heads) *h, long head, long q_row, long first, long count, long queries, long keys,
-                         const VALUE *kp, const VALUE *vp) {
+static void NAME(attend)(const Heads *h, long head, long q_row, long first, long count, long queries, long keys,
+                         const void *k_blocks, const void *v_blocks) {
     long dim = h->dim, m = count * h->groups;
+    const VALUE *kp = k_blocks, *vp = v_blocks;
     VALUE q[MOST * dim], p[MOST * KEYS];
     float s[MOST * KEYS], o[MOST * dim], top[MOST], sum[MOST];
     for (long i = 0; i < m; i++) {
         long t = q_row + first + i / h->groups, g = head * h->groups + i % h->groups;
-        memcpy(q + i * dim, h->q + t * h->q_stride + g * dim, dim * sizeof(VALUE));
+        memcpy(q + i * dim, (const VALUE *)h->q + t * h->q_stride + g * dim, dim * sizeof(VALUE));
         top[i] = -INFINITY, sum[i] = 0;
     }
     memset(o, 0, sizeof(float) * m * dim);
@@ -87,53 +80,20 @@ static void NAME(attend)(const NAME(Heads) *h, long head, long q_row, long first
     }
     for (long i = 0; i < m; i++) {
         long t = q_row + first + i / h->groups, g = head * h->groups + i % h->groups;
-        VALUE *row = h->out + t * h->heads * h->groups * dim + g * dim;
+        VALUE *row = (VALUE *)h->out + t * h->heads * h->groups * dim + g * dim;
         for (long d = 0; d < dim; d++) put(row, d, o[i * dim + d] / sum[i], WIDE);
     }
 }
 
-/* Attention as a `packing.Layout` says: q (T, H, E), k and v (N, G, E), with `q_stride` and `kv_stride` values from one
- * row to the next, to out (T, H * E). The queries of segment s are the rows q_start[s] to q_start[s] + q_length[s] - 1;
- * its keys are the runs ptr[s] to ptr[s + 1] - 1. Returns 0, or -1 if there is not enough memory. */
+/* `attend_all` of attention.h for this type */
 int NAME(attention)(const VALUE *q, long q_stride, const VALUE *k, const VALUE *v, long kv_stride, VALUE *out,
                     long segments, const int32_t *q_start, const int32_t *q_length, const int32_t *ptr,
                     const int32_t *start, const int32_t *length, long q_heads, long kv_heads, long dim, float scale,
                     long window) {
-    NAME(Heads) h = {q, k, v, q_stride, kv_stride, kv_heads, q_heads / kv_heads, dim, out, scale, window};
-    long step = MOST / h.groups, tasks = 0, blocks = 0;
-    long *where = malloc(sizeof(long) * (segments + 1)), *keys = malloc(sizeof(long) * (segments + 1));
-    for (long s = 0; where && keys && s < segments; s++) {
-        where[s] = blocks, keys[s] = 0;
-        for (long r = ptr[s]; r < ptr[s + 1]; r++) keys[s] += length[r];
-        blocks += (keys[s] + KEYS - 1) / KEYS;
-        tasks += (q_length[s] + step - 1) / step;
-    }
-    long size = KEYS * dim, *todo = malloc(sizeof(long) * 2 * (tasks + 1));
-    VALUE *kp = aligned_alloc(64, sizeof(VALUE) * size * (blocks + 1) * kv_heads);
-    VALUE *vp = aligned_alloc(64, sizeof(VALUE) * size * (blocks + 1) * kv_heads);
-    int failed = !where || !keys || !todo || !kp || !vp;
-    if (!failed) {
-        long at = 0;
-        for (long s = 0; s < segments; s++)
-            for (long f = 0; f < q_length[s]; f += step) todo[2 * at] = s, todo[2 * at++ + 1] = f;
-#pragma omp parallel
-        {
-#pragma omp for schedule(dynamic) collapse(2)
-            for (long s = 0; s < segments; s++)
-                for (long head = 0; head < kv_heads; head++)
-                    NAME(pack)(&h, head, start + ptr[s], length + ptr[s], ptr[s + 1] - ptr[s],
-                               keys[s], kp + (where[s] + head * blocks) * size, vp + (where[s] + head * blocks) * size);
-#pragma omp for schedule(dynamic) collapse(2)
-            for (long i = 0; i < tasks; i++)
-                for (long head = 0; head < kv_heads; head++) {
-                    long s = todo[2 * i], f = todo[2 * i + 1], n = q_length[s] - f < step ? q_length[s] - f : step;
-                    NAME(attend)(&h, head, q_start[s], f, n, q_length[s], keys[s],
-                                 kp + (where[s] + head * blocks) * size, vp + (where[s] + head * blocks) * size);
-                }
-        }
-    }
-    free(where), free(keys), free(todo), free(kp), free(vp);
-    return failed ? -1 : 0;
+    Heads h = {q, k, v, q_stride, kv_stride, kv_heads, q_heads / kv_heads, dim, out, scale, window};
+    long size = KEYS * dim * sizeof(VALUE);
+    Kind kind = {KEYS, size, size, NAME(pack), NAME(attend)};
+    return attend_all(&h, &kind, segments, q_start, q_length, ptr, start, length);
 }
 
 #undef VALUE

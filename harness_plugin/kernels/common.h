@@ -4,6 +4,7 @@
  *
  * Activations are bf16, or float where an argument `wide` is 1; the arithmetic between them is fp32. `wide` is a
  * constant wherever these functions are used, so that the compiler makes one version of each loop for each. */
+#pragma once
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>

@@ -55,6 +55,7 @@ SIGNATURES = {
     "quantize": [INT, POINTER, Out, LONG, LONG],
     "attention_bf16": ATTENTION,
     "attention_float": ATTENTION,
+    "attention_int16": ATTENTION,
     "panel": [],
     "pack_panels": [POINTER, POINTER, LONG, LONG],
     "product": [POINTER, LONG] + [POINTER] * 5 + [LONG] * 3,
@@ -66,7 +67,7 @@ SIGNATURES = {
 def kernels() -> ctypes.CDLL | None:
     """The library, compiled at the first use; None where that fails, with the reason in the log.
 
-    `attention_bf16` is missing where the CPU has no AVX512-BF16, and `product` and what belongs to it without AVX2.
+    `attention_bf16` is missing where the CPU has no AVX512-BF16, and what computes in int16 without AVX2.
     """
     try:
         library = ctypes.CDLL(str(_compiled()))

@@ -1,4 +1,5 @@
 /* The rotation of activations and their rounding to whole numbers, where a step writes its rows. */
+#pragma once
 #include "common.h"
 
 #ifdef __AVX512F__
