@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -251,6 +251,13 @@ def judged_identical(pair: Pair, calibration: Calibration, judge: str) -> Judgem
     return replace(judgement, identical=True, tokens=0)
 
 
+class Counted(Protocol):
+    """What has a number of tokens, None where it is not known."""
+
+    @property
+    def tokens(self) -> int | None: ...
+
+
 def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
     """The judgements of n pairs from those of one order each, by the same judge. Tokens add up; what was kept is that
     of A shown first. The votes of a panel's members, which were of one order, are left out."""
@@ -274,10 +281,10 @@ def joined(ab: Sequence[Judgement], ba: Sequence[Judgement]) -> list[Judgement]:
     ]
 
 
-def total_tokens(judgements: Sequence[Judgement]) -> int | None:
-    """The tokens of all judgements; None where they are not known of each."""
-    known = [judgement.tokens for judgement in judgements if judgement.tokens is not None]
-    return sum(known) if len(known) == len(judgements) else None
+def total_tokens(parts: Sequence[Counted]) -> int | None:
+    """The tokens of all parts, such as judgements or answers; None where they are not known of each."""
+    known = [part.tokens for part in parts if part.tokens is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def read_judgements(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Judgement]:

@@ -20,7 +20,7 @@ from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
-from harness_plugin.scoring.judgement import Judgement, judged
+from harness_plugin.scoring.judgement import Judgement, judged, total_tokens
 from harness_plugin.scoring.store import ScoreCache
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -122,7 +122,7 @@ class ServedJudge:
     def judgement(self, asked: Asked, answers: Sequence[Answer]) -> Judgement:
         """What the answers to the questions about a pair say of it."""
         values = [answer.values for answer in answers]
-        z_ab, z_ba, reading = values[0], values[-1], {"tokens": _total(answers), **asked.reading}
+        z_ab, z_ba, reading = values[0], values[-1], {"tokens": total_tokens(answers), **asked.reading}
         if self.dialect.pointwise:
             (r_a,), (r_b,) = values
             z_ab, z_ba = (r_b - r_a,), (r_a - r_b,)
@@ -281,12 +281,6 @@ def over_before(limit: str) -> ScoreError:
         "a judge is tried with them each time, and no pair is judged yet",
         "give a larger budget",
     )
-
-
-def _total(answers: Sequence[Answer]) -> int | None:
-    """The tokens of all answers; None where they are not known of each."""
-    known = [answer.tokens for answer in answers if answer.tokens is not None]
-    return sum(known) if len(known) == len(answers) else None
 
 
 def _distance(one: float, other: float) -> float:
