@@ -58,3 +58,9 @@ def write(file: Path, rows: list[dict]) -> str:
 
 def scores(folder: Path, name: str, *args, **options) -> str:
     return write(folder / name, score_rows(*args, **options))
+
+
+def score_files(folder):
+    """name -> score file of the same 600 pairs: the judge again, a little worse, much worse, and another judge."""
+    made = {"old": {}, "again": {"seed": 1}, "worse": {"worse": 0.15, "seed": 2}, "other": {"seed": 3, "judge": "bbbb"}}
+    return {name: scores(folder, f"{name}.jsonl", 600, **options) for name, options in made.items()}

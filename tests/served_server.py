@@ -13,10 +13,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from harness_plugin.judges import open_judge
+from harness_plugin.judges.served.pace import Pace
 from harness_plugin.pairs import Pair
 
 GOOD = ("Paris", "number * number", "chlorophyll")  # in the better answers of the handshake
@@ -260,3 +263,56 @@ def decisions(confidence: Callable[[list[float]], float] = max, wrapped: bool = 
         return Reply({"result": reply, "success": True} if wrapped else reply)
 
     return speaks
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self):
+        self.time, self.slept, self.lock = 1000.0, [], threading.Lock()
+
+    def sleep(self, seconds):
+        with self.lock:
+            self.time += seconds
+            self.slept.append(seconds)
+
+
+def clock(monkeypatch):
+    """A clock in the place of the real one, on which waiting costs no time."""
+    made = Clock()
+    monkeypatch.setattr(Pace, "now", staticmethod(lambda: made.time))
+    monkeypatch.setattr(Pace, "sleep", lambda pace, seconds: made.sleep(seconds))
+    return made
+
+
+def own_home(monkeypatch, tmp_path):
+    """A home and a key of the test's own."""
+    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ARENA_RM_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@contextmanager
+def servers():
+    """started(speaks) -> a server; they are stopped at the end."""
+    made = []
+
+    def started(speaks=chat):
+        made.append(Server(speaks))
+        return made[-1]
+
+    yield started
+    for server in made:
+        server.__exit__()
+
+
+def openai(server, **settings):
+    return open_judge(judge=f"openai:{server.url}/v1#model-1", **settings)
+
+
+def judged(server, pairs, **settings):
+    with openai(server, **settings) as judge:
+        return list(judge.judge(pairs))
+
+
+SOME = [pair(n, a, b) for n, (a, b) in enumerate([(1, 3), (4, 2), (3, 3), (9, 1), (0, 8)])]

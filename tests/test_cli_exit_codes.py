@@ -10,7 +10,7 @@ import evidence
 import gate_rows
 import pytest
 import tiny
-from test_gate import code_of
+from commands import code_of
 
 import harness_plugin.cli as cli
 from harness_plugin.cli.failures import explained

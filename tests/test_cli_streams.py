@@ -7,7 +7,7 @@ import sys
 
 import gate_rows
 import pytest
-from test_gate import code_of
+from commands import code_of
 
 from harness_plugin.cli.streams import RunnerCommand, SafeStream, safe_streams
 from harness_plugin.files.printable import encodable, escaped, log_line, without_controls

@@ -2,25 +2,18 @@
 
 import json
 import os
-import random
 import re
-import shlex
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import commands
 import gate_rows
 import pytest
-import tiny
-import yaml
+from commands import code_of
 
-from harness_plugin.cli import main
-from harness_plugin.gate import Reading, Rules, State, run_gate
-from harness_plugin.gate.compare import NotComparable, compare
-from harness_plugin.gate.readers.any_run import read_run
 from harness_plugin.gate.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,30 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """name -> score file of the same 600 pairs: the judge again, a little worse, much worse."""
-    folder = tmp_path_factory.mktemp("gate")
-    made = {"old": {}, "again": {"seed": 1}, "worse": {"worse": 0.15, "seed": 2}, "other": {"seed": 3, "judge": "bbbb"}}
-    return {name: gate_rows.scores(folder, f"{name}.jsonl", 600, **options) for name, options in made.items()}
+    return gate_rows.score_files(tmp_path_factory.mktemp("gate"))
 
 
 @pytest.fixture
 def gate(monkeypatch, capsys):
-    """gate(*arguments) -> (exit code, stdout, stderr) of `arena-rm gate`, outside GitHub."""
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments):
-        capsys.readouterr()
-        return code_of(["gate", *map(str, arguments)]), *capsys.readouterr()
-
-    return run
-
-
-def code_of(arguments: list[str]) -> int:
-    """The exit code of `arena-rm`; anything but an exit is a traceback for whoever typed the command."""
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    return stop.value.code or 0
+    return commands.gate(monkeypatch, capsys)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
@@ -223,112 +198,6 @@ def test_a_file_of_pairs_that_is_not_there_is_said_before_a_text_is_needed(gate,
     assert code == 3 and "nowhere.jsonl cannot be read" in said
 
 
-# -- broken files ------------------------------------------------------------------------------------------------------
-
-
-def broken(draw: random.Random, data: bytes) -> bytes:
-    """The file cut, with bytes changed, lines doubled or moved, values replaced: something a disk or a person does."""
-    lines, kind = data.splitlines(keepends=True), draw.randrange(8)
-    at = draw.randrange(len(lines))
-    if kind == 0:
-        return data[: draw.randrange(len(data))]
-    if kind == 1:
-        noisy = bytearray(data)
-        for _ in range(draw.randrange(1, 20)):
-            noisy[draw.randrange(len(noisy))] = draw.randrange(256)
-        return bytes(noisy)
-    if kind == 2:
-        return b"".join(lines[:at] + lines[at + 1 :])
-    if kind == 3:
-        return b"".join([*lines, lines[at]])
-    row = json.loads(lines[at])
-    name = draw.choice(sorted(row))
-    odd = [None, -1, 2, float("nan"), float("inf"), 10**400, "", "\ud800", [], {}, True, "<script>", [[1]], 0.5, "tie"]
-    if kind == 4:
-        row.pop(name)
-    else:
-        row[name] = draw.choice(odd)
-    lines[at] = (json.dumps(row) + "\n").encode("utf-8", "surrogatepass")
-    return b"".join(lines)
-
-
-@pytest.mark.slow
-def test_two_thousand_broken_files_are_never_a_traceback_and_never_a_pass(tmp_path):
-    """A pass would need every pair to be there with the values that were stored. What a break leaves as it was (a key
-    nobody reads) may pass, so a pass is checked against what the file says."""
-    good = gate_rows.scores(tmp_path, "good.jsonl", 24)
-    data, file, draw = Path(good).read_bytes(), tmp_path / "bad.jsonl", random.Random(0)
-    read = ("key", "prompt_key", "winner", "score", "p_a", "p_b", "p_tie", "judge", "z_ba", "category")
-    states = []
-    for _ in range(2000):
-        file.write_bytes(broken(draw, data))
-        result = run_gate(good, str(file), Rules(margin=0.0), Reading())
-        states.append(result.state)
-        assert "\n" not in result.reason
-        if result.state == State.PASS:
-            rows = [json.loads(line) for line in file.read_bytes().splitlines()]
-            kept = [{name: row.get(name) for name in read if name != "category"} for row in rows]
-            told = [{name: row[name] for name in read if name != "category"} for row in gate_rows.score_rows(24)]
-            values = [
-                {k: v for k, v in row.items() if k not in ("score", "p_a", "p_b", "p_tie", "z_ba", "judge")}
-                for row in kept
-            ]
-            assert values == [{k: v for k, v in row.items() if k in values[0]} for row in told]
-    assert states.count(State.NOT_COMPARABLE) > 1000
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"[]", b"{}", b"null", b"\xff\xfe", b'{"winner": "model_a"}\n', b"PK\3\4"]
-)
-def test_files_that_are_no_run_say_so(gate, runs, tmp_path, content):
-    file = tmp_path / "run.jsonl"
-    file.write_bytes(content)
-    for order in ((runs["old"], file), (file, runs["old"])):
-        code, said, _ = gate(*order)
-        assert code == 3 and "not comparable" in said and "pass" not in said.split()
-    assert gate(runs["old"], tmp_path / "nowhere.jsonl")[0] == 3
-
-
-# -- baselines ---------------------------------------------------------------------------------------------------------
-
-
-EDITS = [
-    ('"cluster": "k1"', '"cluster": "k9"'),
-    ('"acc": true', '"acc": false'),
-    ('"orders": "both"', '"orders": "ab"'),
-    ('"fixed": {', '"fixed": {}, "was": {'),
-    ('"kind": "pairs"', '"kind": "judge"'),
-]
-
-
-def test_a_blessed_baseline_is_small_the_same_each_time_and_stands_for_its_run(gate, runs, tmp_path):
-    file = tmp_path / "baselines" / "judge.jsonl"
-    assert gate("bless", runs["old"], "-o", file)[0] == 0
-    first = file.read_bytes()
-    assert len(first) < 600 * 400 and gate("bless", runs["old"], "-o", file)[1].endswith(
-        "is not changed: the run is the same\n"
-    )
-    assert [gate(file, runs[name], "--margin", "0.02")[0] for name in ("old", "again", "worse")] == [0, 0, 1]
-    code, _, said = gate("bless", runs["worse"], "-o", file)
-    assert code == 2 and "--yes" in said and file.read_bytes() == first
-    code, said, _ = gate("bless", runs["worse"], "-o", file, "--yes")
-    assert code == 0 and "regression" in said and file.read_bytes() != first
-    lines = first.decode().splitlines(keepends=True)
-    text = first.decode()
-    edited = [text.replace(a, b, 1) for a, b in EDITS]
-    assert text not in edited
-    for changed in ("".join(lines[:-1]), *edited):
-        file.write_text(changed, encoding="utf-8")
-        code, said, _ = gate(file, runs["old"])
-        assert code == 3 and "changed by hand" in said
-
-
-def test_a_metric_whose_better_direction_differs_is_not_compared(runs):
-    before, now = (read_run(runs[name]) for name in ("old", "again"))
-    with pytest.raises(NotComparable, match="higher is better, for acc: True then, False now"):
-        compare(before, replace(now, metrics=now.metrics | {"acc": False}))
-
-
 # -- where teams look --------------------------------------------------------------------------------------------------
 
 
@@ -364,62 +233,6 @@ def test_github_gets_a_summary_outputs_and_few_annotations_and_hostile_names_sta
     assert outputs["verdict"] == "regression" and float(outputs["difference"]) > 0, "a Brier score: higher is worse"
     summary = (tmp_path / "SUMMARY").read_text("utf-8")
     assert "regression" in summary and "<script>" not in summary and "@team" not in summary
-
-
-@pytest.fixture
-def shell(tmp_path):
-    """shell(script, **environment) -> the finished bash, in which `arena-rm` is this checkout's."""
-    command = tmp_path / "bin" / "arena-rm"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harness_plugin.cli "$@"\n')
-    command.chmod(0o755)
-    path = f"{command.parent}:{os.environ['PATH']}"
-
-    def run(script, **environment):
-        return subprocess.run(
-            ["bash", "-e", "-c", script],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
-        )
-
-    return run
-
-
-def test_the_gitlab_job_of_the_documentation_runs_as_written(gate, chatbots, shell, tmp_path):
-    page = (ROOT / "docs" / "gate.md").read_text("utf-8")
-    job = next(yaml.safe_load(b)["gate"] for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "script:" in b)
-    _, judged, _ = chatbots
-    now = judged("gitlab", "heron", "ibis")
-    assert gate("bless", now, "--model", "heron", "-o", tmp_path / "baselines" / "heron.jsonl")[0] == 0
-    (tmp_path / "judged-now").symlink_to(now)
-    done = shell("\n".join(job["script"]))
-    assert done.returncode == 0, done.stderr
-    assert ElementTree.parse(tmp_path / job["artifacts"]["reports"]["junit"]).getroot().tag == "testsuites"
-
-
-def test_the_shell_of_the_action_runs_as_written(runs, shell, tmp_path):
-    action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
-    step = next(s for s in action["runs"]["steps"] if s.get("id") == "gate")
-    inputs = {name: field.get("default", "") for name, field in action["inputs"].items()}
-    for current, code in (("again", 0), ("worse", 1)):
-        given = inputs | {
-            "baseline": runs["old"],
-            "current": runs[current],
-            "margin": "0.02",
-            "output": f"out {current}",
-        }
-        env = {
-            name: given[value.removeprefix("${{ inputs.").removesuffix(" }}")] for name, value in step["env"].items()
-        }
-        done = shell(step["run"], **env, GITHUB_OUTPUT=str(tmp_path / f"output-{current}"))
-        assert done.returncode == code, done.stderr
-        assert (tmp_path / f"out {current}" / "junit.xml").is_file()
-    outputs = (tmp_path / "output-worse").read_text("utf-8")
-    wanted = re.findall(r"steps\.gate\.outputs\.([\w-]+)", json.dumps(action["outputs"]))
-    assert wanted and all(f"{name}=" in outputs for name in wanted)
 
 
 # -- cost and honesty --------------------------------------------------------------------------------------------------
@@ -462,128 +275,3 @@ def test_power_says_how_many_prompts_a_margin_needs(gate, runs):
     assert code == 0 and 600 < detect < 640, "(1.645 + 0.842)^2 0.2^2 / 0.02^2 = 619"
     assert detect < clear < 1.25 * detect, "to rule out a drop, one unseen prompt is taken to have lost everything"
     assert gate("power", runs["old"], runs["again"])[0] == 0 and gate("power", runs["old"])[0] == 2
-
-
-# -- judge runs and duels ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chatbots(tiny_base, tiny_adapter, tmp_path_factory):
-    """Answers of three chatbots, and of a new version of the first; `judged(*files)` -> the folder of a run."""
-    folder = tmp_path_factory.mktemp("chatbots")
-    spec = [
-        "--pretrained",
-        str(tiny_base("gemma")),
-        "--peft",
-        str(tiny_adapter("gemma", manifest=True)),
-        "--dtype",
-        "float32",
-        "--no-cache",
-    ]
-
-    def answers(name, seed, model=None):
-        (folder / name).mkdir()
-        rows = [
-            {"instruction": f"Ask {n}?", "output": tiny.words(8 + n, 1000 * seed + n), "generator": model or name}
-            for n in range(12)
-        ]
-        file = folder / name / "answers.json"
-        file.write_text(json.dumps(rows), encoding="utf-8")
-        return str(file)
-
-    files = {name: answers(name, n) for n, name in enumerate(("heron", "ibis", "stork"))}
-    files["new"] = answers("new", 7, "heron")
-
-    def judged(name, *chosen):
-        out = folder / f"run {name}"
-        asked = [*(files[c] for c in chosen), "--baseline", "ibis", "-o", str(out), "--no-plots", *spec]
-        assert code_of(["judge", *asked]) == 0
-        return str(out)
-
-    return files, judged, spec
-
-
-def test_two_judgings_are_compared_for_one_chatbot_and_another_judge_is_refused(gate, chatbots, tmp_path):
-    _, judged, _ = chatbots
-    old, same, new = judged("old", "heron", "ibis"), judged("same", "heron", "ibis"), judged("new", "new", "ibis")
-    code, said, _ = gate(old, same, "--model", "heron")
-    assert code == 0 and "win_rate" in said
-    code, said, _ = gate(old, new, "--model", "heron", "--json")
-    found = json.loads(said)
-    assert code in (0, 1) and found["items"] == 12 and found["worst"] and "answer" in json.dumps(found["worst"])
-    board = Path(new) / "leaderboard.json"
-    other = board.read_text("utf-8")
-    for part in ("adapter_sha256", "adapter_config", "base_sha256", "base_config", "tokenizer"):
-        wrong = re.sub(rf'"{part}": "\w+"', f'"{part}": "0000"', other)
-        assert wrong != other
-        board.write_text(wrong, encoding="utf-8")
-        code, said, _ = gate(old, new, "--model", "heron")
-        assert code == 3 and part in said
-    board.write_text(re.sub(r'"win_rate": [\d.]+', '"win_rate": NaN', other), encoding="utf-8")
-    assert gate(old, new, "--model", "heron")[0] == 3
-    board.write_text(other, encoding="utf-8")
-
-
-def test_a_duel_judges_new_answers_against_old_ones(gate, chatbots, tmp_path):
-    files, _, spec = chatbots
-    code, said, _ = gate("duel", files["heron"], files["new"], "-o", tmp_path / "duel", *spec)
-    assert code in (0, 1) and "win_rate" in said
-    assert len((tmp_path / "duel" / "verdicts.jsonl").read_text("utf-8").splitlines()) == 12
-    code, said, _ = gate("duel", files["heron"], files["heron"], *spec)
-    assert code == 2
-
-
-# -- lm-eval results ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def results(tiny_base, tiny_adapter, tmp_path_factory):
-    """The folder of an lm-eval run of arena_pairs with samples, and its samples file."""
-    folder = tmp_path_factory.mktemp("lm_eval")
-    args = f"pretrained={tiny_base('gemma')},peft={tiny_adapter('gemma', manifest=True)},dtype=float32,device=cpu"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "harness_plugin",
-            "--model",
-            "arena_rm",
-            "--model_args",
-            args,
-            "--tasks",
-            "arena_pairs",
-            "--limit",
-            "24",
-            "--log_samples",
-            "--output_path",
-            "out",
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hf")},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (samples,) = folder.glob("out/*/samples_arena_pairs_*.jsonl")
-    return samples.parent, samples
-
-
-@pytest.mark.slow
-def test_two_results_of_lm_eval_are_compared_pair_by_pair(gate, results, tmp_path):
-    folder, samples = results
-    code, said, _ = gate(folder, folder, "--json")
-    found = json.loads(said)
-    assert code == 0 and found["items"] == 12 and found["metrics"][0]["difference"] == 0
-    baseline = tmp_path / "b.jsonl"
-    assert gate("bless", folder, "-o", baseline)[0] == 0 and gate(baseline, folder)[0] == 0
-    again = tmp_path / "again"
-    again.mkdir()
-    for file in folder.iterdir():
-        (again / file.name).write_bytes(file.read_bytes())
-    lines = samples.read_text("utf-8").splitlines(keepends=True)
-    (again / samples.name).write_text("".join(lines[:-3]), encoding="utf-8")
-    assert gate(baseline, again)[0] == 3, "samples are missing"
-    (again / samples.name).write_text("".join(lines)[:-40], encoding="utf-8")
-    code, said, _ = gate(baseline, again)
-    assert code == 3 and "not comparable" in said

@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from commands import code_of
 from tournament_rows import alpaca, judged_by_length
 
 from harness_plugin.cli import judge as judge_command
-from harness_plugin.cli import main
 from harness_plugin.errors import UsageError
 from harness_plugin.gate import Reading, Rules, State, baseline_text, gate_runs, run_gate
 from harness_plugin.gate.duel import duel_answers, duel_runs
@@ -246,12 +246,6 @@ def test_a_duel_reads_the_votes_before_anything_is_judged(tmp_path, monkeypatch,
     assert said in capsys.readouterr().err
     for arguments in (["--labels", str(labels), "--metric", "win_rate"], ["--metric", "acc"]):
         assert code_of(["gate", "duel", *files, *arguments]) == 2
-
-
-def code_of(arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    return stop.value.code or 0
 
 
 def test_a_judged_run_has_no_scored_pairs_and_a_baseline_one_chatbot(judged, tmp_path, capsys):
