@@ -15,7 +15,8 @@ BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "tournament.py"
 def test_a_verdict_costs_little_memory(tmp_path):
     """Verdicts stay on the disk and their numbers in arrays.
 
-    When each verdict was an object in memory, it cost about 8 KiB; 2.6 KiB were measured since, with the answers' texts.
+    When each verdict was an object in memory, it cost about 8 KiB; since then 2.6 KiB were measured, with the answers'
+    texts.
     """
     call = [sys.executable, str(BENCHMARK), "--models", "4,10", "--prompts", "200", "--work", str(tmp_path)]
     subprocess.run([*call, "-o", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
