@@ -189,6 +189,7 @@ def test_an_exception_that_nobody_expected_is_one_line_that_says_what_to_send(mo
         (MemoryError(), 3, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 3, "out of memory"),
         (OSError(28, "No space left on device", "/data/out"), 3, "/data/out: No space left on device"),
+        (OSError(13, "Permission denied", "/data/out"), 3, "/data/out: Permission denied; the command has to use it; "),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 3, "torch is not installed"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (RecursionError("maximum recursion depth exceeded"), 3, "internal error"),

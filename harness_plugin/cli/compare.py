@@ -104,8 +104,8 @@ def command(judges, data, spec, read, output, plots, **asked):
     pairs = [*votes, *(pair for file in fitted_on.values() for pair in file)]
     entries = _entries(plan.judges, pairs, output / "scores", **options)
     result = {"votes": str(data), **result_of(plan, entries, votes, fitted_on)}
-    write_comparison(output, result, plots)
     click.echo(text(result))
+    write_comparison(output, result, plots)
     click.echo(f"the comparison is in {output}; look at {output}/comparison.html", err=True)
 
 

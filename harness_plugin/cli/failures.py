@@ -43,6 +43,8 @@ def _of_system(error: OSError) -> str:
     reason = error.strerror or errno.errorcode.get(error.errno or 0, "unknown")
     place = "" if error.filename is None else f"{error.filename}: "
     do = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        do = "; the command has to use it; name another place, or change its rights"
     if isinstance(error, (FileExistsError, NotADirectoryError)):  # of a folder that is to be made
         reason, do = "a file is there", "; a folder is needed in its place; name another path"
     return f"{place}{reason}{do}"
