@@ -26,6 +26,7 @@ _ROLE_OF = {prefix: role for role, prefix in _SPEAKERS.items()}
 _SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
+_CALLS = ("tool_calls", "function_call")
 TRANSCRIPT_START = "\n\nHuman:"
 
 
@@ -41,9 +42,9 @@ def messages(name: str, value: Any) -> list[Message]:
     """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), or such a
     list as JSON text.
 
-    Content is a string, null, or a list of parts of type text. A system message without content is left out. Raises
-    DataError for anything else, above all for images, which no text model can judge, and for a user's message without
-    content.
+    Content is a string, null, or a list of parts of type text; what an assistant says under `refusal` in its place is
+    its text. A system message without content is left out. Raises DataError for anything else, above all for images and
+    calls of tools, which no text model can judge, and for a user's message without content.
     """
     entries = message_list(value) if isinstance(value, str) else value
     if not isinstance(entries, (list, tuple)) or not entries:
@@ -82,7 +83,12 @@ def _message(name: str, entry: Any) -> Message:
     role = entry.get("role")
     if not isinstance(role, str) or role not in _SPEAKERS:
         raise wrong_value(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
+    for field in _CALLS:
+        if isinstance(entry.get(field), (Mapping, list, tuple)) and entry[field]:
+            raise wrong_value(f"{name}.{field}", entry[field], "none (calls of tools are no text and cannot be judged)")
     text = content_text(f"{name}.content", entry["content"])
+    if text is None and role == "assistant" and isinstance(entry.get("refusal"), str):
+        text = content_text(f"{name}.refusal", entry["refusal"])
     if text is None and role == "user":
         raise wrong_value(f"{name}.content", entry["content"], "the text of a user's message")
     return Message(role, text)
