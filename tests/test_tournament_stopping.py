@@ -11,6 +11,7 @@ import tournament_rows
 
 from harness_plugin import tournament
 from harness_plugin.cli import main
+from harness_plugin.pairs import content_id
 from harness_plugin.tournament.stopping import Stopped
 
 PROMPTS = [f"Question {n}?" for n in range(60)]
@@ -130,8 +131,6 @@ def test_a_duel_stops_when_it_fails_or_passes(arena, judge, tmp_path):
 
 def test_identical_answers_at_the_first_looks_do_not_end_a_duel(arena, judge, tmp_path):
     """All that was looked at is the same, and all that comes later got worse."""
-    from harness_plugin.pairs import content_id
-
     order = sorted(PROMPTS, key=content_id)
     given = dict.fromkeys(PROMPTS, "four words and more")
     old = tournament_rows.alpaca(tmp_path, "m", given, "old.json")
@@ -140,12 +139,14 @@ def test_identical_answers_at_the_first_looks_do_not_end_a_duel(arena, judge, tm
     assert code == 1 and json.loads(said)["stopping"]["look"] > 2
 
 
-def test_a_duel_with_too_many_missing_answers_is_not_decided_early(arena, tmp_path):
+@pytest.mark.parametrize("stop", [["--stop-when", "clear"], []])
+def test_a_duel_with_too_many_missing_answers_is_refused_before_it_is_judged(arena, judge, tmp_path, stop):
     old = answers(tmp_path, "m", 12)
     rows = json.loads(Path(answers(tmp_path, "m", 4, seed=1)).read_text("utf-8"))
     (tmp_path / "short.json").write_text(json.dumps(rows[:50]), "utf-8")
-    code, said, _ = arena("gate", "duel", old, tmp_path / "short.json", "--stop-when", "clear")
-    assert code == 3 and "not comparable" in said
+    code, said, _ = arena("gate", "duel", old, tmp_path / "short.json", "-o", tmp_path / "out", *stop)
+    assert code == 3 and "not comparable: 10 of 60 items are missing now" in said and not judge.asked
+    assert json.loads((tmp_path / "out" / "gate.json").read_text("utf-8"))["verdict"] == "not comparable"
 
 
 @pytest.mark.parametrize("wrong", [["--looks", "3"], ["--stop-when", "clear", "--looks", "1"], ["--stop-when", "soon"]])

@@ -75,7 +75,7 @@ def compare(baseline: Run, current: Run, ignore: Collection[str] = (), max_missi
             missing,
             added,
         )
-    _check_missing(ids, missing, added, max_missing)
+    check_missing(ids, missing, added, max_missing)
     subject = tuple(_differing(baseline.subject, current.subject))
     return Comparison(
         baseline,
@@ -156,12 +156,14 @@ def _check_ignored(ignore: Collection[str], *runs: Run) -> None:
             )
 
 
-def _check_missing(ids, missing, added, max_missing: float) -> None:
+def check_missing(ids: Collection[str], missing: Collection[str], added: Collection[str], max_missing: float) -> None:
+    """Raises NotComparable where no item is in both runs (`ids`), or more than the share `max_missing` of all is in one
+    of them only: the baseline (`missing`), or the current run (`added`)."""
     total = len(ids) + len(missing) + len(added)
     if ids and len(missing) + len(added) <= max_missing * total:
         return
     parts = [
-        f"{len(found)} of {total} items are {where} ({', '.join(found[:NAMED])}{', ...' * (len(found) > NAMED)})"
+        f"{len(found)} of {total} items are {where} ({', '.join(list(found)[:NAMED])}{', ...' * (len(found) > NAMED)})"
         for found, where in ((missing, "missing now"), (added, "new"))
         if found
     ]

@@ -10,14 +10,14 @@ from functools import partial
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
-from harness_plugin.gate.compare import compare
+from harness_plugin.gate.compare import check_missing, compare
 from harness_plugin.gate.decide import State, decide
 from harness_plugin.gate.readers.tournament import METRICS
 from harness_plugin.gate.rules import Rules
 from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, items_of, kept
 from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
-from harness_plugin.tournament import Answers, Battles, Part, find_files, joined, parts_of, read_files
+from harness_plugin.tournament import Answers, Battles, Part, find_files, joined, read_files
 
 OLD, NEW = "old", "new"
 
@@ -41,14 +41,11 @@ def duel_answers(old: str, new: str, questions: str | None = None) -> Answers:
     return joined(read, names)
 
 
-def duel_parts(
-    answers: Answers, whole: Battles, looks: int | None, prompts: int | None, max_missing: float
-) -> list[Part]:
-    """The parts of a duel that stops when it is clear, as `parts_of`. The only part is the whole where more than the
-    share `max_missing` of the prompts is answered by one side only, since those runs cannot be compared."""
-    parts = parts_of(answers, whole, looks, None, prompts)
-    missing = sum(map(len, whole.missing.values()))
-    return parts[-1:] if missing > max_missing * (parts[-1].prompts + missing) else parts
+def check_answered(found: Battles, max_missing: float) -> None:
+    """Raises NotComparable where more than the share `max_missing` of the prompts is answered by one side only: before
+    anything is judged."""
+    both = [pair.meta["prompt_id"] for pair in (*found.pairs, *found.identical)]
+    check_missing(both, found.missing.get(NEW, []), found.missing.get(OLD, []), max_missing)
 
 
 def duel_is_clear(part: Part, verdicts: Sequence[Judgement], rules: Rules) -> bool:

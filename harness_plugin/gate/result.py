@@ -1,7 +1,7 @@
 """The whole of a gate: two paths in, one result out, whatever is wrong with what lies there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness_plugin.errors import ArenaError, UsageError
@@ -73,10 +73,8 @@ def gate_runs(
         decision = decision if by_people is None else decide_for_people(decision, by_people)
     except UsageError:
         raise
-    except NotComparable as e:
-        return GateResult(State.NOT_COMPARABLE, *names, rules, None, str(e), e.differences, e.missing, e.added)
     except ArenaError as e:
-        return GateResult(State.NOT_COMPARABLE, *names, rules, None, str(e))
+        return not_comparable(e, rules, names)
     return GateResult(
         decision.state,
         *names,
@@ -89,3 +87,11 @@ def gate_runs(
         worst,
         stopped,
     )
+
+
+def not_comparable(error: ArenaError, rules: Rules, names: tuple[str, str]) -> GateResult:
+    """The result where the error keeps two runs, of these names, from being compared."""
+    result = GateResult(State.NOT_COMPARABLE, *names, rules, None, str(error))
+    if isinstance(error, NotComparable):
+        return replace(result, differences=error.differences, missing=error.missing, added=error.added)
+    return result

@@ -50,17 +50,22 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
     import tempfile
 
     from harness_plugin.cli.judge import judging
-    from harness_plugin.gate import Reading, gate_runs
+    from harness_plugin.gate import NotComparable, Reading, gate_runs
     from harness_plugin.gate.decide import check_metrics
-    from harness_plugin.gate.duel import METRICS, duel_answers, duel_is_clear, duel_parts, duel_runs
+    from harness_plugin.gate.duel import METRICS, check_answered, duel_answers
     from harness_plugin.gate.people import check_votes, read_votes
+    from harness_plugin.gate.result import not_comparable
     from harness_plugin.tournament import battles as meetings
-    from harness_plugin.tournament import write_answers
+    from harness_plugin.tournament import parts_of
 
     check_metrics(rules.metrics, METRICS)
     votes = None if labels is None else read_votes(labels, rules)
     answers = duel_answers(old, new, questions)
-    battles, stopped = meetings(answers, None, prompts), None
+    battles = meetings(answers, None, prompts)
+    try:
+        check_answered(battles, max_missing)
+    except NotComparable as e:
+        return not_comparable(e, rules, (old, new))
     if votes is not None:
         check_votes(votes, battles.pairs)
     click.echo(
@@ -72,14 +77,22 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
         folder = output or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         with judging(spec, batch_size, cache_file, folder) as judge:
-            if stopping is None:
-                verdicts = judge(battles, "Judging battles")
-            else:
-                parts = duel_parts(answers, battles, stopping.looks, prompts, max_missing)
-                stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(duel_is_clear, rules=rules))
-                battles = stopped.part.battles
-        write_answers(folder, battles)
-        before, after = duel_runs(battles, verdicts)  # here: the verdicts are read from the folder
-    people = None if votes is None else lambda: votes
-    reading = Reading(max_missing=max_missing)
-    return gate_runs(lambda: (before, after), rules, reading, (old, new), stopped, people)
+            parts = stopping and parts_of(answers, battles, stopping.looks, None, prompts)
+            runs, stopped = _runs(judge, battles, parts, stopping, rules)
+    reading, people = Reading(max_missing=max_missing), None if votes is None else lambda: votes
+    return gate_runs(lambda: runs, rules, reading, (old, new), stopped, people)
+
+
+def _runs(judge, battles, parts, stopping, rules):
+    """((the old run, the new one), where judging stopped, None for a whole duel): judged, and written."""
+    from harness_plugin.gate.duel import duel_is_clear, duel_runs
+    from harness_plugin.tournament import write_answers
+
+    stopped = None
+    if parts is None:
+        verdicts = judge(battles, "Judging battles")
+    else:
+        stopped, verdicts = judge_parts(judge, parts, stopping.looks, partial(duel_is_clear, rules=rules))
+        battles = stopped.part.battles
+    write_answers(judge.folder, battles)
+    return duel_runs(battles, verdicts), stopped
