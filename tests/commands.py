@@ -22,3 +22,16 @@ def gate(monkeypatch, capsys):
         return code_of(["gate", *map(str, arguments)]), *capsys.readouterr()
 
     return run
+
+
+def arena(capsys):
+    """arena(*args) -> (exit code, stdout, stderr) of arena-rm in this process."""
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in args])
+        out = capsys.readouterr()
+        assert not stop.value.code or "Traceback" not in out.err
+        return stop.value.code, out.out, out.err
+
+    return run
