@@ -1,6 +1,6 @@
 """The score cache as a file: several writers, kills, damage, full disks, other programs' files; never a wrong number.
 
-The processes started here load nothing heavy. How scoring uses the cache is in test_cache_use.py.
+The processes started here load nothing heavy. How scoring uses the cache is in test_judges_store_use.py.
 """
 
 import errno
