@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 import tiny
@@ -18,6 +19,7 @@ import tiny
 import harness_plugin
 from harness_plugin.cli.doctor import examine
 from harness_plugin.errors import ModelError
+from harness_plugin.kernels import library
 from harness_plugin.model import ModelSpec, embedded, file_hashes
 from harness_plugin.model.embedded import GGUF_SHA256, MARKER, base_folder, embedded_base, is_ready
 from harness_plugin.model.embedded_tokenizer import FAST
@@ -46,6 +48,7 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(b"".join(CONTENT)).hexdigest())
     monkeypatch.setattr(embedded, "_chunks", lambda: chunks)
     monkeypatch.setattr(embedded, "_write_base", write_base)
+    monkeypatch.setattr(library, "kernels", lambda: None)
     return made
 
 
@@ -69,6 +72,21 @@ def test_it_is_converted_once_and_found_from_then_on(stand_in):
     assert sorted(f.name for f in folder.iterdir()) == sorted([MARKER, FAST, "model.safetensors", "tokenizer.json"])
     assert folder.stat().st_mode & 0o777 == 0o755 and left_over() == []
     assert embedded_base() == folder and len(stand_in) == 1
+
+
+def test_the_kernels_are_compiled_while_it_is_converted(stand_in, monkeypatch):
+    compiling, converting, write_base = Event(), Event(), embedded._write_base
+
+    def write_once_it_compiles(work, content):
+        converting.set()
+        assert compiling.wait(20)
+        write_base(work, content)
+
+    monkeypatch.setattr(library, "kernels", lambda: compiling.set() if converting.wait(20) else None)
+    monkeypatch.setattr(embedded, "_write_base", write_once_it_compiles)
+    assert is_ready(embedded_base()) and len(stand_in) == 1
+    monkeypatch.setattr(library, "kernels", lambda: pytest.fail("there was nothing to convert"))
+    embedded_base()
 
 
 def test_it_has_a_fingerprint_that_says_where_it_comes_from(stand_in):
@@ -165,6 +183,7 @@ def test_a_full_disk_or_a_home_that_cannot_be_written_is_said_in_one_line(stand_
 ONE_OF_TWO = """
 import hashlib, sys, time
 from pathlib import Path
+from harness_plugin.kernels import library
 from harness_plugin.model import embedded
 
 here = Path(sys.argv[1])
@@ -178,6 +197,7 @@ def write_base(work, content):
 embedded.GGUF_SHA256 = hashlib.sha256(chunk.read_bytes()).hexdigest()
 embedded._chunks = lambda: [chunk]
 embedded._write_base = write_base
+library.kernels = lambda: None
 (here / f"ready{sys.argv[2]}").touch()
 while len(list(here.glob("ready*"))) < 2:
     time.sleep(0.01)

@@ -15,6 +15,9 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -82,6 +85,15 @@ def kernels() -> ctypes.CDLL | None:
         if hasattr(library, name):
             getattr(library, name).argtypes = arguments
     return library
+
+
+@contextmanager
+def compiled_meanwhile() -> Iterator[None]:
+    """Compiles the library, where that was not done yet, while the caller does something that takes longer: the
+    compiler is another process."""
+    with ThreadPoolExecutor(1) as other:
+        other.submit(kernels)
+        yield
 
 
 def _compiled() -> Path:

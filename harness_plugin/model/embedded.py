@@ -15,6 +15,7 @@ from harness_plugin.errors import ModelError
 from harness_plugin.files.home import home
 from harness_plugin.files.rows import parse_json
 from harness_plugin.files.writing import moved_into_place
+from harness_plugin.kernels.library import compiled_meanwhile
 from harness_plugin.model.embedded_tokenizer import FAST, write_tokenizer
 from harness_plugin.model.file_hashes import file_sha256, read_sha256
 from harness_plugin.model.gguf_file import GgufFile
@@ -115,7 +116,8 @@ def _make(folder: Path) -> None:
             if not is_ready(folder):
                 for left in folder.parent.glob(folder.name + ".*.tmp"):  # by a conversion that was killed
                     shutil.rmtree(left, ignore_errors=True)
-                _convert(chunks, folder)
+                with compiled_meanwhile():  # the first command needs both
+                    _convert(chunks, folder)
     except OSError as e:
         raise ModelError(
             f"cannot write the converted base to {folder} ({e.strerror or e})",
@@ -192,10 +194,10 @@ def _weights(stored: GgufFile) -> dict:
     import torch
 
     weights = {}
-    for name, values in stored.tensors():
-        if name.endswith("norm.weight"):
-            values = values - 1
-        weights[_name(name)] = torch.from_numpy(values).to(torch.bfloat16)
+    for name, tensor in stored.tensors.items():
+        added = 1 if name.endswith("norm.weight") else 0
+        parts = [torch.from_numpy(part - added if added else part).to(torch.bfloat16) for part in stored.parts(tensor)]
+        weights[_name(name)] = torch.cat(parts).reshape(tensor.shape)
     return weights
 
 

@@ -57,6 +57,19 @@ class Parts:
         }
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the search for objects that refer to each other and are unreachable: it would go through the million
+    strings and pairs of a vocabulary again and again while they are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def parts_of(fields: Mapping[str, Any]) -> Parts:
     """The parts from the fields of a Gemma's GGUF file, as transformers makes them
     (`integrations.gguf.gguf_tokenizer_mapping`): pieces of spaces are spelled as the normalizer spells spaces, and the
@@ -66,12 +79,13 @@ def parts_of(fields: Mapping[str, Any]) -> Parts:
     kinds = fields["tokenizer.ggml.token_type"]
     pieces = [SPACE * len(token) if " " in token and not token.strip() else token for token in tokens]
     ids = {piece: i for i, piece in enumerate(pieces)}
-    merges = [
-        (ids[piece[:cut]], ids[piece[cut:]])
-        for piece in pieces
-        for cut in range(len(piece) - 1, 0, -1)
-        if piece[:cut] in ids and piece[cut:] in ids
-    ]
+    with _no_collection():
+        merges = [
+            (left, right)
+            for piece in pieces
+            for cut in range(len(piece) - 1, 0, -1)
+            if (left := ids.get(piece[:cut])) is not None and (right := ids.get(piece[cut:])) is not None
+        ]
     spaces = np.array([" " in token for token in tokens])  # the normalizer has replaced them where they are looked for
     added = np.flatnonzero((kinds == USER_DEFINED) & ~spaces)
     return Parts(
@@ -85,19 +99,6 @@ class BareTokenizer:
     those of transformers."""
 
     backend_tokenizer: "Tokenizer"
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the search for objects that refer to each other and are unreachable: it would go through the million
-    strings and pairs of a vocabulary again and again while they are made."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def made(parts: Parts, config: Mapping[str, Any]) -> "Tokenizer":

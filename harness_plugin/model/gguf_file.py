@@ -29,7 +29,7 @@ NUMBERS = {
     12: "<f8",
 }
 UINT32, UINT64 = 4, 10
-BLOCKS = 64  # at most in a row that is undone at once: gguf takes 16 rows at a time, and short ones are slow
+BLOCKS = 1024  # in a part of a tensor: few enough for a cache, and enough that Python's own time counts little
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Stored:
 
 
 class GgufFile:
-    """A GGUF file in memory. `fields` maps names to numbers, strings, lists of strings and arrays of numbers; `stored`
-    maps the names of tensors to where they are. Raises ValueError for bytes that are no GGUF file."""
+    """A GGUF file in memory. `fields` maps names to numbers, strings, lists of strings and arrays of numbers; `tensors`
+    maps the names of tensors to where they are, in the order of the file. Raises ValueError for bytes that are no GGUF
+    file."""
 
     def __init__(self, content: bytes):
         self._content, self._place = content, len(MAGIC)
@@ -57,22 +58,22 @@ class GgufFile:
         ]
         step = self.fields.get("general.alignment", 32)
         data = -(-self._place // step) * step
-        self.stored = {name: Stored(shape, kind, data + start) for name, shape, kind, start in described}
+        self.tensors = {name: Stored(shape, kind, data + start) for name, shape, kind, start in described}
 
-    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Each tensor's name and values, float32, in the order of the file."""
+    def parts(self, tensor: Stored) -> Iterator[np.ndarray]:
+        """The values of a tensor, float32, in flat parts that fit into a cache."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
         from gguf.quants import dequantize
 
-        for name, tensor in self.stored.items():
-            kind = GGMLQuantizationType(tensor.kind)
-            values, size = GGML_QUANT_SIZES[kind]  # of a block: how many values in how many bytes
-            blocks = math.prod(tensor.shape) // values
-            raw = np.frombuffer(self._content, np.uint8, blocks * size, tensor.start)
-            if kind == GGMLQuantizationType.F32:
-                yield name, raw.view("<f4").reshape(tensor.shape)
-            else:
-                yield name, dequantize(raw.reshape(-1, size * math.gcd(blocks, BLOCKS)), kind).reshape(tensor.shape)
+        kind = GGMLQuantizationType(tensor.kind)
+        values, size = GGML_QUANT_SIZES[kind]  # of a block: how many values in how many bytes
+        blocks = math.prod(tensor.shape) // values
+        raw = np.frombuffer(self._content, np.uint8, blocks * size, tensor.start)
+        if kind == GGMLQuantizationType.F32:
+            yield raw.view("<f4")
+            return
+        for start in range(0, len(raw), BLOCKS * size):
+            yield dequantize(raw[start : start + BLOCKS * size], kind)
 
     def _number(self, kind: int) -> Any:
         value = np.frombuffer(self._content, NUMBERS[kind], 1, self._place)[0]
