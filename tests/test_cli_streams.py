@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import subprocess
 import sys
 
 import gate_rows
@@ -119,3 +120,14 @@ def test_a_part_of_a_line_keeps_to_its_line():
     assert log_line("a\n::error::x\x1b ##[y]") == "a : :error: :x # #[y]"
     assert log_line("x" * 50, 10) == "x" * 9 + "…"
     assert escaped("🦊") == "\\ud83e\\udd8a" and escaped("\x1b") == "\\u001b"
+
+
+def test_at_the_end_of_the_process_python_looks_for_no_cycles_and_what_was_registered_still_runs():
+    code = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 0, gc.isenabled()))
+from harness_plugin.cli import main
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "True True"

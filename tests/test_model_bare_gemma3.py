@@ -1,14 +1,18 @@
 """The bare parts of a Gemma 3 score bit for bit as transformers' network does."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness_plugin.engine import Engine
 from harness_plugin.model import load_model, network
 from harness_plugin.model.adapter import CONFIG
 from harness_plugin.model.bare_gemma3 import BareGemma3
+from harness_plugin.model.embedded import WEIGHTS
 
 
 @pytest.fixture
@@ -25,6 +29,24 @@ def test_the_logits_are_those_of_the_whole_network(as_embedded, tiny_spec, pairs
     assert bare.identity == whole.identity
     ids = [whole.renderer.render(pair).ids for pair in pairs]
     assert any(len(one) > tiny.WINDOW for one in ids)
+    assert np.array_equal(Engine(bare).logits(ids), Engine(whole).logits(ids))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_an_embedding_that_is_stored_in_bfloat16_stays_so_and_the_logits_are_the_same(
+    monkeypatch, tiny_base, tiny_spec, tmp_path, pairs, dtype
+):
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base("gemma3"), folder)
+    stored = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(stored, folder / WEIGHTS, metadata={"format": "pt"})
+    monkeypatch.setattr(network, "base_folder", lambda: folder)
+    spec = tiny_spec("gemma3", pretrained=str(folder), dtype=dtype)
+    whole, bare = load_model(spec), load_model(spec, whole=False)
+    assert (
+        bare.backbone.embed_tokens.weight.dtype == torch.bfloat16 and bare.backbone.norm.weight.dtype == torch.float32
+    )
+    ids = [whole.renderer.render(pair).ids for pair in pairs]
     assert np.array_equal(Engine(bare).logits(ids), Engine(whole).logits(ids))
 
 
