@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from harness_plugin.engine import Engine
-from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops, block_of, hadamard, largest_activation
+from harness_plugin.engine.fused import FusedOps, Int8Ops, Int16Ops, address, block_of, hadamard, largest_activation
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.shape import GELU, SILU, Heads, Shape
@@ -161,6 +161,36 @@ def test_int16_products_are_exact_sums_whatever_the_activations_are(draw, rows, 
     assert sums.abs().max() < 2**31
     expected = sums.float() * (scales * scale[:, None]) + bias
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@needs_int16
+def test_no_rows_have_a_product_without_rows():
+    ops, linear = Int16Ops(SHAPE, torch.float32, CPU), torch.nn.Linear(96, 2 * 96, bias=False)
+    (x, scale), _ = ops._out(0, 96)
+    assert ops.linear((x, scale), ops.weight(linear))[0].shape == (0, 192)
+    assert len(ops.gated_product((x, scale), ops.weight(linear))[0]) == 0
+
+
+@needs_int16
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_row_that_is_not_finite_leaves_the_products_of_the_other_rows_as_they_are(draw, number):
+    """The product adds rows up in 16 bits before it multiplies them: a row of large numbers without a scale would
+    change its partner."""
+    ops, linear = Int16Ops(SHAPE, torch.float32, CPU), torch.nn.Linear(128, 2 * 96, bias=False)
+    residual = torch.randn(20, 128, generator=draw) * 1e4
+    weight = ops.weight(linear)
+
+    def product(rows):
+        x, out = ops._out(*rows.shape)
+        ops.kernels.quantize(True, address(rows), out, *rows.shape)
+        return ops.linear(x, weight)[0]
+
+    expected = product(residual)
+    residual[15, 3] = number
+    found = product(residual)
+    assert found[15].isnan().all()
+    others = torch.arange(20) != 15
+    assert torch.equal(found[others], expected[others])
 
 
 @needs_int16

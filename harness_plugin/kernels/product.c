@@ -121,8 +121,10 @@ static void multiply(Block *b, const int16_t *b1, const int16_t *b2) {
     }
 }
 
-/* How many rows the blocks have: at most BLOCK, and so few that each thread has work */
+/* How many rows the blocks have: at most BLOCK, and so few that each thread has work. At least one step where there are
+ * no rows, so that the loops over blocks advance. */
 static long block_rows(long rows) {
+    rows = rows > 0 ? rows : 1;
     long threads = omp_get_max_threads(), blocks = (rows + BLOCK - 1) / BLOCK;
     blocks = (blocks + threads - 1) / threads * threads;
     long size = (rows + blocks - 1) / blocks, step = 2 * ROWS;

@@ -74,8 +74,8 @@ static inline void hadamard(float *x, long n, long block) {
 }
 
 /* Rotates the row x (n,) block by block, and rounds it to whole numbers with one scale for the row: u8 around 128 where
- * the largest is 127, else int16. A row with a value that is not finite gets the scale NaN. The rotation spreads a large
- * value over its block, so that it does not cost the other values their precision. */
+ * the largest is 127, else int16. A row with a value that is not finite gets zeros and the scale NaN. The rotation
+ * spreads a large value over its block, so that it does not cost the other values their precision. */
 INLINE void quantize_row(float *restrict x, void *restrict out, float *scale, long n, long block, long largest) {
     int32_t bits = 0;
     float most;
@@ -89,7 +89,10 @@ INLINE void quantize_row(float *restrict x, void *restrict out, float *scale, lo
         bits = a > bits ? a : bits;
     }
     memcpy(&most, &bits, 4);
-    float s = most > 0 ? most / (float)largest : 1.0f, inverse = 1.0f / s;
+    int finite = isfinite(most);
+    /* Zeros where a value is not finite: product.c adds rows up before it multiplies them, so numbers above `largest`
+     * would change the other rows too. */
+    float s = most > 0 ? most / (float)largest : 1.0f, inverse = finite ? 1.0f / s : 0.0f;
     /* adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the low bits */
     float magic = 12582912.0f + (largest == 127 ? 128.0f : 0.0f);
     for (long i = 0; i < n; i++) {
@@ -101,7 +104,7 @@ INLINE void quantize_row(float *restrict x, void *restrict out, float *scale, lo
         else
             ((int16_t *)out)[i] = (int16_t)u;
     }
-    *scale = isfinite(most) ? s / sqrtf((float)block) : NAN;
+    *scale = finite ? s / sqrtf((float)block) : NAN;
 }
 
 /* Where a step writes its rows: values (N, stride), of which the first n of a row are written. If `scale` (N,) is NULL
