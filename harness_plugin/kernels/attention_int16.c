@@ -5,7 +5,8 @@
 #include "tiles.h"
 
 #ifdef LOAD
-/* A sum of weights times a value fits into 32 bits: SUM * LARGEST_VALUE < 2^31. */
+/* A sum of weights times values fits into 32 bits. Rounding adds at most 1/2 to the weight of each key, and
+ * (SUM + KEYS / 2) * LARGEST_VALUE < 2^31. */
 enum { KEYS = 128, LENGTH = 46000, LARGEST = (1 << 15) - 1, LARGEST_VALUE = (1 << 13) - 1, SUM = (1 << 18) - KEYS };
 
 INLINE int32_t bits(float x) {

@@ -157,8 +157,8 @@ def on_ray(spec, batch_size: int | None, output: str) -> Iterator[RayJudge]:
 
 
 def _cut(pairs: list[Pair], workers: int) -> list[list[Pair]]:
-    """Blocks of a size at most, with all battles of a prompt in one of them where they fit: then an engine reads the
-    prompt once, and a pointwise judge each answer to it."""
+    """Blocks that have no more than a certain size. All battles of a prompt are in one of them where they fit: then an
+    engine reads the prompt once, and a pointwise judge reads each answer to it once."""
     size = max(1, min(BLOCK, -(-len(pairs) // (ROUNDS * workers))))
     blocks: list[list[Pair]] = []
     for _, battles in groupby(sorted(pairs, key=lambda p: (p.prompt_key, p.key)), key=lambda p: p.prompt_key):
