@@ -102,15 +102,22 @@ TWICE = '{"prompt": "ask", "response_a": "x", "response_b": "y", "winner": "mode
     ("name", "text", "said"),
     [
         ("x.jsonl", f"{json.dumps(GOOD)}\n{TWICE}\n", "x.jsonl row 2: "),
-        ("x.json", f"[{json.dumps(GOOD)}, {TWICE}]", "x.json is not JSON (after row 1: "),
-        ("x.json", TWICE.replace(", ", ",\n"), "x.json is not sound JSON ("),
+        ("x.json", f"[{json.dumps(GOOD)}, {TWICE}]", "x.json row 2: "),
+        ("x.json", TWICE.replace(", ", ",\n"), "x.json: "),
     ],
 )
 def test_a_name_that_a_row_has_twice_is_refused_and_neither_value_is_taken(tmp_path, name, text, said):
     path = tmp_path / name
     path.write_text(text)
-    found = message(path)
-    assert found.startswith(f"{tmp_path}/{said}") and "'winner' is given twice" in found
+    assert message(path).startswith(f"{tmp_path}/{said}'winner' is given twice; allowed: each name once")
+
+
+@pytest.mark.parametrize("text", ["{0}\n{1}\n{0}\n", "[{0}, {1},\n{0}]"])
+def test_a_row_that_has_a_name_twice_can_be_left_out_alone(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text.format(json.dumps(GOOD), TWICE))
+    table = read_pairs(path, skip_bad_rows=True)
+    assert len(table.pairs) == 2 and "row 2: 'winner' is given twice" in str(table.skipped)
 
 
 def test_a_cell_longer_than_the_csv_modules_default_is_read(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from pair_rows import GOOD, message
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.checked import GivenTwice
 from harness_plugin.files.json_array import array_values
 from harness_plugin.files.rows import read_rows
 
@@ -52,6 +53,16 @@ def test_the_place_of_an_error_counts_from_the_beginning():
         list(array_values(["[1,\n2,", " 3, ?]"]))
     with pytest.raises(ValueError, match="digits"):
         list(array_values(["[" + "1" * 5000 + "]"]))
+
+
+def test_a_value_with_a_name_given_twice_is_named_in_its_place_and_those_after_it_are_read():
+    text = '[{"a": 1}, {"b": [{"a": "x, ]", "a": 2}], "c": "]"}, {"a": 3}]'
+    for seed in range(20):
+        first, second, third = array_values(pieces_of(random.Random(seed), text))
+        assert (first, third) == ({"a": 1}, {"a": 3})
+        assert isinstance(second, GivenTwice) and str(second) == "'a' is given twice"
+    with pytest.raises(ValueError, match="Expecting"):
+        list(array_values(pieces_of(random.Random(1), '[{"a": 1, "a": 2, ?}]')))
 
 
 def test_the_first_values_need_only_the_beginning():

@@ -4,6 +4,7 @@ Every function takes the row or the value, the name of the field as the file spe
 row, for the message. Readers that add the place themselves (`placed`) leave `where` out.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -146,12 +147,19 @@ def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -mat
     raise wrong_value(name, value, f"a finite number{limits}", where)
 
 
-def unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For `json.loads(object_pairs_hook=...)`, which on its own takes the last of several values of one key without a
-    word. Raises ValueError for a key that is given twice."""
+class GivenTwice(ValueError):
+    """JSON in which an object has one name twice."""
+
+
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     unique: dict[str, Any] = {}
-    for key, value in items:
-        if key in unique:
-            raise ValueError(f"{excerpt(key)} is given twice")
-        unique[key] = value
+    for name, value in items:
+        if name in unique:
+            raise GivenTwice(f"{excerpt(name)} is given twice")
+        unique[name] = value
     return unique
+
+
+# Python's own decoder takes the last of several values of one name without a word. This one raises GivenTwice. It is
+# made once: making a decoder takes longer than checking the names of a row.
+UNIQUE_NAMES = json.JSONDecoder(object_pairs_hook=_unique)

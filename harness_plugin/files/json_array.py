@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from harness_plugin.files.checked import unique_keys
+from harness_plugin.files.checked import UNIQUE_NAMES, GivenTwice
 
 _SPACE = " \t\n\r"
 _ENDS = (",", "]", *_SPACE)
@@ -16,10 +16,10 @@ _ENDS = (",", "]", *_SPACE)
 def array_values(pieces: Iterable[str]) -> Iterator[Any]:
     """The values of the array whose text the pieces make together.
 
-    Each is yielded as soon as its text is whole, so that whoever needs the first ones reads no further. Raises
-    ValueError, as `json.loads` does, for text that is not one JSON array, nested too deeply, or with numbers that
-    Python does not convert, and for an object that has one name twice; what stood before the place of the error was
-    yielded.
+    Each is yielded as soon as its text is whole, so that whoever needs the first ones reads no further. In the place of
+    a value in which an object has one name twice, the GivenTwice that says so is yielded. Raises ValueError, as
+    `json.loads` does, for text that is not one JSON array, nested too deeply, or with numbers that Python does not
+    convert; what stood before the place of the error was yielded.
     """
     text = _Text(pieces)
     if text.next_character() != "[":
@@ -70,11 +70,16 @@ class _Text:
                 return ""
 
     def value(self) -> Any:
-        """The next value. It is whole once a space, a comma or ] follows it, since a number could go on."""
+        """The next value, or the GivenTwice in its place. It is whole once a space, a comma or ] follows it, since a
+        number could go on."""
         self.next_character()
+        decoder, twice = UNIQUE_NAMES, None
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self.at)
+                value, end = decoder.raw_decode(self._text, self.at)
+            except GivenTwice as error:
+                decoder, twice = _ANY_NAMES, error  # which finds the end of the value
+                continue
             except RecursionError as error:
                 raise ValueError("nested too deeply") from error
             except ValueError as error:
@@ -88,7 +93,7 @@ class _Text:
             size = end - self.at
             if self._text[end : end + 1] in _ENDS or not self._more():
                 self.at += size
-                return value
+                return twice or value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
+_ANY_NAMES = json.JSONDecoder()

@@ -9,12 +9,12 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import RowError, excerpt, json_object, unique_keys
+from harness_plugin.files.checked import UNIQUE_NAMES, GivenTwice, RowError, excerpt, json_object
 from harness_plugin.files.compression import Stream, uncompressed_name
 from harness_plugin.files.json_array import array_values
 from harness_plugin.files.json_columns import rows_of_object
@@ -87,13 +87,22 @@ def _container(name: str, stream: Stream) -> str:
     return "jsonl" if named_json or first in (b"{", b"") else "csv"
 
 
-def parse_json(text: str | bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """`json.loads` with one kind of error. `hook`: its `object_pairs_hook`.
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads` with one kind of error.
 
     Raises ValueError also for nesting that is too deep and for numbers with more digits than Python converts.
     """
     try:
-        return json.loads(text, object_pairs_hook=hook)
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def parse_unique(text: str) -> Any:
+    """As `parse_json`, for text in which each name of an object counts: raises GivenTwice, which is a ValueError, for
+    one that is there twice."""
+    try:
+        return UNIQUE_NAMES.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -138,9 +147,9 @@ def _joined_object(lines: list[tuple[int, str | DataError]], name: str) -> dict[
     except ValueError:
         return None
     try:
-        parse_json(text, unique_keys)
-    except ValueError as error:
-        raise RowError(f"{name} is not sound JSON ({error})", "only one of the values can count", _FIX) from error
+        parse_unique(text)
+    except GivenTwice as error:
+        raise _given_twice(name, error) from error
     return value if isinstance(value, dict) else None
 
 
@@ -158,18 +167,26 @@ def _row_of_text(number: int, line: str | DataError, name: str) -> Row | DataErr
 
 def _row_of_line(line: str, place: str, name: str) -> Row | DataError:
     try:
-        value = parse_json(line, unique_keys)
+        value = parse_unique(line)
+    except GivenTwice as error:
+        value = error
     except ValueError as error:
         found = f"{name} {place}: {excerpt(line.strip())} is not JSON ({error})"
-        return RowError(found, "allowed: one object per line, with each name once", _FIX)
+        return RowError(found, "allowed: one object per line", _FIX)
     return _row_of_value(value, place, name, "jsonl")
 
 
 def _row_of_value(value: Any, place: str, name: str, container: str) -> Row | DataError:
     if isinstance(value, dict):
         return Row(place, value, container)
+    if isinstance(value, GivenTwice):
+        return _given_twice(f"{name} {place}", value)
     found = f"{name} {place}: {excerpt(value)} is not an object"
     return RowError(found, "allowed: an object with named fields", _FIX)
+
+
+def _given_twice(where: str, error: GivenTwice) -> RowError:
+    return RowError(f"{where}: {error}", "allowed: each name once, since only one of its values can count", _FIX)
 
 
 def _json_array(stream: Stream, name: str) -> Iterator[Row | DataError]:

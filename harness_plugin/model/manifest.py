@@ -10,8 +10,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.files import atomic_write
-from harness_plugin.files.checked import unique_keys
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.rows import parse_unique
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.spec import KINDS, PAIR, POINTWISE
 from harness_plugin.prompt import MAX_LENGTH, PROMPT_VERSION, TEMPLATE, TRUNCATIONS
@@ -77,7 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         return Manifest(found=False)
     try:
-        data = parse_json(path.read_text(encoding="utf-8"), unique_keys)
+        data = parse_unique(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as e:
