@@ -64,6 +64,8 @@ def test_a_field_has_one_column(arena, write):
     file = write("a.jsonl", {**PAIR, "q": "Name a tool."})
     code, _, err = arena("score", file, "--field", "prompt=prompt", "--field", "prompt=q")
     assert code == 2 and "--field prompt=prompt and prompt=q" in err
+    code, _, err = arena("judge", file, file, "-o", "out", "--field", "prompt=prompt", "--prompt-field", "q")
+    assert code == 2 and "--field prompt=prompt and prompt=q" in err
 
 
 def test_a_column_can_be_left_alone(arena, write):

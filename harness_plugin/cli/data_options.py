@@ -145,7 +145,7 @@ def answer_options(command):
     @functools.wraps(command)
     def run(fields, ignored, questions, **arguments):
         named = {name: arguments.pop(f"{name}_field") for name in ANSWER_COLUMNS}
-        fields = named_columns(fields) | {name: column for name, column in named.items() if column}
+        fields = named_columns([*fields, *(f"{name}={column}" for name, column in named.items() if column is not None)])
         if questions is not None and "prompt" in fields:
             raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
         return command(gather=functools.partial(_gather, questions, fields, ignored), **arguments)
