@@ -214,9 +214,10 @@ def test_a_command_that_passes_its_arguments_on_keeps_debug_out_of_them():
 
 def test_a_file_where_a_folder_is_to_be_made_is_said(tmp_path, capsys):
     file = gate_rows.scores(tmp_path, "a.jsonl", 40)
-    assert code_of(["gate", "bless", file, "-o", f"{file}/base.jsonl"]) == 3
-    said = capsys.readouterr().err
-    assert f"{file}: a file is there; a folder is needed in its place; name another path" in said
+    for folder in (file, f"{file}/one/two"):
+        assert code_of(["gate", "bless", file, "-o", f"{folder}/base.jsonl"]) == 3
+        said = capsys.readouterr().err
+        assert f"arena-rm: {file}: a file is there; a folder is needed in its place; name another path" in said
 
 
 WITHOUT = """import sys

@@ -42,11 +42,13 @@ def _of_system(error: OSError) -> str:
     """An error of the operating system, with the file if the error names it."""
     reason = error.strerror or errno.errorcode.get(error.errno or 0, "unknown")
     place = "" if error.filename is None else f"{error.filename}: "
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and isinstance(error.filename, str):
+        path = Path(error.filename)  # of a folder that is to be made, in which a file may be in the place of a parent
+        file = next((part for part in (path, *path.parents) if part.is_file()), path)
+        return f"{file}: a file is there; a folder is needed in its place; name another path"
     do = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         do = "; the command has to use it; name another place, or change its rights"
-    if isinstance(error, (FileExistsError, NotADirectoryError)):  # of a folder that is to be made
-        reason, do = "a file is there", "; a folder is needed in its place; name another path"
     return f"{place}{reason}{do}"
 
 
