@@ -38,6 +38,8 @@ from harness_plugin.engine.ops import TorchOps
 from harness_plugin.judges.presentations import score_pairs
 from harness_plugin.kernels import instructions
 from harness_plugin.model import ModelSpec, load_model
+from harness_plugin.model.embedded import base_folder
+from harness_plugin.model.embedded_tokenizer import BareTokenizer
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.prompt import Renderer
 
@@ -99,8 +101,9 @@ Score = Callable[[Workload], np.ndarray]
 
 
 def tokenizer_of(model):
-    """The tokenizer of the model's base as transformers loads it; the engine's own renderer may have a barer one."""
-    return AutoTokenizer.from_pretrained(model.network.config.name_or_path)
+    """The judge's tokenizer as one of transformers, which the renderer of the embedded base does without."""
+    own = model.renderer.tokenizer
+    return AutoTokenizer.from_pretrained(base_folder()) if isinstance(own, BareTokenizer) else own
 
 
 def snippet(model) -> Score:

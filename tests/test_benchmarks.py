@@ -1,5 +1,6 @@
 """The calculated profile of a training step: its FLOP are those of the products that a step runs."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from test_train_recipes import recipe
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness_plugin.engine.packing import pack_of
+from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.train.attention import TrainedAttention
 from harness_plugin.train.network import build
 from harness_plugin.train.packed import pack
@@ -25,6 +27,19 @@ def model(monkeypatch):
     yield train_model
     for name in ("train_model", "shape", "score"):
         sys.modules.pop(name, None)
+
+
+def test_a_judge_is_compared_on_its_adapters_own_tokenizer(tiny_base, tiny_adapter, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import score
+
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny_adapter("gemma3"), adapter)
+    for file in Path(tiny_base("gemma3")).glob("tokenizer*"):
+        shutil.copy(file, adapter)
+    model = load_model(ModelSpec(pretrained=str(tiny_base("gemma3")), peft=str(adapter), device="cpu"))
+    assert Path(score.tokenizer_of(model).name_or_path) == adapter
+    sys.modules.pop("score")
 
 
 def added(total, one, two, **ignored):

@@ -49,7 +49,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Reading:
-    """How two paths are read and compared: arguments of `read_run` and `compare`. `baseline_model`: the chatbot's name
+    """How two paths are read and compared: arguments of `read_two` and `compare`. `baseline_model`: the chatbot's name
     in the baseline, if it had another one there; `labels`: a file of people's votes, which then decide."""
 
     task: str | None = None
