@@ -139,7 +139,15 @@ def test_settings_in_a_name_that_do_not_say_one_judge_are_refused(name, said):
         several_of(ModelSpec(judge=f"panel:embedded+{name.replace(',', ';')}"))
 
 
-@pytest.mark.parametrize("name", ["samples=here,samples=there", "samples=here,"])
-def test_settings_of_stored_samples_are_read_as_those_of_a_judge(name):
-    with pytest.raises(UsageError, match=r"samples is there twice|no setting follows"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("samples=here,samples=there", "samples is there twice"),
+        ("samples=here,", "no setting follows"),
+        ("task=arena_pairs", "no samples are named"),
+        ("samples=,task=arena_pairs", "no samples are named"),
+    ],
+)
+def test_settings_of_stored_samples_are_read_as_those_of_a_judge(name, said):
+    with pytest.raises(UsageError, match=said):
         named_judges([name], ModelSpec())

@@ -84,6 +84,10 @@ def _stored_samples(name: str) -> Named:
         raise UsageError(
             f"{name}: unknown setting {unknown[0]}", "stored samples have samples and task only", "remove it"
         )
+    if not settings.get("samples"):
+        raise UsageError(
+            f"{name}: no samples are named", "a task is chosen among stored samples", "write samples=PLACE,task=NAME"
+        )
     return replace(_stored(Path(settings["samples"])), name=name, task=settings.get("task"))
 
 
