@@ -76,14 +76,21 @@ def test_an_empty_answer_is_an_answer_in_every_format():
         assert "".join(pair.response_a) == "", format
 
 
-def test_a_refusal_in_the_place_of_content_is_an_answer():
-    refused = {"role": "assistant", "content": None, "refusal": "I cannot help with that.", "tool_calls": None}
+REFUSAL = "I cannot help with that."
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"content": None, "refusal": REFUSAL, "tool_calls": None}, {"content": [{"type": "refusal", "refusal": REFUSAL}]}],
+)
+def test_a_refusal_in_the_place_of_content_is_an_answer(fields):
+    refused = {"role": "assistant", **fields}
     row = {
         "chosen": [*say(("user", "Hi")), {"role": "assistant", "content": "Hello."}],
         "rejected": [*say(("user", "Hi")), refused],
     }
     (pair,) = pairs_from_rows([row], format="chosen_rejected").pairs
-    assert {pair.response_a, pair.response_b} == {"Hello.", "I cannot help with that."}
+    assert {pair.response_a, pair.response_b} == {"Hello.", REFUSAL}
 
 
 def test_a_null_turn_of_the_users_is_refused():

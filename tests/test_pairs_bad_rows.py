@@ -9,6 +9,7 @@ from pair_rows import ROWS, change, parts, say, talk
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import FORMATS, Pair, pair_from_row, pairs_from_rows
 
+TWICE = '[{"role": "user", "content": "Hi", "content": "Bye"}, {"role": "assistant", "content": "a"}]'
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "search", "arguments": "{}"}}]}
 IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image", "image": "x.png"}]
 ODD_ROUNDS = say(("user", "Hi"), ("assistant", "a"), ("assistant", "b"))
@@ -48,6 +49,7 @@ BAD_ROWS = [
     ("arena_100k", {"conversation_b": talk("Hi", "x")}, "is '1 turns, where conversation_a has 2'; allowed: the same"),
     ("arena_140k", {"conversation_a": say(("user", IMAGE))}, "field conversation_a[0].content[1].type is 'image'"),
     ("chosen_rejected", {"chosen": [*say(("user", "Hi")), CALL]}, "field chosen[1].tool_calls is"),
+    ("arena_100k", {"conversation_a": TWICE}, "field conversation_a is '[{"),
     ("arena_100k", {"conversation_a": [*say(("user", "Hi")), CALL]}, "field conversation_a[1].tool_calls is"),
     ("arena_140k", {"conversation_a": say(("user", ["x"]))}, "field conversation_a[0].content[0] is 'x'; allowed: a"),
     ("arena_140k", {"conversation_a": say(("user", parts(4)))}, "content[0].text is 4; allowed: a string or null"),

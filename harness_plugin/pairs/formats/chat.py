@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness_plugin.files.checked import RowError, is_absent, refuse_surrogates, wrong_value
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.checked import GivenTwice, RowError, is_absent, refuse_surrogates, wrong_value
+from harness_plugin.files.rows import parse_unique
 from harness_plugin.pairs.pair import Text, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
@@ -27,6 +27,7 @@ _SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "user": "u
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 _CALLS = ("tool_calls", "function_call")
+_TEXT_PARTS = ("text", "refusal")  # types of parts, each with its text under the same name
 TRANSCRIPT_START = "\n\nHuman:"
 
 
@@ -42,9 +43,9 @@ def messages(name: str, value: Any) -> list[Message]:
     """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), or such a
     list as JSON text.
 
-    Content is a string, null, or a list of parts of type text; what an assistant says under `refusal` in its place is
-    its text. A system message without content is left out. Raises DataError for anything else, above all for images and
-    calls of tools, which no text model can judge, and for a user's message without content.
+    Content is a string, null, or a list of parts of type text or refusal; what an assistant says under `refusal` in its
+    place is its text. A system message without content is left out. Raises DataError for anything else, above all for
+    images and calls of tools, which no text model can judge, and for a user's message without content.
     """
     entries = message_list(value) if isinstance(value, str) else value
     if not isinstance(entries, (list, tuple)) or not entries:
@@ -54,11 +55,14 @@ def messages(name: str, value: Any) -> list[Message]:
 
 
 def message_list(text: str) -> list[Any] | None:
-    """The list of messages that a text spells in JSON, or as Python writes it; None where it does not."""
+    """The list of messages that a text spells in JSON, or as Python writes it; None where it does not, or a message
+    has one name twice, since only one of its values would be read."""
     if not re.match(r"\s*\[\s*\{", text):
         return None
     try:
-        value = parse_json(text)
+        value = parse_unique(text)
+    except GivenTwice:
+        return None
     except ValueError:
         try:
             value = ast.literal_eval(text.strip())
@@ -122,13 +126,15 @@ def content_text(name: str, content: Any) -> str | None:
 def _part_text(name: str, part: Any) -> str | None:
     if not isinstance(part, Mapping):
         raise wrong_value(name, part, "a part with type and text")
-    if part.get("type") != "text":
-        raise wrong_value(f"{name}.type", part.get("type"), "'text' (pictures and files cannot be judged)")
-    text = part.get("text")
+    kind = part.get("type")
+    if kind not in _TEXT_PARTS:
+        allowed = "'text' or 'refusal' (pictures, files and calls of tools cannot be judged)"
+        raise wrong_value(f"{name}.type", kind, allowed)
+    text = part.get(kind)
     if is_absent(text):
         return None
     if not isinstance(text, str):
-        raise wrong_value(f"{name}.text", text, "a string or null")
+        raise wrong_value(f"{name}.{kind}", text, "a string or null")
     refuse_surrogates(name, text)
     return text
 

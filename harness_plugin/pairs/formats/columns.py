@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.files.checked import missing_field, wrong_value
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.rows import parse_json, parse_unique
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
 
@@ -124,6 +124,6 @@ def _typed_cell(name: str, cell: Any, numbers: Container[str]) -> Any:
     try:
         if name in numbers and "_" not in cell:  # float() takes 1_0 for ten
             return float(cell)
-        return parse_json(cell) if name == "meta" else cell
+        return parse_unique(cell) if name == "meta" else cell
     except ValueError:
         return cell
