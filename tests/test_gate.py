@@ -15,6 +15,7 @@ import pytest
 from commands import code_of
 
 from harness_plugin.gate.simulate import simulate
+from harness_plugin.pairs import Pair
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -160,7 +161,11 @@ def test_runs_that_differ_in_what_is_not_under_test_are_not_compared(gate, runs,
     for name, (file, word) in cases.items():
         code, said, _ = gate(runs["old"], file)
         assert code == 3 and "not comparable" in said and word in said, name
+        assert ("or allow it with --max-missing" in said) == (name == "missing")
     assert gate(runs["old"], cases["missing"][0], "--max-missing", "0.2")[0] == 0
+    others = gate_rows.write(tmp_path / "others.jsonl", [row | {"key": f"f{row['key'][1:]}"} for row in rows])
+    code, said, _ = gate(runs["old"], others, "--max-missing", "1")
+    assert code == 3 and "no item is in both; name two runs on the same prompts" in said
 
 
 def test_another_judge_is_what_a_score_file_tests_and_is_compared(gate, runs):
@@ -196,6 +201,24 @@ def test_options_for_another_kind_of_runs_are_refused(gate, runs, tmp_path, opti
 def test_a_file_of_pairs_that_is_not_there_is_said_before_a_text_is_needed(gate, runs):
     code, said, _ = gate(runs["old"], runs["again"], "--pairs", "nowhere.jsonl")
     assert code == 3 and "nowhere.jsonl cannot be read" in said
+
+
+def test_texts_come_from_a_file_of_pairs_that_a_uri_names(gate, tmp_path):
+    pytest.importorskip("pyarrow")
+    pairs = [Pair(f"Question {n}?", f"yes {n}", f"no {n}", id=f"p{n}") for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(
+            json.dumps({"prompt": p.prompt, "response_a": p.response_a, "response_b": p.response_b}) + "\n"
+            for p in pairs
+        ),
+        "utf-8",
+    )
+    files = []
+    for name, p_b in (("old", 0.7), ("new", 0.6)):
+        rows = [gate_rows.score_row(n, p_b, "model_b") | {"key": pair.key} for n, pair in enumerate(pairs)]
+        files.append(gate_rows.write(tmp_path / f"{name}.jsonl", rows))
+    _, said, _ = gate(*files, "--pairs", f"file://{tmp_path}/pairs.jsonl", "--json")
+    assert json.loads(said)["worst"][0]["texts"]["prompt"].startswith("Question ")
 
 
 # -- where teams look --------------------------------------------------------------------------------------------------

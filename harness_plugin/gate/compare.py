@@ -167,6 +167,8 @@ def check_missing(ids: Collection[str], missing: Collection[str], added: Collect
         for found, where in ((missing, "missing now"), (added, "new"))
         if found
     ]
-    why = f"more than {max_missing:.3g} of the items are in one run only" if ids else "no item is in both"
-    do = "complete the runs, bless a new baseline, or allow it with --max-missing"
+    why, do = "no item is in both", "name two runs on the same prompts, or bless a new baseline"
+    if ids:
+        why = f"more than {max_missing:.3g} of the items are in one run only"
+        do = "complete the runs, bless a new baseline, or allow it with --max-missing"
     raise NotComparable("; ".join(parts), why, do, missing=missing, added=added)

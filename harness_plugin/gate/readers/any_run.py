@@ -15,7 +15,7 @@ KNOWN = "a folder of `arena-rm judge`, lm-eval results with --log_samples, a fil
 
 
 SCORES, JUDGED, RESULTS, BASELINE = "scores", "judged", "results", "baseline"
-# What chooses something in a run, for which kind of runs, and what it is.
+# Name of an option: the kind of runs on which it has an effect, and what it does there.
 OPTIONS = {
     "task": (RESULTS, "it chooses a task in results of lm-eval"),
     "model": (JUDGED, "it chooses a chatbot in a folder of `arena-rm judge`"),

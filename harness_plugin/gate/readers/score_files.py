@@ -6,7 +6,6 @@ score file.
 
 from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -124,6 +123,6 @@ def _pair_texts(file: str, keys: Collection[str]) -> Texts:
             "response A": readable(p.response_a),
             "response B": readable(p.response_b),
         }
-        for p in read_pairs(Path(file)).pairs
+        for p in read_pairs(file).pairs
         if p.key in keys
     }
