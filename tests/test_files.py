@@ -82,16 +82,20 @@ def test_csv_errors_name_the_row_and_its_last_line(tmp_path):
     assert message(path).startswith(f"{path} row 1 (line 2): 3 cells, starting '1'; allowed: 4 cells")
     path.write_text(head + '1,2,3,0\n1,2,"never closed,0\n', "utf-8")
     assert f"{path} row 2 (line 3): not CSV" in message(path)
+    path.write_text(f"meta,{head}" + '"{""a"": 1, ""a"": 2}",1,2,3,0\n', "utf-8")
+    assert message(path).startswith(f"{path} row 1 (line 2): field meta is '{{")
     path.write_text("prompt,prompt\n1,2\n", "utf-8")
     assert "more than one column 'prompt'" in message(path)
     path.write_bytes(head.encode() + b"1,\xff,3,0\n")
     assert f"{path} line 2: byte 0xff at position 2 is not UTF-8" in message(path)
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_columns_without_commas_between_them_are_named(tmp_path, separator):
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_columns_without_commas_between_them_are_named(tmp_path, separator, quote):
     path = tmp_path / "x.csv"
-    path.write_text(f"prompt{separator}response_a{separator}response_b\na{separator}b{separator}c\n")
+    rows = (["prompt", "response_a", "response_b"], ["a", "b", "c"])
+    path.write_text("".join(separator.join(f"{quote}{cell}{quote}" for cell in row) + "\n" for row in rows))
     assert f"these seem to be separated by {separator!r}; write the file with commas" in message(path)
 
 

@@ -203,7 +203,10 @@ def _json_array(stream: Stream, name: str) -> Iterator[Row | DataError]:
 def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     # The csv module's limit is one for the whole process; 128 KiB, its default, is less than a long answer.
     csv.field_size_limit(max(_LARGEST_CELL, csv.field_size_limit()))
-    reader = csv.reader(_decoded(stream, name), strict=True)
+    lines = _decoded(stream, name)
+    first = next(lines, "")
+    _refuse_other_separators(first, name)
+    reader = csv.reader(itertools.chain([first], lines), strict=True)
     header: list[str] | None = None
     number = 0
     try:
@@ -228,14 +231,20 @@ def _decoded(stream: Stream, name: str) -> Iterator[str]:
         yield line
 
 
-def _header(cells: list[str], name: str) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if len(names) == 1 and (other := next((c for c in ";\t|" if c in cells[0]), None)):
+def _refuse_other_separators(header: str, name: str) -> None:
+    """Raises DataError for a header line whose columns are separated by something else than commas. The line is looked
+    at before the module csv reads it, which would find fault with its quotes; one that ends within quotes is left."""
+    other = next((c for c in ";\t|" if c in header), None)
+    if other is not None and "," not in header and header.count('"') % 2 == 0:
         raise DataError(
-            f"{name} has one column, {excerpt(names[0])}",
+            f"{name} has one column, {excerpt(header.strip())}",
             f"columns are separated by commas, and these seem to be separated by {other!r}",
             "write the file with commas",
         )
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
     for column in names:
         if names.count(column) > 1:
             raise DataError(
