@@ -3,8 +3,8 @@ loaded by ctypes. Its name holds a hash of its bytes, since a damaged library wo
 compiled anew.
 
 Shipping it compiled would need a wheel for every instruction set, and PyTorch's own C++ extensions need ninja and a
-minute to compile; these are a few files and take two seconds. Without a compiler `engine.ops` computes the same, more
-slowly.
+minute to compile; these are a few files and take some four seconds. Without a compiler `engine.ops` computes the same,
+more slowly.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """The base that comes from the package index: Gemma 3 270M as GGUF, converted once into the user's cache.
 
-The conversion writes what transformers makes of that file, bit for bit, in ten seconds instead of a minute. It records
+The conversion writes what transformers makes of that file, bit for bit, in six seconds instead of a minute. It records
 the hash of each file that it made, and the files are checked against it whenever the base is used.
 """
 

@@ -61,7 +61,7 @@ class GgufFile:
         self.tensors = {name: Stored(shape, kind, data + start) for name, shape, kind, start in described}
 
     def parts(self, tensor: Stored) -> Iterator[np.ndarray]:
-        """The values of a tensor, float32, in flat parts that fit into a cache."""
+        """The values of a tensor, float32, in flat parts that fit into a cache; one part where they are stored so."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
         from gguf.quants import dequantize
 

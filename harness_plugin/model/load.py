@@ -68,7 +68,7 @@ class RewardModel:
 
 @dataclass(frozen=True)
 class Plan(Named):
-    """A judge before the base's weights are loaded. `config` is the base's transformers configuration; `kind` and
+    """A judge before the base's weights are loaded. `config` is the base's configuration (`base_config`); `kind` and
     `classes`, `dtype` and `reduced` as in `RewardModel`; `reason` says why these two were chosen."""
 
     spec: ModelSpec
