@@ -25,6 +25,9 @@ except ImportError:  # nothing is installed: the folders beside harness_plugin a
 
 import browser  # noqa: E402 - it is beside the tests of the package
 import tiny  # noqa: E402 - it needs the package
+from commands import code_of  # noqa: E402 - it needs the package
+
+from harness_plugin.cli import main  # noqa: E402 - found by now, where it stands or is installed
 
 
 def pytest_report_header():
@@ -101,3 +104,30 @@ def chromium():
 def pairs():
     """Some twenty pairs: short and long, of several turns, and with text that is hard on a tokenizer."""
     return tiny.pairs()
+
+
+@pytest.fixture
+def arena(capsys):
+    """arena(*args) -> (exit code, stdout, stderr) of arena-rm in this process."""
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in args])
+        out = capsys.readouterr()
+        assert not stop.value.code or "Traceback" not in out.err
+        return stop.value.code, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def gate(monkeypatch, capsys):
+    """gate(*arguments) -> (exit code, stdout, stderr) of `arena-rm gate`, outside GitHub."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments):
+        capsys.readouterr()
+        return code_of(["gate", *map(str, arguments)]), *capsys.readouterr()
+
+    return run

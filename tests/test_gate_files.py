@@ -5,7 +5,6 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import commands
 import gate_rows
 import pytest
 
@@ -17,11 +16,6 @@ from harness_plugin.gate.readers.any_run import read_run
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return gate_rows.score_files(tmp_path_factory.mktemp("gate"))
-
-
-@pytest.fixture
-def gate(monkeypatch, capsys):
-    return commands.gate(monkeypatch, capsys)
 
 
 # -- broken files ------------------------------------------------------------------------------------------------------

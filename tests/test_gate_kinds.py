@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import commands
 import gate_rows
 import pytest
 import tiny
@@ -22,11 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return gate_rows.score_files(tmp_path_factory.mktemp("gate"))
-
-
-@pytest.fixture
-def gate(monkeypatch, capsys):
-    return commands.gate(monkeypatch, capsys)
 
 
 # -- judge runs and duels ----------------------------------------------------------------------------------------------

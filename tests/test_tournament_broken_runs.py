@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 
-import commands
 import pytest
 import tiny
 import tournament_command
@@ -18,11 +17,6 @@ from tournament_command import MODELS, PROMPTS, bytes_in, verdicts_in
 @pytest.fixture
 def options(tiny_base, tiny_adapter):
     return tournament_command.options(tiny_base, tiny_adapter)
-
-
-@pytest.fixture
-def arena(capsys):
-    return commands.arena(capsys)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import commands
 import pytest
 import tournament_command
 from tournament_command import FILES, MODELS, PROMPTS, bytes_in, verdicts_in
@@ -12,11 +11,6 @@ from tournament_command import FILES, MODELS, PROMPTS, bytes_in, verdicts_in
 @pytest.fixture
 def options(tiny_base, tiny_adapter):
     return tournament_command.options(tiny_base, tiny_adapter)
-
-
-@pytest.fixture
-def arena(capsys):
-    return commands.arena(capsys)
 
 
 @pytest.fixture
