@@ -113,14 +113,6 @@ def _read(options, path, **bounds):
     return table.pairs
 
 
-ANSWER_COLUMNS = {
-    "prompt": "The column of the prompt, in files of your own format. [default: prompt]",
-    "response": "The column of the answer. [default: response]",
-    "model": "The column of the model's name. [default: model, else the file's name]",
-    "category": "The column of the prompt's category. [default: category]",
-}
-
-
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N pairs of the file."
 )
@@ -136,6 +128,12 @@ questions_option = click.option(
     metavar="FILE",
     help="The question.jsonl of Arena-Hard, for answer files without prompts.",
 )
+ANSWER_COLUMNS = {
+    "prompt": "The column of the prompt, in files of your own format. [default: prompt]",
+    "response": "The column of the answer. [default: response]",
+    "model": "The column of the model's name. [default: model, else the file's name]",
+    "category": "The column of the prompt's category. [default: category]",
+}
 
 
 def answer_options(command):

@@ -192,7 +192,8 @@ class Int8Ops(WholeNumberOps):
 class Int16Ops(WholeNumberOps):
     """int16, by our own product and attention; activations are float32 between them.
 
-    The numbers have about 12 bits, as many as a sum in 32 bits allows, which is four more than bfloat16 has.
+    The numbers of a product have about 12 bits, as many as a sum in 32 bits allows, which is four more than bfloat16
+    has.
     """
 
     name, format = "int16", "packed-int16"

@@ -104,8 +104,8 @@ def _compiled() -> Path:
         raise OSError("no C compiler" if compiler is None else f"they are compiled only on Linux, and this is {system}")
     sources = sorted(file for file in FOLDER.iterdir() if file.suffix in (".c", ".h"))
     key = hashlib.sha256(b"".join(file.read_bytes() for file in sources))
-    options = (*FLAGS, *COMPILER.get(limit(), ()))
-    key.update(repr((options, compiler, os.stat(compiler).st_mtime, _cpu())).encode())
+    limits = COMPILER.get(limit(), ())
+    key.update(repr(((*FLAGS, *limits), compiler, os.stat(compiler).st_mtime, _cpu())).encode())
     folder, name = home() / "kernels", f"decoder-{key.hexdigest()[:16]}"
     for file in sorted(folder.glob(f"{name}-*.so")):
         if file.stem == f"{name}-{_content(file)}":
@@ -117,8 +117,8 @@ def _compiled() -> Path:
     with TemporaryDirectory(prefix=f"{name}.", suffix=".tmp", dir=folder) as scratch:
         work = Path(scratch) / "decoder.so"
         code = [str(file) for file in sources if file.suffix == ".c"]
-        limits = [option for option in COMPILER.get(limit(), ()) if _accepts(compiler, option)]
-        command = [compiler, *FLAGS, *limits, *code, "-o", str(work), "-lm"]
+        options = (*FLAGS, *(option for option in limits if _accepts(compiler, option)))
+        command = [compiler, *options, *code, "-o", str(work), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         return work.replace(folder / f"{name}-{_content(work)}.so")
 
