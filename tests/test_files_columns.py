@@ -68,3 +68,22 @@ def test_json_lines_may_be_called_json_and_a_broken_object_is_named(tmp_path):
     path.write_text('{\n"prompt": "Hi",\n', "utf-8")
     with pytest.raises(DataError, match=r"row 1: '\{' is not JSON"):
         read_outputs(path)
+
+
+def test_an_object_over_several_lines_is_not_read_without_the_line_that_is_no_text(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(json.dumps({"prompt": "Hi", "system": "caf\xe9", "response": "Hello."}, indent=1).encode())
+    assert said(path) == [(("System: caf\xe9", "Human: Hi"), "Hello.")]
+    text = path.read_text("utf-8").replace("caf\\u00e9", "caf\xe9").encode("latin-1")
+    path.write_bytes(text)
+    with pytest.raises(DataError, match=r"x.json row 3: byte 0xe9 at position 15 is not UTF-8"):
+        read_outputs(path)
+
+
+def test_two_columns_of_one_name_are_refused_in_a_table_too(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"prompt": "Hi", "response_a": "a", "response_b": "b", "response_a ": "c"}
+    table = arrow.Table.from_arrays([arrow.array([text]) for text in columns.values()], [c.strip() for c in columns])
+    parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x.parquet has more than one column 'response_a'; which one counts"):
+        read_pairs(tmp_path / "x.parquet")

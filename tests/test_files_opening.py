@@ -99,7 +99,14 @@ def test_a_zip_archive_with_a_password_is_refused_in_words(tmp_path):
         (
             "x.csv",
             b"<!DOCTYPE html>\n<html><body>Log in</body></html>",
-            "is a web page; it holds no rows; fetch",
+            "is a web page; such files are not read; fetch",
+        ),
+        ("x.arrow", b"ARROW1\0\0\xff\xff\xff\xff", "is an Arrow file; such files are not read; write it as parquet"),
+        ("x.parquet", b"\xff\xff\xff\xff\x70\0", "is an Arrow stream; such files are not read; write it as parquet"),
+        (
+            "x.xlsx",
+            zipped(b"", "[Content_Types].xml", **{"xl/workbook.xml": b""}),
+            "is an Excel workbook",
         ),
         ("x.jsonl.xz", b"plain text", "is named .xz but does not start as xz data does"),
         ("x.jsonl.bz2", b"plain text", "is named .bz2 but does not start as bzip2 data does"),

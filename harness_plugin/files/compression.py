@@ -94,6 +94,8 @@ def _zip(raw: "io.BufferedReader[Any]", name: str) -> Iterator[Stream]:
     with zipfile.ZipFile(raw if raw.seekable() else io.BytesIO(raw.read())) as archive:
         names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
         names = [n for n in names if not n.startswith("__MACOSX/") and not n.rpartition("/")[2].startswith(".")]
+        if "xl/workbook.xml" in names:
+            raise DataError(f"{name} is an Excel workbook", "such files are not read", "save the sheet as CSV in UTF-8")
         if len(names) != 1:
             listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise DataError(

@@ -18,12 +18,16 @@ from harness_plugin.files.systems import is_of_system, is_remote, reached, unrea
 
 STDIN = "-"
 _REMOTE_CHUNK = 1 << 22
-_NOT_READ = (
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!", "a rar archive"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4"),
-    (b"<!doctype html", "a web page"),
-    (b"<html", "a web page"),
+_UNPACK = "unpack it and name the file"
+_FETCH = "fetch the file itself (on huggingface.co its address has /resolve/ where the page's has /blob/)"
+_NOT_READ = (  # first bytes, what they are of, and what to do
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a rar archive", _UNPACK),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
+    (b"ARROW1", "an Arrow file", "write it as parquet"),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "write it as parquet (a saved data set with its method to_parquet)"),
+    (b"<!doctype html", "a web page", _FETCH),
+    (b"<html", "a web page", _FETCH),
 )
 _TAR = slice(257, 262), b"ustar"
 
@@ -84,16 +88,13 @@ def _raw(path: str | os.PathLike[str]) -> Iterator["io.BufferedReader[Any]"]:
 
 
 def _refuse_other_kinds(name: str, stream: Stream) -> None:
-    """Raises DataError for archives that are not read, and for the page around a file on the web."""
+    """Raises DataError for archives and tables that are not read, and for the page around a file on the web."""
     head = stream.peek(512)
     place, tar = _TAR
-    kind = next((kind for magic, kind in _NOT_READ if head.lower().startswith(magic.lower())), None)
-    kind = "a tar archive" if head[place] == tar else kind
-    if kind == "a web page":
-        fix = "fetch the file itself (on huggingface.co its address has /resolve/ where the page's has /blob/)"
-        raise DataError(f"{name} is a web page", "it holds no rows", fix)
-    if kind:
-        raise DataError(f"{name} is {kind}", "such files are not read", "unpack it and name the file")
+    kinds = [(kind, do) for magic, kind, do in _NOT_READ if head.lower().startswith(magic.lower())]
+    kinds += [("a tar archive", _UNPACK)] * (head[place] == tar)
+    if kinds:
+        raise DataError(f"{name} is {kinds[0][0]}", "such files are not read", kinds[0][1])
 
 
 class _Unclosed(io.RawIOBase):

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -140,12 +141,15 @@ def _json_lines(stream: Stream, name: str) -> Iterator[Row | DataError]:
 
 def _joined_object(lines: list[tuple[int, str | DataError]], name: str) -> dict[str, Any] | None:
     """The object that the lines are together; None where they are no JSON. Raises RowError for a name that an object in
-    it has twice."""
+    it has twice, and DataError where one of its lines is not UTF-8: without it the rest may be an object, too."""
     text = "".join(line for _, line in lines if not isinstance(line, DataError))
     try:
         value = parse_json(text)
     except ValueError:
         return None
+    for _, line in lines:
+        if isinstance(line, DataError):
+            raise line
     try:
         parse_unique(text)
     except GivenTwice as error:
@@ -245,12 +249,17 @@ def _refuse_other_separators(header: str, name: str) -> None:
 
 def _header(cells: list[str], name: str) -> list[str]:
     names = [cell.strip() for cell in cells]
-    for column in names:
-        if names.count(column) > 1:
-            raise DataError(
-                f"{name} has more than one column {column!r}", "which one counts is unknown", "rename one of them"
-            )
+    _refuse_repeated(names, name)
     return names
+
+
+def _refuse_repeated(columns: list[str], name: str) -> None:
+    """Raises DataError where two columns of the file have one name."""
+    column, count = next(iter(Counter(columns).most_common(1)), ("", 0))
+    if count > 1:
+        raise DataError(
+            f"{name} has more than one column {column!r}", "which one counts is unknown", "rename one of them"
+        )
 
 
 def _row_of_cells(header: list[str], cells: list[str], place: str, name: str) -> Row | DataError:
@@ -268,6 +277,7 @@ def _parquet_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     number = 0
     try:
         file = parquet.ParquetFile(_seekable(stream))
+        _refuse_repeated(file.schema_arrow.names, name)
         for batch in file.iter_batches(batch_size=1024):
             for value in batch.to_pylist():
                 number += 1
