@@ -13,8 +13,8 @@ from harness_plugin.pairs.pair import text_length
 from harness_plugin.tournament import battles, gather
 
 VALUES = {
-    "system": "Be brief.",
-    "system_prompt": "Be brief.",
+    "system": "Answer in one word.",
+    "system_prompt": "Answer in one word.",
     "history": [["Who?", "I."], ["What?", "This."]],
     "messages": talk("Who?", "I.", "What?", "This."),
     "full_conversation": talk("Who?", "I.", "What?", "This."),
@@ -119,7 +119,40 @@ def test_what_a_column_of_messages_repeats_is_not_read_twice():
     for messages in (talk("Hi", "Hello."), talk("Hi", "Go."), talk("Hi")):
         assert read_one({**row, "messages": messages}).prompt == "Hi"
     longer = talk("Who?", "I.", "Hi", "Hello.")
-    assert read_one({**row, "messages": longer}).prompt == ("Human: Who?", "Assistant: I.", "Human: Hi")
+    several = ("Human: Who?", "Assistant: I.", "Human: Hi")
+    assert read_one({**row, "messages": longer}).prompt == several
+    whole = {"chosen": longer, "rejected": talk("Who?", "I.", "Hi", "Go.")}
+    for prompt in ({}, {"prompt": "Hi"}):
+        assert read_one({**whole, **prompt, "messages": longer}).prompt == several
+        assert read_one({**whole, **prompt, "messages": longer[:3]}).prompt == several
+    assert read_one({**row, "messages": talk("Who?", "Hello.")}).prompt == (
+        "Human: Who?",
+        "Assistant: Hello.",
+        several[2],
+    )
+
+
+def test_a_column_of_messages_repeats_conversations_turn_by_turn():
+    turns = {"prompt": ["Hi", "Bye"], "response_a": ["a", "b"], "response_b": ["c", "d"]}
+    sides = [talk("Hi", "a", "Bye", "b"), talk("Hi", "c", "Bye", "d")]
+    vote = {**ROWS["arena_100k"], **dict(zip(("conversation_a", "conversation_b"), sides, strict=True))}
+    for messages in (*sides, sides[0][:3]):
+        assert read_one({**turns, "messages": messages}).prompt == ("Hi", "Bye")
+        assert read_one({**vote, "messages": messages}).prompt == ("Hi", "Bye")
+        earlier = read_one({**turns, "messages": talk("Who?", "I.") + messages})
+        assert earlier.prompt == ("Human: Who?", "Assistant: I.", "Hi", "Bye")
+
+
+def test_a_system_prompt_that_a_row_has_twice_is_read_once():
+    row = {"prompt": "Hi", "response_a": "a", "response_b": "b"}
+    brief, system = say(("system", "Be brief.")), {"system": "Be brief."}
+    expected = ("System: Be brief.", "Human: Hi")
+    assert read_one({**row, "prompt": brief + talk("Hi"), **system}).prompt == expected
+    assert read_one({**row, "messages": brief + talk("Hi"), **system}).prompt == expected
+    assert read_one({**row, "prompt": brief + talk("Hi"), "system": "Be kind."}).prompt == (
+        "System: Be kind.",
+        *expected,
+    )
 
 
 def test_messages_are_a_prompt_of_a_canonical_pair_and_its_answers():
@@ -161,6 +194,25 @@ def test_a_follow_up_vote_is_judged_with_the_conversation_before_it():
     assert vote(before) == expected, "where the session lacks the current round, all of it came before"
     assert vote(now, before, now) == ("Human: And a fish?", "Assistant: Cod.", "Assistant: Oak.", *expected)
     assert vote(*talk("Name a nut.", "Walnut.", "And a fish?", "Cod.")) == (*expected[:2], "And a fish?")
+    spaced = round_of("And a\u00a0fish?\r\n", "Cod.", "Oak.")
+    assert vote(before, spaced) == expected, "white space does not make another question"
+
+
+def test_a_session_does_not_bring_the_answers_of_the_vote_into_the_prompt():
+    with pytest.raises(
+        DataError, match=r"field full_conversation is 'A fish\?'; allowed: a session that ends with the qu"
+    ):
+        vote(round_of("A fish?", "Cod.", "Oak."))
+    assert vote(round_of("A fish?", "Cod.", "Elm."))[:3] == ("Human: A fish?", "Assistant: Cod.", "Assistant: Elm.")
+
+
+def test_a_question_that_begins_as_a_system_prompt_does_is_found_in_the_session():
+    talks = {
+        "conversation_a": talk("System: on?", "a", "Off?", "b"),
+        "conversation_b": talk("System: on?", "c", "Off?", "d"),
+    }
+    rounds = [round_of("System: on?", "a", "c"), round_of("Off?", "b", "d")]
+    assert read_one(change("arena_140k", **talks, full_conversation=rounds)).prompt == ("System: on?", "Off?")
 
 
 def test_a_session_may_be_json_text_and_must_be_a_session():

@@ -25,7 +25,7 @@ def pair(row: Fields) -> Pair:
         raise wrong_value(_SYSTEM[1], system_b, f"the same as {_SYSTEM[0]}, since both sides answer one prompt")
     model_a, model_b = (optional_text(row, name) for name in _MODELS)
     return Pair(
-        with_parts({"system_prompt": system_a}, with_parts(row, prompt)),
+        with_parts({"system_prompt": system_a}, with_parts(row, prompt, (), (response_a, response_b))),
         response_a,
         response_b,
         id=optional_id(row, "id"),

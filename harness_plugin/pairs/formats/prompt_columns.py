@@ -3,6 +3,7 @@ the answers (`columns.PROMPT_PARTS`). Every format reads its prompt through `pro
 rows that differ in any of these columns have different prompts.
 """
 
+import itertools
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def prompt_of(row: Fields, column: str, answers: Sequence[Text | None] = ()) -> 
     """The prompt in `column` with the other parts that the row has.
 
     The column holds a string, a list of turns, or a list of messages. `answers` are the row's own: a column `messages`
-    may repeat one of them behind the prompt. Raises DataError for any other value, and for a part that is no text.
+    may repeat the prompt and one of them. Raises DataError for any other value, and for a part that is no text.
     """
     (value,) = required(row, column)
     prompt = chat.history(chat.messages(column, value)) if chat.is_message_list(value) else checked_text(column, value)
@@ -113,13 +114,18 @@ def _json_list(text: str) -> list[Any] | None:
 
 
 def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:
-    """The turns without the prompt, or the prompt and one of the answers, at their end, which other columns hold."""
-    last = prompt if isinstance(prompt, str) else prompt[-1].removeprefix(chat.speaker(prompt[-1]))
-    asked = chat.Message("user", last)
-    if turns and turns[-1] == asked:
-        return turns[:-1]
-    answered = len(turns) > 1 and turns[-2] == asked and turns[-1].role == "assistant"
-    return turns[:-2] if answered and turns[-1].text in answers else turns
+    """The turns without those at their end that other columns hold: the prompt, or it and one of the answers."""
+    talks = [chat.as_messages(prompt, answer or "")[0] for answer in answers or ("",)]
+    asked = [_common_end(turns, talk[:-1]) for talk in talks]
+    # The same last words alone may be an earlier answer: an answer is repeated only together with its question.
+    answered = [count for talk in talks if (count := _common_end(turns, talk)) > 1]
+    return turns[: len(turns) - max(asked + answered)]
+
+
+def _common_end(some: Sequence[chat.Message], others: Sequence[chat.Message]) -> int:
+    """With how many equal messages both lists end."""
+    pairs = zip(reversed(some), reversed(others), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
@@ -135,12 +141,12 @@ def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
 
 
 def _preceded(before: list[chat.Message], session: tuple[str, ...], prompt: Text) -> Text:
-    """The prompt after earlier turns, of which those that are the system's come first."""
+    """The prompt after earlier turns, of which those that are the system's come first, each once."""
     if not before and not session:
         return prompt
     if isinstance(prompt, str):
         prompt = chat.spoken([chat.Message("user", prompt)])
     own_system = prompt[:1] if chat.speaker(prompt[0]) == "System: " and len(prompt) > 1 else ()
-    systems = [turn for turn in before if turn.role == "system"]
-    others = [turn for turn in before if turn.role != "system"]
-    return (*chat.spoken(systems), *own_system, *chat.spoken(others), *session, *prompt[len(own_system) :])
+    systems = dict.fromkeys((*chat.spoken([turn for turn in before if turn.role == "system"]), *own_system))
+    others = chat.spoken([turn for turn in before if turn.role != "system"])
+    return (*systems, *others, *session, *prompt[len(own_system) :])

@@ -1,6 +1,6 @@
 """The arena's `full_conversation`: all rounds of a session, of which the last ones are those of the vote."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent, wrong_value
@@ -11,22 +11,28 @@ _SIDES = ("model_side_a", "model_side_b")
 _ALLOWED = "a list of rounds, each with user, model_side_a and model_side_b, or a list of messages"
 
 
-def before_vote(name: str, session: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """What was said before the conversation whose turns are `asked` (a system turn among them), each turn prefixed by
-    its speaker; empty where the session begins with that conversation.
+def before_vote(name: str, session: Any, asked: Sequence[str], answers: Sequence[str]) -> tuple[str, ...]:
+    """What was said before the conversation with the user's turns `asked`, each turn prefixed by its speaker; empty
+    where the session begins with that conversation. `answers`: both sides' last ones, which are to be judged.
 
     The user saw two answers in each round, and other models gave them, so both stand in the prompt, in an order that
-    does not depend on the sides of the vote; two equal ones stand there once. Raises DataError for a session that is
-    not one.
+    does not depend on the sides of the vote; two equal ones stand there once. Questions are compared without regard to
+    white space. Raises DataError for a session that is not one, and for one that ends with the answers of the vote
+    under other questions, since the judge would read them in the prompt.
     """
     rounds = _rounds(name, session)
-    questions = [question for question, _ in rounds]
-    current = [turn for n, turn in enumerate(asked) if n or not turn.startswith("System: ")]
+    questions, current = [_flat(question) for question, _ in rounds], [*map(_flat, asked)]
     starts = [n for n in range(len(rounds)) if questions[n : n + len(current)] == current]
+    if rounds and not starts and set(answers) <= set(rounds[-1][1]):
+        raise wrong_value(name, rounds[-1][0], "a session that ends with the questions of the vote, or before them")
     turns: list[chat.Message] = []
-    for question, answers in rounds[: starts[-1] if starts else len(rounds)]:
-        turns += [chat.Message("user", question), *(chat.Message("assistant", text) for text in dict.fromkeys(answers))]
+    for question, given in rounds[: starts[-1] if starts else len(rounds)]:
+        turns += [chat.Message("user", question), *(chat.Message("assistant", text) for text in dict.fromkeys(given))]
     return chat.spoken(turns)
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _rounds(name: str, session: Any) -> list[tuple[str, list[str]]]:

@@ -34,8 +34,10 @@ def battle(row: Fields, words: Words, id: str, meta: dict[str, Any], turns: Any 
     a, b = zip(_TALKS, required(row, *_TALKS), strict=True)
     asked, response_a, response_b = chat.conversation(a, b, turns)
     winner, flag = outcome("winner", row.get("winner"), words)
+    questions = asked[len(asked) - len(response_a) :]  # a system prompt before them is no question
+    session = before_vote(_SESSION, row.get(_SESSION), questions, (response_a[-1], response_b[-1]))
     return Pair(
-        with_parts(row, asked, (_SESSION,), session=before_vote(_SESSION, row.get(_SESSION), asked)),
+        with_parts(row, asked, (_SESSION,), (response_a, response_b), session),
         response_a,
         response_b,
         id=id,
