@@ -46,8 +46,8 @@ def read_outputs(
     filters too. A missing answer (null, NaN, or one with fewer turns than the prompt) has the response None. The log
     lists their rows, and says which columns were used for what.
 
-    Raises DataError with file, row, field, value and what was allowed for a bad row, and for a file of another kind;
-    UsageError for an unknown field.
+    Raises DataError with file, row, field, value and what was allowed for a bad row, for a file of another kind, and
+    where only some rows name a model and `model` is None; UsageError for an unknown field.
     """
     name = display(path)
     naming = Naming(checked_fields(fields, ANSWER_FIELDS), ignore)
@@ -68,6 +68,7 @@ def read_outputs(
         answers.append((row.place, replace(answer, model=answer.model or model)))
         if not format.unique_ids:
             repeated.add((answer.id, answer.model), columns.unread(row.value))
+    _check_models(name, answers)
     columns.say(name, counted(len(answers), "answer"))
     say_lists(name, (answer.prompt for _, answer in answers))
     _say_missing(name, answers)
@@ -122,16 +123,34 @@ def _of_all_turns(answer: Answer) -> Answer:
 
 
 def read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
-    """The questions of a file such as Arena-Hard's `question.jsonl` by their ids. Raises DataError for a bad row."""
+    """The questions of a file such as Arena-Hard's `question.jsonl` by their ids. Raises DataError for a bad row, and
+    for two questions with one id."""
     questions: dict[str, Question] = {}
     columns = ColumnNotes(arena_hard.QUESTIONS, {})
     for row in _rows(path):
         columns.add(row)
         with _place(display(path), row):
             id, question = arena_hard.question(table_cells(row.value, row.container, TEXT_COLUMNS, NUMBER_COLUMNS))
-        questions[id] = question
+            if questions.setdefault(id, question) != question:
+                raise DataError(
+                    f"question {excerpt(id)} stood in an earlier row in other words",
+                    "which of the two was answered is unknown",
+                    "leave one of them out",
+                )
     columns.say(display(path), counted(len(questions), "question"))
     return questions
+
+
+def _check_models(name: str, answers: list[tuple[str, Answer]]) -> None:
+    """Raises DataError where some rows name a model and others do not: those would be the file's own model's."""
+    named = [(place, answer.model) for place, answer in answers if answer.model]
+    for place, answer in answers:
+        if named and not answer.model:
+            raise DataError(
+                f"{name} {place} names no model, and {named[0][0]} names {excerpt(named[0][1])}",
+                "whose answer it is is unknown",
+                "fill the column in",
+            )
 
 
 def _say_missing(name: str, answers: list[tuple[str, Answer]]) -> None:

@@ -96,6 +96,11 @@ def turn_count(text: Text) -> int:
     return 1 if isinstance(text, str) else len(text)
 
 
+def flat_text(text: Text) -> str:
+    """The turns as one text, with a line feed between them."""
+    return text if isinstance(text, str) else "\n".join(text)
+
+
 def text_length(text: Text) -> int:
     """Characters of a field; a conversation's is the sum of its turns."""
     return len(text) if isinstance(text, str) else sum(map(len, text))

@@ -1,14 +1,17 @@
 """Chatbots' answers -> battles -> verdicts -> a leaderboard with errors.
 
-`battles` joins answers by prompt (`same_documents` where lm-eval's chat templates differ), `meetings` says which meet,
-`verdicts` has them judged, with a `record` of where each judgement stands, `leaderboard` ranks, also at equal `style`
-of the answers; `families` are read from models' names; `red_team` attacks the judge, `labels` compares it with people,
-`people` ranks by both together, `kept_answers` keeps the texts and reads them again, `folder` names the files of a
-run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a cluster and keeps its scores in
-`blocks`, `cost` says what judging takes. What else a run leaves on disk is `report`'s.
+`answer_files` says which files are read and whose answers they hold, `battles` joins answers by prompt
+(`same_documents` where lm-eval's chat templates differ; `lookalikes` warns of what should meet and does not),
+`meetings` says which meet, `verdicts` has them judged, with a `record` of where each judgement stands, `leaderboard`
+ranks, also at equal `style` of the answers; `families` are read from models' names; `red_team` attacks the judge,
+`labels` compares it with people, `people` ranks by both together, `kept_answers` keeps the texts and reads them
+again, `folder` names the files of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a
+cluster and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is
+`report`'s.
 """
 
-from harness_plugin.tournament.battles import Answers, Battles, battles, find_files, gather, joined, read_files
+from harness_plugin.tournament.answer_files import find_files, read_files
+from harness_plugin.tournament.battles import Answers, Battles, battles, gather, joined
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import write_answers
 from harness_plugin.tournament.labels import Labels, Votes, agreement, check_labels, labels_of, votes_of

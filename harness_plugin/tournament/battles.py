@@ -1,4 +1,4 @@
-"""Files of chatbots' answers -> battles: who answered what, which answers meet, what is missing.
+"""Chatbots' answers -> battles: who answered what, which answers meet, what is missing.
 
 Prompts are joined by their exact text, lm-eval's samples by the document that they belong to. An answer that is missing
 on one side makes no battle and is never a loss. Knows no model and no score.
@@ -11,20 +11,18 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files.compression import PACKED
-from harness_plugin.pairs import Answer, Text, content_id, read_outputs, read_questions, turn_count
-from harness_plugin.tournament.folder import is_companion
+from harness_plugin.pairs import Answer, Text, content_id, flat_text, turn_count
+from harness_plugin.tournament.answer_files import model_of, read_files, say_shared_names
+from harness_plugin.tournament.lookalikes import say_lookalikes
 from harness_plugin.tournament.meetings import Meetings
 from harness_plugin.tournament.same_documents import Document, agreed_prompts, document_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-SUFFIXES = (*(kind + packed for kind in (".json", ".jsonl", ".csv") for packed in ("", *PACKED)), ".parquet")
 # The openings of a declined request; a heuristic, used only for a count in the report.
 REFUSAL = re.compile(
     r"\s*(i['\u2019]?m sorry|i am sorry|sorry,|i can(['\u2019]t|not) |i am unable|i['\u2019]m unable|"
@@ -80,25 +78,6 @@ class Battles:
         return {model for given in self.met.values() for model in given}
 
 
-def find_files(places: list[str]) -> list[str]:
-    """The files named, and those in the folders named (not in folders inside), sorted. Raises UsageError for a folder
-    without any."""
-    found = set()
-    for place in places:
-        if not Path(place).is_dir():
-            found.add(place)
-            continue
-        inside = [p for p in Path(place).iterdir() if p.name.endswith(SUFFIXES) and not is_companion(p.name)]
-        if not any(p.is_file() for p in inside):
-            raise UsageError(
-                f"{place} holds no file of answers",
-                f"looked for {', '.join(SUFFIXES)}, not in folders inside",
-                "name the files",
-            )
-        found |= {str(p) for p in inside if p.is_file()}
-    return sorted(found)
-
-
 def gather(
     files: list[str],
     questions: str | None = None,
@@ -112,17 +91,6 @@ def gather(
     return joined(read_files(files, questions, fields, ignore))
 
 
-def read_files(
-    files: list[str],
-    questions: str | None = None,
-    fields: Mapping[str, str] | None = None,
-    ignore: Collection[str] = (),
-) -> dict[str, list[Answer]]:
-    """The answers of each file; the options are those of `read_outputs`."""
-    asked = None if questions is None else read_questions(questions)
-    return {file: read_outputs(file, asked, fields=fields, ignore=ignore) for file in files}
-
-
 def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = None) -> Answers:
     """The answers of files as `read_files` gives them. `names`: file -> what its one model is called here, whatever
     the file says.
@@ -134,11 +102,12 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
     categories: dict[str, str] = {}
     by_model: dict[str, dict[str, Text]] = {}
     repeats: dict[str, str] = {}
+    say_shared_names(read, names or {})
     agreed = _agreed(read, names or {})
     for file, outputs in read.items():
         count: Counter[tuple[str, str]] = Counter()
         for output in outputs:
-            model, prompt = _model_of(file, output, names or {}), _prompt_of(file, output, agreed)
+            model, prompt = model_of(file, output, names or {}), _prompt_of(file, output, agreed)
             key = content_id(prompt)
             count[model, key] += 1
             if count[model, key] > 1:
@@ -157,16 +126,14 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
     by_model = dict(sorted(by_model.items()))
     _settle_repeats(prompts, by_model, repeats)
     _leave_out_short(prompts, by_model)
-    return Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
-
-
-def _model_of(file: str, output: Answer, names: Mapping[str, str]) -> str:
-    return names.get(file) or output.model or _model_name(file)
+    found = Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
+    say_lookalikes(found.prompts, found.by_model)
+    return found
 
 
 def _agreed(read: Mapping[str, list[Answer]], names: Mapping[str, str]) -> dict[Document, Text]:
     asked = [
-        (_model_of(file, output, names), document, output)
+        (model_of(file, output, names), document, output)
         for file, outputs in read.items()
         for output in outputs
         if (document := document_of(file, output)) is not None
@@ -177,14 +144,6 @@ def _agreed(read: Mapping[str, list[Answer]], names: Mapping[str, str]) -> dict[
 def _prompt_of(file: str, output: Answer, agreed: Mapping[Document, Text]) -> Text:
     document = document_of(file, output)
     return output.prompt if document is None else agreed.get(document, output.prompt)
-
-
-def _model_name(file: str) -> str:
-    name = Path(file).name
-    stem = next((name[: -len(s)] for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), name)
-    if stem == "model_outputs" or stem.startswith("samples_"):
-        return Path(file).resolve().parent.name or stem
-    return stem
 
 
 def _settle_repeats(prompts: dict[str, Text], by_model: dict[str, dict[str, Text]], repeats: dict[str, str]) -> None:
@@ -213,7 +172,7 @@ def _leave_out_short(prompts: dict[str, Text], by_model: dict[str, dict[str, Tex
             log.warning(
                 "%s: the answer to %r is missing a turn (%d of %d) and is left out",
                 model,
-                _flat(prompts[key])[:60],
+                flat_text(prompts[key])[:60],
                 turns[model],
                 max(turns.values()),
             )
@@ -221,7 +180,7 @@ def _leave_out_short(prompts: dict[str, Text], by_model: dict[str, dict[str, Tex
 
 def _answered_twice(model: str, prompt: Text, where: str) -> DataError:
     return DataError(
-        f"{model} answers one prompt twice, differently, in {where} ({_flat(prompt)[:60]!r})",
+        f"{model} answers one prompt twice, differently, in {where} ({flat_text(prompt)[:60]!r})",
         "it is not clear which of the two answers to judge",
         "leave one of them out",
     )
@@ -257,8 +216,8 @@ def some_battles(answers: Answers, baseline: str | None, prompts: int | None) ->
         judged,
         identical,
         missing,
-        _count(answers, chosen, lambda text: not _flat(text).strip()),
-        _count(answers, chosen, lambda text: bool(REFUSAL.match(_flat(text)))),
+        _count(answers, chosen, lambda text: not flat_text(text).strip()),
+        _count(answers, chosen, lambda text: bool(REFUSAL.match(flat_text(text)))),
     )
 
 
@@ -315,10 +274,6 @@ def _chosen(answers: Answers, baseline: str | None, prompts: int | None) -> list
             "check that the files answer the same prompts",
         )
     return list(answers.prompts) if prompts is None else possible[:prompts]
-
-
-def _flat(text: Text) -> str:
-    return text if isinstance(text, str) else "\n".join(text)
 
 
 def _count(answers: Answers, chosen: list[str], holds) -> dict[str, int]:

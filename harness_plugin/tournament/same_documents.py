@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness_plugin.pairs import Answer, Text
+from harness_plugin.pairs import Answer, Text, flat_text
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -46,10 +46,10 @@ def agreed_prompts(asked: Sequence[tuple[str, Document, Answer]]) -> dict[Docume
         if len(prompts) == 1 or len(ways) > len({model for model, _ in ways}):
             continue
         questions = {answer.question or answer.prompt for _, answer in answers}
-        shortest = min(questions, key=lambda text: (len(_flat(text)), _flat(text)))
+        shortest = min(questions, key=lambda text: (len(flat_text(text)), flat_text(text)))
         if len(questions) == 1:
             systems.append(document)
-        elif not _flat(shortest) or not all(_flat(shortest) in _flat(text) for text in questions):
+        elif not flat_text(shortest) or not all(flat_text(shortest) in flat_text(text) for text in questions):
             if answers[0][1].document.startswith("doc_id"):
                 continue
             unlike.append(document)
@@ -76,7 +76,3 @@ def _say(systems: Sequence[Document], unlike: Sequence[Document]) -> None:
 def _name(document: Document) -> str:
     task, id = document
     return f"{id} of {task}" if task else id
-
-
-def _flat(text: Text) -> str:
-    return text if isinstance(text, str) else "\n".join(text)

@@ -1,0 +1,61 @@
+"""Names of chatbots and prompts that a person takes for the same, and that are not: what keeps answers apart unseen.
+
+They differ in white space (a line end of Windows, a space at the end), in the way in which Unicode writes a character,
+or, of names, in case. Knows texts and no file.
+"""
+
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+from harness_plugin.files.printable import counted
+from harness_plugin.pairs import Text, flat_text
+from harness_plugin.pairs.notes import listed
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+
+def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text]]) -> None:
+    """Warns of models whose names look alike, and of prompts (key -> prompt) that look alike and of which different
+    models (name -> key -> answer) answered one each."""
+    for names in _alike(by_model, lambda name: seen(name).casefold()):
+        log.warning(
+            "%s are different chatbots here: their names differ only in case, white space or how Unicode writes them",
+            listed([repr(name) for name in names]),
+        )
+    apart = _apart(prompts, by_model)
+    if apart:
+        log.warning(
+            "the chatbots' files write %s in several ways, which differ in white space or in how Unicode writes a "
+            "character, so that the answers do not meet; write them in one way (first: %s)",
+            counted(len(apart), "prompt"),
+            " and ".join(repr(flat_text(text)[:80]) for text in apart[0]),
+        )
+
+
+def seen(text: str) -> str:
+    """The text with every run of white space as one space, without characters that show nothing, and with one spelling
+    of each character."""
+    shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(shown.split())
+
+
+def _alike(texts: Iterable, bare) -> list[list]:
+    groups: dict[str, list] = {}
+    for text in texts:
+        groups.setdefault(bare(text), []).append(text)
+    return [same for same in groups.values() if len(same) > 1]
+
+
+def _apart(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text]]) -> list[list[Text]]:
+    """Prompts that look alike, of which no model answered two."""
+    answered = Counter(key for given in by_model.values() for key in given)
+    some = [key for key in prompts if 0 < answered[key] < len(by_model)]
+    keys = {prompts[key]: key for key in reversed(some)}
+    groups = _alike(keys, lambda text: seen(flat_text(text)))
+    return [same for same in groups if not _answered_twice([keys[text] for text in same], by_model.values())]
+
+
+def _answered_twice(keys: Collection[str], answers: Iterable[Mapping[str, Text]]) -> bool:
+    return any(sum(key in given for key in keys) > 1 for given in answers)
