@@ -17,7 +17,7 @@ from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate import Reading, Rules, run_gate
 from harness_plugin.judges import open_judge
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.pairs import Pair, Winner, write_pairs
+from harness_plugin.pairs import Pair, Winner, pairs_from_rows, write_pairs
 from harness_plugin.report.gate_text import document
 from harness_plugin.scoring import Judgement
 from harness_plugin.scoring import judgement as judgement_file
@@ -53,6 +53,16 @@ def stored(name: str) -> list[Judgement]:
 
 
 # -- the record -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said", [{"category": "", "model_a": ""}, {"prompt_id": 5}, {"prompt_id": ""}, {"prompt_id": ["a"]}, {"key": 1}]
+)
+def test_whatever_a_file_says_of_a_pair_its_judgement_is_read_back(said):
+    (pair,) = pairs_from_rows([{"prompt": "Hi", "response_a": "a", "response_b": "b", **said}]).pairs
+    (judgement,) = judged([pair], [(0.5,)], [(-1.0,)], CALIBRATION, "0123456789abcdef")
+    assert Judgement.from_row(json.loads(json.dumps(judgement.to_row()))) == judgement
+    assert (judgement.prompt_id, judgement.category, judgement.model_a) == (pair.prompt_key, None, None)
 
 
 @pytest.mark.parametrize("orders", ["both", "ab", "ba"])

@@ -107,7 +107,7 @@ def text_length(text: Text) -> int:
 
 
 def _checked_name(name: str, value: Any) -> str | None:
-    if is_absent(value):
+    if is_absent(value) or value == "":
         return None
     if not isinstance(value, str):
         raise wrong_value(name, value, "a string or null")
@@ -170,7 +170,8 @@ class Pair:
     """One prompt with two responses.
 
     `p_b` is the probability in [0, 1] that B is preferred, kept to 15 decimals. An empty `id` becomes the content id
-    (`key`). `meta` holds what else the file said; it is not compared and does not take sides, so `swap` leaves it.
+    (`key`), and an empty name of a model or a category is none. `meta` holds what else the file said; it is not
+    compared and does not take sides, so `swap` leaves it.
     Raises DataError for a field that its type or range does not allow, MissingAnswer (a DataError) for a response that
     is absent.
     """

@@ -334,10 +334,11 @@ def _pair_fields(pair: Pair, surface: float | None = None) -> dict[str, Any]:
         surface = None
     elif surface is None:
         surface = surface_logit(pair)
+    own = pair.meta.get("prompt_id")  # a tournament's, or a column that a file of pairs happens to have
     return {
         "id": pair.id,
         "prompt_key": pair.prompt_key,
-        "prompt_id": pair.meta.get("prompt_id", pair.prompt_key),
+        "prompt_id": own if isinstance(own, str) and own.startswith(pair.prompt_key) else pair.prompt_key,
         "length_a": pair.lengths[0],
         "length_b": pair.lengths[1],
         "winner": pair.winner,
