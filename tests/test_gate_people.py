@@ -55,6 +55,14 @@ def decided(runs, labels, **rules):
     return gate_runs(lambda: runs, rules, Reading(), ("old", "new"), votes=votes)
 
 
+def test_a_duel_of_a_file_with_itself_is_refused_by_whatever_path_it_is_named(tmp_path):
+    file = alpaca(tmp_path, None, {"Hi": "Hello."}, "old.json")
+    (tmp_path / "link.json").symlink_to(file)
+    for again in (file, f"{tmp_path}/../{tmp_path.name}/old.json", f"{tmp_path}/link.json", f"{tmp_path}/"):
+        with pytest.raises(UsageError, match="share a file; a duel has two sides"):
+            duel_answers(file, again)
+
+
 def test_people_decide_and_the_judge_stands_beside_them(duel, tmp_path):
     runs, found = duel()
     same, worse = (labelled(tmp_path / f"{share}.jsonl", found, share) for share in (0.5, 0.1))

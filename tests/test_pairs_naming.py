@@ -262,6 +262,29 @@ def test_a_csv_file_cannot_say_whether_an_answer_is_empty_or_missing(tmp_path, n
     assert read_outputs(path, model="heron")[0].response == "" and "in 1 row (row 1 (line 2))" in notes.text
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_an_answer_that_is_a_word_for_none_is_an_answer_and_is_named(tmp_path, notes, name):
+    rows = [("Hi", "a", "b"), ("Bye", "nan", "b"), ("So?", "a", "None "), ("Why?", "None of them.", "b")]
+    columns = ("prompt", "response_a", "response_b")
+    cells = "\n".join(map(",".join, [columns, *rows])) + "\n"
+    path = tmp_path / name
+    path.write_text(cells, "utf-8") if name == "x.csv" else lines(
+        path, *(dict(zip(columns, r, strict=True)) for r in rows)
+    )
+    assert [pair.response_a for pair in read_pairs(path).pairs] == ["a", "nan", "a", "None of them."]
+    (said,) = [record.getMessage() for record in notes.records if record.levelname == "WARNING"]
+    assert "an answer is only nan, None or the like in 2 rows (row 2" in said and "write null in its place" in said
+
+
+def test_a_winner_and_a_probability_that_name_different_sides_are_named(notes):
+    rows = [{**ASK, "id": str(n), "winner": w, "p_b": p} for n, (w, p) in enumerate(
+        [("model_a", 0.9), ("model_a", 0.5), ("model_b", 0.2), ("model_b", 0.8), ("tie", 0.9), (None, 0.9)]
+    )]  # fmt: skip
+    assert len(pairs_from_rows(rows).pairs) == len(rows)
+    (said,) = [record.getMessage() for record in notes.records if record.levelname == "WARNING"]
+    assert said.startswith("rows: winner and p_b name different sides in 2 pairs (id 0, 2); the winner counts where a")
+
+
 def test_a_part_that_is_no_text_says_how_to_leave_it_alone():
     with pytest.raises(
         DataError, match=r"field context is 3; .*; leave the column alone \(--ignore context\), correct"

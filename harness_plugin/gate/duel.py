@@ -7,6 +7,7 @@ everywhere, by definition. Knows no model: whoever calls has the battles judged.
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import readable
@@ -26,7 +27,7 @@ def duel_answers(old: str, new: str, questions: str | None = None) -> Answers:
     """One chatbot's new answers and its old ones, the models called OLD and NEW. Each side: a file of answers or a
     folder of them. Raises DataError as `gather`, UsageError where a side holds answers of several."""
     sides = {name: find_files([place]) for name, place in ((OLD, old), (NEW, new))}
-    if set(sides[OLD]) & set(sides[NEW]):
+    if {Path(file).resolve() for file in sides[OLD]} & {Path(file).resolve() for file in sides[NEW]}:
         raise UsageError(f"{old} and {new} share a file", "a duel has two sides", "name two files of answers")
     read = read_files(sorted((*sides[OLD], *sides[NEW])), questions)
     for place, files in ((old, sides[OLD]), (new, sides[NEW])):

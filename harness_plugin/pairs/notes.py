@@ -13,11 +13,12 @@ from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, json_turns
 from harness_plugin.pairs.formats.layout import Layout
-from harness_plugin.pairs.pair import Text
+from harness_plugin.pairs.pair import Pair, Text, Winner
 
 log = logging.getLogger("lm_eval.arena_rm")
 
 _SHOWN = 20
+_NOBODY = frozenset({"nan", "none", "null", "<na>", "n/a", "#n/a"})  # as programs write a missing value into a text
 _ANSWERS = ("response", "response_a", "response_b", "better", "worse")
 _LABEL = re.compile(
     r"labels?|winners?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best|judge?ments?"
@@ -50,6 +51,7 @@ class ColumnNotes:
         self._seen: dict[str, bool] = {}
         self._answers = {n for role in _ANSWERS for names in format.roles.get(role, []) for n in names}
         self._empty: list[str] = []
+        self._nobody: list[str] = []
 
     def add(self, row: Row) -> None:
         """Notes the columns of a row, as the file has it."""
@@ -57,8 +59,11 @@ class ColumnNotes:
         for column, value in row.value.items():
             if not seen.get(column):
                 seen[str(column)] = not is_absent(value) and value not in ("", [], {})
-        if row.container == "csv" and any(not v and self._name(c) in self._answers for c, v in row.value.items()):
+        answers = [value for column, value in row.value.items() if self._name(column) in self._answers]
+        if row.container == "csv" and not all(answers):
             self._empty.append(row.place)
+        if any(isinstance(value, str) and value.strip().lower() in _NOBODY for value in answers):
+            self._nobody.append(row.place)
 
     def used(self) -> dict[str, list[str]]:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
@@ -97,8 +102,8 @@ class ColumnNotes:
         return [column for column in self._seen if column not in used and self._name(column) not in PROMPT_PARTS]
 
     def say(self, name: str, what: str) -> None:
-        """Logs the one line about a file, and where a CSV file has no answer, which may be an empty or a missing one;
-        `what`: how many of what the file holds."""
+        """Logs the one line about a file, and what may be missing answers: empty cells of a CSV file, and words such as
+        None; `what`: how many of what the file holds."""
         shown = [
             role if columns == [role] else f"{role} = {' + '.join(columns)}" for role, columns in self.used().items()
         ]
@@ -110,6 +115,12 @@ class ColumnNotes:
             rows = counted(len(self._empty), "row")
             why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
             log.warning("%s: no text in the cell of an answer in %s (%s); %s", name, rows, listed(self._empty), why)
+        if self._nobody:
+            rows = counted(len(self._nobody), "row")
+            why = "such a word counts as an answer; where it stands for a missing one, write null in its place, as JSON"
+            log.warning(
+                "%s: an answer is only nan, None or the like in %s (%s); %s", name, rows, listed(self._nobody), why
+            )
 
 
 def say_lists(name: str, prompts: Iterable[Text]) -> None:
@@ -120,6 +131,20 @@ def say_lists(name: str, prompts: Iterable[Text]) -> None:
     if count:
         what = "prompt is a JSON list" if count == 1 else "prompts are JSON lists"
         log.warning("%s: %d %s, read as plain text; write real lists for turns or messages", name, count, what)
+
+
+def say_contradictions(name: str, pairs: Iterable[Pair]) -> None:
+    """Logs a warning where the winner and `p_b` name different sides."""
+    sides = {Winner.MODEL_A: -0.5, Winner.MODEL_B: 0.5}
+    apart = [p.id for p in pairs if p.p_b is not None and p.winner in sides and (p.p_b - 0.5) * sides[p.winner] < 0]
+    if apart:
+        log.warning(
+            "%s: winner and p_b name different sides in %s (id %s); the winner counts where a judge is measured, and "
+            "p_b where one is trained. p_b is the probability that B is preferred",
+            name,
+            counted(len(apart), "pair"),
+            listed(apart),
+        )
 
 
 class RepeatedPrompts:

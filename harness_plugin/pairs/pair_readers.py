@@ -25,7 +25,7 @@ from harness_plugin.pairs.formats.table import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, listed, log, looks_like_label, say_lists
+from harness_plugin.pairs.notes import ColumnNotes, listed, log, looks_like_label, say_contradictions, say_lists
 from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
 
 
@@ -159,6 +159,7 @@ def _read(
         raise _nothing(name, bad)
     columns.say(name, counted(len(pairs), "pair"))
     say_lists(name, (pair.prompt for pair in pairs))
+    say_contradictions(name, pairs)
     _say_what_is_missing(name, pairs, columns, bad)
     return PairFile(pairs, found.name, bad.errors, path, bad.missing)
 
