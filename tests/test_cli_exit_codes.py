@@ -164,6 +164,14 @@ def test_numbers_outside_their_range_are_wrong_usage(ended, tmp_path, arguments)
     assert ended(*[files.get(argument, argument) for argument in arguments])[0] == 2
 
 
+@pytest.mark.parametrize("arguments", [["judge", ""], ["judge", "a.jsonl", "-o", ""], ["gate", "a", ""], ["score", ""]])
+def test_an_empty_argument_is_wrong_usage_and_not_the_current_folder(ended, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, said = ended(*arguments)
+    assert code == 2 and f"argument {arguments.index('') + 1} is empty; a variable of the shell may not be set" in said
+    assert not list(tmp_path.iterdir())
+
+
 # -- the program around it --------------------------------------------------------------------------------------------
 
 

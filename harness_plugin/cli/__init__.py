@@ -21,7 +21,7 @@ import click
 from harness_plugin import __version__
 from harness_plugin.cli.failures import NOT_DONE, explained
 from harness_plugin.cli.streams import safe_streams
-from harness_plugin.errors import ArenaError
+from harness_plugin.errors import ArenaError, UsageError
 from harness_plugin.waiting import wait_briefly
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
@@ -135,6 +135,10 @@ def _run(args: list[str]) -> int:
 
 def _invoked(args: list[str], debug: dict) -> int:
     """The exit code of a command that ends. `debug` is filled if --debug is given."""
+    if "" in args and args[0] != "lm-eval":  # an empty name of a file would be the current folder
+        raise UsageError(
+            f"argument {args.index('') + 1} is empty", "a variable of the shell may not be set", "give it a value"
+        )
     try:
         # group.main is not used: it turns a closed pipe into exit code 1, which means a regression here.
         with group.make_context("arena-rm", args, obj=debug) as context:
