@@ -243,10 +243,11 @@ def test_a_file_that_is_no_journal_is_not_overwritten(tmp_path, pairs, rows):
     with pytest.raises(DataError, match=r"line 1 is not from a run.*move it away"):
         run(tmp_path / "out", pairs, rows)
     assert (tmp_path / "out.part").read_text(encoding="utf-8").startswith('{"something"')
-    (tmp_path / "out.part").write_text("a shopping list\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 1 is not from a run"):
-        run(tmp_path / "out", pairs, rows)
-    assert (tmp_path / "out.part").read_text(encoding="utf-8") == "a shopping list\n"
+    for text in ("a shopping list\n", "a shopping list", '{"head": 1'):
+        (tmp_path / "out.part").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=r"line 1 is not from a run"):
+            run(tmp_path / "out", pairs, rows)
+        assert (tmp_path / "out.part").read_text(encoding="utf-8") == text
 
 
 def test_two_writers_of_one_file_are_refused(tmp_path, pairs, rows):

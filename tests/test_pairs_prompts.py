@@ -258,6 +258,17 @@ def test_a_prompt_that_the_messages_do_not_repeat_is_refused():
         read_one({**row, "prompt": "Bye"})
 
 
+def test_transcripts_beside_a_prompt_that_they_begin_with_are_read_as_transcripts():
+    row = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: Go."}
+    assert read_one({**row, "prompt": "Hi"}) == read_one(row) and read_one(row).prompt == "Hi"
+    with pytest.raises(
+        DataError, match="field prompt is 'Bye'; allowed: what the messages of chosen and rejected begin"
+    ):
+        read_one({**row, "prompt": "Bye"})
+    one = read_one({**row, "rejected": "Go.", "prompt": "Hi"})
+    assert {one.response_a, one.response_b} == {row["chosen"], "Go."}, "an answer may be a transcript"
+
+
 def test_the_prompt_beside_chosen_and_rejected_may_be_an_instruction_or_a_question():
     row = without("chosen_rejected", "prompt")
     assert read_one({**row, "instruction": "Hi", "input": "x"}).prompt == "Hi\n\nx"

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from harness_plugin.errors import DataError
+from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import read_outputs, read_questions
 from harness_plugin.tournament import battles, find_files, gather
 
@@ -111,3 +111,18 @@ def test_two_questions_with_one_id_are_refused(tmp_path):
         DataError, match=r"q.jsonl row 2: question '7' stood in an earlier row in other words; which of"
     ):
         read_questions(path)
+
+
+def test_questions_that_no_answer_is_to_are_refused(tmp_path):
+    asked = written(tmp_path / "q.jsonl", {"question_id": "a", "turns": ["Hi"]})
+    own = [written(tmp_path / f"{model}.jsonl", answer("Hi", model)) for model in ("heron", "ibis")]
+    with pytest.raises(UsageError, match=r"no answer is to one of the questions in .*; leave --questions out"):
+        gather(own, asked)
+
+
+def test_one_file_of_several_models_answers_each_question_once_for_each(tmp_path):
+    asked = written(tmp_path / "q.jsonl", {"question_id": "a", "turns": ["Hi"]})
+    rows = [{"question_id": "a", "model_id": m, "choices": [{"turns": [m]}]} for m in ("heron", "ibis")]
+    assert len(battles(gather([written(tmp_path / "all.jsonl", *rows)], asked)).pairs) == 1
+    with pytest.raises(DataError, match="row 3: question 'a' was answered in row 1 already"):
+        read_outputs(written(tmp_path / "all.jsonl", *rows, rows[0]), asked)

@@ -14,6 +14,9 @@ from harness_plugin.files.writing import atomic_write, lock, naming
 log = logging.getLogger("lm_eval.arena_rm")
 
 
+BEGIN = b'{"header": '  # how a part begins
+
+
 class Line(str):
     """How a message names a line of a file. `start`: the byte at which the line begins."""
 
@@ -67,6 +70,8 @@ class Journal:
         good = 0
         for line in self._file:
             if not line.endswith(b"\n"):
+                if not good and not (line.startswith(BEGIN) or BEGIN.startswith(line)):
+                    raise self._foreign()
                 break
             if not good:
                 self._check_header(line)
@@ -92,17 +97,20 @@ class Journal:
     def _check_header(self, line: bytes) -> None:
         row = _with(line, "header", dict)
         if row is None:
-            raise DataError(
-                f"{self.part} line 1 is not from a run of arena-rm",
-                "the file would be overwritten",
-                "move it away, or choose another -o",
-            )
+            raise self._foreign()
         if row["header"] != self.header:
             raise DataError(
                 f"{self.part} was begun with other settings ({_difference(row['header'], self.header)})",
                 "its scores cannot be continued",
                 "delete it to start afresh, or repeat the first command",
             )
+
+    def _foreign(self) -> DataError:
+        return DataError(
+            f"{self.part} line 1 is not from a run of arena-rm",
+            "the file would be overwritten",
+            "move it away, or choose another -o",
+        )
 
     def _write(self, row: dict) -> None:
         line = line_of(row)

@@ -12,9 +12,9 @@ from harness_plugin.pairs.pair import Text
 @dataclass(frozen=True)
 class Answer:
     """One model's answer. `response`: None where the answer is missing, which is not an empty one. `id`: the file's own
-    name for the prompt, or the prompt's content id; unique in a file. Where the file says which `document` of a
-    benchmark the prompt was made of, answers to one document meet, in whatever words each model was asked; `question`
-    is then the prompt without its system messages."""
+    name for the prompt, or the prompt's content id; unique among the model's answers in a file. Where the file says
+    which `document` of a benchmark the prompt was made of, answers to one document meet, in whatever words each model
+    was asked; `question` is then the prompt without its system messages."""
 
     prompt: Text
     response: Text | None

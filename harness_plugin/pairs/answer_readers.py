@@ -171,10 +171,10 @@ def _numbered(answers: list[Answer]) -> list[Answer]:
 
 
 def _unrepeated(answers: list[tuple[str, Answer]], name: str) -> list[Answer]:
-    """The answers, each to a question of its own. Raises DataError for a second answer to one question."""
-    first: dict[str, str] = {}
+    """The answers, each to a question of its own. Raises DataError for a model's second answer to one question."""
+    first: dict[tuple[str, str | None], str] = {}
     for place, answer in answers:
-        earlier = first.setdefault(answer.id, place)
+        earlier = first.setdefault((answer.id, answer.model), place)
         if earlier != place:
             raise DataError(
                 f"{name} {place}: question {excerpt(answer.id)} was answered in {earlier} already",

@@ -48,9 +48,17 @@ def read_files(
     fields: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> dict[str, list[Answer]]:
-    """The answers of each file; the options are those of `read_outputs`."""
+    """The answers of each file; the options are those of `read_outputs`. Raises UsageError for questions that no answer
+    is to."""
     asked = None if questions is None else read_questions(questions)
-    return {file: read_outputs(file, asked, fields=fields, ignore=ignore) for file in files}
+    read = {file: read_outputs(file, asked, fields=fields, ignore=ignore) for file in files}
+    if asked is not None and not any(answer.id in asked for outputs in read.values() for answer in outputs):
+        raise UsageError(
+            f"no answer is to one of the questions in {questions}",
+            "answers that come with their prompts are judged on these, and the questions have no effect",
+            "leave --questions out",
+        )
+    return read
 
 
 def model_of(file: str, output: Answer, names: Mapping[str, str]) -> str:

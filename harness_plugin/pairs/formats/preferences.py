@@ -58,7 +58,8 @@ def _texts(row: Fields, column: str | None, chosen: Any, rejected: Any) -> tuple
     if _is_plain(chosen) and _is_plain(rejected):
         text_value("chosen", chosen)
         text_value("rejected", rejected)
-        if column is not None:
+        whole = all(answer.startswith(chat.TRANSCRIPT_START) for answer in (chosen, rejected))
+        if column is not None and not whole:
             return prompt_of(row, column, (chosen, rejected)), chosen, rejected
         talks = chat.transcript("chosen", chosen), chat.transcript("rejected", rejected)
     else:
