@@ -68,6 +68,20 @@ def test_a_field_has_one_column(arena, write):
     assert code == 2 and "--field prompt=prompt and prompt=q" in err
 
 
+def test_the_column_of_a_field_is_named_with_its_spaces(arena, write):
+    row = {"prompt": "Name a tool.", " answer": "hammer", "answer ": "spoon", "a = b": "model_a"}
+    file = write("a.jsonl", row)
+    named = ["--field", "response_a= answer", "--field", "response_b=answer ", "--field", "winner=a = b"]
+    code, out, err = arena("score", file, *named)
+    (scored,) = map(json.loads, out.splitlines())
+    assert code == 0 and (scored["length_a"], scored["length_b"], scored["winner"]) == (6, 5, "model_a")
+    code, _, err = arena("score", file, *named, "--field", "prompt = q")
+    assert code == 2 and "field 'prompt ' is unknown" in err
+    answers = [write(f"{m}.jsonl", {"prompt": "Name a tool.", " said": m}) for m in ("heron", "ibis")]
+    code, _, err = arena("judge", *answers, "-o", "out", "--response-field", " said")
+    assert code == 0 and "response =  said" in err
+
+
 def test_a_column_can_be_left_alone(arena, write):
     file = write("a.jsonl", {**PAIR, "context": {"page": 1}})
     code, _, err = arena("show", file)

@@ -155,7 +155,8 @@ class TrainConfig:
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
-    """The recipe in a YAML file, with `name=value` overrides (dots reach into lora and select). Raises UsageError."""
+    """The recipe in a YAML file, with `name=value` overrides (dots reach into lora and select). Raises UsageError, also
+    where two overrides change one setting."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as e:
@@ -165,19 +166,30 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     except UnicodeDecodeError as e:
         raise UsageError(f"recipe {path} is not YAML ({e})", "", "correct it") from e
     data = parse_yaml(text, f"recipe {path}") or {}
-    for item in overrides:
-        name, eq, value = item.partition("=")
-        if not eq:
-            raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
-        parsed = parse_yaml(value, f"--set {item}")
+    for item, (name, value) in _changes(overrides).items():
         place, dot, rest = name.partition(".")
         target = data.setdefault(place, {}) if dot and isinstance(data, dict) else data
         if not isinstance(target, dict):
             raise UsageError(
                 f"{path}: {target!r} at --set {item}", "names and values were expected", "correct the recipe"
             )
-        target[rest or place] = parsed
+        target[rest or place] = value
     return _build(TrainConfig, data, str(path))
+
+
+def _changes(overrides: tuple[str, ...]) -> dict[str, tuple[str, Any]]:
+    """Override -> (name, value). Raises UsageError for one without a value, and for two that change one setting, as
+    those of `lora` and of `lora.r` do: the later one would replace the other."""
+    changes: dict[str, tuple[str, Any]] = {}
+    for item in overrides:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"--set {item}", "it has no value", "write --set name=value")
+        for other, (changed, _) in changes.items():
+            if f"{name}.".startswith(f"{changed}.") or f"{changed}.".startswith(f"{name}."):
+                raise UsageError(f"--set {other} and --set {item}", "a setting has one value", "leave one out")
+        changes[item] = name, parse_yaml(value, f"--set {item}")
+    return changes
 
 
 def find_config(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Options of what is read: files of pairs and of chatbots' answers, and how many of them."""
 
 import functools
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -63,35 +64,33 @@ def pair_options(command):
 
 
 def named_columns(fields) -> dict[str, str]:
-    """Field -> column, of the values of --field. Raises UsageError for one that is not NAME=COLUMN, and for a field
-    with two columns."""
+    """Field -> column, of the values of --field. The column is all that follows the first =, spaces too, since a
+    column may begin with one. Raises UsageError for one that is not NAME=COLUMN, and for a field with two columns."""
     return _named(
         "--field",
-        fields,
-        str.partition,
+        {item: item.partition("=") for item in fields},
         "a field and its column are needed, with = between them",
         "write for example --field prompt=question",
     )
 
 
 def _winner_map(maps) -> dict[str, str]:
-    """Word -> winner, of the values of --winner-map. A word may hold =, since the last one counts; a comma ends it."""
+    """Word -> winner, of the values of --winner-map. A word may hold =, since the last one counts; a comma ends it, and
+    spaces may stand around it."""
     items = [item for text in maps for item in text.split(",") if item]
     return _named(
         "--winner-map",
-        items,
-        str.rpartition,
+        {item: [part.strip() for part in item.rpartition("=")] for item in items},
         "a word and what it means are needed, with = between them",
         'write for example --winner-map "A>B=model_a,B>A=model_b,A=B=tie"',
     )
 
 
-def _named(option: str, items, split, why: str, do: str) -> dict[str, str]:
-    """Name -> value, of items that `split` parts at their =. Raises UsageError where the name or the value is empty,
-    and for a name with two values."""
+def _named(option: str, items: Mapping[str, Sequence[str]], why: str, do: str) -> dict[str, str]:
+    """Name -> value, of items with their parts (name, =, value). Raises UsageError where the name or the value is
+    empty, and for a name with two values."""
     values: dict[str, str] = {}
-    for item in items:
-        name, _, value = (part.strip() for part in split(item, "="))
+    for item, (name, _, value) in items.items():
         if not (name and value):
             raise UsageError(f"{option} {item}", why, do)
         if values.setdefault(name, value) != value:

@@ -32,7 +32,7 @@ from harness_plugin.cli.options import log_to_stderr
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change a setting of the recipe, such as epochs=1 or lora.r=8. Can be given several times.",
+    help="Change a setting of the recipe, such as epochs=1 or lora.r=8. Can be given once for each setting.",
 )
 @click.option(
     "--keep-out",
