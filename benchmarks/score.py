@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -103,7 +104,13 @@ Score = Callable[[Workload], np.ndarray]
 def tokenizer_of(model):
     """The judge's tokenizer as one of transformers, which the renderer of the embedded base does without."""
     own = model.renderer.tokenizer
-    return AutoTokenizer.from_pretrained(base_folder()) if isinstance(own, BareTokenizer) else own
+    return embedded_tokenizer() if isinstance(own, BareTokenizer) else own
+
+
+@cache
+def embedded_tokenizer():
+    """The embedded base's, for all contenders: it takes long to load. They must leave it as it is."""
+    return AutoTokenizer.from_pretrained(base_folder())
 
 
 def snippet(model) -> Score:
@@ -124,7 +131,6 @@ def snippet(model) -> Score:
 def padded(model) -> Score:
     """Batches in file order, padded to their longest sequence, with an attention mask."""
     tokenizer, network = tokenizer_of(model), model.network
-    tokenizer.padding_side = "right"
 
     @torch.inference_mode()
     def score(work: Workload) -> np.ndarray:
@@ -136,6 +142,7 @@ def padded(model) -> Score:
                 truncation=True,
                 max_length=work.max_length,
                 padding=True,
+                padding_side="right",
             )
             made += network(**inputs.to(model.device)).logits[:, 0].tolist()
         return np.array(made)
