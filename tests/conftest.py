@@ -25,6 +25,7 @@ except ImportError:  # nothing is installed: the folders beside harness_plugin a
 
 import browser  # noqa: E402 - it is beside the tests of the package
 import tiny  # noqa: E402 - it needs the package
+import tournament_command  # noqa: E402 - it needs the package
 from commands import code_of  # noqa: E402 - it needs the package
 
 from harness_plugin.cli import main  # noqa: E402 - found by now, where it stands or is installed
@@ -91,6 +92,23 @@ def adapter_copy(tiny_adapter, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def large_judge(tmp_path_factory):
+    """(base, adapter): folders of a Gemma 2 whose embedding is far larger than what a fingerprint samples of it; read
+    only."""
+    folder = tmp_path_factory.mktemp("large")
+    base = tiny.save_base("gemma2", folder / "base", vocab_size=20_000)
+    return base, tiny.save_adapter(base, folder / "adapter")
+
+
+@pytest.fixture
+def judge_copy(large_judge, tmp_path):
+    """A `JudgeCopy` of `large_judge`."""
+    from judge_copies import JudgeCopy
+
+    return JudgeCopy(*large_judge, tmp_path)
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """A browser for the tests of pages; without one they are skipped."""
     if browser.find() is None:
@@ -104,6 +122,84 @@ def chromium():
 def pairs():
     """Some twenty pairs: short and long, of several turns, and with text that is hard on a tokenizer."""
     return tiny.pairs()
+
+
+@pytest.fixture(scope="session")
+def lesson_file(tmp_path_factory):
+    """A file of 48 pairs that a short training run can learn; read only."""
+    from training_runs import lesson
+
+    from harness_plugin.pairs import write_pairs
+
+    file = tmp_path_factory.mktemp("lesson") / "lesson.jsonl"
+    write_pairs(file, lesson(48))
+    return str(file)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What the next training run does, as a dict: its "network", the weights "before" the first step by name, the
+    examples of "training" and "validation", and the "rows" that were shown as (pair's id, epoch, label for B)."""
+    from harness_plugin.train import run
+
+    seen = {"rows": []}
+    build, real = run.build, run.Examples
+
+    def watched_build(*args):
+        network = seen["network"] = build(*args)
+        weights = ((name, p) for name, p in network.named_parameters() if p.is_floating_point())
+        seen["before"] = {name: p.detach().clone() for name, p in weights}
+        return network
+
+    class Watched(real):
+        def __init__(self, pairs, renderer, config, plain=False):
+            super().__init__(pairs, renderer, config, plain)
+            seen["validation" if plain else "training"] = self
+
+        def __getitem__(self, i):
+            row = super().__getitem__(i)
+            seen["rows"].append((self.pairs[i].id, self.epoch, row["labels"][1]))
+            return row
+
+    monkeypatch.setattr(run, "build", watched_build)
+    monkeypatch.setattr(run, "Examples", Watched)
+    return seen
+
+
+@pytest.fixture(params=["local", "elsewhere"])
+def store_journal(request, monkeypatch):
+    """Runs a test with the write-ahead log of a store of scores on this machine's own disk ("local"), and with its
+    journal for file systems of several machines ("elsewhere")."""
+    from harness_plugin.scoring import store
+
+    if request.param == "elsewhere":
+        monkeypatch.setattr(store, "LOCAL", set())
+    return request.param
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock in the place of the real one, on which waiting for a served judge costs no time."""
+    import served_server
+
+    return served_server.clock(monkeypatch)
+
+
+@pytest.fixture
+def served_home(monkeypatch, tmp_path):
+    """A home and a key for served judges of the test's own."""
+    import served_server
+
+    served_server.own_home(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def served(clock):
+    """served(speaks) -> a `served_server.Server`; waiting for it costs no time."""
+    import served_server
+
+    with served_server.servers() as started:
+        yield started
 
 
 @pytest.fixture
@@ -131,3 +227,52 @@ def gate(monkeypatch, capsys):
         return code_of(["gate", *map(str, arguments)]), *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def draw():
+    """Random numbers of torch, the same in each test."""
+    import torch
+
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def judge_options(tiny_base, tiny_adapter):
+    """The options of a tiny judge whose calibration has ties."""
+    names = ["--pretrained", tiny_base("gemma"), "--peft", tiny_adapter("gemma", manifest=True)]
+    return [*names, "--dtype", "float32", "--device", "cpu"]
+
+
+@pytest.fixture
+def judged(arena, judge_options, tmp_path):
+    """judged(*args) -> (verdicts, leaderboard.json, stdout, stderr) of a run of `arena-rm judge` into tmp_path/out that
+    ended well, with a cache of this test's own and without pictures."""
+    return tournament_command.judged_into(arena, judge_options, tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every presentation that the engine is asked to score from here on."""
+    from harness_plugin.engine import Engine
+
+    seen, real = [], Engine.logits
+
+    def logits(self, sequences, done=None):
+        seen.extend(map(tuple, sequences))
+        return real(self, sequences, done)
+
+    monkeypatch.setattr(Engine, "logits", logits)
+    return seen
+
+
+@pytest.fixture
+def answer_file(tmp_path):
+    """answer_file(model, prompts=PROMPTS, answer=None) -> a file of its answers in tmp_path/answers."""
+    return tournament_command.answer_files(tmp_path)
+
+
+@pytest.fixture
+def three_answers(answer_file):
+    """Files of the answers of three models, `tournament_command.MODELS`."""
+    return [answer_file(model) for model in tournament_command.MODELS]

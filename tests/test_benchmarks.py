@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from test_train_recipes import recipe
 from torch.utils.flop_counter import FlopCounterMode
+from training_runs import recipe
 
 from harness_plugin.engine.packing import pack_of
 from harness_plugin.model import ModelSpec, load_model

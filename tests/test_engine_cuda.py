@@ -40,15 +40,7 @@ def network(request):
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(0)
-    size = {
-        "hidden_size": 128,
-        "intermediate_size": 192,
-        "head_dim": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.1,
-    }
-    config = tiny.config(request.param, num_labels=1, **size)
+    config = tiny.config(request.param, num_labels=1, **tiny.KERNEL_SIZE)
     made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         made.score.weight.normal_(std=0.2)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import served_server
 from served_server import (
     SOME,
     Reply,
@@ -29,22 +28,7 @@ from harness_plugin.judges import open_judge
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.store import ScoreCache
 
-
-@pytest.fixture
-def clock(monkeypatch):
-    return served_server.clock(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def own_home(monkeypatch, tmp_path):
-    served_server.own_home(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def served(clock):
-    with served_server.servers() as started:
-        yield started
-
+pytestmark = pytest.mark.usefixtures("served_home")
 
 # -- chat completions -------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import served_server
 from served_server import (
     KEY,
     SOME,
@@ -19,22 +18,7 @@ from harness_plugin.errors import ModelError, ScoreError, UsageError
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.served.api_key import ApiKey
 
-
-@pytest.fixture
-def clock(monkeypatch):
-    return served_server.clock(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def own_home(monkeypatch, tmp_path):
-    served_server.own_home(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def served(clock):
-    with served_server.servers() as started:
-        yield started
-
+pytestmark = pytest.mark.usefixtures("served_home")
 
 # -- what ends a run --------------------------------------------------------------------------------------------------
 

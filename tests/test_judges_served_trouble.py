@@ -6,7 +6,6 @@ import random
 import re
 
 import pytest
-import served_server
 from served_server import (
     KEY,
     SOME,
@@ -23,22 +22,7 @@ from harness_plugin.errors import ScoreError
 from harness_plugin.judges.served.pace import Pace, asked_wait, duration
 from harness_plugin.scoring.judgement import Judgement
 
-
-@pytest.fixture
-def clock(monkeypatch):
-    return served_server.clock(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def own_home(monkeypatch, tmp_path):
-    served_server.own_home(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def served(clock):
-    with served_server.servers() as started:
-        yield started
-
+pytestmark = pytest.mark.usefixtures("served_home")
 
 # -- answers that are no verdict --------------------------------------------------------------------------------------
 

@@ -8,75 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
-import tournament_rows
+from judge_copies import ADAPTER, BASE, adapter_config, base_config, byte, config_of
 from safetensors.torch import load_file, save_file
 
-from harness_plugin.cli import main
 from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError
-from harness_plugin.model import ModelSpec, load, load_model, plan_model
+from harness_plugin.model import load, load_model
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.model.part_hashes import settings
 from harness_plugin.prompt import pair_text
 from harness_plugin.scoring.identity import (
-    MEANINGS,
     differences,
     identity_hash,
     judge_identity,
-    parts,
     same_judge,
 )
-
-BASE, ADAPTER = "model.safetensors", "adapter_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def large_base(tmp_path_factory):
-    """A Gemma 2 whose embedding is far larger than what a fingerprint samples of it; read only."""
-    return tiny.save_base("gemma2", tmp_path_factory.mktemp("large") / "base", vocab_size=20_000)
-
-
-@pytest.fixture(scope="module")
-def large_adapter(large_base, tmp_path_factory):
-    return tiny.save_adapter(large_base, tmp_path_factory.mktemp("large") / "adapter")
-
-
-class Judge:
-    """Copies of a base and an adapter that a test may change, and the identity of the judge that they make."""
-
-    def __init__(self, base, adapter, folder):
-        self.base = shutil.copytree(base, folder / "base")
-        self.adapter = shutil.copytree(adapter, folder / "adapter")
-        self.spec = ModelSpec(
-            pretrained=str(self.base),
-            peft=str(self.adapter),
-            dtype="float32",
-            device="cpu",
-            temperature=1.5,
-            tie_nu=0.5,
-            kind="pair",  # some tests change the adapter's settings to others than the card's
-        )
-        self.order = "both"
-
-    def identity(self) -> dict:
-        return judge_identity(plan_model(self.spec), self.order)
-
-
-@pytest.fixture
-def judge(large_base, large_adapter, tmp_path):
-    return Judge(large_base, large_adapter, tmp_path)
-
-
-def config_of(folder_name, file, **fields):
-    return lambda judge, _: tiny.change_json(getattr(judge, folder_name) / file, **fields)
-
-
-def base_config(**fields):
-    return config_of("base", "config.json", **fields)
-
-
-def adapter_config(**fields):
-    return config_of("adapter", "adapter_config.json", **fields)
 
 
 def spec(**fields):
@@ -85,18 +30,6 @@ def spec(**fields):
 
 def constant(module, name, value):
     return lambda judge, monkeypatch: monkeypatch.setattr(module, name, value)
-
-
-def byte(folder_name, file, share):
-    """Changes one bit of a file, at a share of its length."""
-
-    def change(judge, _):
-        path = getattr(judge, folder_name) / file
-        content = bytearray(path.read_bytes())
-        content[int(share * (len(content) - 1))] ^= 1
-        path.write_bytes(content)
-
-    return change
 
 
 def tokenizer_json(change, folder_name="base"):
@@ -186,25 +119,25 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_may_change_a_score_is_another_judge_and_the_part_is_named(judge, monkeypatch, change):
-    before = judge.identity()
+def test_whatever_may_change_a_score_is_another_judge_and_the_part_is_named(judge_copy, monkeypatch, change):
+    before = judge_copy.identity()
     apply, part = CHANGES[change]
-    apply(judge, monkeypatch)
-    after = judge.identity()
+    apply(judge_copy, monkeypatch)
+    after = judge_copy.identity()
     assert differences(before, after) == differences(after, before) == [part]
     assert identity_hash(before) != identity_hash(after) and not same_judge(before, after)
 
 
-def test_an_adapter_with_another_head_and_no_adapter_are_other_judges(judge, tmp_path):
+def test_an_adapter_with_another_head_and_no_adapter_are_other_judges(judge_copy, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
-    before = judge.identity()
-    shutil.rmtree(judge.adapter)
-    tiny.save_adapter(judge.base, judge.adapter, num_labels=3)
-    assert {"num_labels", "adapter_sha256"} <= set(differences(before, judge.identity()))
-    AutoModelForSequenceClassification.from_pretrained(judge.base, num_labels=1).save_pretrained(judge.base)
-    judge.spec = replace(judge.spec, peft=None)
-    assert {"base_sha256", "adapter_sha256", "adapter_config"} <= set(differences(before, judge.identity()))
+    before = judge_copy.identity()
+    shutil.rmtree(judge_copy.adapter)
+    tiny.save_adapter(judge_copy.base, judge_copy.adapter, num_labels=3)
+    assert {"num_labels", "adapter_sha256"} <= set(differences(before, judge_copy.identity()))
+    AutoModelForSequenceClassification.from_pretrained(judge_copy.base, num_labels=1).save_pretrained(judge_copy.base)
+    judge_copy.spec = replace(judge_copy.spec, peft=None)
+    assert {"base_sha256", "adapter_sha256", "adapter_config"} <= set(differences(before, judge_copy.identity()))
 
 
 def moved(judge, _):
@@ -245,180 +178,88 @@ SAME = {
 
 
 @pytest.mark.parametrize("change", SAME)
-def test_what_cannot_change_a_score_changes_nothing(judge, monkeypatch, change):
-    before = judge.identity()
-    SAME[change](judge, monkeypatch)
-    after = judge.identity()
+def test_what_cannot_change_a_score_changes_nothing(judge_copy, monkeypatch, change):
+    before = judge_copy.identity()
+    SAME[change](judge_copy, monkeypatch)
+    after = judge_copy.identity()
     assert differences(before, after) == [] and identity_hash(before) == identity_hash(after)
 
 
-def test_the_order_of_files_does_not_matter_and_each_of_them_counts(judge):
+def test_the_order_of_files_does_not_matter_and_each_of_them_counts(judge_copy):
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(judge.base)
-    (judge.base / BASE).unlink()
-    model.save_pretrained(judge.base, max_shard_size="40KB")
-    index = judge.base / f"{BASE}.index.json"
-    before, content = judge.identity(), json.loads(index.read_text(encoding="utf-8"))
+    model = AutoModelForCausalLM.from_pretrained(judge_copy.base)
+    (judge_copy.base / BASE).unlink()
+    model.save_pretrained(judge_copy.base, max_shard_size="40KB")
+    index = judge_copy.base / f"{BASE}.index.json"
+    before, content = judge_copy.identity(), json.loads(index.read_text(encoding="utf-8"))
     names = sorted(set(content["weight_map"].values()))
     assert len(names) > 2
     content["weight_map"] = dict(reversed(content["weight_map"].items()))
     index.write_text(json.dumps(content), encoding="utf-8")
-    assert same_judge(before, judge.identity())
+    assert same_judge(before, judge_copy.identity())
     for name in names:
-        whole = (judge.base / name).read_bytes()
-        byte("base", name, 0.9)(judge, None)
-        assert differences(before, judge.identity()) == ["base_sha256"], name
-        (judge.base / name).write_bytes(whole)
-    assert same_judge(before, judge.identity())
-    (judge.base / names[0]).unlink()
-    tiny.refusal(ModelError, judge.identity, names[0], "identified by its weights")
+        whole = (judge_copy.base / name).read_bytes()
+        byte("base", name, 0.9)(judge_copy, None)
+        assert differences(before, judge_copy.identity()) == ["base_sha256"], name
+        (judge_copy.base / name).write_bytes(whole)
+    assert same_judge(before, judge_copy.identity())
+    (judge_copy.base / names[0]).unlink()
+    tiny.refusal(ModelError, judge_copy.identity, names[0], "identified by its weights")
 
 
-def test_the_fingerprint_of_a_manifest_does_not_see_what_the_identity_sees(judge):
-    before, sampled = judge.identity(), fingerprint(str(judge.base))
-    byte("base", BASE, 0.502)(judge, None)
-    assert fingerprint(str(judge.base)) == sampled
-    assert differences(before, judge.identity()) == ["base_sha256"]
+def test_the_fingerprint_of_a_manifest_does_not_see_what_the_identity_sees(judge_copy):
+    before, sampled = judge_copy.identity(), fingerprint(str(judge_copy.base))
+    byte("base", BASE, 0.502)(judge_copy, None)
+    assert fingerprint(str(judge_copy.base)) == sampled
+    assert differences(before, judge_copy.identity()) == ["base_sha256"]
 
 
-def test_settings_that_stand_beside_the_weights_do_move_logits(judge, pairs):
-    model = load_model(judge.spec)
+def test_settings_that_stand_beside_the_weights_do_move_logits(judge_copy, pairs):
+    model = load_model(judge_copy.spec)
     ids = [model.renderer.render(p).ids for p in pairs[:4]]
     before = Engine(model).logits(ids)
     for change in ("lora_alpha", "use_rslora", "sliding_window", "query_pre_attn_scalar"):
-        files = {f: f.read_bytes() for f in (judge.base / "config.json", judge.adapter / "adapter_config.json")}
-        CHANGES[change][0](judge, None)
-        assert np.abs(Engine(load_model(judge.spec)).logits(ids) - before).max() > 1e-3, change
+        files = {
+            f: f.read_bytes() for f in (judge_copy.base / "config.json", judge_copy.adapter / "adapter_config.json")
+        }
+        CHANGES[change][0](judge_copy, None)
+        assert np.abs(Engine(load_model(judge_copy.spec)).logits(ids) - before).max() > 1e-3, change
         for file, content in files.items():
             file.write_bytes(content)
 
 
-def test_a_loaded_model_has_the_identity_that_was_planned(judge):
-    model = load_model(judge.spec)
-    assert judge_identity(model, "both") == judge.identity()
-    assert json.loads(json.dumps(judge.identity())) == judge.identity()
-    assert len(json.dumps(judge.identity())) < 2000, "it stands in every result"
+def test_a_loaded_model_has_the_identity_that_was_planned(judge_copy):
+    model = load_model(judge_copy.spec)
+    assert judge_identity(model, "both") == judge_copy.identity()
+    assert json.loads(json.dumps(judge_copy.identity())) == judge_copy.identity()
+    assert len(json.dumps(judge_copy.identity())) < 2000, "it stands in every result"
 
 
-def test_a_base_from_the_hub_is_identified_by_the_files_that_are_here(judge, monkeypatch, tmp_path):
+def test_a_base_from_the_hub_is_identified_by_the_files_that_are_here(judge_copy, monkeypatch, tmp_path):
     import huggingface_hub.constants
 
-    tiny.change_json(judge.adapter / "adapter_config.json", base_model_name_or_path="somebody/model")
-    before, commit, cache = judge.identity(), "0123456789" * 4, tmp_path / "hub" / "models--somebody--model"
-    shutil.copytree(judge.base, cache / "snapshots" / commit)
+    tiny.change_json(judge_copy.adapter / "adapter_config.json", base_model_name_or_path="somebody/model")
+    before, commit, cache = judge_copy.identity(), "0123456789" * 4, tmp_path / "hub" / "models--somebody--model"
+    shutil.copytree(judge_copy.base, cache / "snapshots" / commit)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(commit, encoding="utf-8")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    judge.spec = replace(judge.spec, pretrained="somebody/model")
-    after = judge.identity()
+    judge_copy.spec = replace(judge_copy.spec, pretrained="somebody/model")
+    after = judge_copy.identity()
     assert after["base"] == "somebody/model" and same_judge(before, after)
     (cache / "snapshots" / commit / BASE).unlink()
-    tiny.refusal(ModelError, judge.identity, "cannot be read", "get the folder again")
+    tiny.refusal(ModelError, judge_copy.identity, "cannot be read", "get the folder again")
 
 
-# -- comparing identities ----------------------------------------------------------------------------------------------
-
-
-OLD = {  # as version 0.1 wrote them
-    "base": "here",
-    "revision": None,
-    "base_fingerprint": "st-1",
-    "adapter": "adapter",
-    "adapter_sha256": "a",
-    "dtype": "float32",
-    "order": "both",
-}
-
-
-def test_names_do_not_count_where_weights_are_identified():
-    assert same_judge(OLD, OLD | {"base": "there", "adapter": "elsewhere", "revision": "main", "hash": "abc"})
-    assert identity_hash(OLD) == identity_hash(OLD | {"base": "there", "adapter": "elsewhere", "revision": "main"})
-    nameless = OLD | {"base_fingerprint": None}
-    assert differences(nameless, nameless | {"base": "there", "revision": "main"}) == ["base", "revision"]
-    assert differences(OLD, OLD | {"adapter_sha256": "b", "dtype": "int8"}) == ["adapter_sha256", "dtype"]
-
-
-def test_identities_of_an_earlier_version_are_compared_in_what_both_have(judge):
-    new = judge.identity()
-    old = OLD | {"adapter_sha256": new["adapter_sha256"]}
-    assert same_judge(old, new) and same_judge(new, old)
-    assert differences(old | {"dtype": "int8"}, new) == ["dtype"]
-
-
-def test_settings_that_are_sets_have_no_order():
-    from peft import LoraConfig
-
-    one, other = (LoraConfig(target_modules=modules) for modules in (["a", "b", "c"], ["c", "b", "a"]))
-    assert settings(one) == settings(other) and settings(one)["target_modules"] == ["a", "b", "c"]
-
-
-# -- the command line --------------------------------------------------------------------------------------------------
-
-
-def command(capsys, *arguments):
-    """(exit code, stdout, stderr) of `arena-rm`"""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out = capsys.readouterr()
-    return stop.value.code or 0, out.out, out.err
-
-
-def test_doctor_says_what_identifies_a_judge_part_by_part(judge, capsys):
-    options = ["--pretrained", judge.base, "--peft", judge.adapter, "--dtype", "float32", "--device", "cpu"]
-    options += ["--temperature", 1.5, "--tie-nu", 0.5]
-    code, said, _ = command(capsys, "doctor", *options)
-    identity = judge.identity()
-    assert code == 0 and identity_hash(identity) in said
-    for name in parts(identity):
-        assert f"\n{name} " in said and MEANINGS[name] in said
-    code, said, _ = command(capsys, "doctor", *options, "--json")
-    assert code == 0 and json.loads(said) == {
-        "hash": identity_hash(identity),
-        "parts": parts(identity),
-        "names": {name: identity[name] for name in ("base", "revision", "adapter")},
-    }
-    assert set(MEANINGS) == set(parts(identity))
-    assert json.loads(command(capsys, "doctor", *options, "--json", "--order", "ab")[1])["parts"]["order"] == "ab"
-
-
-def test_doctor_refuses_a_judge_that_cannot_be_identified(judge, capsys):
-    (judge.base / BASE).unlink()
-    code, _, said = command(capsys, "doctor", "--pretrained", judge.base, "--peft", judge.adapter)
-    assert code == 3 and str(judge.base) in said and "identified by its weights" in said
-
-
-def test_verdicts_of_a_judge_whose_configuration_was_changed_are_not_used_again(judge, capsys, tmp_path):
-    (tmp_path / "answers").mkdir()
-    files = tournament_rows.three_files(tmp_path / "answers")
-    options = [
-        "--pretrained",
-        judge.base,
-        "--peft",
-        judge.adapter,
-        "--dtype",
-        "float32",
-        "--device",
-        "cpu",
-        "--kind",
-        "pair",
-    ]
-    again = ["judge", *files, "--baseline", "ibis", "--no-plots", "--no-cache", *options, "-o", tmp_path / "judged"]
-    assert command(capsys, *again)[0] == 0
-    assert "are used again" in command(capsys, *again)[2]
-    CHANGES["lora_alpha"][0](judge, None)
-    code, _, said = command(capsys, *again)
-    assert code == 3 and "another judge" in said
-
-
-def test_a_folder_with_a_base_and_an_adapter_is_no_base(judge):
+def test_a_folder_with_a_base_and_an_adapter_is_no_base(judge_copy):
     """transformers would load the adapter, and the base that its configuration names."""
-    shutil.copy(judge.adapter / "adapter_config.json", judge.base)
-    tiny.refusal(ModelError, judge.identity, str(judge.base), "an adapter", "peft=")
+    shutil.copy(judge_copy.adapter / "adapter_config.json", judge_copy.base)
+    tiny.refusal(ModelError, judge_copy.identity, str(judge_copy.base), "an adapter", "peft=")
 
 
-def test_saving_tensors_again_in_another_format_is_seen(judge):
+def test_saving_tensors_again_in_another_format_is_seen(judge_copy):
     """A file is hashed whole: its header counts, which is stricter than need be and never too lax."""
-    before = judge.identity()
-    save_file(load_file(judge.base / BASE), judge.base / BASE, metadata={"format": "pt", "note": "again"})
-    assert differences(before, judge.identity()) == ["base_sha256"]
+    before = judge_copy.identity()
+    save_file(load_file(judge_copy.base / BASE), judge_copy.base / BASE, metadata={"format": "pt", "note": "again"})
+    assert differences(before, judge_copy.identity()) == ["base_sha256"]

@@ -10,34 +10,7 @@ from collections import Counter
 
 import pytest
 import tiny
-import tournament_command
-from tournament_command import MODELS, PROMPTS, bytes_in, verdicts_in
-
-
-@pytest.fixture
-def options(tiny_base, tiny_adapter):
-    return tournament_command.options(tiny_base, tiny_adapter)
-
-
-@pytest.fixture
-def judge(arena, options, tmp_path):
-    return tournament_command.judged_into(arena, options, tmp_path)
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    return tournament_command.asked(monkeypatch)
-
-
-@pytest.fixture
-def answers(tmp_path):
-    return tournament_command.answer_files(tmp_path)
-
-
-@pytest.fixture
-def three(answers):
-    return [answers(model) for model in MODELS]
-
+from tournament_command import PROMPTS, bytes_in, verdicts_in
 
 # -- what a kill loses ------------------------------------------------------------------------------------------------
 
@@ -59,9 +32,9 @@ main()
 
 
 @pytest.fixture
-def killed(options, three, tmp_path):
+def killed(judge_options, three_answers, tmp_path):
     """The .part of a run that was killed with nine of its eighteen battles judged, and in the middle of a line."""
-    args = ["judge", *options, "--no-cache", "-o", tmp_path / "out", *three]
+    args = ["judge", *judge_options, "--no-cache", "-o", tmp_path / "out", *three_answers]
     done = subprocess.run([sys.executable, "-c", KILLED, *map(str, args)], capture_output=True, timeout=240)
     part = tmp_path / "out" / "verdicts.jsonl.part"
     assert done.returncode == -9 and [f.name for f in (tmp_path / "out").iterdir()] == [part.name], done.stderr
@@ -72,21 +45,23 @@ def killed(options, three, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_and_judges_only_what_is_left(killed, judge, three, asked, tmp_path):
-    verdicts, board, _, err = judge(*three, "--no-cache")
+def test_a_killed_run_continues_and_judges_only_what_is_left(killed, judged, three_answers, asked, tmp_path):
+    verdicts, board, _, err = judged(*three_answers, "--no-cache")
     assert len(asked) == 2 * 9 and "continuing: 9 verdicts were given before" in err
     shutil.rmtree(tmp_path / "out")
-    whole, expected, *_ = judge(*three, "--no-cache")
+    whole, expected, *_ = judged(*three_answers, "--no-cache")
     assert len(asked) == 2 * 9 + 2 * 18 and [v["id"] for v in verdicts] == [v["id"] for v in whole]
     assert [v["score"] for v in verdicts] == pytest.approx([v["score"] for v in whole], abs=1e-5)
     assert [r["model"] for r in board["models"]] == [r["model"] for r in expected["models"]]
 
 
 @pytest.mark.slow
-def test_the_rest_of_another_judge_or_of_a_run_that_still_writes_is_left_alone(killed, arena, options, three, tmp_path):
+def test_the_rest_of_another_judge_or_of_a_run_that_still_writes_is_left_alone(
+    killed, arena, judge_options, three_answers, tmp_path
+):
     fcntl = pytest.importorskip("fcntl")
     before = killed.read_bytes()
-    args = ["judge", *options, "--no-cache", "-o", tmp_path / "out", *three]
+    args = ["judge", *judge_options, "--no-cache", "-o", tmp_path / "out", *three_answers]
     code, out, err = arena(*args, "--temperature", "3")
     assert code == 3 and not out and "was begun with other settings (temperature: 1.5 then, 3.0 now)" in err
     with open(killed, "rb") as running:
@@ -96,11 +71,11 @@ def test_the_rest_of_another_judge_or_of_a_run_that_still_writes_is_left_alone(k
     assert killed.read_bytes() == before and [f.name for f in (tmp_path / "out").iterdir()] == [killed.name]
 
 
-def test_a_run_that_fails_leaves_the_last_one_as_it_was(judge, three, arena, options, tmp_path):
-    judge(*three)
+def test_a_run_that_fails_leaves_the_last_one_as_it_was(judged, three_answers, arena, judge_options, tmp_path):
+    judged(*three_answers)
     before = bytes_in(tmp_path / "out")
     (tmp_path / "answers" / "more.json").write_text('[{"instruction": "Hi", "output": 3}]', "utf-8")
-    code, out, err = arena("judge", *options, "-o", tmp_path / "out", tmp_path / "answers")
+    code, out, err = arena("judge", *judge_options, "-o", tmp_path / "out", tmp_path / "answers")
     assert code == 3 and not out and "more.json row 1: field output is 3" in err
     assert bytes_in(tmp_path / "out") == before
 
@@ -108,9 +83,9 @@ def test_a_run_that_fails_leaves_the_last_one_as_it_was(judge, three, arena, opt
 # -- odd answers ------------------------------------------------------------------------------------------------------
 
 
-def test_names_that_want_to_be_more_than_text_stay_text_everywhere(judge, answers, tmp_path):
+def test_names_that_want_to_be_more_than_text_stay_text_everywhere(judged, answer_file, tmp_path):
     names = ["=HYPERLINK(1)", "../up|and\naway", "<b>bold</b>", "w" * 3000]
-    verdicts, board, out, _ = judge(*[answers(name, PROMPTS[:2]) for name in names], "--baseline", names[1])
+    verdicts, board, out, _ = judged(*[answer_file(name, PROMPTS[:2]) for name in names], "--baseline", names[1])
     assert {row["model"] for row in board["models"]} == set(names) and board["baseline"] == names[1]
     assert {v["model_b"] for v in verdicts} == set(names) - {names[1]}
     table = out.split("\n")[:-1]
@@ -120,14 +95,14 @@ def test_names_that_want_to_be_more_than_text_stay_text_everywhere(judge, answer
     assert {p.name.partition("-")[0] for p in tmp_path.iterdir()} == {"answers", "out", "cache.sqlite"}
 
 
-def test_answers_that_are_missing_empty_or_declined_are_counted_and_no_loss(judge, answers):
+def test_answers_that_are_missing_empty_or_declined_are_counted_and_no_loss(judged, answer_file):
     files = [
-        answers("heron"),
-        answers("ibis", PROMPTS[:4]),
-        answers("stork", PROMPTS, "I'm sorry."),
-        answers("crane", PROMPTS, ""),
+        answer_file("heron"),
+        answer_file("ibis", PROMPTS[:4]),
+        answer_file("stork", PROMPTS, "I'm sorry."),
+        answer_file("crane", PROMPTS, ""),
     ]
-    verdicts, board, *_ = judge(*files)
+    verdicts, board, *_ = judged(*files)
     rows = {row["model"]: row for row in board["models"]}
     assert Counter(v["model_a"] for v in verdicts) + Counter(v["model_b"] for v in verdicts) == {
         "crane": 16,
@@ -144,14 +119,14 @@ def test_answers_that_are_missing_empty_or_declined_are_counted_and_no_loss(judg
     assert len(board["missing_prompts"]["ibis"]) == 2 and rows["crane"]["mean_length"] == 0
 
 
-def test_conversations_and_one_prompt_of_two_models(judge, tmp_path):
+def test_conversations_and_one_prompt_of_two_models(judged, tmp_path):
     """The least that makes a leaderboard: values, and a dash or null for each error."""
     asked = tmp_path / "question.jsonl"
     asked.write_text(json.dumps({"question_id": "q", "turns": ["Hi", "And now?"], "category": "chat"}) + "\n", "utf-8")
     for model, said in (("heron", ["Hello.", "Bye."]), ("ibis", ["Good day.", "More?"])):
         row = {"question_id": "q", "model_id": model, "choices": [{"turns": said}]}
         (tmp_path / f"{model}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
-    verdicts, board, out, _ = judge(tmp_path / "heron.jsonl", tmp_path / "ibis.jsonl", "--questions", asked)
+    verdicts, board, out, _ = judged(tmp_path / "heron.jsonl", tmp_path / "ibis.jsonl", "--questions", asked)
     assert len(verdicts) == 1 and verdicts[0]["category"] == "chat" and verdicts[0]["length_b"] == 14
     for row in board["models"]:
         assert row["rating"] is not None and row["rating_low"] is row["win_rate_low"] is None
@@ -159,17 +134,17 @@ def test_conversations_and_one_prompt_of_two_models(judge, tmp_path):
     assert "nan" not in out.lower() and board["smallest_difference"] is None
 
 
-def test_battles_whose_texts_were_cut_are_counted(judge, answers, tmp_path):
-    short, long = answers("heron", PROMPTS[:3]), answers("ibis", PROMPTS[:2], tiny.words(900, 1))
-    verdicts, board, *_ = judge(short, long, answers("stork", PROMPTS[:3]))
+def test_battles_whose_texts_were_cut_are_counted(judged, answer_file, tmp_path):
+    short, long = answer_file("heron", PROMPTS[:3]), answer_file("ibis", PROMPTS[:2], tiny.words(900, 1))
+    verdicts, board, *_ = judged(short, long, answer_file("stork", PROMPTS[:3]))
     assert [v["truncated"] for v in verdicts] == ["ibis" in (v["model_a"], v["model_b"]) for v in verdicts]
     assert board["truncated"] == 4
     assert "In 4 of the battles a text was cut" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
-def test_a_judge_of_three_logits_ranks_too(arena, tiny_base, tiny_adapter, three, tmp_path):
+def test_a_judge_of_three_logits_ranks_too(arena, tiny_base, tiny_adapter, three_answers, tmp_path):
     names = ["--pretrained", tiny_base("gemma"), "--peft", tiny_adapter("gemma", num_labels=3), "--dtype", "float32"]
-    code, _, err = arena("judge", *names, "--no-cache", "-o", tmp_path / "out", *three)
+    code, _, err = arena("judge", *names, "--no-cache", "-o", tmp_path / "out", *three_answers)
     assert code == 0, err
     assert all(len(v["z_ab"]) == 3 and v["p_tie"] > 0 for v in verdicts_in(tmp_path / "out"))
 
@@ -189,18 +164,20 @@ BAD = [
 
 
 @pytest.mark.parametrize(("args", "code", "says"), BAD, ids=[" ".join(a) for a, _, _ in BAD])
-def test_a_mistake_is_one_line_before_anything_is_paid_for(args, code, says, arena, options, three, tmp_path, asked):
+def test_a_mistake_is_one_line_before_anything_is_paid_for(
+    args, code, says, arena, judge_options, three_answers, tmp_path, asked
+):
     (tmp_path / "empty").mkdir()
-    places = {"ONE": three[:1], "THREE": three, "EMPTY": [tmp_path / "empty"]}
+    places = {"ONE": three_answers[:1], "THREE": three_answers, "EMPTY": [tmp_path / "empty"]}
     given = [word for arg in args for word in places.get(arg, [arg])]
-    model = options if "--peft" not in args else []
+    model = judge_options if "--peft" not in args else []
     found, out, err = arena("judge", *model, "-o", tmp_path / "out", *given)
     assert found == code and says in err and not out and not asked
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
-def test_a_place_that_is_a_file_is_refused(arena, options, three, tmp_path):
+def test_a_place_that_is_a_file_is_refused(arena, judge_options, three_answers, tmp_path):
     (tmp_path / "out").write_text("mine", "utf-8")
-    code, _, err = arena("judge", *options, "-o", tmp_path / "out", *three)
+    code, _, err = arena("judge", *judge_options, "-o", tmp_path / "out", *three_answers)
     assert code == 2 and "out is a file; a run leaves several; name a folder" in err
     assert (tmp_path / "out").read_text("utf-8") == "mine"

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from training_runs import CARD_LORA
 
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.pairs import Pair, Winner
@@ -18,14 +19,6 @@ from harness_plugin.train.config import Selection, TrainConfig, find_config, rea
 from harness_plugin.train.data import Examples, length_offsets, mix, select
 from harness_plugin.train.loss import collate, inconsistency, preference_loss
 from harness_plugin.train.trainer import OwnNoise
-
-CARD_LORA = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.1,
-    "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
-    "modules_to_save": ["classifier", "score"],
-}
 
 
 def recipe(tmp_path, text, *overrides):

@@ -7,9 +7,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from test_train_packed import CPU, packs
-from test_train_runs import lesson
 from test_train_survival import fail_at, stop, weights
 from tiny import refusal
+from training_runs import lesson
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import ModelError, UsageError

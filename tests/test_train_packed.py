@@ -6,8 +6,7 @@ import shutil
 import pytest
 import tiny
 import torch
-from test_train_recipes import losses, recipe
-from test_train_runs import lesson
+from training_runs import lesson, losses, recipe
 
 from harness_plugin.engine.packing import pack_of
 from harness_plugin.engine.shape import Heads

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import tiny_rewards
 import torch
-from test_train_runs import lesson
+from training_runs import lesson
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.judges import open_judge

@@ -2,45 +2,23 @@
 
 import json
 import math
-import random
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
+from training_runs import CARD_LORA, in_order, lesson, snippet
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.model.fingerprint import fingerprint
-from harness_plugin.pairs import Pair, Winner, write_pairs
+from harness_plugin.pairs import Winner, write_pairs
 from harness_plugin.train import run, trainer
 from harness_plugin.train.config import LoraFields, TrainConfig, find_config, read_config
 from harness_plugin.train.split import split
 
 pytestmark = pytest.mark.slow
-
-CARD = "Which response is better for the prompt: {}\n\nResponse A: {}\n\nResponse B: {}"
-CARD_LORA = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.1,
-    "target_modules": ["o_proj", "v_proj", "q_proj", "k_proj"],
-    "modules_to_save": ["classifier", "score"],
-}
-
-
-def lesson(n, seed=0):
-    """Pairs that can be learned: the answer that says "rain" is right, whichever side it is on; some are open."""
-    rng = random.Random(seed)
-    rows = []
-    for i in range(n):
-        right, wrong = (f"{tiny.words(rng.randint(1, 8), rng.random())} {word}" for word in ("rain", "sail"))
-        pair = Pair(f"{tiny.words(3, i)} {i}", wrong, right, id=f"t{i}", winner=Winner.MODEL_B, p_b=0.95)
-        pair = Pair(pair.prompt, wrong, right, id=f"t{i}", winner=Winner.TIE, p_b=0.5) if i % 10 == 9 else pair
-        rows.append(pair if rng.random() < 0.5 else pair.swap())
-    return rows
 
 
 @pytest.fixture(scope="module")
@@ -66,52 +44,8 @@ def config(base, **more):
     return TrainConfig(**settings | more)
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """The network of the next run, with its weights as they were before the first step, and the rows it was shown."""
-    seen = {"rows": []}
-    build, real = run.build, run.Examples
-
-    def watched_build(*args):
-        seen["network"] = build(*args)
-        seen["before"] = {name: p.detach().clone() for name, p in seen["network"].named_parameters()}
-        return seen["network"]
-
-    class Watched(real):
-        def __getitem__(self, i):
-            row = super().__getitem__(i)
-            seen["rows"].append((self.pairs[i].id, self.epoch, row["labels"][1]))
-            return row
-
-    monkeypatch.setattr(run, "build", watched_build)
-    monkeypatch.setattr(run, "Examples", Watched)
-    return seen
-
-
 def asked(data):
     return run.Request([data], device="cpu")
-
-
-def in_order(value):
-    return sorted(value) if isinstance(value, list) else value
-
-
-def snippet(base, adapter):
-    """The reference card's own way: a function of a pair to one logit."""
-    from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, adapter).eval()
-    tokenizer = AutoTokenizer.from_pretrained(base)
-
-    def logit(pair):
-        text = CARD.format(pair.prompt, pair.response_a, pair.response_b)
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
-        with torch.no_grad():
-            return float(model(**inputs).logits)
-
-    return logit
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("gemma", "float32"), ("gemma3", "bfloat16")])

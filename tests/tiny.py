@@ -19,6 +19,15 @@ SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<en
 PAD, EOS, BOS, UNK = range(4)
 WINDOW = 64  # the sliding window of all decoders but gemma and llama: most texts here are longer
 VOCAB = 600
+# Changes of a configuration that give its heads the size that our kernels and flash attention are for.
+KERNEL_SIZE = {
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "head_dim": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.1,
+}
 HOSTILE = "</s><eos><pad><bos><unk><mask><start_of_turn>user\n<end_of_turn>"
 
 CORPUS = """

@@ -10,12 +10,6 @@ MODELS = ("heron", "ibis", "stork")
 PROMPTS = [tiny.words(5, n) for n in range(6)]
 
 
-def options(tiny_base, tiny_adapter):
-    """A judge whose calibration has ties."""
-    names = ["--pretrained", tiny_base("gemma"), "--peft", tiny_adapter("gemma", manifest=True)]
-    return [*names, "--dtype", "float32", "--device", "cpu"]
-
-
 def judged_into(arena, options, tmp_path):
     """judge(*args) -> (verdicts, leaderboard.json, stdout, stderr) of a run into tmp_path/out that ended well, with a
     cache of this test's own and without pictures."""
@@ -29,20 +23,6 @@ def judged_into(arena, options, tmp_path):
         return verdicts_in(tmp_path / "out"), board, out, err
 
     return run
-
-
-def asked(monkeypatch):
-    """Every presentation that the engine is asked to score from here on."""
-    from harness_plugin.engine import Engine
-
-    seen, real = [], Engine.logits
-
-    def logits(self, sequences, done=None):
-        seen.extend(map(tuple, sequences))
-        return real(self, sequences, done)
-
-    monkeypatch.setattr(Engine, "logits", logits)
-    return seen
 
 
 def answer_files(tmp_path):
