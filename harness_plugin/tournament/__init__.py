@@ -6,8 +6,8 @@
 ranks, also at equal `style` of the answers; `families` are read from models' names; `red_team` attacks the judge,
 `labels` compares it with people, `people` ranks by both together, `kept_answers` keeps the texts and reads them
 again, `folder` names the files of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a
-cluster and keeps its scores in `blocks`, `cost` says what judging takes. What else a run leaves on disk is
-`report`'s.
+cluster, by its `ray_workers`, and keeps its scores in `blocks`, `cost` says what judging takes. What else a run
+leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.answer_files import find_files, read_files

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness_plugin.errors import DataError
@@ -26,10 +27,10 @@ class Blocks:
     def __init__(self, place: str, judge: str):
         self.place, self.judge = place, judge
 
-    def read(self) -> dict[str, Judgement]:
-        """The judgements by the keys of their texts. A damaged file counts as missing."""
+    def read(self) -> Iterator[Judgement]:
+        """The judgements, a block at a time; texts that were judged twice come twice. A damaged file counts as
+        missing."""
         fs, parquet = arrow_fs(), optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet")
-        judgements: dict[str, Judgement] = {}
         with self._folder() as (system, path):
             for file in sorted(system.get_file_info(fs.FileSelector(path)), key=lambda f: f.path):
                 if not (file.is_file and file.extension == "parquet"):
@@ -38,7 +39,6 @@ class Blocks:
                     with system.open_input_file(file.path) as stream:
                         rows = map(json.loads, parquet.read_table(stream)[COLUMN].to_pylist())
                     block = list(read_judgements((f"{file.path} row {n}", row) for n, row in enumerate(rows, start=1)))
-                    judgements.update({judgement.key: judgement for judgement in block})
                 except (
                     DataError,
                     ValueError,
@@ -47,7 +47,8 @@ class Blocks:
                     OSError,
                 ) as e:  # Arrow's errors derive from the last three
                     log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", file.path, e)
-        return judgements
+                    continue
+                yield from block
 
     def write(self, judgements: list[Judgement]) -> None:
         """One more block. Raises DataError where it cannot be written."""

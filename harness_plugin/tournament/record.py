@@ -45,20 +45,12 @@ class Record:
 
     def add(self, judgement: Judgement, file: int, start: int, of_this_run: bool = False) -> None:
         """Notes a judgement; one of other texts than those that may be judged is passed over."""
-        slot = self._slot(judgement.key)
+        slot = slot_of(judgement.key, self.keys)
         if slot is None:
             return
         self.file[slot], self.start[slot], self.of_this_run[slot] = file, start, of_this_run
         self.truncated[slot] = judgement.truncated
         self.numbers[slot] = numbers_of(judgement)
-
-    def _slot(self, key: str) -> int | None:
-        try:
-            number = np.uint64(int(key, 16))
-        except (ValueError, OverflowError):
-            return None
-        slot = int(np.searchsorted(self.keys, number))
-        return slot if slot < len(self.keys) and self.keys[slot] == number else None
 
     def count(self, file: int) -> int:
         """How many judgements are in a file."""
@@ -146,6 +138,16 @@ class Settled:
             ~self.judged,
             np.full(n, np.nan),
         )
+
+
+def slot_of(key: str, keys: np.ndarray) -> int | None:
+    """The place of a content id among the sorted `keys`, which are numbers; None where it is not one of them."""
+    try:
+        number = np.uint64(int(key, 16))
+    except (ValueError, OverflowError):
+        return None
+    slot = int(np.searchsorted(keys, number))
+    return slot if slot < len(keys) and keys[slot] == number else None
 
 
 def numbers_of(judgement: Judgement) -> list[float]:
