@@ -102,7 +102,8 @@ def test_answers_that_are_missing_empty_or_declined_are_counted_and_no_loss(judg
         answer_file("stork", PROMPTS, "I'm sorry."),
         answer_file("crane", PROMPTS, ""),
     ]
-    verdicts, board, *_ = judged(*files)
+    verdicts, board, _, said = judged(*files)
+    assert "prompts without an answer, which make no battle, by model: ibis 2\n" in said
     rows = {row["model"]: row for row in board["models"]}
     assert Counter(v["model_a"] for v in verdicts) + Counter(v["model_b"] for v in verdicts) == {
         "crane": 16,

@@ -13,7 +13,7 @@ from harness_plugin.cli.options import given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import several_options
 from harness_plugin.cli.stopping import judge_parts, stop_options
 from harness_plugin.errors import UsageError
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, log_line
 
 RAY_OR_HERE = "use --engine ray, or name a folder here"
 
@@ -163,11 +163,16 @@ def _labels(labels, meetings):
 
 
 def _say(meetings) -> None:
+    from harness_plugin.pairs.notes import listed
+
     click.echo(
         f"{counted(len(meetings.models), 'model')}, {counted(len(meetings.prompts), 'prompt')}: "
         f"{counted(len(meetings.pairs), 'battle')} to judge, {len(meetings.identical)} of identical answers",
         err=True,
     )
+    if meetings.missing:
+        counts = [f"{log_line(model)} {len(keys)}" for model, keys in meetings.missing.items()]
+        click.echo(f"prompts without an answer, which make no battle, by model: {listed(counts)}", err=True)
 
 
 @contextmanager
