@@ -275,6 +275,29 @@ def test_votes_of_several_annotators_become_one_file_with_their_agreement(tmp_pa
     assert [v.row for v in again] == [json.loads(line) for line in out.read_text("utf-8").splitlines()]
 
 
+def test_merging_never_replaces_votes_that_are_in_none_of_the_files(tmp_path, capsys):
+    ann, bob = ([vote(n, "model_a", who) for n in range(2)] for who in ("Ann", "Bob"))
+    one, two, out = saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob), tmp_path / "labels.jsonl"
+    assert run(["label", "--merge", one, "-o", out], capsys)[0] == 0
+    before = out.read_bytes()
+    code, _, err = run(["label", "--merge", two, "-o", out], capsys)
+    assert code == 2 and f"{out} has 2 votes that are in none of the files; it would be replaced" in err
+    saved(tmp_path / "ann.jsonl", [vote(0, "model_b"), ann[1]])
+    assert "has 1 vote that is in none of the files" in run(["label", "--merge", one, two, "-o", out], capsys)[2]
+    assert out.read_bytes() == before
+    for files in ((two, out), (two, out), (out,)):
+        assert run(["label", "--merge", *files, "-o", out], capsys)[0] == 0
+        assert len(out.read_text("utf-8").splitlines()) == 4
+    other = saved(tmp_path / "pairs.jsonl", [pair(0).to_dict()])
+    assert "holds something else than votes; it would be" in run(["label", "--merge", one, "-o", other], capsys)[2]
+
+
+def test_annotators_whose_names_look_alike_are_named(tmp_path, capsys):
+    files = [saved(tmp_path / f"{n}.jsonl", [vote(0, "tie", who)]) for n, who in enumerate(("Ann", "ann ", "Bob"))]
+    code, _, err = run(["label", "--merge", *files, "-o", tmp_path / "labels.jsonl"], capsys)
+    assert code == 0 and "'Ann', 'ann ' count as different annotators; if they are one person, give" in err
+
+
 def test_merging_refuses_two_votes_of_one_person_and_votes_of_two_designs(tmp_path, capsys):
     one, two = saved(tmp_path / "1.jsonl", [vote(0, "model_a")]), saved(tmp_path / "2.jsonl", [vote(0, "model_b")])
     code, _, err = run(["label", "--merge", one, two], capsys)

@@ -124,6 +124,8 @@ def _merge(files, output) -> None:
     from harness_plugin.report.label_text import agreement_text
 
     votes = label.merged([label.read_votes(file) for file in files])
+    label.check_replaced(output, votes)
+    label.say_lookalikes(votes)
     with atomic_write(output) as out:
         out.write(label.merged_text(votes))
     click.echo(agreement_text(label.annotators(votes), label.agreement(votes)))

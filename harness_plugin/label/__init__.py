@@ -8,7 +8,16 @@ before anybody votes, and `merge` puts several annotators' exports together. The
 from harness_plugin.label.candidates import Candidate, candidates_of_folder, candidates_of_pairs
 from harness_plugin.label.design import KINDS, Design, draw
 from harness_plugin.label.design_file import design_path, store
-from harness_plugin.label.merge import Vote, agreement, annotators, merged, merged_text, read_votes
+from harness_plugin.label.merge import (
+    Vote,
+    agreement,
+    annotators,
+    check_replaced,
+    merged,
+    merged_text,
+    read_votes,
+    say_lookalikes,
+)
 
 __all__ = [
     "KINDS",
@@ -19,10 +28,12 @@ __all__ = [
     "annotators",
     "candidates_of_folder",
     "candidates_of_pairs",
+    "check_replaced",
     "design_path",
     "draw",
     "merged",
     "merged_text",
     "read_votes",
+    "say_lookalikes",
     "store",
 ]

@@ -1,6 +1,8 @@
 """The files that annotators send back -> one file of labels, and how far the annotators agree."""
 
 import json
+import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from harness_plugin.errors import DataError
+from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import number, placed, remedy, text, wrong_value
+from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.pairs import Pair, Winner, pair_from_row
+from harness_plugin.pairs.notes import listed
 from harness_plugin.stats import Estimate, clustered_share
 from harness_plugin.stats.agreement import Agreement, agreement_of_votes
+from harness_plugin.tournament.lookalikes import alike, seen
 
+log = logging.getLogger("lm_eval.arena_rm")
 SIDES = ("a", "b")
 
 
@@ -103,6 +109,35 @@ def merged(files: Sequence[list[Vote]]) -> list[Vote]:
             "merge the files of one page",
         )
     return [found[key] for key in sorted(found)]
+
+
+def check_replaced(path: str, votes: Sequence[Vote]) -> None:
+    """Raises UsageError where a file is at `path` that these votes would replace and that holds others, or none."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return
+    try:
+        there = read_votes(path)
+    except DataError as error:
+        raise UsageError(
+            f"{path} holds something else than votes", "it would be replaced", "choose another -o"
+        ) from error
+    rows = {vote.key: vote.row for vote in votes}
+    lost = [vote for vote in there if rows.get(vote.key) != vote.row]
+    if lost:
+        raise UsageError(
+            f"{path} has {counted(len(lost), 'vote')} that {'is' if len(lost) == 1 else 'are'} in none of the files",
+            "it would be replaced, and they would be lost",
+            f"name {path} among the files too, or choose another -o",
+        )
+
+
+def say_lookalikes(votes: Iterable[Vote]) -> None:
+    """Warns of annotators whose names differ only in case or white space: their agreement may be one person's."""
+    for names in alike(sorted({vote.annotator for vote in votes}), lambda name: seen(name).casefold()):
+        log.warning(
+            "%s count as different annotators; if they are one person, give all votes one name",
+            listed([repr(name) for name in names]),
+        )
 
 
 def merged_text(votes: Iterable[Vote]) -> str:

@@ -7,7 +7,8 @@ or, of names, in case. Knows texts and no file.
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Text, flat_text
@@ -19,7 +20,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text]]) -> None:
     """Warns of models whose names look alike, and of prompts (key -> prompt) that look alike and of which different
     models (name -> key -> answer) answered one each."""
-    for names in _alike(by_model, lambda name: seen(name).casefold()):
+    for names in alike(by_model, lambda name: seen(name).casefold()):
         log.warning(
             "%s are different chatbots here: their names differ only in case, white space or how Unicode writes them",
             listed([repr(name) for name in names]),
@@ -41,7 +42,8 @@ def seen(text: str) -> str:
     return " ".join(shown.split())
 
 
-def _alike(texts: Iterable, bare) -> list[list]:
+def alike(texts: Iterable[Any], bare: Callable[[Any], str]) -> list[list[Any]]:
+    """Those of the texts that are the same once they are `bare`, group by group."""
     groups: dict[str, list] = {}
     for text in texts:
         groups.setdefault(bare(text), []).append(text)
@@ -53,7 +55,7 @@ def _apart(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text
     answered = Counter(key for given in by_model.values() for key in given)
     some = [key for key in prompts if 0 < answered[key] < len(by_model)]
     keys = {prompts[key]: key for key in reversed(some)}
-    groups = _alike(keys, lambda text: seen(flat_text(text)))
+    groups = alike(keys, lambda text: seen(flat_text(text)))
     return [same for same in groups if not _answered_twice([keys[text] for text in same], by_model.values())]
 
 
