@@ -153,7 +153,7 @@ def test_a_judge_of_three_logits_ranks_too(arena, tiny_base, tiny_adapter, three
 BAD = [
     (["ONE"], 2, "answers of heron only"),
     (["THREE", "--baseline", "nobody"], 2, "the answers of the baseline; it is one of heron, ibis, stork"),
-    (["THREE", "--baseline", ""], 2, "baseline ''"),
+    (["THREE", "--baseline", ""], 2, "is empty; a variable of the shell may not be set"),
     (["THREE", "--baseline", "ibis", "--round-robin"], 2, "--baseline and --round-robin"),
     (["THREE", "--prompts", "0"], 2, "--prompts"),
     (["THREE", "nowhere.json"], 3, "nowhere.json"),
