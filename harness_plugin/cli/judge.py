@@ -1,6 +1,7 @@
 """`arena-rm judge`: from files of chatbots' answers to a leaderboard."""
 
 import functools
+import itertools
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def _labels(labels, meetings):
     from harness_plugin.tournament import check_labels
 
     judged = read_pairs(labels).pairs
-    count = check_labels((*meetings.pairs, *meetings.identical), judged, labels)
+    count = check_labels(itertools.chain(meetings.pairs, meetings.identical), judged, labels)
     click.echo(f"{labels}: {count} of {len(judged)} judgements are of battles here", err=True)
     return judged
 

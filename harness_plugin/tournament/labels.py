@@ -59,7 +59,8 @@ def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> 
     and for columns beside the winner that cannot be used."""
     votes_of(judged, source)
     given = [pair for pair in judged if vote(pair) is not None]
-    battles = {pair.key for pair in pairs}
+    asked = {key for pair in given for key in (pair.key, pair.swap().key)}
+    battles = {pair.key for pair in pairs if pair.key in asked}
     count = sum(pair.key in battles or pair.swap().key in battles for pair in given)
     if not count:
         raise DataError(
