@@ -276,3 +276,20 @@ def answer_file(tmp_path):
 def three_answers(answer_file):
     """Files of the answers of three models, `tournament_command.MODELS`."""
     return [answer_file(model) for model in tournament_command.MODELS]
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """stand_in(models, tasks, registry, main) -> a folder to put on the path, with a package named lm_eval. Its modules
+    have these texts, by default those of `bridge_runs`."""
+    from bridge_runs import MODELS, REGISTRY, TASKS
+
+    def write(models=MODELS, tasks=TASKS, registry=REGISTRY, main=""):
+        texts = {"__init__": "", "__main__": main, "api/__init__": "", "api/registry": registry}
+        for name, text in {**texts, "models/__init__": models, "tasks/__init__": tasks}.items():
+            file = tmp_path / "stand_in" / "lm_eval" / f"{name}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        return tmp_path / "stand_in"
+
+    return write
