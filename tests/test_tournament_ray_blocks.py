@@ -171,3 +171,8 @@ def test_a_lost_cluster_and_another_judge_on_a_worker_are_errors_with_advice(clu
     monkeypatch.setattr(Judging, "identity", IDENTITY | {"dtype": "bfloat16"})
     with pytest.raises(ModelError, match="another judge than the first worker"):
         list(judge.judge(everyone(2, 3)))
+
+
+def test_the_speed_of_a_judge_that_says_no_tokens_is_no_number():
+    assert str(ray_judge.Speed(3, 0, 0.5)) == "3 pairs, of which the judge does not say how many tokens it read"
+    assert str(ray_judge.Speed(2, 2000, 4.0)).startswith("2000 tokens at 500 a second and worker; a million battles")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.judges.judge import Done
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.several import check_effect, members_of
@@ -47,6 +48,8 @@ class Speed:
         self.seconds += seconds
 
     def __str__(self) -> str:
+        if not self.tokens or not self.seconds:
+            return f"{counted(self.pairs, 'pair')}, of which the judge does not say how many tokens it read"
         rate = self.tokens / self.seconds
         hours = cost(MILLION, self.tokens / self.pairs / 2, rate).hours
         return (
