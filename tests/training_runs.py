@@ -72,24 +72,23 @@ def snippet(base, adapter):
     return logit
 
 
+def last_of(*changes):
+    """The changes of a recipe without those that a later one replaces, which `--set` would refuse."""
+    return tuple({change.split("=")[0]: change for change in changes}.values())
+
+
 def recipe(name, base, *more):
-    return read_config(find_config(name), (f"base={base}", *more))
-
-
-def short(*more):
-    """The settings of a short run, with `more` in the place of those that they change."""
-    changed = {change.split("=")[0] for change in more}
-    return (*(change for change in SHORT if change.split("=")[0] not in changed), *more)
+    return read_config(find_config(name), last_of(f"base={base}", *more))
 
 
 def made(name, base, data, out, *more):
     """The manifest of a short run of the recipe."""
-    return run.train(recipe(name, base, *short(*more)), run.Request([data], device="cpu"), out)
+    return run.train(recipe(name, base, *SHORT, *more), run.Request([data], device="cpu"), out)
 
 
 def settings(base, *more):
     """The same as options of the command."""
-    changes = [word for change in (f"base={base}", *short(*more)) for word in ("--set", change)]
+    changes = [word for change in last_of(f"base={base}", *SHORT, *more) for word in ("--set", change)]
     return [*changes, "--device", "cpu"]
 
 
