@@ -82,7 +82,18 @@ def _repeated(row: Fields, column: str | None, shared: list[chat.Message]) -> tu
     if column is None:
         return ()
     value = row[column]
-    said = [value] if isinstance(value, str) else [turn.text for turn in chat.messages(column, value)]
-    if not {(text or "").strip() for text in said} <= {(turn.text or "").strip() for turn in shared}:
+    if not {text.strip() for text in _said(column, value)} <= {(turn.text or "").strip() for turn in shared}:
         raise wrong_value(column, value, "what the messages of chosen and rejected begin with, or null")
     return (column,)
+
+
+def _said(column: str, value: Any) -> list[str]:
+    """The texts of a prompt's turns. A transcript may end with the assistant's name, where the answer begins."""
+    if not isinstance(value, str):
+        turns = chat.messages(column, value)
+    elif value.startswith(chat.TRANSCRIPT_START):
+        turns = chat.transcript(column, value)
+    else:
+        return [value]
+    texts = [turn.text or "" for turn in turns]
+    return texts[:-1] if turns[-1:] == [chat.Message("assistant", "")] else texts
