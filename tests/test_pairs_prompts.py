@@ -269,7 +269,7 @@ def test_transcripts_beside_a_prompt_that_they_begin_with_are_read_as_transcript
     longer = {name: text.replace("Hi", "A?\n\nAssistant: B.\n\nHuman: Hi") for name, text in row.items()}
     asked = longer["chosen"].removesuffix(" Hello.")
     assert read_one({**longer, "prompt": asked}).prompt == ("Human: A?", "Assistant: B.", "Human: Hi")
-    with pytest.raises(DataError, match="field prompt is .*C.*; allowed: what the messages of chosen and rejected begin"):
+    with pytest.raises(DataError, match=r"field prompt is .*C\..*; allowed: what the messages"):
         read_one({**longer, "prompt": asked.replace("B.", "C.")})
     one = read_one({**row, "rejected": "Go.", "prompt": "Hi"})
     assert {one.response_a, one.response_b} == {row["chosen"], "Go."}, "an answer may be a transcript"

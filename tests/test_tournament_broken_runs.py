@@ -103,7 +103,7 @@ def test_answers_that_are_missing_empty_or_declined_are_counted_and_no_loss(judg
         answer_file("crane", PROMPTS, ""),
     ]
     verdicts, board, _, said = judged(*files)
-    assert "prompts without an answer, which make no battle, by model: ibis 2\n" in said
+    assert "prompts that a model did not answer, and has no battle on: ibis 2\n" in said
     rows = {row["model"]: row for row in board["models"]}
     assert Counter(v["model_a"] for v in verdicts) + Counter(v["model_b"] for v in verdicts) == {
         "crane": 16,

@@ -173,7 +173,7 @@ def _say(meetings) -> None:
     )
     if meetings.missing:
         counts = [f"{log_line(model)} {len(keys)}" for model, keys in meetings.missing.items()]
-        click.echo(f"prompts without an answer, which make no battle, by model: {listed(counts)}", err=True)
+        click.echo(f"prompts that a model did not answer, and has no battle on: {listed(counts)}", err=True)
 
 
 @contextmanager

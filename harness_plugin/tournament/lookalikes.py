@@ -38,8 +38,9 @@ def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[s
 def seen(text: str) -> str:
     """The text with every run of white space as one space, without characters that show nothing, and with one spelling
     of each character."""
-    shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(shown.split())
+    if not text.isascii():  # ASCII has neither, and there may be many texts
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(text.split())
 
 
 def alike(texts: Iterable[Any], bare: Callable[[Any], str]) -> list[list[Any]]:
