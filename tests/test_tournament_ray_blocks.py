@@ -55,38 +55,46 @@ class Judging(StubJudge):
 class Call:
     """A call on a worker, which is made when its result is asked for."""
 
-    def __init__(self, function, *arguments):
+    def __init__(self, actor, function, *arguments):
+        self.actor, self.of_block = actor, bool(arguments)
         self.result = lambda: function(*arguments)
 
 
 class Made:
     """A function or a class as Ray wraps it; an actor's methods are made in the same way."""
 
-    def __init__(self, wrapped, cluster):
-        self._wrapped, self._cluster = wrapped, cluster
+    def __init__(self, wrapped, cluster, actor=None):
+        self._wrapped, self._cluster, self._actor = wrapped, cluster, actor
 
     def remote(self, *arguments):
         if isinstance(self._wrapped, type):
             self._cluster.actors.append(Actor(self._wrapped(*arguments), self._cluster))
+            self._cluster.made.append(self._cluster.actors[-1])
             return self._cluster.actors[-1]
-        return Call(self._wrapped, *arguments)
+        return Call(self._actor, self._wrapped, *arguments)
 
 
 class Actor:
+    lost = False  # an error comes in the place of each result
+    pending = False  # no machine has room for it
+
     def __init__(self, made, cluster):
-        self.judge = Made(made.judge, cluster)
+        self.ready, self.judge = Made(made.ready, cluster, self), Made(made.judge, cluster, self)
 
 
 class Cluster:
-    """In the place of the module ray. Blocks come back in another order than they were sent in. `most`: how many were
-    sent and not back at once; `judged`: how many there were."""
+    """In the place of the module ray. Blocks come back in another order than they were sent in. `made`: all workers
+    that there were; `most`: how many blocks were sent and not back at once; `judged`: how many came back."""
 
     class exceptions:
         class RayError(Exception):
             pass
 
+        class RayTaskError(RayError):
+            cause = ValueError("a bug\nand more")
+
     def __init__(self):
-        self.actors, self.most, self.judged = [], 0, 0
+        self.actors, self.made, self.most, self.judged = [], [], 0, 0
 
     def nodes(self):
         return [{"Alive": True, "Resources": {"CPU": 1.0}}] * WORKERS
@@ -95,10 +103,15 @@ class Cluster:
         return lambda wrapped: Made(wrapped, self)
 
     def wait(self, calls, num_returns):
-        self.most, self.judged = max(self.most, len(calls)), self.judged + 1
-        return calls[-1:], calls[:-1]
+        self.most = max(self.most, sum(call.of_block for call in calls))
+        able = [call for call in calls if not call.actor.pending]
+        back = next((call for call in able if not call.of_block), able[-1])
+        return [back], [call for call in calls if call is not back]
 
     def get(self, call):
+        if call.actor and call.actor.lost:
+            raise self.exceptions.RayError("the actor died\nand more")
+        self.judged += call.actor is not None and call.of_block
         return call.result()
 
     def kill(self, actor):
@@ -157,15 +170,37 @@ def test_what_blocks_hold_is_not_judged_again_and_workers_serve_all_parts_of_a_r
     assert cluster.judged == judged and len(cluster.actors) == WORKERS, "nobody is asked"
 
 
+def test_blocks_of_a_lost_worker_go_to_others_and_one_without_a_machine_keeps_nobody_waiting(
+    cluster, monkeypatch, caplog, tmp_path
+):
+    monkeypatch.setattr(ray_judge, "BLOCK", 5)
+    pairs, judge = everyone(3, 20), RayJudge(cluster, ModelSpec(), None, str(tmp_path))
+    judgements = judge.judge(pairs)
+    keys = [next(judgements).key]
+    cluster.actors[0].lost = True
+    monkeypatch.setattr(Actor, "pending", property(lambda actor: actor in cluster.made[WORKERS:]))
+    keys += [judgement.key for judgement in judgements]
+    assert sorted(keys) == sorted(pair.key for pair in pairs), "each once"
+    assert len(cluster.made) == WORKERS + 1 and len(cluster.actors) == WORKERS
+    assert caplog.text.count("a worker was lost (the actor died); its blocks are given out again") == 1
+
+
+def test_an_error_of_a_workers_code_is_not_tried_again(cluster, monkeypatch, tmp_path):
+    def broken(self, pairs):
+        raise cluster.exceptions.RayTaskError
+
+    monkeypatch.setattr(Judging, "judge", broken)
+    with pytest.raises(ScoreError, match=r"gave up on a block \(ValueError: a bug\)"):
+        list(RayJudge(cluster, ModelSpec(), None, str(tmp_path)).judge(everyone(2, 3)))
+    assert len(cluster.made) == WORKERS
+
+
 def test_a_lost_cluster_and_another_judge_on_a_worker_are_errors_with_advice(cluster, monkeypatch, tmp_path):
     judge = RayJudge(cluster, ModelSpec(), None, str(tmp_path))
-
-    def lost(call):
-        raise cluster.exceptions.RayError("the actor died\nand more")
-
     with monkeypatch.context() as patched, pytest.raises(ScoreError, match=r"gave up on a block \(the actor died\)"):
-        patched.setattr(cluster, "get", lost)
+        patched.setattr(Actor, "lost", True)
         list(judge.judge(everyone(2, 3)))
+    assert len(cluster.made) <= ray_workers.TRIES * WORKERS
     judge.workers = ray_workers.Workers(cluster, ray_workers.Devices(1, 1, 0), None, None, "another hash")
     monkeypatch.setattr(Judging, "model", type("Model", (), {"device": "cpu"}), raising=False)
     monkeypatch.setattr(Judging, "identity", IDENTITY | {"dtype": "bfloat16"})

@@ -1,6 +1,7 @@
 """Workers of a Ray cluster: one actor for each device, with the judge loaded, and blocks of pairs for them.
 
-Ray makes a worker that was lost anew and repeats its blocks. Only this file imports ray.
+A worker that was lost is made anew, and its blocks go to whoever can take them: its machine may not come back, and then
+Ray would keep them waiting for it. Only this file imports ray.
 """
 
 import logging
@@ -19,8 +20,9 @@ from harness_plugin.judges.local import LocalJudge
 from harness_plugin.pairs import Pair
 
 AHEAD = 2  # blocks that a worker has at most: the one it judges, and the next, so that it need not wait for that
-# How often a worker is made anew, and a block given out again.
-LIVES = {"max_restarts": 5, "max_task_retries": 5}
+TRIES = 6  # how often a block is given out at most, and a worker made that is lost before it is ready
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Worker:
     def __init__(self, spec, batch_size: int | None, expected: str):
         self._judge, self._error = _safely(lambda: _checked(_loaded(spec, batch_size), expected))
 
+    def ready(self) -> tuple[list[dict], float, list[str] | None]:
+        """What `judge` says of no pairs, once the judge is loaded."""
+        return [], 0.0, self._error
+
     def judge(self, texts: list[tuple]) -> tuple[list[dict] | None, float, list[str] | None]:
         """(rows of judgements, seconds, None) of pairs as (prompt, response A, response B), or with an error in the
         place of the rows."""
@@ -54,12 +60,23 @@ class Worker:
         return [judgement.to_row() for judgement in self._judge.judge([Pair(*three) for three in texts])]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a worker was asked for: to judge a block, or with an empty one, to say when it is ready. `tries`: how often
+    it was asked for, this time included."""
+
+    actor: Any
+    block: list[Pair]
+    tries: int = 1
+
+
 class Workers:
     """The workers of one judge. They are made when there is work for them, and live until `close`."""
 
     def __init__(self, ray, devices: Devices, spec, batch_size: int | None, expected: str):
         self.count, self._ray, self._actors = devices.count, ray, list[Any]()
-        actor = ray.remote(**devices.needs, **LIVES)(Worker)
+        self._running = dict[Any, Task]()
+        actor = ray.remote(**devices.needs)(Worker)
         self._make = lambda: actor.remote(spec, batch_size, expected)
 
     def close(self) -> None:
@@ -69,28 +86,53 @@ class Workers:
 
     def judged(self, blocks: Iterator[list[Pair]], count: int) -> Iterator[tuple[list[Pair], list[dict], float]]:
         """(pairs, rows of judgements, seconds) of each of `count` blocks, as it comes. A block is taken from `blocks`
-        when a worker has fewer than AHEAD of them. Raises ScoreError where a block cannot be judged and ModelError
-        where a worker has another judge than expected."""
+        when a worker that is ready has fewer than AHEAD of them: others may wait for a device for hours. Raises
+        ScoreError where a block cannot be judged and ModelError where a worker has another judge than expected."""
         self._actors += [self._make() for _ in range(len(self._actors), min(self.count, count))]
-        free, running = deque(self._actors * AHEAD), dict[Any, tuple[Any, list[Pair]]]()
-        try:
-            for _ in range(count):
-                while free and (block := next(blocks, None)):
-                    actor = free.popleft()
-                    running[actor.judge.remote([(p.prompt, p.response_a, p.response_b) for p in block])] = actor, block
-                (ready,), _ = self._ray.wait(list(running), num_returns=1)
-                actor, block = running.pop(ready)
+        self._running = {}
+        for actor in self._actors:
+            self._ask(Task(actor, []))
+        free, again = deque[Any](), deque[Task]()
+        while count:
+            while free and (block := again[0].block if again else next(blocks, None)):
+                self._ask(Task(free.popleft(), block, again.popleft().tries + 1 if again else 1))
+            (ready,), _ = self._ray.wait([*self._running], num_returns=1)
+            task = self._running.pop(ready)
+            try:
                 rows, seconds, error = self._ray.get(ready)
-                if error:
-                    raise _raised(error)
-                free.append(actor)
-                yield block, rows, seconds
-        except self._ray.exceptions.RayError as e:
+            except self._ray.exceptions.RayError as e:
+                self._replace(task, e)
+                free = deque(actor for actor in free if actor is not task.actor)
+                again += [task] * bool(task.block)
+                continue
+            if error:
+                raise _raised(error)
+            free += [task.actor] * (1 if task.block else AHEAD)
+            if task.block:
+                count -= 1
+                yield task.block, rows, seconds
+
+    def _ask(self, task: Task) -> None:
+        texts = [(p.prompt, p.response_a, p.response_b) for p in task.block]
+        self._running[task.actor.judge.remote(texts) if texts else task.actor.ready.remote()] = task
+
+    def _replace(self, task: Task, error: Any) -> None:
+        """Makes a lost worker anew, once however many blocks it had. Raises ScoreError where this was tried often
+        enough, and for an error of the worker's code, which would come again."""
+        of_code = isinstance(error, self._ray.exceptions.RayTaskError)
+        said = f"{type(error.cause).__name__}: {_first_line(error.cause)}" if of_code else _first_line(error)
+        if of_code or task.tries == TRIES:
             raise ScoreError(
-                f"the cluster gave up on a block ({_first_line(e)})",
+                f"the cluster gave up on a block ({said})",
                 "its workers were lost or ran out of memory",
                 "repeat the command, which continues, with a smaller --batch-size or more memory",
-            ) from e
+            ) from error
+        if task.actor in self._actors:
+            log.warning("a worker was lost (%s); its blocks are given out again", said)
+            self._ray.kill(task.actor)
+            self._actors.remove(task.actor)
+            self._actors.append(self._make())
+            self._ask(Task(self._actors[-1], [], 1 if task.block else task.tries + 1))
 
 
 def _loaded(spec, batch_size: int | None = None) -> LocalJudge:
