@@ -24,7 +24,8 @@ PROMPTS = [tiny.words(5, n) for n in range(16)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Two machines of one core each, in this machine's processes."""
+    """Two machines of one core each, in this machine's processes. Yields a function that adds another one, and returns
+    one that takes it away."""
     from ray.cluster_utils import Cluster
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
@@ -33,7 +34,12 @@ def cluster(tmp_path_factory):
     for _ in range(2):
         started(made.add_node, machine)
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield ray
+
+    def another():
+        node = started(made.add_node, machine)
+        return lambda: made.remove_node(node, allow_graceful=False)
+
+    yield another
     ray.shutdown()
     made.shutdown()
 
@@ -156,6 +162,22 @@ def test_a_cluster_gives_the_plain_runs_numbers_though_a_worker_dies(cluster, ju
     rows = [json.loads(row) for row in stored[blocks.COLUMN].to_pylist()]
     assert sorted(row["key"] for row in rows) == sorted(row["key"] for row in found)
     assert {row["judge"] for row in rows} == {board["judge"]["hash"]}
+
+
+def test_the_blocks_of_a_machine_that_is_lost_for_good_go_to_the_others(
+    cluster, judge, answers, monkeypatch, tmp_path
+):
+    real, lose, lost = blocks.Blocks.write, cluster(), []
+
+    def write(self, rows):
+        real(self, rows)
+        if not lost:
+            lost.append(lose())
+
+    monkeypatch.setattr(blocks.Blocks, "write", write)
+    monkeypatch.setattr(ray_judge, "BLOCK", 2)
+    found, _, _ = judge("ray", tmp_path / "ray", answers(*MODELS))
+    assert lost and len({row["key"] for row in found}) == len(found) == 48
 
 
 def test_by_uri_a_run_that_breaks_off_continues_from_its_blocks(cluster, judge, answers, monkeypatch, tmp_path):
