@@ -35,6 +35,7 @@ def test_what_lies_in_a_folder_and_is_not_read_is_named(tmp_path, warnings):
         "report.md",
         "scores/judge/block.parquet",
         "ratings.png",
+        "README.md",
         ".git/x.json",
     ):
         written(tmp_path / name, answer("Hi"))

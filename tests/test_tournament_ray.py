@@ -164,9 +164,7 @@ def test_a_cluster_gives_the_plain_runs_numbers_though_a_worker_dies(cluster, ju
     assert {row["judge"] for row in rows} == {board["judge"]["hash"]}
 
 
-def test_the_blocks_of_a_machine_that_is_lost_for_good_go_to_the_others(
-    cluster, judge, answers, monkeypatch, tmp_path
-):
+def test_the_blocks_of_a_machine_that_is_lost_for_good_go_to_the_others(cluster, judge, answers, monkeypatch, tmp_path):
     real, lose, lost = blocks.Blocks.write, cluster(), []
 
     def write(self, rows):

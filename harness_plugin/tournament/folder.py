@@ -15,12 +15,13 @@ PART = ".part"  # behind the name of a file that a run has not finished
 OWN = frozenset({VERDICTS_FILE, RED_TEAM_FILE, ANSWERS_FILE, BOARD_FILE, TABLE_FILE})
 """Files of a run that could be taken for files of answers."""
 
-_COMPANIONS = re.compile(r"results(_\d{4}-.*)?\.json|question\.jsonl|\..*")
+_COMPANIONS = re.compile(r"results(_\d{4}-.*)?\.json|question\.jsonl|(README|LICENSE)(\.md|\.txt)?|\..*")
 _REPORT = re.compile(rf"{re.escape(REPORT_FILE)}|{re.escape(PAGE_FILE)}|{SCORES_FOLDER}|.*\.png|.*{re.escape(PART)}")
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file in a folder of answers holds none: a run left it, or lm-eval or Arena-Hard put it beside them."""
+    """Whether a file in a folder of answers holds none: a run left it, lm-eval or Arena-Hard put it beside them,
+    or it describes them."""
     return name in OWN or _COMPANIONS.fullmatch(name) is not None
 
 
