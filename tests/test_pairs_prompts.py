@@ -143,6 +143,23 @@ def test_a_column_of_messages_repeats_conversations_turn_by_turn():
         assert earlier.prompt == ("Human: Who?", "Assistant: I.", "Hi", "Bye")
 
 
+@pytest.mark.parametrize("missing", [None, "an answer that another column has not"])
+def test_a_missing_answer_is_to_the_prompt_that_others_answered_whatever_the_messages_repeat(tmp_path, missing):
+    said = talk("Hi", "a", "Bye", "b")
+    rows = [
+        {"prompt": "Hi", "response": "a", "messages": said[:2]},
+        {"prompt": "Hi", "response": None, "messages": [said[0], {"role": "assistant", "content": missing}]},
+        {"prompt": ["Hi", "Bye"], "response": ["a", "b"], "messages": said},
+        {"prompt": ["Hi", "Bye"], "response": ["a", None], "messages": [*said[:3], {**said[3], "content": missing}]},
+        {"prompt": ["Hi", "Bye"], "response": None, "messages": said[:3]},
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps({**row, "model": f"m{n}"}) + "\n" for n, row in enumerate(rows)), "utf-8")
+    answers = read_outputs(path)
+    assert [answer.prompt for answer in answers] == ["Hi", "Hi", *[("Hi", "Bye")] * 3]
+    assert [answer.response is None for answer in answers] == [False, True, False, True, True]
+
+
 def test_a_system_prompt_that_a_row_has_twice_is_read_once():
     row = {"prompt": "Hi", "response_a": "a", "response_b": "b"}
     brief, system = say(("system", "Be brief.")), {"system": "Be brief."}

@@ -115,17 +115,28 @@ def _json_list(text: str) -> list[Any] | None:
 
 def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:
     """The turns without those at their end that other columns hold: the prompt, or it and one of the answers."""
-    talks = [chat.as_messages(prompt, answer or "")[0] for answer in answers or ("",)]
+    talks = [_talk(prompt, answer) for answer in answers or (None,)]
     asked = [_common_end(turns, talk[:-1]) for talk in talks]
     # The same last words alone may be an earlier answer: an answer is repeated only together with its question.
     answered = [count for talk in talks if (count := _common_end(turns, talk)) > 1]
     return turns[: len(turns) - max(asked + answered)]
 
 
+def _talk(prompt: Text, answer: Text | None) -> list[chat.Message]:
+    """The messages of a prompt and an answer to it, those of a missing answer without a text."""
+    if answer is not None:
+        return chat.as_messages(prompt, answer)[0]
+    turns = [prompt] if isinstance(prompt, str) else prompt
+    count = sum(not chat.speaker(turn) for turn in turns) or 1
+    said, own = chat.as_messages(prompt, ("",) * count)
+    return [chat.Message(turn.role, None) if missing else turn for turn, missing in zip(said, own, strict=True)]
+
+
 def _common_end(some: Sequence[chat.Message], others: Sequence[chat.Message]) -> int:
-    """With how many equal messages both lists end."""
+    """With how many equal messages both lists end; one of `others` without a text equals all of its role."""
     pairs = zip(reversed(some), reversed(others), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    same = (one == other or (one.role == other.role and other.text is None) for one, other in pairs)
+    return sum(1 for _ in itertools.takewhile(bool, same))
 
 
 def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
