@@ -4,10 +4,10 @@ lm-eval 0.4.13 has no plug-in discovery, so `arena_rm_lm_eval.pth` (`.start` fro
 every interpreter start. That puts one finder in front of `sys.meta_path`. When `lm_eval.models` or `lm_eval.tasks` is
 first imported, the usual finders load it, then a hook here runs: the model's name goes into lm-eval's model registry,
 our tasks folder into the `include_path` of each new `TaskManager`; where lm-eval's command line asks for tasks of ours
-only, the 14,000 files of its own tasks are left unread. Both are lm-eval's public interface. Where the command line
-names this model, a hook on `lm_eval` itself limits how long threads spin (`harness_plugin.waiting`) and has the
-embedded base converted, if it is needed and was not yet. When all hooks have run the finder takes itself away. An
-lm-eval that discovers entry points has the name already and keeps its own.
+only, the 14,000 files of its own tasks are left unread. Both are lm-eval's public interface. A hook on
+`lm_eval` itself limits how long threads spin where the command line names this model (`harness_plugin.waiting`). When
+all hooks have run the finder takes itself away. An lm-eval that discovers entry points has the name already and keeps
+its own.
 
 Because it runs in every program of the environment this module imports `sys` and `os` only, which the interpreter has
 loaded anyway. It must not know what the model or the tasks are, only where, and it must never break lm-eval.
@@ -22,7 +22,6 @@ TARGET = (
 )
 TASK_FILE = os.path.join("arena_pairs", "arena_pairs.yaml")
 OFF_SWITCH = "ARENA_RM_NO_HOOK"
-OTHER_MODELS = ("pretrained", "peft", "judge=", '"judge"')  # in a command line that names a model of its own
 PROGRAMS = ("lm_eval", "lm-eval", "harness_plugin")  # that take lm-eval's options
 
 
@@ -130,18 +129,11 @@ def _tasks_asked_for(arguments) -> set[str]:
 
 
 def _before_torch(_package) -> None:
-    """`lm_eval --model arena_rm` imports torch and more for seconds before it makes the model. If that is the embedded
-    one, its base is converted meanwhile. Other programs are left as they are."""
-    arguments = sys.argv[1:]
-    if not any(MODEL in argument.split("=") for argument in arguments):
-        return
-    from harness_plugin.waiting import wait_briefly
+    """`lm_eval --model arena_rm` imports torch long before it makes the model. Other programs are left as they are."""
+    if any(MODEL in argument.split("=") for argument in sys.argv[1:]):
+        from harness_plugin.waiting import wait_briefly
 
-    wait_briefly()
-    if not any(name in argument for argument in arguments for name in OTHER_MODELS):
-        from harness_plugin.model.embedded import convert_ahead
-
-        convert_ahead()
+        wait_briefly()
 
 
 _waiting = {"lm_eval": _before_torch, "lm_eval.models": _add_model, "lm_eval.tasks": _add_tasks}

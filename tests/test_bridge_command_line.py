@@ -63,8 +63,8 @@ show([made[1] for made in TaskManager.made], manager.all_tasks[1:])
 @pytest.mark.parametrize(
     ("arguments", "briefly"),
     [
-        (["--model", "arena_rm", "--model_args", "peft=folder"], True),
-        (["run", "--model=arena_rm", "--model_args", "pretrained=folder"], True),
+        (["--model", "arena_rm"], True),
+        (["run", "--model=arena_rm"], True),
         (["--model", "hf", "--tasks", "arena_pairs"], False),
         ([], False),
     ],
@@ -80,29 +80,3 @@ show(before, os.environ.get("GOMP_SPINCOUNT"))
     assert answer(code, tmp_path, stand_in(), GOMP_SPINCOUNT="") == ["", ""], "the user's own setting stays"
     code = code.replace("import os", "import os\nos.environ.pop('GOMP_SPINCOUNT', None)")
     assert answer(code, tmp_path, stand_in()) == [None, ROUNDS if briefly else None]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "ahead"),
-    [
-        (["--model", "arena_rm", "--tasks", "arena_pairs", "--limit", "20"], True),
-        (["run", "--model=arena_rm", "--model_args", "dtype=float32"], True),
-        (["--model", "arena_rm", "--model_args", "pretrained=folder"], False),
-        (["--model", "arena_rm", "--model_args", "dtype=float32", "peft=folder"], False),
-        (["--model", "arena_rm", "--model_args", "judge=openai:http://localhost#name"], False),
-        (["--model", "arena_rm", "--model_args", '{"judge": "openai:http://localhost#name"}'], False),
-        (["--model", "hf", "--tasks", "arena_pairs"], False),
-    ],
-)
-def test_the_base_is_converted_while_lm_eval_loads_only_where_the_embedded_judge_is_asked_for(
-    tmp_path, stand_in, arguments, ahead
-):
-    code = f"""
-import harness_plugin.model.embedded as embedded
-sys.argv = ["lm_eval", *{arguments!r}]
-begun = []
-embedded.convert_ahead = lambda: begun.append(True)
-import lm_eval
-show(begun == [True] * {ahead})
-"""
-    assert answer(code, tmp_path, stand_in()) == [True]

