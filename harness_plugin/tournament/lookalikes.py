@@ -31,7 +31,7 @@ def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[s
             "the chatbots' files write %s in several ways, which differ in white space or in how Unicode writes a "
             "character, so that the answers do not meet; write them in one way (first: %s)",
             counted(len(apart), "prompt"),
-            " and ".join(repr(flat_text(text)[:80]) for text in apart[0]),
+            _difference(*map(flat_text, apart[0][:2])),
         )
 
 
@@ -43,9 +43,15 @@ def seen(text: str) -> str:
     return " ".join(text.split())
 
 
-def alike(texts: Iterable[Any], bare: Callable[[Any], str]) -> list[list[Any]]:
+def _difference(one: str, other: str) -> str:
+    """Where two texts differ, with escapes, since they look alike."""
+    at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return f"after {one[max(0, at - 40) : at]!r} comes {one[at : at + 10]!a} or {other[at : at + 10]!a}"
+
+
+def alike(texts: Iterable[Any], bare: Callable[[Any], Any]) -> list[list[Any]]:
     """Those of the texts that are the same once they are `bare`, group by group."""
-    groups: dict[str, list] = {}
+    groups: dict[Any, list] = {}
     for text in texts:
         groups.setdefault(bare(text), []).append(text)
     return [same for same in groups.values() if len(same) > 1]
@@ -56,7 +62,7 @@ def _apart(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text
     answered = Counter(key for given in by_model.values() for key in given)
     some = [key for key in prompts if 0 < answered[key] < len(by_model)]
     keys = {prompts[key]: key for key in reversed(some)}
-    groups = alike(keys, lambda text: seen(flat_text(text)))
+    groups = alike(keys, lambda text: seen(text) if isinstance(text, str) else tuple(map(seen, text)))
     return [same for same in groups if not _answered_twice([keys[text] for text in same], by_model.values())]
 
 
