@@ -18,7 +18,7 @@ from harness_plugin.pairs import Pair, Winner, pair_from_row
 from harness_plugin.pairs.notes import listed
 from harness_plugin.stats import Estimate, clustered_share
 from harness_plugin.stats.agreement import Agreement, agreement_of_votes
-from harness_plugin.tournament.lookalikes import alike, seen
+from harness_plugin.tournament.lookalikes import names_alike
 
 log = logging.getLogger("lm_eval.arena_rm")
 SIDES = ("a", "b")
@@ -133,7 +133,7 @@ def check_replaced(path: str, votes: Sequence[Vote]) -> None:
 
 def say_lookalikes(votes: Iterable[Vote]) -> None:
     """Warns of annotators whose names differ only in case or white space: their agreement may be one person's."""
-    for names in alike(sorted({vote.annotator for vote in votes}), lambda name: seen(name).casefold()):
+    for names in names_alike(sorted({vote.annotator for vote in votes})):
         log.warning(
             "%s count as different annotators; if they are one person, give all votes one name",
             listed([repr(name) for name in names]),

@@ -35,7 +35,8 @@ def find_files(places: list[str]) -> list[str]:
                 f"looked for {', '.join(SUFFIXES)}, not in folders inside",
                 "name the files",
             )
-        left = [p.name + "/" * p.is_dir() for p in there if p not in inside and not is_of_report(p.name)]
+        others = sorted({*there} - {*inside})
+        left = [p.name + "/" * p.is_dir() for p in others if not is_of_report(p.name)]
         if left:
             log.warning("%s: not read, name them if they hold answers: %s", place, listed(left))
         found |= {str(p) for p in inside}

@@ -20,7 +20,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text]]) -> None:
     """Warns of models whose names look alike, and of prompts (key -> prompt) that look alike and of which different
     models (name -> key -> answer) answered one each."""
-    for names in alike(by_model, lambda name: seen(name).casefold()):
+    for names in names_alike(by_model):
         log.warning(
             "%s are different chatbots here: their names differ only in case, white space or how Unicode writes them",
             listed([repr(name) for name in names]),
@@ -35,7 +35,12 @@ def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[s
         )
 
 
-def seen(text: str) -> str:
+def names_alike(names: Iterable[str]) -> list[list[str]]:
+    """Those of the names that look alike, in upper or lower case too, group by group."""
+    return _alike(names, lambda name: _seen(name).casefold())
+
+
+def _seen(text: str) -> str:
     """The text with every run of white space as one space, without characters that show nothing, and with one spelling
     of each character."""
     if not text.isascii():  # ASCII has neither, and there may be many texts
@@ -49,7 +54,7 @@ def _difference(one: str, other: str) -> str:
     return f"after {one[max(0, at - 40) : at]!r} comes {one[at : at + 10]!a} or {other[at : at + 10]!a}"
 
 
-def alike(texts: Iterable[Any], bare: Callable[[Any], Any]) -> list[list[Any]]:
+def _alike(texts: Iterable[Any], bare: Callable[[Any], Any]) -> list[list[Any]]:
     """Those of the texts that are the same once they are `bare`, group by group."""
     groups: dict[Any, list] = {}
     for text in texts:
@@ -62,7 +67,7 @@ def _apart(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text
     answered = Counter(key for given in by_model.values() for key in given)
     some = [key for key in prompts if 0 < answered[key] < len(by_model)]
     keys = {prompts[key]: key for key in reversed(some)}
-    groups = alike(keys, lambda text: seen(text) if isinstance(text, str) else tuple(map(seen, text)))
+    groups = _alike(keys, lambda text: _seen(text) if isinstance(text, str) else tuple(map(_seen, text)))
     return [same for same in groups if not _answered_twice([keys[text] for text in same], by_model.values())]
 
 
