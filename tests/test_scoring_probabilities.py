@@ -15,6 +15,7 @@ from harness_plugin.scoring.probabilities import (
     davidson_log_probabilities,
     is_impossible,
     log_probabilities,
+    win_of_b,
 )
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
@@ -158,3 +159,11 @@ def test_a_silly_temperature_is_refused(temperature):
 def test_a_silly_tie_mass_is_refused(nu):
     with pytest.raises(UsageError, match="tie_nu"):
         Calibration(tie_nu=nu)
+
+
+def test_equal_probabilities_are_exactly_half_a_win_whatever_the_tie_mass():
+    for nu in np.round(np.geomspace(0.01, 50, 200), 6):
+        p = np.exp(log_probabilities([0.0, 1.3, -1.3], Calibration(tie_nu=float(nu))))
+        wins = win_of_b(p[:, 0], p[:, 1])
+        assert wins[0] == 0.5 and wins[1] + wins[2] == 1.0
+        assert wins == pytest.approx(p[:, 1] + p[:, 2] / 2, abs=1e-15)

@@ -6,13 +6,16 @@ import json
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tournament_rows import PROMPTS, alpaca, answers_of, season, three_files, verdict
 
 from harness_plugin.errors import DataError, UsageError
-from harness_plugin.pairs import content_id
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.pairs import Pair, content_id
 from harness_plugin.report.board_markdown import table_markdown
 from harness_plugin.report.board_plots import FILES as PICTURES
+from harness_plugin.scoring.judgement import judged_identical
 from harness_plugin.tournament import battles, find_files, folder, gather, leaderboard
 
 
@@ -325,6 +328,23 @@ def test_lengths_are_of_each_answer_once_and_a_judge_of_length_is_told():
     b, a = by_name(board)["b"], by_name(board)["a"]
     assert b["rating"] - a["rating"] > b["rating_length_controlled"] - a["rating_length_controlled"]
     assert board["length_slope"]["value"] > 0.5 and "win_rate_length_controlled" not in b
+
+
+def test_even_verdicts_are_ties_whatever_the_tie_mass():
+    """Where P(B) and half of P(tie) are added, a quarter of all tie masses makes such verdicts wins or losses."""
+    pairs = [Pair("?", "same", "same", model_a="a", model_b="b", id=str(n)) for n in range(40)]
+    masses = np.round(np.geomspace(0.05, 5, 40), 6)
+    verdicts = [judged_identical(p, Calibration(tie_nu=float(nu)), "j") for p, nu in zip(pairs, masses, strict=True)]
+    for row in leaderboard(verdicts)["models"]:
+        assert (row["wins"], row["ties"], row["losses"], row["win_rate_hard"]) == (0, 40, 0, 0.5)
+
+
+def test_the_correlation_with_length_does_not_depend_on_the_names_of_the_models():
+    """The names decide which side is the first. All answers are longer than the baseline's, and preferred for it."""
+    verdicts = [verdict("a", "b", f"p{n}", 0.9 - n % 3 / 10, lengths=(100, 200 + n)) for n in range(40)]
+    found = [leaderboard([v.swapped() if n % k else v for n, v in enumerate(verdicts)], "a") for k in (1, 2, 3)]
+    assert len({board["length_correlation"] for board in found}) == 1
+    assert found[0]["length_correlation"] > 0.6 and found[0]["longer_preferred"] == 1.0
 
 
 def test_each_pair_that_met_has_its_own_win_rate_from_the_better_models_side():

@@ -28,6 +28,7 @@ from harness_plugin.scoring.judgement_rows import (
     recompute,
     row_checksum,
 )
+from harness_plugin.scoring.probabilities import win_of_b
 from harness_plugin.scoring.surface import surface_logit
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -106,7 +107,7 @@ class Judgement:
     @property
     def win_b(self) -> float:
         """How much of a win the judgement is for B: P(B), and half of P(tie)."""
-        return self.p_b + self.p_tie / 2
+        return win_of_b(self.p_a, self.p_b)
 
     @property
     def confidence(self) -> float:

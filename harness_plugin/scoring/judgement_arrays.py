@@ -101,7 +101,7 @@ def judgement_arrays(judgements: Sequence[Judgement], models: Iterable[str] = ()
         column(j.score for j in judgements),
         known(j.position_bias for j in judgements),
         column(j.p for j in judgements).reshape(-1, 3),
-        np.clip(column(j.win_b for j in judgements), 0.0, 1.0),
+        column(j.win_b for j in judgements),
         np.stack([known(j.length_a for j in judgements), known(j.length_b for j in judgements)], axis=1),
         column((-1 if j.winner is None else j.winner.class_index for j in judgements), int),
         _numbered([j.prompt_key for j in judgements])[1],

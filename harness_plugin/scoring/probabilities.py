@@ -78,6 +78,12 @@ def average_orders(z_ab, z_ba=None) -> tuple[np.ndarray, np.ndarray, np.ndarray 
     return (z - other) / 2, (z + other) / 2, None if log_tie is None else (log_tie + other_tie) / 2
 
 
+def win_of_b(p_a, p_b):
+    """How much of a win for B: P(B) and half of P(tie), as 1/2 + (P(B) - P(A)) / 2. So equal probabilities are one half
+    exactly, which a sum with a rounded P(tie) need not be."""
+    return 0.5 + (p_b - p_a) / 2
+
+
 def length_ratio(length_a, length_b) -> np.ndarray:
     """ln((length_b + 1) / (length_a + 1)), from -3 to 3, of characters of the responses, (n,) each: how many times
     longer B is. The limit keeps one enormous response from deciding by itself."""

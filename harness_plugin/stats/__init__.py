@@ -35,7 +35,9 @@ from harness_plugin.stats.measures import (
     midranks,
     rank_codes,
     reliability_bins,
+    signed_codes,
     spearman,
+    spearman_of_sides,
 )
 from harness_plugin.stats.multiple import Pairwise, column_tests, holm, pairwise, smallest_difference
 from harness_plugin.stats.preference_metrics import (
@@ -102,8 +104,10 @@ __all__ = [
     "reliability_bins",
     "round_robin_win_rates",
     "section_accuracy",
+    "signed_codes",
     "smallest_difference",
     "spearman",
+    "spearman_of_sides",
     "stratified_share",
     "style_controlled_ratings",
     "style_controlled_win_rates",

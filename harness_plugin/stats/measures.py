@@ -106,6 +106,25 @@ def spearman(x, y) -> float:
     return max(-1.0, min(1.0, float(x @ y) / scale)) if scale > 0 else math.nan
 
 
+def spearman_of_sides(x, y) -> float:
+    """Spearman's correlation of two differences between the sides of n pairs, (n,) each, with every pair in both
+    orders: (x, y) and (-x, -y). So it does not matter which side is called the first one.
+
+    Of these 2 n values a rank less the mean rank is sign(x) (r - 1/2), r being the midrank of |x| among the n. With one
+    order alone, sides that always differ the same way, such as those of a baseline that is always the shorter one,
+    would have that difference taken off with the mean. NaN for fewer than 3 rows and without a difference.
+    """
+    u, v = (np.sign(d) * (midranks(np.abs(d)) - 0.5) for d in (np.asarray(x), np.asarray(y)))
+    scale = math.sqrt(float(u @ u) * float(v @ v))
+    return max(-1.0, min(1.0, float(u @ v) / scale)) if len(u) >= 3 and scale > 0 else math.nan
+
+
+def signed_codes(differences) -> np.ndarray:
+    """Whole numbers in the order of the differences, 0 for none; `spearman_of_sides` of them is the same, and fast."""
+    differences = np.asarray(differences)
+    return np.sign(differences).astype(int) * (rank_codes(np.abs(differences)) + 1)
+
+
 def equal_mass_bins(confidence, bins: int = BINS) -> np.ndarray:
     """Bin numbers 0..bins-1 by rank, about n / bins rows each; equal confidences always share a bin."""
     n = len(confidence)

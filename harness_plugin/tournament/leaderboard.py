@@ -13,6 +13,7 @@ from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import (
     TIE,
+    B,
     Concern,
     ControlledWinRates,
     Estimate,
@@ -28,9 +29,10 @@ from harness_plugin.stats import (
     length_controlled_ratings,
     length_controlled_win_rates,
     length_scale,
-    rank_codes,
     round_robin_win_rates,
+    signed_codes,
     spearman,
+    spearman_of_sides,
     style_controlled_ratings,
     style_controlled_win_rates,
     win_rates,
@@ -147,8 +149,7 @@ def _rates(c: JudgementArrays, base: int | None) -> list[WinRate]:
 def _with_ties(c: JudgementArrays, base: int | None) -> Ratings | None:
     if not c.p[:, TIE].any():
         return None
-    p = np.clip(c.win_b - c.p[:, TIE] / 2, 0.0, 1.0)
-    return davidson_ratings(c.i, c.j, p, c.p[:, TIE], clusters=c.clusters, models=len(c.models), anchor=base)
+    return davidson_ratings(c.i, c.j, c.p[:, B], c.p[:, TIE], clusters=c.clusters, models=len(c.models), anchor=base)
 
 
 def _at_equal_length(c: JudgementArrays, base: int | None) -> Controlled:
@@ -296,9 +297,9 @@ def _length(c: JudgementArrays) -> dict:
     """How the judge's score goes with the difference in length: the rank correlation, and how often the longer answer
     is the preferred one (of those that differ in length)."""
     longer = c.lengths[:, 1] - c.lengths[:, 0]
-    by_score, by_length, differ = rank_codes(c.score), rank_codes(longer), longer != 0
+    by_score, by_length, differ = signed_codes(c.score), signed_codes(longer), longer != 0
     correlation = jackknife(
-        lambda keep: spearman(by_score[keep], by_length[keep]), len(longer), c.clusters, bounds=(-1.0, 1.0)
+        lambda keep: spearman_of_sides(by_score[keep], by_length[keep]), len(longer), c.clusters, bounds=(-1.0, 1.0)
     )
     preferred = (1 + np.sign(c.score * longer)) / 2
     return numbers("length_correlation", correlation) | numbers(

@@ -15,6 +15,7 @@ from harness_plugin.judges.judge import Judge
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judgement import Judgement, judged_identical
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, StoredJudgements
+from harness_plugin.scoring.probabilities import win_of_b
 from harness_plugin.stats import cluster_codes
 from harness_plugin.tournament.battles import Battles
 from harness_plugin.tournament.meetings import Meetings, ranks
@@ -128,7 +129,7 @@ class Settled:
             numbers[:, 0],
             numbers[:, 1],
             numbers[:, 2:],
-            np.clip(numbers[:, 3] + numbers[:, 4] / 2, 0.0, 1.0),
+            win_of_b(numbers[:, 2], numbers[:, 3]),
             m.lengths(),
             np.full(n, -1, np.int8),
             cluster_codes(ranks(m.prompt_keys)[prompt], n)[0],
