@@ -10,11 +10,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import gate_rows
+import numpy as np
 import pytest
 from commands import code_of
 
 from harness_plugin.gate.simulate import simulate
 from harness_plugin.pairs import Pair
+from harness_plugin.stats.paired import drop_test
+from harness_plugin.stats.student import t_tail
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,6 +138,25 @@ def test_prompts_and_items_are_both_said_and_either_may_decide(gate, tmp_path):
         assert f"over {how}, which decides" in " ".join(by[how]["notes"])
     assert by["items"]["metrics"][0]["difference_by_items"] == pytest.approx(-0.6 * 0.2 + 0.4 * 0.02)
     assert by["prompts"]["verdict"] != "pass"
+
+
+def test_a_prompt_with_many_items_makes_the_test_over_items_less_sure():
+    """Half of the items are of one prompt: that is worth 4 prompts of one size, and not 31."""
+    clusters = np.array([0] * 30 + list(range(1, 31)))
+    fell = np.random.default_rng(5).uniform(-0.4, 0.2, 60)
+    found = drop_test(0.5 + fell, np.full(60, 0.5), clusters, 0.05, by_items=True)
+    degrees = 60**2 / (30**2 + 30) - 1
+    assert found.degrees == pytest.approx(degrees)
+    assert found.p == pytest.approx(t_tail(-found.difference / found.stderr, degrees))
+    assert drop_test(0.5 + fell, np.full(60, 0.5), clusters, 0.05).degrees == 30, "prompts count the same by default"
+
+
+def test_what_is_rounded_to_zero_has_no_minus(gate, tmp_path):
+    """The rounding of another machine on one of 40 documents."""
+    old, new = results_of(tmp_path, "old", [0.6] * 40), results_of(tmp_path, "new", [0.6] * 39 + [0.599998])
+    for option in ((), ("--json",)):
+        code, said, _ = gate(old, new, *option)
+        assert code == 0 and not re.search(r"-0\.?0*(?![\d.])", said), said
 
 
 def test_a_small_p_beside_an_interval_that_holds_0_is_explained(gate, tmp_path):

@@ -191,6 +191,19 @@ def test_a_judge_without_ties_has_no_three_way_metrics_and_one_warning_says_why(
     assert "tie_nu=" in caplog.text
 
 
+def test_a_judge_that_knows_ties_of_some_pairs_only_has_no_three_way_metrics():
+    """As a cascade whose small judge has no ties. Its other numbers stand."""
+
+    docs = harness.pair_documents(some_pairs(), "x")
+
+    def sometimes(doc):
+        return [*by_length(doc)[:2], IMPOSSIBLE if doc["category"] == docs[0]["category"] else -0.5]
+
+    found, without = (table(judged(docs, judge)) for judge in (sometimes, lambda d: [*by_length(d)[:2], IMPOSSIBLE]))
+    assert all(math.isnan(found[name]) for name in ("acc_3way", "log_loss", "brier"))
+    assert found["acc"] == without["acc"] and found["auc"] == without["auc"] and found["n_pairs"] == 60
+
+
 def test_scores_have_a_direction_and_baselines_biases_and_counts_have_none():
     better = {entry["metric"]: entry["higher_is_better"] for entry in harness.BUNDLED_METRICS}
     up = {"acc", "acc_3way", "auc", "order_agreement", "acc_length_balanced", "acc_sure_half"}

@@ -258,6 +258,26 @@ def test_spearman_is_scipys_with_ties_and_nan_for_a_constant():
     assert math.isnan(stats.spearman([1, 2], [1, 2]))
 
 
+def test_a_correlation_of_differences_does_not_depend_on_which_side_is_the_first():
+    rng = np.random.default_rng(12)
+    x, y = np.round(rng.normal(0.5, 1, 90), 1), rng.integers(-5, 9, 90)
+    found = stats.spearman_of_sides(x, y)
+    both = reference.spearmanr(np.concatenate([x, -x]), np.concatenate([y, -y])).statistic
+    assert close(found, both)
+    exchanged = rng.choice([-1, 1], 90)
+    assert close(stats.spearman_of_sides(exchanged * x, exchanged * y), found)
+    assert stats.spearman_of_sides(stats.signed_codes(x), stats.signed_codes(y)) == found
+    assert math.isnan(stats.spearman_of_sides(x, np.zeros(90))) and math.isnan(stats.spearman_of_sides(x[:2], y[:2]))
+
+
+def test_a_jackknife_over_clusters_of_very_different_sizes_has_fewer_degrees_of_freedom():
+    names = np.array([0] * 40 + list(range(1, 41)))
+    x = np.random.default_rng(13).normal(size=80)
+    found = stats.jackknife(lambda keep: x[keep].mean(), 80, names)
+    half = found.high - found.value
+    assert half == pytest.approx(found.stderr * reference.t.ppf(0.975, 80**2 / (40**2 + 40) - 1), rel=1e-9)
+
+
 def test_ece_of_a_worked_example_does_not_depend_on_the_order():
     confidence = np.repeat([0.6, 0.9], 10)
     correct = np.array([1] * 8 + [0] * 2 + [1] * 5 + [0] * 5)

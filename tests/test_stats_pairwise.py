@@ -33,6 +33,19 @@ def test_column_tests_are_students_paired_test_on_the_shared_items():
     assert close(clustered.p, found.p)
 
 
+def test_clusters_of_very_different_sizes_give_the_interval_of_their_mean():
+    """With as many degrees of freedom as clusters less one, such intervals hold the truth in 0.8 of simulations."""
+    names = np.array([0] * 20 + list(range(1, 21)))
+    values = np.random.default_rng(19).random((40, 2))
+    found = stats.column_tests(values, names)
+    mean = stats.paired_difference(values[:, 0], values[:, 1], names)
+    assert close([found.low[0, 1], found.high[0, 1]], [mean.low, mean.high])
+    degrees = 40**2 / (20**2 + 20) - 1
+    assert close(found.p[0, 1], 2 * reference.t.sf(abs(mean.value / mean.stderr), degrees))
+    assert found.n_clusters[0, 1] == 21
+    assert found.smallest_difference() > mean.stderr * 4, "what can be detected has the same degrees of freedom"
+
+
 def test_rank_ranges_count_the_models_that_are_surely_better_or_worse():
     # 3 > 2 = 1 > 0, and nothing is known of 4.
     difference = np.subtract.outer([0, 10, 11, 20, 5.0], [0, 10, 11, 20, 5.0])
@@ -47,7 +60,7 @@ def test_rank_ranges_count_the_models_that_are_surely_better_or_worse():
 def test_outcomes_that_never_vary_decide_nothing():
     games = round_robin(3, 40, None, spread=0)
     tests = stats.bradley_terry_ratings(**games).tests()
-    assert np.isnan(tests.p).all()
+    assert np.isnan([tests.p, tests.low, tests.high]).all(), "no interval, and none of the width 0"
     assert not tests.better().any()
     assert np.isnan(stats.column_tests(np.tile([0.2, 0.9], (50, 1))).p).all()
 

@@ -19,7 +19,7 @@ from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_a
 from harness_plugin.stats import TIE, Estimate, Pairwise, column_tests, holm, log_loss, paired_difference
 from harness_plugin.stats.estimates import FEWEST_LOSSES
 from harness_plugin.stats.multiple import MIN_CLUSTERS
-from harness_plugin.stats.preference_metrics import sign_credit
+from harness_plugin.stats.preference_metrics import knows_ties, sign_credit
 
 SCHEMA = 1
 BASELINES = ("longer_wins", "surface_acc", "surface_log_loss", "prior_log_loss")  # of the votes, not of a judge
@@ -149,7 +149,7 @@ def share_difference(new, base, clusters) -> Estimate:
 
 def _losses(arrays: JudgementArrays) -> np.ndarray:
     """The three-way log loss of each pair, shape (n,); NaN throughout for a judge that does not know ties."""
-    return log_loss(arrays.p, arrays.winners) if arrays.p[:, TIE].any() else np.full(len(arrays), np.nan)
+    return log_loss(arrays.p, arrays.winners) if knows_ties(arrays.p) else np.full(len(arrays), np.nan)
 
 
 def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: bool) -> list[dict[str, Any]]:

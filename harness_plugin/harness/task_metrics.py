@@ -22,6 +22,7 @@ from harness_plugin.scoring.judgement import Judgement, joined, judged
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.scoring.probabilities import NEUTRAL, is_impossible
 from harness_plugin.stats import Estimate
+from harness_plugin.stats.preference_metrics import knows_ties
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -105,9 +106,6 @@ def summarize(records: tuple[Judgement, ...], family: Family = PLAIN) -> Summary
     whole = [both[id] for id in sorted(both) if len(both[id]) == 2]
     pairs = joined([orders["ab"] for orders in whole], [orders["ba"] for orders in whole])
     c = judgement_arrays(pairs)
-    has_ties = bool((c.p[:, stats.TIE] > 0).all())
-    if not has_ties:  # a judge that says tie of some pairs only has no probability of a tie
-        c.p[:, stats.TIE] = 0.0
     metrics = judge_metrics(c)
     for name, weights in family.sections:
         metrics[name] = stats.section_accuracy(
@@ -115,7 +113,7 @@ def summarize(records: tuple[Judgement, ...], family: Family = PLAIN) -> Summary
         )
     if family.own:
         metrics |= family.own(pairs)
-    return Summary(metrics, len(both) - len(whole), has_ties)
+    return Summary(metrics, len(both) - len(whole), knows_ties(c.p))
 
 
 def _estimate(metric: str, family: Family, records: tuple[Judgement, ...]) -> Estimate:

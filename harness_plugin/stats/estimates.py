@@ -206,8 +206,9 @@ def jackknife(
 
     `statistic` gets a boolean mask of shape (n,) of the rows to keep and returns a number. Whole clusters are dealt
     into at most `groups` groups (seeded, in the order of their sorted names) and left out a group at a time:
-    SE^2 = (G - 1) / G * sum of (theta_(g) - mean theta_(g))^2 (Efron and Stein 1981; Kott 2001 for groups). NaN
-    where one of the values is.
+    SE^2 = (G - 1) / G * sum of (theta_(g) - mean theta_(g))^2 (Efron and Stein 1981; Kott 2001 for groups). Student's
+    interval has one degree of freedom less than there are groups, or than Kish's number of clusters where that is
+    smaller. NaN where one of the values is.
     """
     codes, n_clusters = cluster_codes(clusters, n)
     value = float(statistic(np.ones(n, dtype=bool))) if n else math.nan
@@ -217,7 +218,7 @@ def jackknife(
     group = (np.random.default_rng(0).permutation(n_clusters) % count)[codes]
     left_out = np.array([statistic(group != g) for g in range(count)])
     stderr = math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
-    return t_estimate(value, stderr, n, n_clusters, count - 1, bounds)
+    return t_estimate(value, stderr, n, n_clusters, min(count, kish(np.bincount(codes))) - 1, bounds)
 
 
 def paired_difference(new, base, clusters=None) -> Estimate:

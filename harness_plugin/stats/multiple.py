@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_plugin.stats.estimates import ALPHA, UPPER, cluster_codes, paired_difference
+from harness_plugin.stats.estimates import ALPHA, ROUNDING, UPPER, cluster_codes, kish, paired_difference
 from harness_plugin.stats.student import t_quantiles
 
 POWER = 0.8
@@ -21,13 +21,15 @@ EXACT_DEGREES = 100
 class Pairwise:
     """Every model against every other; all arrays have shape (M, M), row a and column b, NaN on the diagonal.
 
-    difference: a less b. stderr: clustered. n_clusters: clusters that the pair rests on. low, high: the 95 % interval
-    of this pair alone. p: two-sided t test of no difference. p_holm: the same, adjusted over all pairs.
+    difference: a less b. stderr: clustered. n_clusters: clusters that the pair rests on. degrees: of freedom of its
+    test. low, high: the 95 % interval of this pair alone. p: two-sided t test of no difference. p_holm: the same,
+    adjusted over all pairs.
     """
 
     difference: np.ndarray
     stderr: np.ndarray
     n_clusters: np.ndarray
+    degrees: np.ndarray
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
@@ -57,43 +59,48 @@ class Pairwise:
         tested = int(np.isfinite(self.p[upper]).sum())
         if not tested:
             return math.nan
-        found = smallest_difference(self.stderr, self.n_clusters, power, alpha / tested)[upper]
+        found = smallest_difference(self.stderr, self.degrees + 1, power, alpha / tested)[upper]
         found = found[np.isfinite(self.p[upper]) & np.isfinite(found)]
         return float(np.sqrt(np.mean(found**2))) if len(found) else math.nan
 
 
-def pairwise(difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS) -> Pairwise:
-    """Tests from differences, errors and numbers of clusters, each (M, M); t with clusters - 1 degrees of freedom.
+def pairwise(difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS, degrees=None) -> Pairwise:
+    """Tests from differences, errors and numbers of clusters, each (M, M); t with `degrees` of freedom, (M, M), which
+    are clusters - 1 where they are not given.
 
     Fewer than `fewest` clusters, an unknown error and values that never vary (an error of zero, which says nothing of
-    the uncertainty) leave a pair's test NaN; it then does not count in Holm's adjustment.
+    the uncertainty) leave a pair's test and its interval NaN; it then does not count in Holm's adjustment.
     """
     from scipy.special import stdtr  # here, so that `arena-rm --help` does not pay for scipy
 
     difference, stderr = np.array(difference, dtype=np.float64), np.array(stderr, dtype=np.float64)
     n_clusters, known = np.array(n_clusters), np.isfinite(difference) & np.isfinite(stderr)
     known &= (n_clusters >= fewest) & ~np.eye(len(difference), dtype=bool)
+    degrees = np.maximum(n_clusters - 1 if degrees is None else degrees, 1.0)
     np.fill_diagonal(difference, np.nan)
-    stderr[~known] = np.nan
-    half = t_quantiles(UPPER, n_clusters - 1) * stderr
-    varies = stderr > 1e-10 * np.maximum(np.abs(difference), 1e-3)
+    varies = known & (stderr > ROUNDING * np.maximum(np.abs(difference), 1e-3))
+    stderr[~varies] = np.nan
+    half = t_quantiles(UPPER, degrees) * stderr
     p = np.full(difference.shape, np.nan)
-    p[varies] = 2 * stdtr(n_clusters[varies] - 1, -np.abs(difference[varies] / stderr[varies]))
+    p[varies] = 2 * stdtr(degrees[varies], -np.abs(difference[varies] / stderr[varies]))
     upper, adjusted = np.triu_indices(len(p), 1), np.full(p.shape, np.nan)
     adjusted[upper] = adjusted.T[upper] = holm(p[upper])
-    return Pairwise(difference, stderr, n_clusters, difference - half, difference + half, p, adjusted)
+    return Pairwise(difference, stderr, n_clusters, degrees, difference - half, difference + half, p, adjusted)
 
 
 def column_tests(values, clusters=None, fewest: int = MIN_CLUSTERS) -> Pairwise:
     """Tests of the mean paired differences between the columns of `values`, shape (items, M), NaN where missing.
 
     Each pair uses the items that both have, clustered by the items' names (n items; None: items are independent).
-    `fewest`: with fewer clusters there is no test: FEWEST_LOSSES for losses, of which one rare large one may decide.
+    Degrees of freedom are one less than Kish's number of clusters (`clustered_mean`): with clusters of very different
+    sizes, G - 1 gives intervals that hold the truth in 80 to 90 % of simulations. `fewest`: with fewer clusters there
+    is no test: FEWEST_LOSSES for losses, of which one rare large one may decide.
     """
     values = np.asarray(values, dtype=np.float64)
     codes, _ = cluster_codes(clusters, len(values))
     m, present = values.shape[1], np.isfinite(values)
-    difference, stderr, n_clusters = np.full((m, m), np.nan), np.full((m, m), np.nan), np.zeros((m, m), dtype=int)
+    difference, stderr = np.full((m, m), np.nan), np.full((m, m), np.nan)
+    n_clusters, degrees = np.zeros((m, m), dtype=int), np.zeros((m, m))
     for a in range(m):
         for b in range(a + 1, m):
             both = present[:, a] & present[:, b]
@@ -101,7 +108,8 @@ def column_tests(values, clusters=None, fewest: int = MIN_CLUSTERS) -> Pairwise:
             difference[a, b], difference[b, a] = found.value, -found.value
             stderr[a, b] = stderr[b, a] = found.stderr
             n_clusters[a, b] = n_clusters[b, a] = found.n_clusters
-    return pairwise(difference, stderr, n_clusters, fewest)
+            degrees[a, b] = degrees[b, a] = kish(np.bincount(codes[both])) - 1 if both.any() else 0.0
+    return pairwise(difference, stderr, n_clusters, fewest, degrees)
 
 
 def holm(p) -> np.ndarray:

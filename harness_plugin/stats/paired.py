@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness_plugin.stats.bounded import lower_bound, upper_bound
-from harness_plugin.stats.estimates import cluster_codes
+from harness_plugin.stats.estimates import cluster_codes, kish
 from harness_plugin.stats.student import t_quantile, t_tail
 
 FEW = 20  # clusters up to which all 2^n sign flips are looked at
@@ -51,6 +51,10 @@ class DropTest:
     lowest: float
 
     @property
+    def degrees(self) -> float:
+        return degrees_of(self.sizes)
+
+    @property
     def deviation(self) -> float:
         """The standard deviation of the clusters' differences; of right and wrong, the root of the share that
         changed, as if as many had risen as fallen."""
@@ -81,7 +85,7 @@ def drop_test(
     stderr = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / float(sizes.sum()) if n > 1 else math.nan
     better, worse = int((sums > 0).sum()), int((sums < 0).sum())
     binary = n == len(new) and _is_binary(np.concatenate([new, base]))
-    method, p, p_mid = _p_value(sums, difference, stderr, better, worse, binary)
+    method, p, p_mid = _p_value(sums, sizes, difference, stderr, mcnemar(better, worse) if binary else None)
     low, high = _bounds(sums, sizes, difference, stderr, alpha, bounds)
     return DropTest(
         before,
@@ -105,17 +109,25 @@ def drop_test(
     )
 
 
-def _p_value(sums, difference: float, stderr: float, better: int, worse: int, binary: bool) -> tuple[str, float, float]:
-    """(method, p, mid-p) of no change."""
+def degrees_of(sizes) -> float:
+    """Of freedom, of Student's t for a mean over clusters of these sizes: one less than Kish's number of clusters
+    (`clustered_mean`), at least 1."""
+    return max(kish(sizes) - 1, 1.0)
+
+
+def _p_value(
+    sums, sizes, difference: float, stderr: float, of_changes: tuple[float, float] | None
+) -> tuple[str, float, float]:
+    """(method, p, mid-p) of no change; `of_changes`: McNemar's, for right and wrong."""
     n = len(sums)
     if n < 2:
         return T, math.nan, math.nan
-    if binary:
-        return MCNEMAR, *mcnemar(better, worse)
+    if of_changes is not None:
+        return MCNEMAR, *of_changes
     if n <= FEW:
         return FLIPS, sign_flips(sums), math.nan
     if stderr > 0:
-        return T, t_tail(-difference / stderr, n - 1), math.nan
+        return T, t_tail(-difference / stderr, degrees_of(sizes)), math.nan
     return T, 2.0**-n if difference < 0 else 1.0, math.nan  # all alike: of the 2^n sign flips one is as low
 
 
@@ -124,7 +136,7 @@ def _bounds(sums, sizes, difference: float, stderr: float, alpha: float, bounds:
         return lower_bound(sums, sizes, bounds[0], alpha), upper_bound(sums, sizes, bounds[1], alpha)
     if not stderr > 0:
         return -math.inf, math.inf
-    half = t_quantile(1 - alpha, len(sums) - 1) * stderr
+    half = t_quantile(1 - alpha, degrees_of(sizes)) * stderr
     return difference - half, difference + half
 
 

@@ -35,9 +35,9 @@ def detectable_drop(
     elif not test.stderr > 0 or _fewest(level) > test.n:
         return math.nan
     else:
-        found = test.stderr * _units(test.n, level, power)
+        found = test.stderr * _units(test.n, test.degrees, level, power)
         if margin is not None:
-            found = max(found, _not_ruled_out(test, margin, alpha) + test.stderr * t_quantile(power, test.n - 1))
+            found = max(found, _not_ruled_out(test, margin, alpha) + test.stderr * t_quantile(power, test.degrees))
     return found if found <= largest else math.nan
 
 
@@ -51,7 +51,9 @@ def prompts_to_detect(drop: float, deviation: float, level: float, power: float,
         reporting = Reporting(level, None, -1.0, level)
         better = deviation**2 / 2
         return _smallest(lambda n: _reported(n, better, better + drop, reporting) >= power)
-    return _smallest(lambda n: n >= _fewest(level) and deviation * _units(n, level, power) / math.sqrt(n) <= drop)
+    return _smallest(
+        lambda n: n >= _fewest(level) and deviation * _units(n, n - 1, level, power) / math.sqrt(n) <= drop
+    )
 
 
 def prompts_to_pass(margin: float, differences, shares, lowest: float, alpha: float, power: float) -> int | None:
@@ -115,18 +117,19 @@ def _fewest(level: float) -> int:
     return math.ceil(-math.log2(level) - 1e-9)
 
 
-def _units(n: int, level: float, power: float) -> float:
-    """The drop in standard errors that n differences show with this power: t_(1 - level) + t_power (Bloom 1995).
+def _units(n: int, degrees: float, level: float, power: float) -> float:
+    """The drop in standard errors that n differences show with this power: t_(1 - level) + t_power (Bloom 1995), with
+    so many degrees of freedom.
 
     Up to 20 differences the test counts sign flips, so that its level is a multiple of 2^-n. If all differences must be
     negative, power is the n-th power of one being so.
     """
     if n > FEW:
-        return t_quantile(1 - level, n - 1) + t_quantile(power, n - 1)
+        return t_quantile(1 - level, degrees) + t_quantile(power, degrees)
     flips = math.floor(level * 2**n + 1e-9)
     if flips == 1:
         return _z(power ** (1 / n)) * math.sqrt(n)
-    return t_quantile(1 - flips / 2**n, n - 1) + t_quantile(power, n - 1)
+    return t_quantile(1 - flips / 2**n, degrees) + t_quantile(power, degrees)
 
 
 def _not_ruled_out(test: DropTest, margin: float, alpha: float) -> float:

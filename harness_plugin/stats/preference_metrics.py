@@ -41,7 +41,7 @@ def preference_metrics(
     s: debiased logits (n,), of which most metrics use the order alone. winners: A, B or TIE (n,). bias: position bias
     (n,), in the units of s; None or NaN throughout with one order. The metric `position_bias` is its mean, so callers
     give both as the judge's logits are, not divided by a temperature. probabilities: of A, B, tie (n, 3); None or a
-    P(tie) of zero throughout leaves the three-way metrics NaN, and with None `ece` takes s for a log odds. lengths_a,
+    P(tie) of zero leaves the three-way metrics NaN, and with None `ece` takes s for a log odds. lengths_a,
     lengths_b: characters (n,). clusters: the prompts' names (n,). baseline: of A, B, tie as another judge gives them
     (n, 3), whose accuracy and log loss are `surface_acc` and `surface_log_loss`. Raises ValueError for numbers that are
     not finite or lengths that do not match. Accuracies by category: `category_accuracies`.
@@ -115,7 +115,13 @@ def _probabilities(n: int, probabilities) -> np.ndarray | None:
         raise ValueError(f"probabilities must be {n} rows of 3 finite numbers")
     if (p < 0).any() or (np.abs(p.sum(axis=1) - 1) > SUM_ROUNDING).any():
         raise ValueError("probabilities of A, B and tie must be at least 0 and add up to 1")
-    return None if n and not p[:, TIE].any() else p
+    return p if knows_ties(p) else None
+
+
+def knows_ties(p: np.ndarray) -> bool:
+    """Whether every pair has a probability of a tie, p being of A, B, tie, (n, 3). A judge that has none of some pairs,
+    such as a cascade with one that knows no ties, would pay for their ties as if it had been certain of a winner."""
+    return bool((p[:, TIE] > 0).all())
 
 
 def _three_way(p, winners, codes) -> dict[str, Estimate]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import UPPER, Estimate, cluster_codes, undefined
+from harness_plugin.stats.estimates import ROUNDING, UPPER, Estimate, cluster_codes, undefined
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
@@ -75,10 +75,12 @@ class Ratings:
     def tests(self) -> Pairwise:
         """Differences between all pairs with their own errors: never the overlap of two intervals."""
         variance = np.diag(self.covariance)
-        squared = variance[:, None] + variance[None, :] - 2 * self.covariance
+        both = variance[:, None] + variance[None, :]
+        squared = both - 2 * self.covariance
+        squared[squared <= ROUNDING * both] = 0.0  # two models whose results are the same everywhere
         clusters = np.minimum(self.n_clusters[:, None], self.n_clusters[None, :])
         difference = self.rating[:, None] - self.rating[None, :]
-        return pairwise(difference, np.sqrt(np.maximum(squared, 0.0)), clusters)
+        return pairwise(difference, np.sqrt(squared), clusters)
 
 
 def bradley_terry_ratings(i, j, p, *, weight=None, clusters=None, models=None, anchor=None, mean=MEAN) -> Ratings:

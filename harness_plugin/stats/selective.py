@@ -31,8 +31,8 @@ def threshold_for_error(log_odds, wrong, clusters, error: float, level: float = 
 
 def threshold_for_agreement(log_odds, differs, clusters, agreement: float, level: float = LEVEL) -> float | None:
     """The smallest log odds such that with probability `level` no more than 1 - agreement of **all** items have both:
-    at least as much, and a verdict that differs from the wanted one (`differs`, from 0 to 1, shape (n,)). Never None
-    for an agreement below 1 that many items can prove: then it is beyond all log odds, and nothing is decided."""
+    at least as much, and a verdict that differs from the wanted one (`differs`, from 0 to 1, shape (n,)). None where
+    not even the surest item is shown to be so good."""
     return _threshold(log_odds, differs, clusters, 1 - agreement, level, among_judged=False)
 
 

@@ -176,7 +176,7 @@ def frequency(name: str, n: int, draws: int) -> float:
 
 
 def shown(x: float) -> str:
-    return "-" if math.isnan(x) else f"{x:.3f}"
+    return "-" if math.isnan(x) else f"{round(x, 3) + 0.0:.3f}"
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, items_of, ke
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import TIE, B, measures
-from harness_plugin.stats.preference_metrics import shared_credit, sign_credit
+from harness_plugin.stats.preference_metrics import knows_ties, shared_credit, sign_credit
 
 # The first decides. It is a proper score: a judge cannot gain by being more certain of the same verdicts. It uses
 # probabilities and not only right and wrong, so fewer pairs are needed. It is bounded, so one pair cannot decide. It
@@ -99,7 +99,7 @@ def pair_values(s, p, winners) -> tuple[list[dict[str, float]], dict[str, bool]]
     sides = np.maximum(p[:, :TIE].sum(axis=1), measures.SMALLEST_P)
     right = p[np.arange(len(p)), np.minimum(winners, B)] / sides
     columns = {"brier_2way": (1 - right) ** 2, "acc": sign_credit(s, winners), "p_right": right}
-    if p[:, TIE].any():
+    if knows_ties(p):
         columns |= {
             "brier": measures.brier(p, winners),
             "log_loss": measures.log_loss(p, winners),
