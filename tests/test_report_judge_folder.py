@@ -153,6 +153,11 @@ def test_what_stands_first_is_said_with_its_doubts():
     assert quiet == []
     close, _ = lead(season(["a", "b"], 5, seed=4), "a")
     assert re.match(r"[ab] is first with a win rate of .* It is not clearly better than [ab]: difference", close)
+    easy = [verdict("base", "a", f"e{n}", 0.9 + n / 1000) for n in range(60)]
+    both = (("a", 0.45), ("b", 0.6))
+    hard = [verdict("base", m, f"h{n}", p + n * (m == "b") / 500) for n in range(30) for m, p in both]
+    other, _ = lead([*easy, *hard], "base")
+    assert "a is first" in other and "It is worse than b on the prompts that both answered: difference -0." in other
     lone, warned = lead([verdict("a", "b", "p", 0.7)])
     assert lone.endswith("There are too few prompts to say whether it is better than a.") and len(warned) == 2
     assert warned[0].startswith("fewer than 30 prompts")
@@ -356,3 +361,19 @@ def test_a_picture_that_fails_costs_no_other_file(out, files, monkeypatch, caplo
         write_run(out, *run_of(files))
     assert "ratings.png was not drawn: no ink" in caplog.text
     assert names_in(out) >= TEXTS | {board_plots.MATRIX} and board_plots.RATINGS not in names_in(out)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (1012.5, 0, "1013"),
+        (0.5625, 3, "0.563"),
+        (-2.5, 0, "-3"),
+        (1.005, 2, "1.00"),
+        (-4e-4, 3, "0.000"),
+        (2e15, 0, "2" + "0" * 15),
+    ],
+)
+def test_numbers_are_rounded_as_the_page_rounds_them(value, digits, shown):
+    """JavaScript: (1012.5).toFixed(0) is "1013", where Python's format would say 1012."""
+    assert words.number(value, digits) == shown

@@ -188,7 +188,11 @@ def table(metrics, groups, brief: bool = False) -> str:
 
 def _line(name, e, width) -> str:
     if e.value != e.value:
-        reason = " (no calibration: run with --tie-nu)" if name in ("acc_3way", "log_loss", "brier") else ""
+        reason = (
+            " (some pairs have no probability of a tie: run with --tie-nu)"
+            if name in ("acc_3way", "log_loss", "brier")
+            else ""
+        )
         return f"  {name:<{width}} -{reason}"
-    interval = f"[{e.low:.4f}, {e.high:.4f}]" if e.low == e.low else "-"
-    return f"  {name:<{width}} {e.value:7.4f}  {interval}  n={e.n}"
+    value, low, high = (f"{round(x, 4) + 0.0:.4f}" for x in (e.value, e.low, e.high))
+    return f"  {name:<{width}} {value:>7}  {f'[{low}, {high}]' if e.low == e.low else '-'}  n={e.n}"

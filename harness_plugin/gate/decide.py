@@ -22,9 +22,15 @@ from harness_plugin.stats.paired import MCNEMAR, DropTest, drop_test
 from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass
 from harness_plugin.stats.sequential import Look, drop_test_at
 
+SHOWN = 4  # digits of a number in a sentence
 CATEGORIES = 50  # with more different values, the field is no category
 LARGEST = {"brier": 2.0, "log_loss": math.inf}  # values of metrics that can be above 1 though none of a run's is
 DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
+
+
+def signed(value: float) -> str:
+    """A change with its sign, as sentences and tables have it; what is rounded to 0 is never -0."""
+    return f"{round(value, SHOWN) + 0.0:+.{SHOWN}f}"
 
 
 class State(str, Enum):
@@ -283,8 +289,8 @@ def notes_of(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]
         if abs(other - m.difference) > ROUNDING:
             less = ITEMS if rules.weigh == PROMPTS else PROMPTS
             notes.append(
-                f"{m.name}: the mean change is {m.difference:+.4f} over {rules.weigh}, which decides, and {other:+.4f} "
-                f"over {less} (--weigh {less})"
+                f"{m.name}: the mean change is {signed(m.difference)} over {rules.weigh}, which decides, and "
+                f"{signed(other)} over {less} (--weigh {less})"
             )
     return notes
 

@@ -76,18 +76,18 @@ def _differences(board: dict) -> str:
 
 
 def _categories(board: dict) -> str:
-    """Win rates by category, without their intervals; empty without categories."""
+    """Win rates by category; empty without categories."""
     found = board["categories"]
     if not found:
         return ""
     names = list(found)[:SHOWN]
-    rows = [
-        [safe(m["model"]), *(number(found[name].get(m["model"], {}).get("win_rate"), 3) for name in names)]
-        for m in board["models"]
-    ]
-    more = f" {len(found) - SHOWN} more categories are there." if found.keys() - names else ""
-    rates = table(["model", *map(safe, names)], rows)
-    return f"## Win rate by category\n\n{rates}\n\nTheir intervals are in leaderboard.json.{more}"
+    rows = [[safe(m["model"]), *(_of_category(found[name].get(m["model"])) for name in names)] for m in board["models"]]
+    more = f"\n\n{len(found) - SHOWN} more categories are in leaderboard.json." if found.keys() - names else ""
+    return f"## Win rate by category\n\n{table(['model', *map(safe, names)], rows)}{more}"
+
+
+def _of_category(rate: dict | None) -> str:
+    return "-" if rate is None else f"{interval(rate, 'win_rate', 3)}, n={rate['n']}"
 
 
 def _red_team(board: dict) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from harness_plugin.files.printable import one_line
 from harness_plugin.report.chart_data import charts
 from harness_plugin.report.judge_plots import BLUE, GREY, VERMILION, draw_shares, figure
+from harness_plugin.report.words import number
 from harness_plugin.scoring import Judgement
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
@@ -97,7 +98,7 @@ def matrix(path: Path, board: dict) -> None:
         axis.grid(visible=False)
         for a, b in zip(*np.nonzero(np.isfinite(table)), strict=True):
             if len(names) <= 25:
-                axis.text(b, a, f"{100 * table[a, b]:.0f}", ha="center", va="center", fontsize=7)
+                axis.text(b, a, number(100 * table[a, b], 0), ha="center", va="center", fontsize=7)
         drawn.colorbar(image, ax=axis, shrink=0.7, label="win rate of the row against the column")
 
 

@@ -33,6 +33,11 @@ def interval(found: Value, digits: int = 3) -> str:
     )
 
 
+def counted_interval(found: Value, digits: int = 3) -> str:
+    """As `interval`, with the number of values that it rests on."""
+    return interval(found, digits) if found["value"] is None else f"{interval(found, digits)}, n={found['n']}"
+
+
 def aligned(section: Section) -> Iterable[str]:
     """The table of a section as lines of a terminal, in columns; none without rows."""
     table = [section.head, *section.rows] if section.rows else []

@@ -1,7 +1,7 @@
 """What a comparison says of a panel, of a cascade, and of judges that abstain."""
 
 from harness_plugin.files.printable import counted
-from harness_plugin.report.comparison_section import Section, Value, interval
+from harness_plugin.report.comparison_section import Section, Value, counted_interval, interval
 from harness_plugin.report.words import number
 
 UNITS = ("presentations", "tokens", "seconds")
@@ -47,8 +47,8 @@ def cascade_sections(cascade: Value) -> list[Section]:
         f"{decides}{how}. It hands on {interval(cascade['handed_on'])} of the pairs to {big}, and the verdicts agree "
         f"with those of {big} in {interval(cascade['agreement'])} of the pairs.",
         "Believed error, by what people said of decisive pairs: "
-        f"{', '.join(f'{label} {interval(error)}' for label, error in errors.items())}. The cascade less {big}: "
-        f"{interval(cascade['error']['more_than_big'])}.",
+        f"{', '.join(f'{label} {counted_interval(error)}' for label, error in errors.items())}. "
+        f"The cascade less {big}: {interval(cascade['error']['more_than_big'])}.",
         f"A pair costs {_relative(cascade['relative_cost'])} of what it costs with {big} alone.",
     ]
     stages = [
@@ -99,7 +99,7 @@ def abstention_sections(abstentions: list[Value]) -> list[Section]:
             str(a["fitted_on"]["decisive"]),
             interval(a["coverage"]),
             str(a["abstained"]),
-            interval(a["error"]),
+            counted_interval(a["error"]),
             str(a["ties_judged"]),
         ]
         for a in abstentions
@@ -113,7 +113,7 @@ def _groups(abstentions: list[Value]) -> list[Section]:
     found = []
     for title, name in (("category", "by_category"), ("length", "by_length")):
         rows = [
-            [a["judge"], group, interval(values["coverage"]), interval(values["error"])]
+            [a["judge"], group, counted_interval(values["coverage"]), counted_interval(values["error"])]
             for a in abstentions
             if a["confidence"] is not None
             for group, values in a[name].items()

@@ -12,9 +12,9 @@ from typing import Any
 
 from harness_plugin.files.printable import KEPT, log_line
 from harness_plugin.gate import Change, GateResult, Measured, State
-from harness_plugin.gate.decide import CATEGORY, DECIDES, ByPeople
+from harness_plugin.gate.decide import CATEGORY, DECIDES, SHOWN, ByPeople, signed
 from harness_plugin.report.markdown_syntax import safe, table
-from harness_plugin.report.words import stopped
+from harness_plugin.report.words import number, stopped
 
 SCHEMA = 1
 DIGITS = 6
@@ -23,7 +23,7 @@ P_DECIDES = (
     "an interval holds 0 beside a small p: p decides whether there is a drop, and takes drops and rises to be equally "
     "likely without a change; the interval, whose end decides whether a drop is ruled out, does not assume that"
 )
-SHOWN, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
+START, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
 COMMENT_LIMIT = 65_000  # bytes; GitHub takes comments of 65,536 characters
 
 
@@ -55,12 +55,12 @@ def terminal(result: GateResult, worst: int = 3) -> str:
     for m in _measured(result):
         name = log_line(m.name) if m.role != CATEGORY else f"- {log_line(m.name)}"
         lines.append(
-            f"  {name[:24]:<24} {_value(m.before):>9} -> {_value(m.after):>9} {m.difference:+8.4f} {_interval(m):<19} "
-            f"p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}"
+            f"  {name[:24]:<24} {_value(m.before):>9} -> {_value(m.after):>9} {signed(m.difference):>8} "
+            f"{_interval(m):<19} p {_p(m.p_holm)}  n={m.test.n}{_remark(m)}"
         )
     lines += [f"  {log_line(line)}" for line in _beside(result)]
     for change in result.worst[:worst]:
-        lines.append(f"  worse: {log_line(change.id)} {change.before:.4f} -> {change.after:.4f}")
+        lines.append(f"  worse: {log_line(change.id)} {_value(change.before)} -> {_value(change.after)}")
     return "\n".join(lines)
 
 
@@ -199,18 +199,18 @@ def _level(result: GateResult) -> str:
 
 
 def _value(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "-"
+    return number(value, SHOWN) if math.isfinite(value) else "-"
 
 
 def _levels(m: Measured) -> str:
     """Before and after; empty where only the change is known."""
-    return f" ({m.before:.4f} -> {m.after:.4f})" if math.isfinite(m.before) else ""
+    return f" ({_value(m.before)} -> {_value(m.after)})" if math.isfinite(m.before) else ""
 
 
 def _interval(m: Measured) -> str:
     if not math.isfinite(m.low) or not math.isfinite(m.high):
         return "-"
-    return f"[{m.low:+.4f}, {m.high:+.4f}]"
+    return f"[{signed(m.low)}, {signed(m.high)}]"
 
 
 def _p(p: float) -> str:
@@ -222,7 +222,7 @@ def _table(result: GateResult) -> str:
     rows = []
     for m in _measured(result):
         name = safe(m.name) + ("" if m.higher_is_better else " (lower is better)")
-        numbers = [_value(m.before), _value(m.after), f"{m.difference:+.4f}", _interval(m), _p(m.p_holm)]
+        numbers = [_value(m.before), _value(m.after), signed(m.difference), _interval(m), _p(m.p_holm)]
         title = f"category {name}" if m.role == CATEGORY else name
         rows.append([title, *numbers, str(m.test.n), _remark(m).strip()])
     return table(head, rows)
@@ -231,14 +231,14 @@ def _table(result: GateResult) -> str:
 def _change(change: Change) -> str:
     """A change with its texts in fences that the texts cannot close."""
     category = f", {safe(change.category)}" if change.category else ""
-    title = f"<code>{safe(change.id)}</code>{category}: {change.before:.4f} -> {change.after:.4f}"
+    title = f"<code>{safe(change.id)}</code>{category}: {_value(change.before)} -> {_value(change.after)}"
     if not change.texts:
         return f"- {title}\n"
     parts = [f"<details><summary>{title}</summary>\n"]
     for title, text in change.texts.items():
-        shown = visible(text[:SHOWN])
+        shown = visible(text[:START])
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-        length = f" (the first {SHOWN} of {len(text)} characters)" if len(text) > SHOWN else ""
+        length = f" (the first {START} of {len(text)} characters)" if len(text) > START else ""
         parts.append(f"{safe(title)}{length}:\n\n{fence}text\n{shown}\n{fence}\n")
     return "\n".join([*parts, "</details>\n"])
 
@@ -263,7 +263,7 @@ def _metric(m: Measured) -> dict[str, Any]:
         "name": m.name,
         "role": m.role,
         "higher_is_better": m.higher_is_better,
-        **{name: round(value, DIGITS) if math.isfinite(value) else None for name, value in numbers.items()},
+        **{name: round(value, DIGITS) + 0.0 if math.isfinite(value) else None for name, value in numbers.items()},
         "margin": m.margin,
         "prompts": t.n,
         "items": t.n_items,
@@ -276,7 +276,7 @@ def _metric(m: Measured) -> dict[str, Any]:
 
 def _by_people(found: ByPeople) -> dict[str, Any]:
     def known(value: float) -> float | None:
-        return round(value, DIGITS) if math.isfinite(value) else None
+        return round(value, DIGITS) + 0.0 if math.isfinite(value) else None
 
     return {
         "labels": found.labels,

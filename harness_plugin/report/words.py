@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 
 from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Text
@@ -12,6 +13,7 @@ from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
 
 CHANCE = 0.5  # how often a judge that guesses agrees with people who prefer one of two answers
+LARGEST = 1e15  # from here on doubles have at most three digits behind the point, and decimals might have too few
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
 Name = Callable[[str], str]
 
@@ -44,8 +46,9 @@ def lead(board: dict, name: Name) -> str:
     if test["p_holm"] is None:
         return said + f"There are too few prompts to say whether it is better than {name(second['model'])}."
     digits = 0 if board["differences_of"] == "rating" else 3
-    better = "is better" if differ(test) else "is not clearly better"
-    return said + f"It {better} than {name(second['model'])}: difference {interval(test, 'difference', digits)}."
+    how = "is not clearly better" if not differ(test) else "is better" if test["difference"] > 0 else "is worse"
+    where = " on the prompts that both answered" if how == "is worse" else ""  # its rank is by all that it answered
+    return said + f"It {how} than {name(second['model'])}{where}: difference {interval(test, 'difference', digits)}."
 
 
 def certainty(board: dict) -> str:
@@ -327,4 +330,11 @@ def interval(row: dict, name: str, digits: int) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+    """A number with so many digits; halves go away from zero, as in the page (JavaScript's toFixed), so that both say
+    the same."""
+    if value is None:
+        return "-"
+    if abs(value) >= LARGEST:
+        return f"{value:.{digits}f}"
+    shown = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{shown + 0:f}"  # + 0: never -0
