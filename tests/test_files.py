@@ -99,6 +99,17 @@ def test_columns_without_commas_between_them_are_named(tmp_path, separator, quot
     assert f"these seem to be separated by {separator!r}; write the file with commas" in message(path)
 
 
+def test_what_spreadsheets_add_to_a_csv_file_is_no_row(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("\r\n\nsep=,\n,prompt,response_a,response_b,,\n0,a,b,c,,\n,,,,,\n1,d,e,,,\n,,,,,\n", "utf-8")
+    assert [(p.prompt, p.response_b) for p in read_pairs(path).pairs] == [("a", "c"), ("d", "")]
+    assert read_pairs(path).pairs[0].meta == {"column 1": "0", "column 5": None, "column 6": None}
+    path.write_text("\nsep=,\nprompt,response_a,response_b\n,,\na,b\n", "utf-8")
+    assert message(path).startswith(f"{path} row 1 (line 5): 2 cells")
+    path.write_text('prompt;response_a;response_b;"a, b"\n1;2;3;4\n', "utf-8")
+    assert "these seem to be separated by ';'" in message(path)
+
+
 TWICE = '{"prompt": "ask", "response_a": "x", "response_b": "y", "winner": "model_a", "winner": "model_b"}'
 
 

@@ -57,6 +57,14 @@ def test_texts_can_be_encoded_and_only_optional_or_listed_ones_may_be_empty():
 
 def test_ids_are_strings_or_whole_numbers():
     assert [optional_id({"id": value}, "id") for value in (7, "7", "", None)] == ["7", "7", "", ""]
+    assert [optional_id({"id": value}, "id") for value in (7.0, -0.0, 2**70, float("nan"))] == [
+        "7",
+        "0",
+        str(2**70),
+        "",
+    ]
+    for value in (1.5, 2.0**53, float("inf"), True, ["q"]):
+        assert "allowed: a string, a whole number, or null" in refusal(optional_id, {"id": value}, "id")
     assert refusal(optional_id, {"id": True}, "id").startswith("field id is True; ")
 
 

@@ -87,3 +87,12 @@ def test_two_columns_of_one_name_are_refused_in_a_table_too(tmp_path):
     parquet.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x.parquet has more than one column 'response_a'; which one counts"):
         read_pairs(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_lists_of_objects_are_the_messages_of_one_row(tmp_path, name):
+    sides = {
+        side: [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": side}] for side in ("good", "bad")
+    }
+    (pair,) = read_pairs(written(tmp_path / name, {"chosen": sides["good"], "rejected": sides["bad"]})).pairs
+    assert pair.prompt == "Hi" and {pair.response_a, pair.response_b} == {"good", "bad"}

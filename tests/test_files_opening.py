@@ -101,6 +101,7 @@ def test_a_zip_archive_with_a_password_is_refused_in_words(tmp_path):
             b"<!DOCTYPE html>\n<html><body>Log in</body></html>",
             "is a web page; such files are not read; fetch",
         ),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid", "is the pointer to a file of Git LFS; such"),
         ("x.arrow", b"ARROW1\0\0\xff\xff\xff\xff", "is an Arrow file; such files are not read; write it as parquet"),
         ("x.parquet", b"\xff\xff\xff\xff\x70\0", "is an Arrow stream; such files are not read; write it as parquet"),
         (

@@ -13,6 +13,7 @@ from typing import Any
 from harness_plugin.errors import DataError
 
 _LONGEST = 80
+_LARGEST_WHOLE = 2.0**53
 
 
 class RowError(DataError):
@@ -124,10 +125,21 @@ def optional_text(row: Mapping[str, Any], name: str, where: str = "") -> str | N
 
 def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
     """The value of an id field: "" where it is missing, null or NaN; whole numbers become strings. Raises RowError."""
-    value = row.get(name)
+    return id_value(name, row.get(name), where)
+
+
+def id_value(name: str, value: Any, where: str = "") -> str:
+    """The value as an id, as `optional_id` gives it. A whole number may be a float, as tables hold it in a column with
+    gaps, up to where floats have gaps themselves."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return "" if is_absent(value) else text_value(name, value, where)
+    if is_absent(value):
+        return ""
+    if not isinstance(value, str):
+        raise wrong_value(name, value, "a string, a whole number, or null", where)
+    return text_value(name, value, where)
 
 
 def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -math.inf, high: float = math.inf) -> float:

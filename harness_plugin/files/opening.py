@@ -26,6 +26,7 @@ _NOT_READ = (  # first bytes, what they are of, and what to do
     (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
     (b"ARROW1", "an Arrow file", "write it as parquet"),
     (b"\xff\xff\xff\xff", "an Arrow stream", "write it as parquet (a saved data set with its method to_parquet)"),
+    (b"version https://git-lfs", "the pointer to a file of Git LFS", "fetch the file itself (git lfs pull)"),
     (b"<!doctype html", "a web page", _FETCH),
     (b"<html", "a web page", _FETCH),
 )

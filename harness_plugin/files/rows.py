@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -208,7 +209,9 @@ def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     # The csv module's limit is one for the whole process; 128 KiB, its default, is less than a long answer.
     csv.field_size_limit(max(_LARGEST_CELL, csv.field_size_limit()))
     lines = _decoded(stream, name)
-    first = next(lines, "")
+    before, first = 0, next(lines, "")
+    while first and _is_before_header(first):
+        before, first = before + 1, next(lines, "")
     _refuse_other_separators(first, name)
     reader = csv.reader(itertools.chain([first], lines), strict=True)
     header: list[str] | None = None
@@ -217,15 +220,20 @@ def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
         for cells in reader:
             if header is None:
                 header = _header(cells, name)
-            elif cells:
+            elif any(cells):  # a line of separators alone is an empty line, as spreadsheets write them at the end
                 number += 1
-                yield _row_of_cells(header, cells, f"row {number} (line {reader.line_num})", name)
+                yield _row_of_cells(header, cells, f"row {number} (line {before + reader.line_num})", name)
     except csv.Error as error:
         raise DataError(
-            f"{name} row {number + 1} (line {reader.line_num}): not CSV ({error})",
+            f"{name} row {number + 1} (line {before + reader.line_num}): not CSV ({error})",
             "what follows cannot be told apart",
             "check the quotes of this row, or write the file again",
         ) from error
+
+
+def _is_before_header(line: str) -> bool:
+    """Whether a line stands before the header: an empty one, or what tells Excel that commas separate columns."""
+    return line.strip().strip('"').lower() in ("", "sep=,")
 
 
 def _decoded(stream: Stream, name: str) -> Iterator[str]:
@@ -238,8 +246,9 @@ def _decoded(stream: Stream, name: str) -> Iterator[str]:
 def _refuse_other_separators(header: str, name: str) -> None:
     """Raises DataError for a header line whose columns are separated by something else than commas. The line is looked
     at before the module csv reads it, which would find fault with its quotes; one that ends within quotes is left."""
-    other = next((c for c in ";\t|" if c in header), None)
-    if other is not None and "," not in header and header.count('"') % 2 == 0:
+    names = re.sub('"[^"]*"', "", header)
+    other = next((c for c in ";\t|" if c in names), None)
+    if other is not None and "," not in names and header.count('"') % 2 == 0:
         raise DataError(
             f"{name} has one column, {excerpt(header.strip())}",
             f"columns are separated by commas, and these seem to be separated by {other!r}",
@@ -248,7 +257,7 @@ def _refuse_other_separators(header: str, name: str) -> None:
 
 
 def _header(cells: list[str], name: str) -> list[str]:
-    names = [cell.strip() for cell in cells]
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     _refuse_repeated(names, name)
     return names
 

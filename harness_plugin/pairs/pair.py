@@ -15,7 +15,15 @@ from functools import cached_property
 from typing import Any
 
 from harness_plugin.errors import DataError
-from harness_plugin.files.checked import RowError, excerpt, is_absent, missing_field, refuse_surrogates, wrong_value
+from harness_plugin.files.checked import (
+    RowError,
+    excerpt,
+    id_value,
+    is_absent,
+    missing_field,
+    refuse_surrogates,
+    wrong_value,
+)
 
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
@@ -115,17 +123,6 @@ def _checked_name(name: str, value: Any) -> str | None:
     return value
 
 
-def _checked_id(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if is_absent(value):
-        return ""
-    if not isinstance(value, str):
-        raise wrong_value("id", value, "a string, a whole number, or null")
-    refuse_surrogates("id", value)
-    return value
-
-
 def _checked_winner(value: Any) -> Winner | None:
     if is_absent(value):
         return None
@@ -199,7 +196,7 @@ class Pair:
         if not isinstance(self.meta, Mapping):
             raise wrong_value("meta", self.meta, "an object")
         put(self, "meta", plain(self.meta))
-        put(self, "id", _checked_id(self.id) or self.key)
+        put(self, "id", id_value("id", self.id) or self.key)
 
     @cached_property
     def key(self) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.files.checked import missing_field, wrong_value
-from harness_plugin.files.rows import parse_json, parse_unique
+from harness_plugin.files.rows import parse_unique
+from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
 
@@ -21,14 +22,14 @@ earlier conversation, `context` before the question and `input` after it."""
 
 
 def answer_of(row: Fields, name: str) -> Text:
-    """The answer in a column: a string, a list of turns, or a list of the assistant's messages.
+    """The answer in a column: a string, a list of turns, or the assistant's message or messages.
 
     Raises MissingAnswer where the column, its value, or a turn of it is absent, DataError for anything else.
     """
     if name not in row:
         raise missing_answer(f"field {name} is not in the row")
     value = row[name]
-    if chat.is_message_list(value):
+    if chat.holds_messages(value):
         return _said(name, chat.messages(name, value))
     return checked_answer(name, value)
 
@@ -75,15 +76,9 @@ def rest(row: Fields, *used: str) -> dict[str, Any]:
 
 
 def json_turns(cell: Any) -> tuple[str | None, ...] | None:
-    """The turns of a cell that is a list of strings and nulls, or spells one in JSON; None where it is not."""
-    value = cell
-    if isinstance(cell, str):
-        if not cell.lstrip().startswith("["):
-            return None
-        try:
-            value = parse_json(cell)
-        except ValueError:
-            return None
+    """The turns of a cell that is a list of strings and nulls, or spells one, in JSON or as Python or numpy write it;
+    None where it is not."""
+    value = written_list(cell) if isinstance(cell, str) else cell
     if not isinstance(value, (list, tuple)) or not value:
         return None
     return tuple(value) if all(turn is None or isinstance(turn, str) for turn in value) else None
