@@ -128,7 +128,7 @@ def test_probabilities_annotators_and_both_bad_are_read():
     judged = [
         battle(1, "model_b", sampling_probability=0.25, annotator="ann"),
         battle(1, "tie", sampling_probability="0.25", annotator="bob", both_bad="true").swap(),
-        battle(2, "model_a", sampling_probability=0.5, annotator="ann", both_bad=True),
+        battle(2, None, sampling_probability=0.5, annotator="ann", both_bad=True),
         battle(3, None, annotator="cay"),
     ]
     labels = labels_of(verdicts_of([one, two, three]), votes_of(judged, "people.jsonl"))
@@ -162,6 +162,8 @@ def test_probabilities_of_some_battles_only_or_two_of_one_battle_are_refused():
         votes_of(twice, "people.jsonl")
     with pytest.raises(DataError, match=r"people.jsonl: battle .*: field both_bad is 'maybe'"):
         votes_of([battle(1, "tie", both_bad="maybe")], "people.jsonl")
+    with pytest.raises(DataError, match=r"field winner is 'model_a'; allowed: 'tie' or null, since both_bad is true"):
+        votes_of([battle(1, "model_a", both_bad=True)], "people.jsonl")
 
 
 def test_labels_of_one_pair_of_models_alone_are_said_not_to_be_drawn():

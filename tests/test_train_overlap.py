@@ -11,6 +11,7 @@ from harness_plugin.prompt import Renderer
 from harness_plugin.train.split import (
     describe_report,
     evaluation_prompts,
+    overlap_key,
     refuse_overlap,
     token_report,
 )
@@ -38,7 +39,7 @@ def evaluation(tmp_path):
 
 
 def keys(*prompts):
-    return {Pair(prompt, "", "").prompt_key for prompt in prompts}
+    return {overlap_key(prompt) for prompt in prompts}
 
 
 def test_prompts_are_found_in_files_of_pairs_and_of_answers(evaluation):
@@ -113,7 +114,7 @@ def test_overlaps_are_refused_with_files_pairs_and_a_list(evaluation, tmp_path):
 
 def test_many_overlaps_are_one_line_and_a_list_that_cannot_be_written_hides_none(tmp_path):
     rows = [pair(f"q{n:03}", "a", "b", f"r{n:03}") for n in range(300)]
-    found = {"bench": [p.prompt_key for p in rows]}
+    found = {"bench": [overlap_key(p.prompt) for p in rows]}
     listing = tmp_path / "no folder" / "list.jsonl"
     text = tiny.refusal(
         TrainError,
@@ -127,13 +128,19 @@ def test_many_overlaps_are_one_line_and_a_list_that_cannot_be_written_hides_none
     assert len(text) < 600
     tiny.refusal(TrainError, lambda: refuse_overlap(rows, found, tmp_path / "list.jsonl"), "all listed in")
     listed = [json.loads(line) for line in (tmp_path / "list.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["prompt_key"] for row in listed] == sorted(found["bench"])
+    assert [row["prompt_key"] for row in listed] == sorted(p.prompt_key for p in rows)
+
+
+@pytest.mark.parametrize("prompt", [" q3\r\n", "Q3", "q\uff13", "q3\u200b", "one\n two", ("One", "two ")])
+def test_white_space_case_and_the_spelling_of_unicode_do_not_hide_an_overlap(evaluation, prompt):
+    prompts = {"pairs": evaluation_prompts(evaluation["pairs.jsonl.gz"])}
+    tiny.refusal(TrainError, lambda: refuse_overlap([pair(prompt, "a", "b", "r1")], prompts), "pairs (1)", "r1")
 
 
 def test_without_an_overlap_nothing_happens(tmp_path, evaluation):
     prompts = {name: evaluation_prompts(file) for name, file in evaluation.items()}
     listing = tmp_path / "list.jsonl"
-    refuse_overlap([pair("q3 ", "a", "b"), pair("Q3", "a", "b"), pair("one two", "a", "b")], prompts, listing)
+    refuse_overlap([pair("q 3", "a", "b"), pair("q3?", "a", "b"), pair(("two", "one"), "a", "b")], prompts, listing)
     refuse_overlap([], prompts, listing)
     refuse_overlap([pair("q3", "a", "b")], {}, listing)
     assert not listing.exists()

@@ -16,7 +16,7 @@ import numpy as np
 from harness_plugin.files import atomic_write
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.scoring.surface import FEATURES, feature_differences
-from harness_plugin.train.split import evaluation_prompts, label_of, remove_duplicates
+from harness_plugin.train.split import evaluation_prompts, label_of, overlap_key, remove_duplicates
 
 RIDGE = 1e-4  # of the weights for differences of one standard deviation: keeps features that nearly agree apart
 DIGITS = 6
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     out = {key for file in options.keep_out for key in evaluation_prompts(file)}
     pairs, _ = remove_duplicates([pair for file in options.data for pair in read_pairs(file).pairs])
-    pairs = sorted((p for p in pairs if p.prompt_key not in out), key=lambda p: p.key)
+    pairs = sorted((p for p in pairs if overlap_key(p.prompt) not in out), key=lambda p: p.key)
     weights = fit_surface(pairs)
     logits = np.array([feature_differences(pair) for pair in pairs]) @ np.array(list(weights.values()))
     content = {

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, TrainError
 from harness_plugin.files import atomic_write
-from harness_plugin.pairs import Pair, Text, read_outputs, read_pairs
+from harness_plugin.pairs import Pair, Text, content_id, flat_text, read_outputs, read_pairs
+from harness_plugin.pairs.likeness import seen_text
 
 QUANTILES = (50, 90, 99)
 _NAMED = 5  # so many ids are named in a message
@@ -179,8 +180,15 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
     return training, sorted(validation, key=lambda p: (draw("order", seed, p.key), p.id))[:most]
 
 
+def overlap_key(prompt: Text) -> str:
+    """A hash by which prompts to train on and prompts of an evaluation are compared: without regard to case, white
+    space, the ends of turns, and how Unicode writes a character."""
+    return content_id(seen_text(flat_text(prompt)).casefold())
+
+
 def evaluation_prompts(file: str | Path) -> set[str]:
-    """The prompt keys of a file of pairs or of one model's answers, in any format that `arena-rm` reads.
+    """The keys (`overlap_key`) of the prompts of a file of pairs or of one model's answers, in any format that
+    `arena-rm` reads.
 
     Raises DataError for a file that is neither, and for a row that is bad or makes no pair, whose prompt would
     otherwise be missed.
@@ -192,9 +200,9 @@ def evaluation_prompts(file: str | Path) -> set[str]:
     else:
         if found.missing:
             raise found.missing[0]
-        return {pair.prompt_key for pair in found.pairs}
+        return {overlap_key(pair.prompt) for pair in found.pairs}
     try:
-        return {Pair(output.prompt, "", "").prompt_key for output in read_outputs(file)}
+        return {overlap_key(output.prompt) for output in read_outputs(file)}
     except DataError as error:
         if str(error) == str(as_pairs):
             raise
@@ -211,14 +219,19 @@ def refuse_overlap(
 ) -> None:
     """Raises TrainError if the prompt of a pair is also in an evaluation file.
 
-    `evaluation` maps the name of a file to its prompt keys. Before that, all such prompts are written to the file
-    `listing`, each as a JSON line {file, prompt_key, pairs}. Prompts are compared exactly: a reworded prompt is another
-    prompt.
+    `evaluation` maps the name of a file to the keys of its prompts (`evaluation_prompts`). Before that, all such
+    prompts are written to the file `listing`, each as a JSON line {file, prompt_key, pairs}. Prompts are compared by
+    `overlap_key`: a reworded prompt is another prompt.
     """
     ids: dict[str, list[str]] = {}
+    asked: dict[str, str] = {}
     for pair in pairs:
         ids.setdefault(pair.prompt_key, []).append(pair.id)
-    shared = {name: sorted(ids.keys() & set(keys)) for name, keys in sorted(evaluation.items())}
+        asked[pair.prompt_key] = overlap_key(pair.prompt)
+    shared = {}
+    for name, keys in sorted(evaluation.items()):
+        kept_out = set(keys)
+        shared[name] = sorted(key for key in ids if asked[key] in kept_out)
     rows = [{"file": n, "prompt_key": k, "pairs": sorted(ids[k])} for n, keys in shared.items() for k in keys]
     if not rows:
         return

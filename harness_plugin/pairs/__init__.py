@@ -2,7 +2,8 @@
 
 `pair` says what a pair is and `answer` what one model's answer is; `formats` turns rows into either; `pair_readers` and
 `answer_readers` read files of them, and `writers` writes files of pairs. `notes` says on the log what was read and what
-was not. Nothing here knows tokens, models or statistics, and importing it imports nothing but the standard library.
+was not. `likeness` says which texts look alike. Nothing here knows tokens, models or statistics, and importing it
+imports nothing but the standard library.
 """
 
 from harness_plugin.pairs.answer import Answer

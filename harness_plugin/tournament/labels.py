@@ -50,8 +50,13 @@ class Labels:
 
 
 def vote(pair: Pair) -> Winner | None:
-    """The winner by this judgement, "both bad" being a tie; None without one."""
-    return Winner.TIE if _flag(pair.meta.get(BOTH_BAD)) else pair.verdict
+    """The winner by this judgement, "both bad" being a tie; None without one. Raises RowError where both answers are
+    bad and one of them won."""
+    if not _flag(pair.meta.get(BOTH_BAD)):
+        return pair.verdict
+    if pair.verdict not in (None, Winner.TIE):
+        raise wrong_value("winner", str(pair.verdict), "'tie' or null, since both_bad is true")
+    return Winner.TIE
 
 
 def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> int:

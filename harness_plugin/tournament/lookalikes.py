@@ -5,13 +5,13 @@ or, of names, in case. Knows texts and no file.
 """
 
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Text, flat_text
+from harness_plugin.pairs.likeness import seen_text
 from harness_plugin.pairs.notes import listed
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -37,15 +37,7 @@ def say_lookalikes(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[s
 
 def names_alike(names: Iterable[str]) -> list[list[str]]:
     """Those of the names that look alike, in upper or lower case too, group by group."""
-    return _alike(names, lambda name: _seen(name).casefold())
-
-
-def _seen(text: str) -> str:
-    """The text with every run of white space as one space, without characters that show nothing, and with one spelling
-    of each character."""
-    if not text.isascii():  # ASCII has neither, and there may be many texts
-        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(text.split())
+    return _alike(names, lambda name: seen_text(name).casefold())
 
 
 def _difference(one: str, other: str) -> str:
@@ -67,7 +59,7 @@ def _apart(prompts: Mapping[str, Text], by_model: Mapping[str, Mapping[str, Text
     answered = Counter(key for given in by_model.values() for key in given)
     some = [key for key in prompts if 0 < answered[key] < len(by_model)]
     keys = {prompts[key]: key for key in reversed(some)}
-    groups = _alike(keys, lambda text: _seen(text) if isinstance(text, str) else tuple(map(_seen, text)))
+    groups = _alike(keys, lambda text: seen_text(text) if isinstance(text, str) else tuple(map(seen_text, text)))
     return [same for same in groups if not _answered_twice([keys[text] for text in same], by_model.values())]
 
 
