@@ -197,3 +197,31 @@ def test_no_value_in_any_column_gives_anything_but_answers_or_a_data_error(tmp_p
             assert str(error)
         else:
             assert len(answers) == 1 and answers[0].id
+
+
+@pytest.mark.parametrize("column", ["response", "output"])
+def test_the_answer_may_stand_beside_messages_that_end_with_a_question(tmp_path, column):
+    row = {"model": "heron", "messages": [{"role": "user", "content": "Hi"}], column: "Hello."}
+    assert read_outputs(lines(tmp_path / "x.jsonl", {**row, "uid": "u1"})) == [
+        Answer("Hi", "Hello.", "heron", None, "u1")
+    ]
+    assert read_outputs(lines(tmp_path / "x.jsonl", row)) == [Answer("Hi", "Hello.", "heron", None, HI)]
+    both = {**row, "messages": [*row["messages"], {"role": "assistant", "content": "Hello."}]}
+    assert read_outputs(lines(tmp_path / "x.jsonl", both)) == [Answer("Hi", "Hello.", "heron", None, HI)]
+    other = refused(lines(tmp_path / "x.jsonl", {**both, column: "Bye."}))
+    assert f"field {column} is 'Bye.'; allowed: the text of the last message" in other
+    assert read_outputs(lines(tmp_path / "x.jsonl", {**row, column: None}))[0].response is None
+
+
+def test_several_samples_of_an_answer_are_named(tmp_path, caplog):
+    twice = {**SAMPLE, "resps": [["Hello.", "Yes?"]]}
+    (answer,) = read_outputs(lines(tmp_path / "x.jsonl", twice))
+    assert (answer.response, answer.samples) == ("Hello.", 2)
+    assert "several samples of the answer in 1 row, of which the first counts" in caplog.text
+    caplog.clear()
+    choices = {**CHOICES, "choices": [{"turns": ["Hello."]}, {"turns": ["Yes?"]}]}
+    read_outputs(lines(tmp_path / "y.jsonl", choices), lines(tmp_path / "question.jsonl", QUESTION))
+    assert "several samples of the answer in 1 row" in caplog.text
+    caplog.clear()
+    read_outputs(lines(tmp_path / "x.jsonl", {**SAMPLE, "resps": [["Hello."]]}))
+    assert "samples" not in caplog.text

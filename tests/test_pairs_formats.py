@@ -3,6 +3,8 @@
 import csv
 import json
 
+import numpy
+import pandas
 import pytest
 from pair_rows import MODELS, ROWS, change, say, talk, without
 
@@ -17,6 +19,7 @@ from harness_plugin.pairs import (
     read_pairs,
     write_pairs,
 )
+from harness_plugin.pairs.pair import REQUIRED
 
 
 def read_one(row):
@@ -221,3 +224,28 @@ def test_alpaca_preferences_are_probabilities(preference, p_b, winner):
     assert (pair.p_b, pair.winner) == (p_b, winner)
     assert (pair.model_a, pair.model_b, pair.category) == ("heron", "stork", "koala")
     assert pair.meta == {"annotator": "judge-1"}
+
+
+@pytest.mark.parametrize("format", ["arena_100k", "arena_140k", "chosen_rejected", "arena_55k", "rewardbench2"])
+def test_lists_as_pandas_writes_them_into_csv_are_read(format, tmp_path):
+    row = ROWS[format]
+    if format == "chosen_rejected":
+        row = {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", 'It\'s "so"\\n')}
+    texts = {k: json.loads(v) if k in REQUIRED and isinstance(v, str) and v[0] == "[" else v for k, v in row.items()}
+    expected = [(p.prompt, p.response_a, p.response_b, p.winner) for p in pairs_from_rows([row]).pairs]
+    for of_list in (list, as_array):
+        cells = {k: of_list(v) if isinstance(v, list) else v for k, v in texts.items()}
+        path = tmp_path / "x.csv"
+        pandas.DataFrame([cells]).to_csv(path, index=False)
+        found = read_pairs(path).pairs
+        assert [(p.prompt, p.response_a, p.response_b, p.winner) for p in found] == expected
+
+
+def as_array(values):
+    array = numpy.empty(len(values), dtype=object)
+    array[:] = [{**v, "content": as_array(v["content"])} if listed(v) else v for v in values]
+    return array
+
+
+def listed(value):
+    return isinstance(value, dict) and isinstance(value.get("content"), list)

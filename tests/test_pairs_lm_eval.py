@@ -197,3 +197,24 @@ def test_a_column_category_is_used_in_every_format_of_answers(tmp_path, format):
     path = write_lines(tmp_path / "x.jsonl", {**ANSWER_ROWS[format], "category": "birds"})
     asked = {"questions": questions} if format == "arena_hard_v0.1" else {}
     assert read_outputs(path, **asked)[0].category == "birds"
+
+
+def test_a_document_with_several_prompts_or_with_pictures_is_refused(tmp_path):
+    def request(prompt, **more):
+        return {"arg_0": prompt, "arg_1": {"until": []}, **more}
+
+    def read(arguments):
+        return read_outputs(
+            write_lines(tmp_path / "samples_t.jsonl", {**ANSWER_ROWS["lm_eval"], "arguments": arguments})
+        )
+
+    (answer,) = read({"gen_args_0": request("Hi"), "gen_args_1": request("Hi")})
+    assert answer.prompt == "Hi"
+    with pytest.raises(
+        DataError, match=r"field arguments.gen_args_1.arg_0 is 'Bye'; allowed: the prompt of arguments.g"
+    ):
+        read({"gen_args_0": request("Hi"), "gen_args_1": request("Bye")})
+    with pytest.raises(DataError, match=r"field arguments\[1\]\[0\] is 'Bye'"):
+        read([["Hi", {"until": []}], ["Bye", {"until": []}]])
+    with pytest.raises(DataError, match=r"field arguments.gen_args_0.arg_2 is .*pictures and sounds cannot be judged"):
+        read({"gen_args_0": request("<image>Hi", arg_2={"visual": ["<PIL.Image>"]})})

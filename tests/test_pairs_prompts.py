@@ -333,3 +333,55 @@ def test_rows_of_a_data_frame_hold_arrays_in_the_place_of_lists():
         assert read_one(arrays(row)) == read_one(row)
     row = {"prompt": "Hi", "response_a": "a", "response_b": "b", "id": numpy.int64(7), "model_a": numpy.float64("nan")}
     assert (read_one(row).id, read_one(row).model_a) == ("7", None)
+
+
+@pytest.mark.parametrize("value", ["a.png", ["a.png"], [{"bytes": "x"}], {"url": "x"}])
+@pytest.mark.parametrize("column", ["image", "images", "videos", "audio"])
+def test_a_prompt_with_pictures_or_sounds_is_refused(column, value, tmp_path):
+    refused = rf"row 1: field {column} is .*; allowed: null \(pictures and sounds are .*--ignore {column}"
+    for format in ("canonical", "arena_100k", "chosen_rejected", "llama_factory", "helpsteer3", "llmbar"):
+        with pytest.raises(DataError, match=refused):
+            pairs_from_rows([{**ROWS[format], column: value}])
+        assert pairs_from_rows([{**ROWS[format], column: value}], ignore=[column]).pairs
+        assert pairs_from_rows([{**ROWS[format], column: None}, {**ROWS[format], column: []}]).pairs
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(ANSWER_ROWS["alpaca_eval"] | {column: value}) + "\n", "utf-8")
+    with pytest.raises(DataError, match=refused):
+        read_outputs(path)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "Hi", "images": ["a.png"]},
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "image": "a.png", "mimeType": "image/png"}]},
+        {"role": "user", "content": [{"type": "input_image", "image_url": "a.png"}]},
+    ],
+)
+def test_a_message_with_pictures_is_refused(message):
+    with pytest.raises(DataError, match=r"field prompt\[0\]\."):
+        read_one({"prompt": [message], "response_a": "a", "response_b": "b"})
+
+
+def test_one_message_alone_is_a_prompt_or_an_answer():
+    sides = {"response_a": say(("assistant", "a"))[0], "response_b": {"from": "gpt", "value": "b"}}
+    pair = read_one({"prompt": say(("user", "Hi"))[0], **sides})
+    assert (pair.prompt, pair.response_a, pair.response_b) == ("Hi", "a", "b")
+    ranked = read_one({"prompt": "Hi", "chosen": sides["response_a"], "rejected": sides["response_b"]})
+    assert (ranked.prompt, {ranked.response_a, ranked.response_b}) == ("Hi", {"a", "b"})
+    with pytest.raises(DataError, match=r"field response_a is .* allowed: an answer: messages of the assistant only"):
+        read_one({"prompt": "Hi", "response_a": say(("user", "a"))[0], "response_b": "b"})
+
+
+def test_a_developer_is_the_system_and_parts_may_be_those_of_other_apis():
+    asked = say(("developer", "Be brief."), ("user", [{"type": "input_text", "text": "Hi"}]))
+    said = say(("assistant", [{"type": "output_text", "text": "Hello."}]))
+    pair = read_one({"prompt": asked, "response_a": said, "response_b": "b"})
+    assert (pair.prompt, pair.response_a) == (("System: Be brief.", "Human: Hi"), "Hello.")
+    assert pair.prompt == read_one({"prompt": "Hi", "system": "Be brief.", "response_a": "a", "response_b": "b"}).prompt
+
+
+def test_a_column_conversation_beside_chosen_and_rejected_messages_is_the_prompt():
+    talk_of = {"conversation": [{"from": "human", "value": "Hi"}]}
+    sides = {"chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}
+    assert read_one({**talk_of, **sides}).prompt == "Hi"

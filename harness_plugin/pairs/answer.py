@@ -14,7 +14,8 @@ class Answer:
     """One model's answer. `response`: None where the answer is missing, which is not an empty one. `id`: the file's own
     name for the prompt, or the prompt's content id; unique among the model's answers in a file. Where the file says
     which `document` of a benchmark the prompt was made of, answers to one document meet, in whatever words each model
-    was asked; `question` is then the prompt without its system messages."""
+    was asked; `question` is then the prompt without its system messages. `samples`: how many samples of the answer the
+    file has, of which `response` is the first."""
 
     prompt: Text
     response: Text | None
@@ -23,6 +24,7 @@ class Answer:
     id: str = ""
     document: str = field(default="", compare=False)
     question: Text | None = field(default=None, compare=False)
+    samples: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)

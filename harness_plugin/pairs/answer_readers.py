@@ -26,7 +26,7 @@ from harness_plugin.pairs.formats.table import (
     TEXT_COLUMNS,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, listed, log, say_lists
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, listed, log, say_lists, say_thoughts
 from harness_plugin.pairs.pair import MissingAnswer
 
 
@@ -70,8 +70,11 @@ def read_outputs(
             repeated.add((answer.id, answer.model), columns.unread(row.value))
     _check_models(name, answers)
     columns.say(name, counted(len(answers), "answer"))
-    say_lists(name, (answer.prompt for _, answer in answers))
+    given = [answer.response for _, answer in answers]
+    say_lists(name, (answer.prompt for _, answer in answers), given)
+    say_thoughts(name, given)
     _say_missing(name, answers)
+    _say_samples(name, answers)
     repeated.say(name)
     return _unrepeated(answers, name) if format.unique_ids else _numbered([answer for _, answer in answers])
 
@@ -157,6 +160,14 @@ def _say_missing(name: str, answers: list[tuple[str, Answer]]) -> None:
     rows = [place for place, answer in answers if answer.response is None]
     if rows:
         log.warning("%s: %d of %s missing: %s", name, len(rows), counted(len(answers), "answer"), listed(rows))
+
+
+def _say_samples(name: str, answers: list[tuple[str, Answer]]) -> None:
+    rows = [place for place, answer in answers if answer.samples > 1]
+    if rows:
+        log.warning(
+            "%s: several samples of the answer in %s, of which the first counts", name, counted(len(rows), "row")
+        )
 
 
 def _numbered(answers: list[Answer]) -> list[Answer]:

@@ -21,9 +21,25 @@ _SHOWN = 20
 _NOBODY = frozenset({"nan", "none", "null", "<na>", "n/a", "#n/a"})  # as programs write a missing value into a text
 _ANSWERS = ("response", "response_a", "response_b", "better", "worse")
 _LABEL = re.compile(
-    r"labels?|winners?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best|judge?ments?"
-    r"|annotations?|ratings?|scores?|rank|ranking|gold"
+    r"labels?|winners?|wins?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best"
+    r"|judge?ments?|annotations?|ratings?|scores?|rank|ranking|gold|accept|accepted|selected|selection|picked|decision"
+    r"|outcome|prob|probability"
 )
+_PART = re.compile(
+    r"system|sys|developer|prompts?|instructions?|questions?|query|inputs?|contexts?|history|conversations?|dialogues?"
+    r"|dialogs?|messages?|documents?|passages?|articles?|background|preamble|persona|tools|functions|attachments?"
+)
+_OPTIONS = {  # a word in the name of a part -> the field that it may be named for, instead of context
+    **dict.fromkeys(("system", "sys", "developer", "preamble", "persona"), "system"),
+    **dict.fromkeys(("history", "conversation", "conversations", "dialogue", "dialog", "messages"), "messages"),
+    **dict.fromkeys(("input", "inputs"), "input"),
+}
+_NO_TEXT = re.compile(  # words of columns that say something about a text, and hold none
+    r"ids?|uuid|hash|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
+    r"|index|names?|tags?|dates?|time|tstamp|urls?|version|kwargs|format|style|difficulty|domain|topic|template"
+)
+_THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>|.*</think>", re.DOTALL)
+_MEASURE = re.compile(r"scores?|ratings?|rewards?")
 
 
 def listed(items: Sequence[str]) -> str:
@@ -34,8 +50,17 @@ def listed(items: Sequence[str]) -> str:
 
 def looks_like_label(column: str) -> bool:
     """Whether a word in the name of a column says that somebody's judgement stands in it."""
-    words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
-    return any(map(_LABEL.fullmatch, words))
+    return column == "p_a" or any(map(_LABEL.fullmatch, _words(column)))
+
+
+def looks_like_part(column: str) -> bool:
+    """Whether the name of a column says that a part of the prompt stands in it."""
+    words = _words(column)
+    return any(map(_PART.fullmatch, words)) and not any(map(_NO_TEXT.fullmatch, words))
+
+
+def _words(column: str) -> list[str]:
+    return re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
 
 
 class ColumnNotes:
@@ -52,6 +77,8 @@ class ColumnNotes:
         self._answers = {n for role in _ANSWERS for names in format.roles.get(role, []) for n in names}
         self._empty: list[str] = []
         self._nobody: list[str] = []
+        self._apart: dict[str, bool | None] = {}
+        self._turned: dict[str, list[str]] = {}
 
     def add(self, row: Row) -> None:
         """Notes the columns of a row, as the file has it."""
@@ -64,6 +91,30 @@ class ColumnNotes:
             self._empty.append(row.place)
         if any(isinstance(value, str) and value.strip().lower() in _NOBODY for value in answers):
             self._nobody.append(row.place)
+        self._add_parts(row.value)
+        if "better" in self._format.roles:
+            self._add_measures(row)
+
+    def _add_parts(self, row: Mapping[str, Any]) -> None:
+        """Notes columns that look like a part of the prompt and hold a text that no column which is read repeats."""
+        read = {*self._format.used, *PROMPT_PARTS}
+        for column, value in row.items():
+            if column not in self._apart:
+                self._apart[column] = False if looks_like_part(column) and self._name(column) is not None else None
+            if self._apart[column] is False:
+                others = (cell for other, cell in row.items() if other != column and self._name(other) in read)
+                known = [text for cell in others for text in _texts(cell)]
+                self._apart[column] = any(all(text not in one for one in known) for text in _texts(value))
+
+    def _add_measures(self, row: Row) -> None:
+        """Notes a row whose better answer has no higher score, of those in two columns such as score_chosen and
+        score_rejected."""
+        for column, value in row.value.items():
+            if "chosen" in column and any(map(_MEASURE.fullmatch, _words(column))):
+                other = column.replace("chosen", "rejected")
+                high, low = _number(value), _number(row.value.get(other))
+                if high is not None and low is not None and high <= low:
+                    self._turned.setdefault(f"{column} and {other}", []).append(row.place)
 
     def used(self) -> dict[str, list[str]]:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
@@ -111,6 +162,13 @@ class ColumnNotes:
         log.info(
             "%s: %s, read as %s: %s; columns not used: %s", name, what, self._format.name, ", ".join(shown), unused
         )
+        self._say_parts(name)
+        for columns, places in self._turned.items():
+            rows = counted(len(places), "row")
+            why = "the answers stay as the columns chosen and rejected have them"
+            log.warning(
+                "%s: by %s, the chosen answer is no better in %s (%s); %s", name, columns, rows, listed(places), why
+            )
         if self._empty:
             rows = counted(len(self._empty), "row")
             why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
@@ -122,15 +180,67 @@ class ColumnNotes:
                 "%s: an answer is only nan, None or the like in %s (%s); %s", name, rows, listed(self._nobody), why
             )
 
+    def _say_parts(self, name: str) -> None:
+        """Logs a warning that names columns that look like a part of the prompt and were not read."""
+        left = [column for column in self.unused() if self._apart.get(column)]
+        if left:
+            option = next((_OPTIONS[word] for word in _words(left[0]) if word in _OPTIONS), "context")
+            log.warning(
+                "%s: by %s, %s may hold a part of the prompt, which is not read; name such a column (--field %s=%s), "
+                "or leave it alone (--ignore %s)",
+                name,
+                "its name" if len(left) == 1 else "their names",
+                listed(left),
+                option,
+                left[0],
+                left[0],
+            )
 
-def say_lists(name: str, prompts: Iterable[Text]) -> None:
-    """Logs a warning where prompts are lists of turns or of messages that somebody wrote as JSON into a text, since the
-    judge reads them as they stand."""
-    texts = [prompt for prompt in prompts if isinstance(prompt, str) and prompt.lstrip().startswith("[")]
-    count = sum(chat.message_list(text) is not None or json_turns(text) is not None for text in texts)
+
+def _texts(value: Any) -> list[str]:
+    """The texts that a value holds, however deep, without white space around them; of messages only what they say."""
+    if isinstance(value, str):
+        return [value.strip()] if value.strip() not in ("", "[]", "{}", "null") else []
+    if isinstance(value, Mapping):
+        spoken = [name for name in ("content", "value") if name in value] if chat.is_message(value) else []
+        return [text for name in spoken or value for text in _texts(value[name])]
+    return [text for entry in value for text in _texts(entry)] if isinstance(value, (list, tuple)) else []
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def say_lists(name: str, prompts: Iterable[Text], answers: Iterable[Text | None]) -> None:
+    """Logs a warning where prompts, or all answers, are lists of turns or of messages that somebody wrote into a text,
+    since the judge reads them as they stand."""
+    count = sum(map(_is_written_list, prompts))
     if count:
-        what = "prompt is a JSON list" if count == 1 else "prompts are JSON lists"
-        log.warning("%s: %d %s, read as plain text; write real lists for turns or messages", name, count, what)
+        what = "prompt is a list" if count == 1 else "prompts are lists"
+        log.warning("%s: %d %s written as text, read as it stands; write real lists for turns", name, count, what)
+    given = [answer for answer in answers if answer]
+    if given and all(map(_is_written_list, given)):
+        why = "read as they stand; take the texts out of them if they are answers or turns"
+        log.warning("%s: all answers are lists written as text, %s", name, why)
+
+
+def _is_written_list(text: Text) -> bool:
+    if not isinstance(text, str) or not text.lstrip().startswith("["):
+        return False
+    return chat.message_list(text) is not None or json_turns(text) is not None
+
+
+def say_thoughts(name: str, answers: Iterable[Text | None]) -> None:
+    """Logs a warning where answers hold the thoughts that a model wrote before them."""
+    turns = ((answer,) if isinstance(answer, str) else answer for answer in answers if answer)
+    count = sum(any(map(_THOUGHTS.match, texts)) for texts in turns)
+    if count:
+        what = "answer has" if count == 1 else "answers have"
+        why = "the judge reads it as part of the answer; take it out if people do not see it"
+        log.warning("%s: %d %s a text of thoughts (<think>) in front; %s", name, count, what, why)
 
 
 def say_contradictions(name: str, pairs: Iterable[Pair]) -> None:

@@ -25,7 +25,15 @@ from harness_plugin.pairs.formats.table import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, listed, log, looks_like_label, say_contradictions, say_lists
+from harness_plugin.pairs.notes import (
+    ColumnNotes,
+    listed,
+    log,
+    looks_like_label,
+    say_contradictions,
+    say_lists,
+    say_thoughts,
+)
 from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
 
 
@@ -158,7 +166,9 @@ def _read(
     if not pairs:
         raise _nothing(name, bad)
     columns.say(name, counted(len(pairs), "pair"))
-    say_lists(name, (pair.prompt for pair in pairs))
+    answers = [text for pair in pairs for text in (pair.response_a, pair.response_b)]
+    say_lists(name, (pair.prompt for pair in pairs), answers)
+    say_thoughts(name, answers)
     say_contradictions(name, pairs)
     _say_what_is_missing(name, pairs, columns, bad)
     return PairFile(pairs, found.name, bad.errors, path, bad.missing)
@@ -172,10 +182,10 @@ def _say_what_is_missing(name: str, pairs: list[Pair], columns: ColumnNotes, bad
     labels = [column for column in columns.unused() if looks_like_label(column)]
     if labels and all(pair.verdict is None for pair in pairs):
         log.warning(
-            "%s: no winner was read, and %s looks like a label; name its column (--field winner=%s), and say what its "
+            "%s: no winner was read, and %s like a label; name its column (--field winner=%s), and say what its "
             "words mean if they are not model_a, model_b and tie (--winner-map)",
             name,
-            listed(labels),
+            f"{listed(labels)} {'looks' if len(labels) == 1 else 'look'}",
             labels[0],
         )
 

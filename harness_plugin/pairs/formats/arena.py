@@ -12,8 +12,8 @@ from harness_plugin.pairs.formats.prompt_columns import prompt_of
 from harness_plugin.pairs.formats.two_conversations import COLUMNS, SIDES, Words, battle
 from harness_plugin.pairs.pair import REQUIRED, Pair, Winner
 
-WORDS: Words = {**SIDES, "tie (bothbad)": (Winner.TIE, "both_bad")}
-_WORDS_140K: Words = {**SIDES, "both_bad": (Winner.TIE, "both_bad")}
+_BOTH_BAD = (Winner.TIE, "both_bad")
+WORDS: Words = {**SIDES, "tie (bothbad)": _BOTH_BAD, "both_bad": _BOTH_BAD}
 _ONE_HOT = {"winner_model_a": Winner.MODEL_A, "winner_model_b": Winner.MODEL_B, "winner_tie": Winner.TIE}
 
 
@@ -25,7 +25,7 @@ def pair_100k(row: Fields) -> Pair:
 def pair_140k(row: Fields) -> Pair:
     """A row of arena-human-preference-140k: a list of messages for each side, whose contents are lists of parts. What
     `full_conversation` has before them, from earlier votes of the same session, is part of the prompt."""
-    return battle(row, _WORDS_140K, optional_id(row, "id"), rest(row, *COLUMNS, "id"))
+    return battle(row, WORDS, optional_id(row, "id"), rest(row, *COLUMNS, "id"))
 
 
 def pair_55k(row: Fields) -> Pair:

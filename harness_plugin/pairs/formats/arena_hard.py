@@ -18,10 +18,10 @@ from harness_plugin.files.checked import (
 )
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.formats.columns import Fields, answer_of
 from harness_plugin.pairs.formats.layout import Layout
 from harness_plugin.pairs.formats.prompt_columns import with_parts
-from harness_plugin.pairs.pair import Text, checked_text, turn_count
+from harness_plugin.pairs.pair import Text, checked_text, content_id, turn_count
 
 
 class _Questions(Layout):
@@ -30,6 +30,8 @@ class _Questions(Layout):
 
 
 QUESTIONS = _Questions()
+_BESIDE = ("response", "output")
+"""Columns that may hold the answer to messages that end with a question."""
 _FAILED = "$ERROR$"
 """What FastChat writes in the place of an answer that the model's API did not give."""
 
@@ -41,7 +43,8 @@ def answer_v01(row: Fields, questions: Questions) -> Answer:
     question = _question_of(id, questions)
     response = _response(row, question.turns)
     prompt = with_parts(row, question.prompt, (), (response,))
-    return Answer(prompt, response, optional_text(row, "model_id"), question.category, id)
+    samples = len(row["choices"]) if response is not None else 1
+    return Answer(prompt, response, optional_text(row, "model_id"), question.category, id, samples=samples)
 
 
 def _response(row: Fields, wanted: int) -> Text | None:
@@ -63,8 +66,8 @@ def _response(row: Fields, wanted: int) -> Text | None:
 
 def answer_v2(row: Fields, questions: Questions) -> Answer:
     """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}. Where a user's
-    message is the last, the answer is missing."""
-    id = _question_id(row)
+    message is the last, the answer stands in `response` or `output`, or is missing. Logs of chats without an id are
+    told apart by their prompts."""
     (value,) = required(row, "messages")
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         raise wrong_value("messages", value, "a list of messages, each with role and content")
@@ -73,9 +76,17 @@ def answer_v2(row: Fields, questions: Questions) -> Answer:
     asked = turns[:-1] if turns[-1].role == "assistant" else turns
     if not asked or asked[-1].role != "user":
         raise wrong_value("messages", [turn.role for turn in turns], "a user's message first and the answer last")
-    response = turns[-1].text if asked is not turns and turns[-1].text != _FAILED else None
-    category = questions[id].category if id in questions else None
+    response: Text | None = turns[-1].text if asked is not turns else None
+    column = next((name for name in _BESIDE if not is_absent(row.get(name))), None)
+    if column is not None:
+        beside = answer_of(row, column)
+        if asked is not turns and beside != response:
+            raise wrong_value(column, beside, "the text of the last message, which is an answer too, or null")
+        response = beside
+    response = None if response == _FAILED else response
     prompt = with_parts(row, chat.history(asked), ("messages",))
+    id = _given_id(row) or content_id(prompt)
+    category = questions[id].category if id in questions else None
     return Answer(prompt, response, optional_text(row, "model"), category, id)
 
 
@@ -92,8 +103,12 @@ def question(row: Fields) -> tuple[str, Question]:
     return id, Question(with_parts(row, prompt), optional_text(row, "category"), turn_count(prompt))
 
 
+def _given_id(row: Fields) -> str:
+    return optional_id(row, "question_id") or optional_id(row, "uid")
+
+
 def _question_id(row: Fields) -> str:
-    id = optional_id(row, "question_id") or optional_id(row, "uid")
+    id = _given_id(row)
     if not id:
         raise missing_field("question_id", row)
     return id

@@ -6,28 +6,30 @@
   as it is; of several turns each is prefixed by its speaker: "System: ", "Human: " or "Assistant: ".
 * One turn is always a plain string.
 * An assistant's message without content (null) is a missing answer where it is judged, and an empty turn of a history.
-  A message list may be written as JSON, or as Python writes it, in a text cell.
+  A message list may be written as JSON, or as Python or numpy write it, in a text cell.
 
 This file knows roles and turns; it must not know column names, labels or files.
 """
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness_plugin.files.checked import GivenTwice, RowError, is_absent, refuse_surrogates, wrong_value
-from harness_plugin.files.rows import parse_unique
+from harness_plugin.files.checked import RowError, is_absent, refuse_surrogates, wrong_value
+from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.pair import Text, missing_answer
 
 _SPEAKERS = {"system": "System: ", "user": "Human: ", "assistant": "Assistant: "}
 _ROLE_OF = {prefix: role for role, prefix in _SPEAKERS.items()}
-_SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
+_ROLES = {**{role: role for role in _SPEAKERS}, "developer": "system"}
+_SHAREGPT = {**_ROLES, "human": "user", "gpt": "assistant"}
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 _CALLS = ("tool_calls", "function_call")
-_TEXT_PARTS = ("text", "refusal")  # types of parts, each with its text under the same name
+PICTURES = ("image", "images", "image_url", "video", "videos", "audio", "audios")
+"""Columns of rows, and fields of messages and of parts, that hold what is no text."""
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}  # type -> its field
 TRANSCRIPT_START = "\n\nHuman:"
 
 
@@ -40,14 +42,15 @@ class Message:
 
 
 def messages(name: str, value: Any) -> list[Message]:
-    """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), or such a
-    list as JSON text.
+    """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), one of them,
+    or such a list as text.
 
-    Content is a string, null, or a list of parts of type text or refusal; what an assistant says under `refusal` in its
-    place is its text. A system message without content is left out. Raises DataError for anything else, above all for
-    images and calls of tools, which no text model can judge, and for a user's message without content.
+    Content is a string, null, or a list of parts with a text or a refusal; what an assistant says under `refusal` in
+    its place is its text. The role developer is another name for system. A system message without content is left out.
+    Raises DataError for anything else, above all for images and calls of tools, which no text model can judge, and for
+    a user's message without content.
     """
-    entries = message_list(value) if isinstance(value, str) else value
+    entries = message_list(value) if isinstance(value, str) else [value] if is_message(value) else value
     if not isinstance(entries, (list, tuple)) or not entries:
         raise wrong_value(name, value, "a list of messages, each with role and content")
     found = [_message(f"{name}[{index}]", entry) for index, entry in enumerate(entries)]
@@ -55,29 +58,25 @@ def messages(name: str, value: Any) -> list[Message]:
 
 
 def message_list(text: str) -> list[Any] | None:
-    """The list of messages that a text spells in JSON, or as Python writes it; None where it does not, or a message
-    has one name twice, since only one of its values would be read."""
-    if not re.match(r"\s*\[\s*\{", text):
-        return None
-    try:
-        value = parse_unique(text)
-    except GivenTwice:
-        return None
-    except ValueError:
-        try:
-            value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
+    """The list of messages that a text spells in JSON, or as Python or numpy write it; None where it does not, or a
+    message has one name twice, since only one of its values would be read."""
+    value = written_list(text) if re.match(r"\s*\[\s*\{", text) else None
     return value if is_message_list(value) else None
 
 
 def is_message_list(value: Any) -> bool:
     """Whether a value is a list of objects that name a speaker: messages, if their contents are right."""
-    return (
-        isinstance(value, (list, tuple))
-        and bool(value)
-        and all(isinstance(entry, Mapping) and ("role" in entry or "from" in entry) for entry in value)
-    )
+    return isinstance(value, (list, tuple)) and bool(value) and all(map(is_message, value))
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value is an object that names a speaker."""
+    return isinstance(value, Mapping) and ("role" in value or "from" in value)
+
+
+def holds_messages(value: Any) -> bool:
+    """Whether a value is a message or a list of messages."""
+    return is_message(value) or is_message_list(value)
 
 
 def _message(name: str, entry: Any) -> Message:
@@ -85,17 +84,26 @@ def _message(name: str, entry: Any) -> Message:
     if not isinstance(entry, Mapping) or "content" not in entry:
         raise wrong_value(name, entry, "a message with role and content")
     role = entry.get("role")
-    if not isinstance(role, str) or role not in _SPEAKERS:
-        raise wrong_value(f"{name}.role", role, ", ".join(repr(known) for known in _SPEAKERS))
+    if not isinstance(role, str) or role not in _ROLES:
+        raise wrong_value(f"{name}.role", role, ", ".join(map(repr, _ROLES)))
     for field in _CALLS:
         if isinstance(entry.get(field), (Mapping, list, tuple)) and entry[field]:
             raise wrong_value(f"{name}.{field}", entry[field], "none (calls of tools are no text and cannot be judged)")
+    refuse_pictures(entry, f"{name}.")
     text = content_text(f"{name}.content", entry["content"])
     if text is None and role == "assistant" and isinstance(entry.get("refusal"), str):
         text = content_text(f"{name}.refusal", entry["refusal"])
     if text is None and role == "user":
         raise wrong_value(f"{name}.content", entry["content"], "the text of a user's message")
-    return Message(role, text)
+    return Message(_ROLES[role], text)
+
+
+def refuse_pictures(fields: Mapping[str, Any], where: str = "") -> None:
+    """Raises RowError where a row, a message or a part has something in one of the fields `PICTURES`."""
+    for field in PICTURES:
+        value = fields.get(field)
+        if not is_absent(value) and value is not False and value not in ("", "[]", [], (), {}):
+            raise wrong_value(f"{where}{field}", value, "null (pictures and sounds are no text and cannot be judged)")
 
 
 def _from_sharegpt(name: str, entry: Any) -> Any:
@@ -127,14 +135,16 @@ def _part_text(name: str, part: Any) -> str | None:
     if not isinstance(part, Mapping):
         raise wrong_value(name, part, "a part with type and text")
     kind = part.get("type")
-    if kind not in _TEXT_PARTS:
+    if not isinstance(kind, str) or kind not in _TEXT_PARTS:
         allowed = "'text' or 'refusal' (pictures, files and calls of tools cannot be judged)"
         raise wrong_value(f"{name}.type", kind, allowed)
-    text = part.get(kind)
+    refuse_pictures(part, f"{name}.")
+    field = _TEXT_PARTS[kind]
+    text = part.get(field)
     if is_absent(text):
         return None
     if not isinstance(text, str):
-        raise wrong_value(f"{name}.{kind}", text, "a string or null")
+        raise wrong_value(f"{name}.{field}", text, "a string or null")
     refuse_surrogates(name, text)
     return text
 

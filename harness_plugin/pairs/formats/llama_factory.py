@@ -9,12 +9,12 @@ from harness_plugin.pairs.formats import chat, preferences
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.pair import Pair
 
-TALKS = ("conversations", "messages")
+TALKS = ("conversations", "messages", "conversation")
 _RANKED = 2
 
 
 def pair(row: Fields) -> Pair:
-    """A row with the conversation in `conversations` or `messages`, and the answers in `chosen` and `rejected`, each
+    """A row with the conversation in one of the columns `TALKS`, and the answers in `chosen` and `rejected`, each
     one message: {from, value} or {role, content}."""
     column = next((name for name in TALKS if not is_absent(row.get(name))), TALKS[0])
     talk, chosen, rejected = required(row, column, "chosen", "rejected")

@@ -45,16 +45,17 @@ def answer(row: Fields, questions: Questions) -> Answer:
     id = document.partition(" ")[2] or content_id(prompt)
     doc = row["doc"]
     category = doc.get("category") if isinstance(doc, Mapping) else None
-    response = row.get("resps") or row.get("filtered_resps")
+    response, samples = row.get("resps") or row.get("filtered_resps"), 1
     while isinstance(response, list) and response:
-        response = response[0]
+        response, samples = response[0], max(samples, len(response))
     if is_absent(response) or response == []:
         response = None
     elif not isinstance(response, str):
         raise wrong_value("resps", row.get("resps"), "the answers of a generation task (a list of lists of strings)")
     else:
         text_value("resps", response)
-    return Answer(prompt, response, None, category if isinstance(category, str) else None, id, document, question)
+    category = category if isinstance(category, str) else None
+    return Answer(prompt, response, None, category, id, document, question, samples)
 
 
 def _asked(row: Fields) -> tuple[Text, Text]:
@@ -79,16 +80,28 @@ def _asked(row: Fields) -> tuple[Text, Text]:
 def _given(row: Fields) -> tuple[str, Any]:
     """Where the sample says what the model was given, and what that was: in `gen_args_0`, or as earlier versions wrote
     it, in the first entry of a list or in the list itself. Each is {arg_0, arg_1} or [prompt, settings]. The settings
-    tell a generation task from others."""
+    tell a generation task from others. Raises RowError for a document with several prompts, and for one with pictures
+    or sounds, which are in a third argument."""
     (arguments,) = required(row, "arguments")
-    name, first = "arguments", arguments
+    requests = {"arguments": arguments}
     if isinstance(arguments, Mapping) and "gen_args_0" in arguments:
-        name, first = "arguments.gen_args_0", arguments["gen_args_0"]
+        requests = {f"arguments.{name}": request for name, request in arguments.items()}
     elif isinstance(arguments, (list, tuple)) and arguments and isinstance(arguments[0], (Mapping, list, tuple)):
-        name, first = "arguments[0]", arguments[0]
-    if isinstance(first, Mapping) and "arg_0" in first and isinstance(first.get("arg_1", {}), Mapping):
-        return f"{name}.arg_0", first["arg_0"]
-    if isinstance(first, (list, tuple)) and len(first) == 2 and isinstance(first[1], Mapping):
-        return f"{name}[0]", first[0]
+        requests = {f"arguments[{at}]": request for at, request in enumerate(arguments)}
+    (name, prompt), *others = [_prompt(name, request) for name, request in requests.items()]
+    for other, value in others:
+        if value != prompt:
+            raise wrong_value(other, value, f"the prompt of {name}, since one prompt and its answer are judged")
+    return name, prompt
+
+
+def _prompt(name: str, request: Any) -> tuple[str, Any]:
+    """The place and the value of the prompt of one request."""
+    if isinstance(request, Mapping) and "arg_0" in request and isinstance(request.get("arg_1", {}), Mapping):
+        if request.get("arg_2"):
+            raise wrong_value(f"{name}.arg_2", request["arg_2"], "none (pictures and sounds cannot be judged)")
+        return f"{name}.arg_0", request["arg_0"]
+    if isinstance(request, (list, tuple)) and len(request) == 2 and isinstance(request[1], Mapping):
+        return f"{name}[0]", request[0]
     allowed = "gen_args_0 of a generation task (the prompt in arg_0, the settings in arg_1), or [[prompt, settings]]"
-    raise wrong_value("arguments", arguments, allowed)
+    raise wrong_value(name, request, allowed)

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from harness_plugin.files.checked import is_absent, optional_id, optional_text, text_value, wrong_value
+from harness_plugin.files.checked import (
+    RowError,
+    excerpt,
+    is_absent,
+    optional_id,
+    optional_text,
+    text_value,
+    wrong_value,
+)
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of, with_parts
@@ -61,6 +69,12 @@ def _texts(row: Fields, column: str | None, chosen: Any, rejected: Any) -> tuple
         whole = all(answer.startswith(chat.TRANSCRIPT_START) for answer in (chosen, rejected))
         if column is not None and not whole:
             return prompt_of(row, column, (chosen, rejected)), chosen, rejected
+        if not whole:
+            raise RowError(
+                f"field chosen is {excerpt(chosen)}, and no column holds the prompt (fields found: {_names(row)})",
+                f"allowed: a column {', '.join(PROMPTS)}, or transcripts, which begin with '\\n\\nHuman:'",
+                "name the column of the prompt (--field prompt=COLUMN), correct the row",
+            )
         talks = chat.transcript("chosen", chosen), chat.transcript("rejected", rejected)
     else:
         talks = chat.messages("chosen", chosen), chat.messages("rejected", rejected)
@@ -71,6 +85,10 @@ def _texts(row: Fields, column: str | None, chosen: Any, rejected: Any) -> tuple
     if column is None:
         raise wrong_value("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
     return prompt_of(row, column, (best, worst)), best, worst
+
+
+def _names(row: Fields) -> str:
+    return ", ".join(sorted(map(str, row)))
 
 
 def _is_plain(value: Any) -> bool:

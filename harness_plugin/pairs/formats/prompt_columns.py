@@ -4,11 +4,12 @@ rows that differ in any of these columns have different prompts.
 """
 
 import itertools
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from harness_plugin.files.checked import RowError, is_absent, required, text_value, wrong_value
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import EARLIER_PARTS, PROMPT_PARTS, SYSTEM_PARTS, Fields
 from harness_plugin.pairs.pair import Text, checked_text
@@ -19,11 +20,12 @@ _EARLIER = "a string, a list of messages, of strings or of [question, answer], o
 def prompt_of(row: Fields, column: str, answers: Sequence[Text | None] = ()) -> Text:
     """The prompt in `column` with the other parts that the row has.
 
-    The column holds a string, a list of turns, or a list of messages. `answers` are the row's own: a column `messages`
-    may repeat the prompt and one of them. Raises DataError for any other value, and for a part that is no text.
+    The column holds a string, a list of turns, or one or more messages. `answers` are the row's own: a column
+    `messages` may repeat the prompt and one of them. Raises DataError for any other value, and for a part that is no
+    text.
     """
     (value,) = required(row, column)
-    prompt = chat.history(chat.messages(column, value)) if chat.is_message_list(value) else checked_text(column, value)
+    prompt = chat.history(chat.messages(column, value)) if chat.holds_messages(value) else checked_text(column, value)
     return with_parts(row, prompt, (column,), answers)
 
 
@@ -39,19 +41,30 @@ def with_parts(
 
     A part that is null or empty changes nothing. A system prompt and an earlier conversation become turns before the
     prompt, each prefixed by its speaker, as in `chat.history`. `context` and `input` stand in the turn of the question,
-    before and after it, with an empty line between them.
+    before and after it, with an empty line between them. Raises RowError where a column holds pictures (`PICTURES`).
     """
     before: list[chat.Message] = []
     texts: dict[str, str] = {}
+    for name in chat.PICTURES:
+        if name in row:
+            with _or_ignored(name):
+                chat.refuse_pictures({name: row[name]})
     for name in part_columns(row, used):
-        try:
+        with _or_ignored(name):
             turns, text = _part(name, row[name])
-        except RowError as error:
-            raise RowError(error.found, error.why, f"leave the column alone (--ignore {name}), {error.do}") from error
         before += turns if name == "history" else _without_echo(turns, prompt, answers)
         if text is not None:
             texts[name] = text
     return _preceded(before, session, _joined(texts.get("context"), prompt, texts.get("input")))
+
+
+@contextmanager
+def _or_ignored(name: str) -> Iterator[None]:
+    """Errors that leave the block say how to leave the column alone."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(error.found, error.why, f"leave the column alone (--ignore {name}), {error.do}") from error
 
 
 def part_columns(row: Fields, used: Container[str] = ()) -> list[str]:
@@ -77,9 +90,9 @@ def _part(name: str, value: Any) -> tuple[list[chat.Message], str | None]:
 
 def earlier(name: str, value: Any) -> list[chat.Message]:
     """An earlier conversation: messages, pairs of [question, answer], or turns, of which the last is the assistant's;
-    any of these as JSON text. Other text is one turn of the user's. Raises DataError for anything else."""
+    any of these written as text. Other text is one turn of the user's. Raises DataError for anything else."""
     if isinstance(value, str):
-        listed = _json_list(value)
+        listed = written_list(value)
         if listed is None:
             return [chat.Message("user", text_value(name, value))]
         value = listed
@@ -100,17 +113,6 @@ def _exchange(name: str, entry: Any) -> list[chat.Message]:
     question, answer = entry
     said = [chat.Message("user", text_value(name, question))]
     return said if answer is None else [*said, chat.Message("assistant", text_value(name, answer))]
-
-
-def _json_list(text: str) -> list[Any] | None:
-    listed = chat.message_list(text)
-    if listed is None and text.lstrip().startswith("["):
-        try:
-            value = parse_json(text)
-        except ValueError:
-            return None
-        listed = value if isinstance(value, list) else None
-    return listed
 
 
 def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent, wrong_value
-from harness_plugin.files.rows import parse_json
+from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
 
 _SIDES = ("model_side_a", "model_side_b")
@@ -37,14 +37,9 @@ def _flat(text: str) -> str:
 
 def _rounds(name: str, session: Any) -> list[tuple[str, list[str]]]:
     """Each question with the answers to it."""
-    value = session
-    if isinstance(session, str):
-        try:
-            value = chat.message_list(session) or parse_json(session or "[]")
-        except ValueError as error:
-            raise wrong_value(name, session, _ALLOWED) from error
-    if is_absent(value):
+    if is_absent(session) or session in ("", "null"):
         return []
+    value = written_list(session) if isinstance(session, str) else session
     if not isinstance(value, (list, tuple)):
         raise wrong_value(name, session, _ALLOWED)
     if chat.is_message_list(value):

@@ -105,7 +105,7 @@ PAIR_FORMATS = (
         "llama_factory",
         "chosen rejected",
         llama_factory.pair,
-        "id prompt=conversations|messages better=chosen worse=rejected category=subset",
+        "id prompt=conversations|messages|conversation better=chosen worse=rejected category=subset",
         fits=llama_factory.holds_messages,
         unique_ids=False,
     ),
@@ -219,7 +219,7 @@ ANSWER_FORMATS = (
         "arena_hard_v2",
         "messages model",
         arena_hard.answer_v2,
-        "id=question_id|uid prompt=messages response=messages model category",
+        "id=question_id|uid prompt=messages response=response|output|messages model category",
         unique_ids=True,
     ),
     AnswerFormat(
