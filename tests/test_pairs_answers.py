@@ -38,6 +38,11 @@ def test_each_format_is_told_by_its_columns_and_read(tmp_path, format):
         detect_format(row)
 
 
+def test_pairs_given_for_answers_are_sent_to_the_command_that_scores_them(tmp_path):
+    pair = {"prompt": "Hi", "response_a": "a", "response_b": "b"}
+    assert "the file holds pairs, not the answers of one model" in refused(lines(tmp_path / "x.jsonl", pair))
+
+
 def test_alpaca_outputs_are_known_by_their_prompt_and_repeats_are_numbered(tmp_path):
     path = tmp_path / "model_outputs.json"
     path.write_text(json.dumps([ALPACA, {"instruction": "Bye", "output": ""}, ALPACA]), "utf-8")

@@ -6,7 +6,7 @@ import logging
 import pytest
 from pair_rows import ANSWER_ROWS, ROWS, talk, write_lines
 
-from harness_plugin.pairs import pairs_from_rows, read_outputs
+from harness_plugin.pairs import pairs_from_rows, read_outputs, read_pairs
 from harness_plugin.pairs.notes import looks_like_part
 
 ASK = {"prompt": "Hi", "response_a": "Hello.", "response_b": "Yes?", "winner": "tie"}
@@ -123,6 +123,35 @@ def test_scores_that_do_not_favour_the_chosen_answer_are_named(notes):
         "x: by chosen-rating and rejected-rating, the chosen answer is no better in 1 row (row 7); the answers "
         "stay as the columns chosen and rejected have them",
     ]
+
+
+def test_what_excel_cuts_off_or_takes_for_a_formula_is_named(tmp_path, notes):
+    path = tmp_path / "x.csv"
+    path.write_text(f"prompt,response_a,response_b\nHi,{'x' * 32_767},#NAME?\nHi,{'x' * 32_768},=1\n", "utf-8")
+    pairs_from_rows([{**ASK, "response_a": "x" * 32_767}])
+    assert not warned(notes)
+    read_pairs(path)
+    assert warned(notes) == [
+        f"{path}: an answer is only nan, None or the like in 1 row (row 1 (line 2)); such a word counts as an answer; "
+        "where it stands for a missing one, write null in its place, as JSON",
+        f"{path}: a cell of 32,767 characters, the most that Excel keeps, in 1 row (row 1 (line 2)); its text may have "
+        "been cut off",
+    ]
+
+
+def test_preferences_that_are_0_or_1_alone_are_named(notes):
+    def rows(*preferences):
+        base = {"instruction": "Hi", "output_1": "a", "output_2": "b"}
+        return [{**base, "instruction": f"Hi {n}", "preference": p} for n, p in enumerate(preferences)]
+
+    found = pairs_from_rows(rows(0, 1, 0, None)).pairs
+    assert [pair.p_b for pair in found] == [0.5, 0.0, 0.5, None]
+    assert "each preference is 0, read as a tie, or 1, read as output_1; if 0 means" in warned(notes)[0]
+    for others in ((0, 1, 2), (1, 1), (0, 0), (0, 1.2), (1.5, 2)):
+        pairs_from_rows(rows(*others))
+        assert not warned(notes)
+    said = pairs_from_rows(rows(0, 1), winner_map={"0": "model_a", "1": "model_b"}).pairs
+    assert [pair.winner for pair in said] == ["model_a", "model_b"] and not warned(notes)
 
 
 def test_answers_that_are_all_lists_in_a_text_are_named(tmp_path, notes):

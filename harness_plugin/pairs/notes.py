@@ -18,7 +18,24 @@ from harness_plugin.pairs.pair import Pair, Text, Winner
 log = logging.getLogger("lm_eval.arena_rm")
 
 _SHOWN = 20
-_NOBODY = frozenset({"nan", "none", "null", "<na>", "n/a", "#n/a"})  # as programs write a missing value into a text
+_NOBODY = frozenset(  # as programs write a missing value into a text, and Excel what it took for a wrong formula
+    (
+        "nan",
+        "none",
+        "null",
+        "<na>",
+        "n/a",
+        "#n/a",
+        "#name?",
+        "#value!",
+        "#ref!",
+        "#error!",
+        "#num!",
+        "#null!",
+        "#div/0!",
+    )
+)
+_LARGEST_OF_EXCEL = 32_767
 _ANSWERS = ("response", "response_a", "response_b", "better", "worse")
 _LABEL = re.compile(
     r"labels?|winners?|wins?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best"
@@ -38,7 +55,7 @@ _NO_TEXT = re.compile(  # words of columns that say something about a text, and 
     r"ids?|uuid|hash|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
     r"|index|names?|tags?|dates?|time|tstamp|urls?|version|kwargs|format|style|difficulty|domain|topic|template"
 )
-_THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>|.*</think>", re.DOTALL)
+_THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
 
 
@@ -77,6 +94,7 @@ class ColumnNotes:
         self._answers = {n for role in _ANSWERS for names in format.roles.get(role, []) for n in names}
         self._empty: list[str] = []
         self._nobody: list[str] = []
+        self._full: list[str] = []
         self._apart: dict[str, bool | None] = {}
         self._turned: dict[str, list[str]] = {}
 
@@ -91,6 +109,8 @@ class ColumnNotes:
             self._empty.append(row.place)
         if any(isinstance(value, str) and value.strip().lower() in _NOBODY for value in answers):
             self._nobody.append(row.place)
+        if row.container == "csv" and any(len(cell) == _LARGEST_OF_EXCEL for cell in row.value.values()):
+            self._full.append(row.place)
         self._add_parts(row.value)
         if "better" in self._format.roles:
             self._add_measures(row)
@@ -164,21 +184,14 @@ class ColumnNotes:
         )
         self._say_parts(name)
         for columns, places in self._turned.items():
-            rows = counted(len(places), "row")
             why = "the answers stay as the columns chosen and rejected have them"
-            log.warning(
-                "%s: by %s, the chosen answer is no better in %s (%s); %s", name, columns, rows, listed(places), why
-            )
-        if self._empty:
-            rows = counted(len(self._empty), "row")
-            why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
-            log.warning("%s: no text in the cell of an answer in %s (%s); %s", name, rows, listed(self._empty), why)
-        if self._nobody:
-            rows = counted(len(self._nobody), "row")
-            why = "such a word counts as an answer; where it stands for a missing one, write null in its place, as JSON"
-            log.warning(
-                "%s: an answer is only nan, None or the like in %s (%s); %s", name, rows, listed(self._nobody), why
-            )
+            _say_rows(name, f"by {columns}, the chosen answer is no better", places, why)
+        why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
+        _say_rows(name, "no text in the cell of an answer", self._empty, why)
+        why = "such a word counts as an answer; where it stands for a missing one, write null in its place, as JSON"
+        _say_rows(name, "an answer is only nan, None or the like", self._nobody, why)
+        why = "its text may have been cut off"
+        _say_rows(name, f"a cell of {_LARGEST_OF_EXCEL:,} characters, the most that Excel keeps,", self._full, why)
 
     def _say_parts(self, name: str) -> None:
         """Logs a warning that names columns that look like a part of the prompt and were not read."""
@@ -195,6 +208,11 @@ class ColumnNotes:
                 left[0],
                 left[0],
             )
+
+
+def _say_rows(name: str, what: str, places: Sequence[str], why: str) -> None:
+    if places:
+        log.warning("%s: %s in %s (%s); %s", name, what, counted(len(places), "row"), listed(places), why)
 
 
 def _texts(value: Any) -> list[str]:
@@ -236,7 +254,7 @@ def _is_written_list(text: Text) -> bool:
 def say_thoughts(name: str, answers: Iterable[Text | None]) -> None:
     """Logs a warning where answers hold the thoughts that a model wrote before them."""
     turns = ((answer,) if isinstance(answer, str) else answer for answer in answers if answer)
-    count = sum(any(map(_THOUGHTS.match, texts)) for texts in turns)
+    count = sum(any("</think>" in text or _THOUGHTS.match(text) for text in texts) for texts in turns)
     if count:
         what = "answer has" if count == 1 else "answers have"
         why = "the judge reads it as part of the answer; take it out if people do not see it"

@@ -170,6 +170,8 @@ def _read(
     say_lists(name, (pair.prompt for pair in pairs), answers)
     say_thoughts(name, answers)
     say_contradictions(name, pairs)
+    if doubt := found.doubt(pairs):
+        log.warning("%s: %s", name, doubt)
     _say_what_is_missing(name, pairs, columns, bad)
     return PairFile(pairs, found.name, bad.errors, path, bad.missing)
 

@@ -1,5 +1,6 @@
 """AlpacaEval: `annotations.json` (two outputs and a preference) and `model_outputs.json` (one model's outputs)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness_plugin.files.checked import optional_text, wrong_value
@@ -40,6 +41,16 @@ def _preference(value: Any) -> tuple[float | None, Winner | None]:
     if p_b == 0.5:
         return p_b, Winner.TIE
     return p_b, Winner.MODEL_B if p_b > 0.5 else Winner.MODEL_A
+
+
+def doubt(pairs: Sequence[Pair]) -> str:
+    """What may be wrong where each preference is 0 or 1, and both are there: 0 is a tie here, elsewhere an answer."""
+    if {pair.p_b for pair in pairs} - {None} != {0.0, 0.5} or any(pair.meta.get("annotator") for pair in pairs):
+        return ""
+    return (
+        "each preference is 0, read as a tie, or 1, read as output_1; if 0 means output_1 and 1 means output_2, say so "
+        '(--winner-map "0=model_a,1=model_b")'
+    )
 
 
 def answer(row: Fields, questions: Questions) -> Answer:

@@ -1,6 +1,6 @@
 """What an entry of the table of formats says: a format of pairs, and one of answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness_plugin.pairs.answer import Answer, Questions
@@ -13,6 +13,10 @@ def _always(row: Fields) -> bool:
     return True
 
 
+def _none(pairs: Sequence[Pair]) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class PairFormat(Layout):
     """A format whose rows are pairs. Names of columns stand in one string, with spaces between them.
@@ -21,7 +25,8 @@ class PairFormat(Layout):
     `fits` accepts it. `pair`: a row to its pair or pairs, or to None where the row repeats another. `texts` and
     `numbers`: for CSV files, the columns in which an empty cell is an empty text, and those that hold numbers.
     `unique_ids`: False where the publisher's ids may repeat, so that a repeated one gets a suffix instead of an error.
-    `first_of`: a column; only the rows count that have in it what the first row has. `uses`: as in `Layout`.
+    `first_of`: a column; only the rows count that have in it what the first row has. `doubt`: what may be wrong with
+    the labels of all pairs together; empty if nothing. `uses`: as in `Layout`.
     """
 
     name: str
@@ -34,6 +39,7 @@ class PairFormat(Layout):
     numbers: str = ""
     unique_ids: bool = True
     first_of: str | None = None
+    doubt: Callable[[Sequence[Pair]], str] = _none
 
     def matches(self, row: Fields) -> bool:
         """Whether the row is of this format, as far as its columns tell."""

@@ -141,6 +141,7 @@ PAIR_FORMATS = (
         "model_b=generator_2 category=dataset",
         texts="instruction output_1 output_2",
         numbers="preference",
+        doubt=alpaca_eval.doubt,
     ),
     PairFormat(
         "judgebench",
@@ -294,6 +295,12 @@ def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED)
             return format
     if (error := naming.without_column(row)) is not None:
         raise error
+    if any(format.matches(row) for format in PAIR_FORMATS):
+        raise DataError(
+            "the file holds pairs, not the answers of one model",
+            "answers are read here",
+            "score the pairs with `arena-rm score`, or name the columns that hold prompt and response",
+        )
     raise DataError(
         f"the columns fit no known format of answers; columns found: {_names(row)}",
         f"columns known: {'; '.join(' + '.join(sorted(format.columns.split())) for format in ANSWER_FORMATS)}",
