@@ -52,7 +52,8 @@ def test_texts_can_be_encoded_and_only_optional_or_listed_ones_may_be_empty():
     assert optional_text({"t": ""}, "t") == "" and optional_text({"t": None}, "t") is optional_text({}, "t") is None
     for check in (text, required_texts, optional_text, optional_id):
         assert "text without lone surrogates (one stands at character 1" in refusal(check, {"t": "a\ud800"}, "t")
-        assert refusal(check, {"t": 1.5}, "t") == "field t is 1.5; allowed: a string; correct the row"
+        allowed = "a string, a whole number, or null" if check is optional_id else "a string"
+        assert refusal(check, {"t": 1.5}, "t") == f"field t is 1.5; allowed: {allowed}; correct the row"
 
 
 def test_ids_are_strings_or_whole_numbers():

@@ -31,6 +31,7 @@ def test_arrays_inside_of_an_array_are_lists():
     ]
     assert written_list(str([{"content": ARRAY(["a", "b"])}])) == [{"content": ["a", "b"]}]
     assert written_list("[1.5 nan]") == [1.5, None]
+    assert written_list("[('q', 'a'), ('r',)]") == [["q", "a"], ["r"]], "tuples are lists, as in JSON"
 
 
 @pytest.mark.parametrize(

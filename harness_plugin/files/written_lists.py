@@ -45,23 +45,29 @@ def _python_list(text: str) -> Any:
 
 
 def _with_commas(tokens: list[tokenize.TokenInfo]) -> list[str]:
-    """The words of a list of lists, with all commas and without array(..., dtype=...)."""
+    """The words of a list of lists, with all commas, without array(..., dtype=...), and with lists for tuples."""
     words = [token.string for token in tokens]
     found: list[str] = []
+    opened: list[str] = []
     ended, at = False, 0
     while at < len(words):
+        size, word = 1, _WORDS.get(words[at], words[at])
         if words[at : at + 2] == ["array", "("]:
-            at += 2
-        elif words[at : at + 3] == [",", "dtype", "="] and words[at + 4 : at + 5] == [")"]:
-            at += 5
-        elif words[at] == ")":
-            at += 1
-        else:
-            value = tokens[at].type in _VALUES
-            apart = at > 0 and tokens[at].start > tokens[at - 1].end
-            if ended and apart and (value or words[at] in _OPENING):
-                found.append(",")
-            found.append(_WORDS.get(words[at], words[at]))
-            ended = value or words[at] in _CLOSING
-            at += 1
+            size, word = 2, ""
+            opened.append(word)
+        elif words[at : at + 3] == [",", "dtype", "="] and words[at + 4 : at + 5] == [")"] and opened:
+            size, word = 5, opened.pop()
+        elif word == "(":
+            word = "["
+            opened.append("]")
+        elif word == ")":
+            word = opened.pop() if opened else word
+        apart = at > 0 and tokens[at].start > tokens[at - 1].end
+        begins = word in _OPENING or (size == 1 and tokens[at].type in _VALUES)
+        if ended and apart and begins:
+            found.append(",")
+        if word:
+            found.append(word)
+            ended = word in _CLOSING or tokens[at].type in _VALUES
+        at += size
     return found

@@ -102,7 +102,7 @@ def refuse_pictures(fields: Mapping[str, Any], where: str = "") -> None:
     """Raises RowError where a row, a message or a part has something in one of the fields `PICTURES`."""
     for field in PICTURES:
         value = fields.get(field)
-        if not is_absent(value) and value is not False and value not in ("", "[]", [], (), {}):
+        if value and not is_absent(value) and value != "[]":
             raise wrong_value(f"{where}{field}", value, "null (pictures and sounds are no text and cannot be judged)")
 
 
