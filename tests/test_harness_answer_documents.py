@@ -171,7 +171,7 @@ def test_verdicts_are_the_judges_own_scores_of_baseline_and_answer_in_both_order
         for v, pair, own in zip(found, pairs, same.judge(pairs), strict=True):
             assert (v["key"], v["length_b"]) == (pair.key, len(pair.response_b))
             assert [v["z_ab"], v["z_ba"]] == pytest.approx([*own.z_ab, *own.z_ba], abs=1e-5)
-            assert v["win"] == v["p_b"] + v["p_tie"] / 2
+            assert v["win"] == pytest.approx(v["p_b"] + v["p_tie"] / 2, abs=1e-12)
     assert [v["empty"] for v in found] == [False, False, True]
     assert dict(judge) == {"judge": same.hash, **same.identity}
     assert {v["judge"] for v in found} == {judge["judge"]}
