@@ -57,6 +57,14 @@ def test_anything_else_is_none(text):
         letter_in(text, "ABC")
 
 
+@pytest.mark.parametrize("text", ["```\nB\n```", "Both are short.\n```text\nVerdict: B\n```\n", "~~~\nB\n ~~~"])
+def test_the_end_of_a_code_block_is_no_line_of_its_own(text):
+    letter, position = letter_in(text, "ABC")
+    assert letter == text[position] == "B"
+    with pytest.raises(Unusable):
+        letter_in("B\nThat is all.\n```", "ABC")
+
+
 def test_without_ties_c_is_no_verdict():
     with pytest.raises(Unusable):
         letter_in("C", "AB")

@@ -1,7 +1,8 @@
 """From the text of a chat model, and from the log probabilities of its tokens, to a verdict.
 
-The verdict is the whole last line after the end of the reasoning, such as `A`, `Verdict: B` or `[[C]]`. A letter
-anywhere else decides nothing: not in the reasoning, not in a quotation of a response, not at the start of a sentence.
+The verdict is the whole last line after the end of the reasoning, such as `A`, `Verdict: B` or `[[C]]`; the end of a
+code block does not count as a line. A letter anywhere else decides nothing: not in the reasoning, not in a quotation of
+a response, not at the start of a sentence.
 """
 
 import math
@@ -43,6 +44,7 @@ ABSENT = -9000.0  # a log probability below this says that a token is outside th
 TOO_MUCH = 0.02  # what probabilities may add up to beyond one: servers round them
 SMALLEST = 1e-6
 LONGEST_LINE = 200  # characters of a line that may be a verdict
+FENCE = re.compile(r"\n *(```+|~~~+)$")  # of the end of a code block, in which some models put their verdict
 MARK = re.compile(r"<\|[^|<>]*\|>|</?[a-z_]+>")  # of the end of a text or a turn, which some servers list
 ENDED = ("stop", "eos", "end_turn", "stop_sequence", "tool_calls", "function_call", None)
 
@@ -90,7 +92,7 @@ def letter_in(text: str, letters: str) -> tuple[str, int]:
             start = max(start, last + len(end))
         if text.rfind(begin) > last:
             raise Unusable(CUT, f"reasoning that does not end ({begin} without {end})")
-    kept = text.rstrip()
+    kept = FENCE.sub("", text.rstrip()).rstrip()
     line_start = max(start, kept.rfind("\n") + 1)
     found = VERDICT.fullmatch(kept, line_start) if 0 < len(kept) - line_start <= LONGEST_LINE else None
     letter = found and ("C" if found[1].lower() == "tie" else found[1].upper())
