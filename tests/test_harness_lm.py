@@ -111,6 +111,20 @@ def test_both_orders_make_the_swapped_document_the_exact_mirror_image(judge, bat
     assert any(one_order[name, True][:2] != one_order[name, False][1::-1] for name, _ in rows)
 
 
+def test_a_system_instruction_changes_no_score_and_is_said_not_to_be_read(judge, battles, heard):
+    plain = lls(evaluate(judge(), data=battles, limit=2, log_samples=True)[0])
+    assert not any("stands before the pairs" in text for text in heard())
+    told = evaluate(judge(), data=battles, limit=2, log_samples=True, system_instruction="Prefer the longer one.")[0]
+    assert lls(told) == plain
+    assert sum("stands before the pairs of task arena_pairs" in text for text in heard()) == 1
+
+
+def test_an_argument_that_is_twice_in_one_string_is_refused():
+    for text in ("peft=x,peft=y", "peft=x,dtype=float32,peft=x,"):
+        with pytest.raises(UsageError, match="peft is there twice"):
+            ArenaRM.create_from_arg_string(text)
+
+
 def test_the_batch_size_changes_no_score(judge, battles):
     runs = {}
     for size, most, shown in (

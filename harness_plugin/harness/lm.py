@@ -17,13 +17,14 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
+from harness_plugin.harness.zero_shot import has_text_before
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.opening import refuse_served
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import EMBEDDED, ModelSpec
 from harness_plugin.model.naming import served_at
-from harness_plugin.model.several import computes_here
+from harness_plugin.model.several import computes_here, settings_in
 from harness_plugin.scoring import Judgement
 from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
@@ -84,6 +85,8 @@ class ArenaRM(LM):
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None):
+        if said := arg_string.strip(" ,"):
+            settings_in(said, ",")  # of an argument that is there twice, lm-eval would take the last value
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     def _own_device(self, spec: ModelSpec) -> str | None:
@@ -105,6 +108,7 @@ class ArenaRM(LM):
         """ln P(choice) and whether it is the likeliest choice, one per request; each distinct presentation of a pair is
         scored once, whatever the number of choices and repeats."""
         choices = [_choice(r) for r in requests]
+        self._tell_unread(requests)
         pairs = [document_pair(r.doc, r.task_name or "") for r in requests]
         wanted: dict[str, list[int]] = {}
         for i, pair in enumerate(pairs):
@@ -124,6 +128,15 @@ class ArenaRM(LM):
         if cut:
             log.warning("arena_rm: %d of %d presentations were cut to %s", cut, len(distinct), self.judge.limit)
         return [out[i] for i in range(len(requests))]
+
+    def _tell_unread(self, requests: list) -> None:
+        """Warns of a text before the pairs, since the judge reads the pair from the document."""
+        if requests and has_text_before(requests[0].args[0]):
+            log.warning(
+                "arena_rm: a text stands before the pairs of task %s (--system_instruction, or the description of the "
+                "task); this judge does not read it",
+                requests[0].task_name,
+            )
 
     def _check_cacheable(self, requests: list, pairs: list) -> None:
         """The host's cache knows a request by its context only: it must tell the pairs apart."""

@@ -37,6 +37,11 @@ def judge_text(doc: Mapping[str, Any]) -> str:
     return "\n\n".join([_TASK, *parts, _QUESTION])
 
 
+def has_text_before(context: str) -> bool:
+    """Whether a context that `judge_text` made has another text in front of it."""
+    return context.find(_TASK) > 0
+
+
 def _part(name: str, text: str, number: int, rounds: int) -> str:
     title = name if name == "Request" else f"Answer of {name}"
     turn = f", turn {number} of {rounds}" if rounds > 1 else ""
