@@ -116,6 +116,14 @@ def test_overrides_reach_every_field(tmp_path):
         ("- base", ("epochs=2",), "names and values were expected"),
         ("select: {sources: {a: many}}", (), "many"),
         ("lora: {target_modules: [1, 2]}", (), "target_modules"),
+        ("lora: {r: 0}", (), "lora.r: 0; it must be 1 or more"),
+        ("lora: {lora_alpha: 0}", (), "lora.lora_alpha: 0"),
+        ("", ("lora.lora_dropout=1.0",), "lora.lora_dropout: 1.0"),
+        ("select: {shorter_right: 1.5}", (), "select.shorter_right: 1.5; it must be a share between 0 and 1"),
+        ("select: {max_tokens: 0}", (), "select.max_tokens: 0"),
+        ("select: {min_margin: .nan}", (), "select.min_margin: nan"),
+        ("select: {sources: {a: -1}}", (), "select.sources: {'a': -1}"),
+        ("learning_rate: .inf", (), "learning_rate: inf"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, overrides, said):
@@ -215,7 +223,7 @@ def test_a_share_of_the_pairs_stands_in_both_orders_side_by_side_with_mirrored_l
     renderer = Renderer(tiny.tokenizer(), 128, "budget")
     pairs = [make(n, p_b=n / 8) for n in range(4)]
     examples = Examples(pairs, renderer, TrainConfig(both_orders=1.0))
-    batch = collate([examples[n] for n in range(4)])
+    batch = collate([examples[n] for n in range(4)], padding=0)
     assert batch["labels"][:, 1].tolist() == [0, 1, 0.125, 0.875, 0.25, 0.75, 0.375, 0.625]
     assert batch["twins"].tolist() == [0, 2, 4, 6] and batch["weights"].tolist() == [0.5] * 8
     for n, pair in enumerate(pairs):
@@ -233,7 +241,7 @@ def row(ids, y, offset=0.0):
 
 
 def test_the_loss_is_the_cross_entropy_with_the_soft_label():
-    batch = collate([row((5, 6, 7), 1.0), row((8,), 0.25)])
+    batch = collate([row((5, 6, 7), 1.0), row((8,), 0.25)], padding=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7] + [0] * 13, [8] + [0] * 15]
     assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 13, [1] + [0] * 15]
     z = (2.0, -1.0)
@@ -246,7 +254,7 @@ def test_the_loss_is_the_cross_entropy_with_the_soft_label():
 
 
 def test_three_logits_are_a_softmax_over_a_b_and_tie():
-    batch = collate([row((5,), [0.2, 0.5, 0.3])])
+    batch = collate([row((5,), [0.2, 0.5, 0.3])], padding=0)
     z = [1.0, -2.0, 0.5]
     total = sum(math.exp(x) for x in z)
     expected = -sum(y * math.log(math.exp(x) / total) for x, y in zip(z, (0.2, 0.5, 0.3), strict=True))

@@ -56,12 +56,22 @@ def packs(sequences):
     return {"input_ids": torch.from_numpy(whole.ids), "pack": whole}
 
 
+@pytest.mark.parametrize("padding", [3, None])
+def test_in_a_padded_batch_each_sequence_has_the_logits_that_it_has_alone(sequences, tmp_path, padding):
+    network = network_of(tiny.save_base("llama", tmp_path, pad_token_id=padding)).eval()
+    rows = [{"input_ids": ids, "labels": [0.5, 0.5], "offset": 0.0} for ids in sequences]
+    batch = collate(rows, padding=network.config.get_text_config().pad_token_id)["input_ids"]
+    with torch.no_grad():
+        alone = torch.cat([network(torch.tensor([ids])).logits for ids in sequences])
+        assert torch.allclose(network(batch).logits, alone, atol=1e-5) and alone.std() > 0.05
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", tiny.DECODERS)
 def test_a_pack_has_the_padded_batchs_logits_and_gradients(tiny_base, sequences, kind, checkpointing):
     network = network_of(tiny_base(kind))
     weights = torch.linspace(-1, 1, len(sequences))[:, None]
-    batch = collate([{"input_ids": ids, "labels": [0.5, 0.5], "offset": 0.0} for ids in sequences])
+    batch = collate([{"input_ids": ids, "labels": [0.5, 0.5], "offset": 0.0} for ids in sequences], padding=0)
     padded, expected = gradients(network, weights, **{k: batch[k] for k in ("input_ids", "attention_mask")})
     pack(network, checkpointing=checkpointing)
     packed, found = gradients(network, weights, **packs(sequences))

@@ -75,7 +75,7 @@ def test_the_loss_is_of_the_difference_and_the_same_on_packed_and_on_padded_batc
     recipe = config(base("gemma3"))
     examples = Examples(lesson(6), renderer_for(recipe, tiny_rewards.tokenizer("gemma3")), recipe, plain=True)
     rows = [examples[i] for i in range(6)]
-    padded, packed = collate(rows), collate_packed(rows)
+    padded, packed = collate(rows, padding=0), collate_packed(rows)
     assert padded["input_ids"].shape[0] == 12 and len(padded["labels"]) == 6 and packed["pack"].members != []
     assert len(packed["input_ids"]) < sum(len(row["input_ids"]) + len(row["against"]) for row in rows), (
         "prompts are shared"

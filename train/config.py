@@ -21,6 +21,14 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit",)
 
 
+def _refuse(settings: Any, checks: list[tuple[bool, str, str]], place: str = "") -> None:
+    """Raises UsageError for the first setting, at `place` in the recipe, that is not as wanted: (it is, its name, what
+    it must be)."""
+    for good, name, want in checks:
+        if not good:
+            raise UsageError(f"{place}{name}: {getattr(settings, name)!r}", f"it must be {want}", "correct the recipe")
+
+
 @dataclass(frozen=True)
 class LoraFields:
     """Passed to PEFT's LoraConfig; the defaults are the reference card's."""
@@ -35,6 +43,14 @@ class LoraFields:
     use_dora: bool = False  # a magnitude of its own: Liu et al. (2024), arXiv:2402.09353
     layers_to_transform: list[int] | None = None  # only these layers; those below the first cost no backward pass
 
+    def __post_init__(self):
+        checks = [
+            (self.r > 0, "r", "1 or more"),
+            (self.lora_alpha > 0, "lora_alpha", "1 or more, since LoRA is multiplied by it"),
+            (0 <= self.lora_dropout < 1, "lora_dropout", "a share from 0 to below 1"),
+        ]
+        _refuse(self, checks, "lora.")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -44,6 +60,15 @@ class Selection:
     min_margin: float = 0.0  # drop pairs whose soft label is nearer to 0.5 than this
     max_tokens: int | None = None  # drop pairs whose full text is longer than this
     shorter_right: float | None = None  # share of pairs in which the shorter response is preferred; None: as found
+
+    def __post_init__(self):
+        checks = [
+            (all(most >= 0 for most in (self.sources or {}).values()), "sources", "numbers of pairs, 0 or more"),
+            (0 <= self.min_margin <= 0.5, "min_margin", "between 0 and 0.5"),
+            (self.max_tokens is None or self.max_tokens > 0, "max_tokens", "1 or more"),
+            (self.shorter_right is None or 0 <= self.shorter_right <= 1, "shorter_right", "a share between 0 and 1"),
+        ]
+        _refuse(self, checks, "select.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +148,7 @@ class TrainConfig:
             (not self.length_debias or self.num_labels == 1, "length_debias", "0 for a head of three logits"),
             (all(w > 0 for w in (self.weights or {}).values()), "weights", "numbers above 0"),
             (0 < self.epochs < float("inf"), "epochs", "a number above 0"),
-            (self.learning_rate > 0, "learning_rate", "a number above 0"),
+            (0 < self.learning_rate < float("inf"), "learning_rate", "a number above 0"),
             (self.head_learning_rate is None or self.head_learning_rate >= 0, "head_learning_rate", "0 or more"),
             (self.weight_decay >= 0, "weight_decay", "0 or more"),
             (self.max_grad_norm >= 0, "max_grad_norm", "0 (no limit) or more"),
@@ -134,9 +159,7 @@ class TrainConfig:
             (self.evaluations > 0, "evaluations", "1 or more"),
             (0 <= self.warmup < 1, "warmup", "a share between 0 and 1"),
         ]
-        for good, name, want in checks:
-            if not good:
-                raise UsageError(f"{name}: {getattr(self, name)!r}", f"it must be {want}", "correct the recipe")
+        _refuse(self, checks)
 
     def _pointwise_checks(self) -> list[tuple[bool, str, str]]:
         """What only one of the kinds can have."""

@@ -27,7 +27,7 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
     """
     kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
     kept = [p for p in kept if abs(label_of(p) - 0.5) >= rule.min_margin]
-    if rule.max_tokens:
+    if rule.max_tokens is not None:
         kept = [p for p in kept if tokens(p) <= rule.max_tokens]
     if rule.shorter_right is not None:
         kept = _balance(kept, rule.shorter_right)

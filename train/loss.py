@@ -14,13 +14,13 @@ from harness_plugin.engine.packing import pack_of
 MULTIPLE = 16  # L is padded up to a multiple of it: matrix units work in blocks, and torch.compile meets fewer widths
 
 
-def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+def collate(rows: list[dict], padding: int) -> dict[str, torch.Tensor]:
     """Rows {"input_ids", "labels", "offset"} become tensors for n presentations.
 
     A row that is shown in both orders has its second presentation, with the sides exchanged, under "turned"; the two
     are neighbours in the batch. A row of a pointwise model has the ids of response B under "against"; they follow those
     of response A. The tensors:
-        input_ids, attention_mask   (S, L)  int64, padded on the right with 0
+        input_ids, attention_mask   (S, L)  int64, padded on the right with the id `padding` and with 0
         labels                      (n, K)  the probabilities of A, B and, with K = 3, of a tie
         offsets                     (n,)    what the lengths of the responses alone add to the logit
         twins                       (P,)    int64, where the first presentation of a pair in both orders stands
@@ -30,7 +30,7 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     sequences = _sequences(views)
     width = max(map(len, sequences))
     width += -width % MULTIPLE  # L
-    ids = torch.zeros(len(sequences), width, dtype=torch.long)  # (S, L)
+    ids = torch.full((len(sequences), width), padding)  # (S, L)
     mask = torch.zeros(len(sequences), width, dtype=torch.long)  # (S, L)
     for i, sequence in enumerate(sequences):
         ids[i, : len(sequence)] = torch.tensor(sequence)

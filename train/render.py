@@ -14,20 +14,20 @@ AnyRenderer = Renderer | AnswerRenderer
 Views = Sequence[Rendered] | Sequence[RenderedAnswer]
 
 
-def renderer_for(config: TrainConfig, tokenizer) -> AnyRenderer:
-    """The renderer of the recipe. Raises ModelError for a pointwise model whose tokenizer has no chat template, where
-    the recipe gives none."""
+def renderer_for(config: TrainConfig, tokenizer, padding: int | None = None) -> AnyRenderer:
+    """The renderer of the recipe; `padding` as in `TextEncoder`. Raises ModelError for a pointwise model whose
+    tokenizer has no chat template, where the recipe gives none."""
     if config.kind != POINTWISE:
-        return Renderer(tokenizer, config.max_length, config.truncation)
+        return Renderer(tokenizer, config.max_length, config.truncation, padding)
     template = config.chat_template or chat_template(tokenizer, f"{config.base} (the recipe's base)")
-    return AnswerRenderer(tokenizer, config.max_length, template)
+    return AnswerRenderer(tokenizer, config.max_length, template, padding)
 
 
 def uncut(renderer: AnyRenderer) -> AnyRenderer:
     """The renderer without a maximum length."""
     if isinstance(renderer, AnswerRenderer):
-        return AnswerRenderer(renderer.tokenizer, ENDLESS, renderer.template)
-    return Renderer(renderer.tokenizer, ENDLESS, renderer.truncation)
+        return AnswerRenderer(renderer.tokenizer, ENDLESS, renderer.template, renderer.padding)
+    return Renderer(renderer.tokenizer, ENDLESS, renderer.truncation, renderer.padding)
 
 
 def views_of(renderer: AnyRenderer, pair: Pair) -> Views:

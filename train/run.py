@@ -19,11 +19,12 @@ from harness_plugin.engine.threads import use_threads
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import Manifest
 from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.base import find_base, load_tokenizer
+from harness_plugin.model.base import base_config, find_base, load_tokenizer
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.file_hashes import short_hash
 from harness_plugin.model.fingerprint import fingerprint
 from harness_plugin.model.network import is_decoder_classifier
+from harness_plugin.model.reading import padding_of
 from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair
 from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, refuse_private
@@ -72,7 +73,8 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
     with state.main_process_first():  # the first process converts the embedded base, the others use the result
         name, base = _base(config)
     init = read_init(config, base)
-    renderer = renderer_for(config, load_tokenizer(base, revision=config.revision))
+    padding = padding_of(base_config(base, config.revision))
+    renderer = renderer_for(config, load_tokenizer(base, revision=config.revision), padding)
     data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
     facts = {**_recipe_facts(config, init), **data.facts, "devices": state.num_processes}
     if config.kind == POINTWISE:

@@ -5,6 +5,7 @@ This module knows the recipe and tensors; it does not know files, pairs or manif
 
 import logging
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def make_trainer(
         args=args,
         train_dataset=training,
         eval_dataset=validation,
-        data_collator=collate,
+        data_collator=partial(collate, padding=network.config.get_text_config().pad_token_id),
         compute_metrics=accuracy,
         callbacks=[TellEpoch(training), OwnNoise(), KeepWhole()],
     )

@@ -12,6 +12,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from harness_plugin.errors import ScoreError
+
+FIRST_POSITION = 2  # of RoBERTa, in whose count of positions the two before it are contained
+
 
 class Padded:
     """Scores with the forward pass of transformers, `model.network` or `model.backbone`."""
@@ -36,11 +40,30 @@ class Padded:
             yield index, [sequences[i] for i in index]
             start += len(index)
 
-    @torch.inference_mode()
     def logits(self, batch: list[Sequence[int]]) -> np.ndarray:
-        """The logits of the sequences of a batch, (B, C) float64."""
+        """The logits of the sequences of a batch, (B, C) float64. Raises ScoreError for a sequence that is longer than
+        the network can read."""
+        try:
+            return self._logits(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError) as e:  # where positions are learned, there are none for more tokens
+            positions = getattr(self.model.network.config.get_text_config(), "max_position_embeddings", None)
+            longest = max(map(len, batch))
+            if positions is None or longest <= positions - FIRST_POSITION:
+                raise
+            raise ScoreError(
+                f"a sequence of {longest} tokens ({type(e).__name__}: {e})",
+                f"the model has {positions} positions",
+                "give a smaller max_length",
+            ) from e
+
+    @torch.inference_mode()
+    def _logits(self, batch: list[Sequence[int]]) -> np.ndarray:
         lengths = torch.tensor([len(ids) for ids in batch], device=self.model.device)  # (B,)
-        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)  # (B, L), 0 after the end of a sequence
+        # Where the network itself looks for the last token of a sequence, it takes the padding token for no token.
+        padding = self.model.network.config.get_text_config().pad_token_id
+        ids = torch.full((len(batch), int(lengths.max())), padding)  # (B, L)
         for row, sequence in zip(ids, batch, strict=True):
             row[: len(sequence)] = torch.tensor(sequence)
         ids = ids.to(self.model.device)

@@ -55,7 +55,8 @@ def reading_of(
     kind = judge_kind(judge, spec.kind, num_labels, manifest, adapter)
     tokenizer = load_tokenizer(named.base, adapter, named.revision, bare=kind == PAIR)
     if kind == PAIR:
-        renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **_rendering(spec, manifest))
+        chosen = _rendering(spec, manifest)
+        renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **chosen, padding=padding_of(named.config))
     else:
         renderer = _answer_renderer(spec, named, judge, tokenizer)
     return kind, class_order(judge, num_labels, named.config, manifest, adapter), renderer
@@ -75,16 +76,13 @@ def _answer_renderer(spec: ModelSpec, named: Named, judge: str, tokenizer) -> An
     most = [LONGEST, tokenizer.model_max_length]
     most.append(getattr(named.config.get_text_config(), "max_position_embeddings", None) or LONGEST)
     length = spec.max_length or (stated and stated.max_length) or min(most)
-    renderer = AnswerRenderer(tokenizer, int(length), template)
     log.info("arena_rm: %s scores one response at a time, in its chat template, up to %d tokens", judge, length)
-    if renderer.last_token is not None and renderer.last_token == named.config.get_text_config().pad_token_id:
-        log.warning(
-            "arena_rm: the chat template of %s ends with the padding token %r, and the logit is read there, as vLLM "
-            "and SGLang do; transformers reads the token before it",
-            judge,
-            renderer.backend.id_to_token(renderer.last_token),
-        )
-    return renderer
+    return AnswerRenderer(tokenizer, int(length), template, padding_of(named.config))
+
+
+def padding_of(config: Any) -> int | None:
+    """The padding token that the configuration of a base or a whole model names."""
+    return getattr(config.get_text_config(), "pad_token_id", None)
 
 
 def chat_template(tokenizer, judge: str, adapter: Adapter | None = None) -> str:

@@ -61,12 +61,13 @@ class AnswerRenderer(TextEncoder):
     """Renders answers for one tokenizer in the chat template `template`.
 
     `max_length` counts all ids, BOS included. A text that is too long is cut inside the messages and never at the end,
-    since the head reads the last token. Raises UsageError for a `max_length` that the template alone fills, ModelError
-    for a tokenizer without character offsets, and DataError for a template that cannot render a question and an answer.
+    since the head reads the last token. `padding` as in `TextEncoder`. Raises UsageError for a `max_length` that the
+    template alone fills, ModelError for a tokenizer without character offsets, and DataError for a template that cannot
+    render a question and an answer.
     """
 
-    def __init__(self, tokenizer, max_length: int, template: str):
-        super().__init__(tokenizer, max_length, truncation="budget")
+    def __init__(self, tokenizer, max_length: int, template: str, padding: int | None = None):
+        super().__init__(tokenizer, max_length, truncation="budget", padding=padding)
         self.template = template
         self._chat = ChatTemplate(tokenizer, template)
         self.check_room(
@@ -94,7 +95,7 @@ class AnswerRenderer(TextEncoder):
         pieces = [piece for pair in zip(encoded.frames, [*fields, []], strict=True) for piece in pair]
         ids = [*self._begin, *(i for piece in pieces for i in piece)]
         return RenderedAnswer(
-            tuple(ids), *(self._kept(said, whole, shown, fields, answers) for answers in (False, True))
+            self.read(ids), *(self._kept(said, whole, shown, fields, answers) for answers in (False, True))
         )
 
     @staticmethod
@@ -161,13 +162,6 @@ class AnswerRenderer(TextEncoder):
         """BOS, where the tokenizer puts it before texts and the template does not write it."""
         before = self.specials[0]
         return [] if self._empty.frames[0][: len(before)] == before else before
-
-    @property
-    def last_token(self) -> int | None:
-        """The token that the template writes after every answer, which the head reads; None where an answer's own last
-        token is the last one."""
-        after = self._empty.frames[-1]
-        return after[-1] if after else None
 
     def own_tokens(self) -> set[int]:
         """As `TextEncoder.own_tokens`: BOS and the special tokens that the template writes."""

@@ -21,10 +21,11 @@ class TextEncoder:
     """A tokenizer with a maximum length and a way to cut.
 
     `tokenizer`: one of transformers, or any object with a `backend_tokenizer` of the library tokenizers, which does all
-    the work here. Raises ModelError for a tokenizer without one: without character offsets.
+    the work here. `padding`: the padding token of the model, None where it has none. Raises ModelError for a tokenizer
+    without a `backend_tokenizer`: without character offsets.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, truncation: str):
+    def __init__(self, tokenizer: Any, max_length: int, truncation: str, padding: int | None = None):
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelError(
@@ -33,6 +34,7 @@ class TextEncoder:
                 "use a model with a tokenizer.json file",
             )
         self.tokenizer, self.max_length, self.truncation = tokenizer, int(max_length), truncation
+        self.padding = padding
         self.backend: Tokenizer = backend
 
     def check_room(self, frame: int) -> None:
@@ -52,6 +54,14 @@ class TextEncoder:
         ids, mask = probe.ids, probe.special_tokens_mask
         before, after = mask.index(0), mask[::-1].index(0)
         return ids[:before], ids[len(ids) - after :]
+
+    def read(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The ids up to the last one that is not the padding token. transformers' classifiers read their logit there;
+        our engine and servers read it at the last id that they get."""
+        end = len(ids)
+        while end and ids[end - 1] == self.padding:
+            end -= 1
+        return tuple(ids[:end])
 
     def own_tokens(self) -> set[int]:
         """The special tokens that are in presentations though no text holds them."""

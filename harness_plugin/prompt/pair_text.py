@@ -51,18 +51,18 @@ class Renderer(TextEncoder):
     """Renders pairs for one tokenizer.
 
     `max_length` counts all ids, BOS included. `truncation`: "budget" divides the length between the fields, "card" cuts
-    off the end of the whole text, as the code on the reference model card does. Raises UsageError for settings that
-    cannot work, and ModelError for a tokenizer without character offsets.
+    off the end of the whole text, as the code on the reference model card does. `padding` as in `TextEncoder`. Raises
+    UsageError for settings that cannot work, and ModelError for a tokenizer without character offsets.
     """
 
-    def __init__(self, tokenizer, max_length: int = MAX_LENGTH, truncation: str = "budget"):
+    def __init__(self, tokenizer, max_length: int = MAX_LENGTH, truncation: str = "budget", padding: int | None = None):
         if truncation not in TRUNCATIONS:
             raise UsageError(
                 f"truncation={truncation!r}",
                 "long texts are cut in one of two ways, and this is neither",
                 f"use one of {', '.join(TRUNCATIONS)}",
             )
-        super().__init__(tokenizer, max_length, truncation)
+        super().__init__(tokenizer, max_length, truncation, padding)
         self.check_room(len(self._frame))
 
     @property
@@ -120,7 +120,7 @@ class Renderer(TextEncoder):
         keep_a, keep_b = water_fill(n_a, n_b, room - keep_prompt)
         first, second, third = self._pieces
         ids = [*first, *cut(prompt, keep_prompt), *second, *cut(a, keep_a), *third, *cut(b, keep_b), *self.specials[1]]
-        return Rendered(tuple(ids), Kept(keep_prompt, n_prompt), Kept(keep_a, n_a), Kept(keep_b, n_b))
+        return Rendered(self.read(ids), Kept(keep_prompt, n_prompt), Kept(keep_a, n_a), Kept(keep_b, n_b))
 
     def _card(self, pair: Pair) -> Rendered:
         """The presentation with the end cut off, as the code on the reference model card does it."""
@@ -141,7 +141,7 @@ class Renderer(TextEncoder):
             kept.append(Kept(sum(i < len(ids) for i in mine), len(mine)))
             start = end + len(gap)
         prompt, a, b = kept
-        return Rendered(tuple(ids), prompt, a, b, frame_cut=over)
+        return Rendered(self.read(ids), prompt, a, b, frame_cut=over)
 
 
 def _grown(short: Rendered, prompt: float, a: float, b: float) -> Rendered:
