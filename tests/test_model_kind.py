@@ -35,27 +35,6 @@ def save_whole(base, folder, num_labels=1, id2label=None):
     return folder
 
 
-def save_lora(base, folder, rows=None, **settings):
-    """An adapter with settings of its own, on a base whose embedding is resized to `rows`, and the logit that PEFT
-    itself computes for some ids."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification
-
-    torch.manual_seed(4)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
-    if rows:
-        model.resize_token_embeddings(rows)
-    chosen = {"r": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "SEQ_CLS", "modules_to_save": ["score"]}
-    network = get_peft_model(model, LoraConfig(**chosen | settings)).eval()
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad and "lora_A" not in name:
-                parameter.normal_(std=0.2)
-        logit = float(network(torch.arange(5, 90)[None]).logits)
-    network.save_pretrained(folder)
-    return logit
-
-
 # -- three logits -----------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +106,7 @@ def test_one_logit_without_a_manifest_is_a_judge_of_pairs_only_if_somebody_says_
     words = ("one logit", "no arena_rm.json", "pointwise reward model", *both)
     tiny.refused(ModelSpec(**whole), str(tmp_path / "whole"), *words)
     assert load_model(ModelSpec(**whole, kind="pair")).num_labels == 1
-    save_lora(tiny_base("gemma"), tmp_path / "lora")
+    tiny.save_lora(tiny_base("gemma"), tmp_path / "lora")
     tiny.refused(tiny_spec(peft=str(tmp_path / "lora")), "r is 8 instead of 16", *words)
     assert load_model(tiny_spec(peft=str(tmp_path / "lora"), kind="pair")).num_labels == 1
     tiny.save_manifest(tiny_base("gemma"), tmp_path / "lora")
@@ -189,14 +168,14 @@ def test_a_special_token_beyond_the_embedding_does_no_harm(tiny_spec, adapter_co
 def test_an_adapter_that_brings_its_embedding_scores_as_it_does_in_peft(
     tiny_spec, tiny_base, tmp_path, rows, settings, merge
 ):
-    logit = save_lora(tiny_base("gemma"), tmp_path, rows, **settings)
+    logits = tiny.save_lora(tiny_base("gemma"), tmp_path, rows, **settings)
     model = load_model(tiny_spec(peft=str(tmp_path), kind="pair", merge=merge))
-    assert Engine(model).logits([range(5, 90)]).item() == pytest.approx(logit, abs=1e-4)
+    assert Engine(model).logits([tiny.LORA_IDS])[0] == pytest.approx(logits, abs=1e-4)
 
 
 def test_the_log_says_that_the_embedding_is_resized(tiny_spec, tiny_base, tmp_path, caplog):
     caplog.set_level("INFO", "lm_eval.arena_rm")
-    save_lora(tiny_base("gemma"), tmp_path, 620)
+    tiny.save_lora(tiny_base("gemma"), tmp_path, 620)
     plan_model(tiny_spec(peft=str(tmp_path), kind="pair"))
     assert "resized from 608 to 620 rows" in caplog.text
 

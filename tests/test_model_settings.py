@@ -91,7 +91,7 @@ def test_a_broken_manifest_is_refused(adapter_copy, tiny_spec, text):
 def test_a_manifest_with_another_number_of_labels_than_the_head_is_refused(adapter_copy, tiny_spec):
     folder = adapter_copy(manifest=True)
     tiny.change_json(folder / MANIFEST_FILE, num_labels=3)
-    tiny.refused(tiny_spec(peft=str(folder)), "a head of 1 logits (manifest: 3)")
+    tiny.refused(tiny_spec(peft=str(folder)), "1 logits, and arena_rm.json says 3")
 
 
 # -- what a user asks for -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<en
 PAD, EOS, BOS, UNK = range(4)
 WINDOW = 64  # the sliding window of all decoders but gemma and llama: most texts here are longer
 VOCAB = 600
+LORA_IDS = list(range(5, 90))
 # Changes of a configuration that give its heads the size that our kernels and flash attention are for.
 KERNEL_SIZE = {
     "hidden_size": 128,
@@ -217,6 +218,28 @@ def save_adapter(base: Path, folder: Path, num_labels: int = 1, seed: int = 1) -
                 parameter.normal_(std=0.2)
     network.save_pretrained(folder)
     return folder
+
+
+def save_lora(base: Path, folder: Path, rows: int | None = None, num_labels: int = 1, **settings) -> list[float]:
+    """Saves an adapter with settings of its own, on a base whose embedding is resized to `rows`, and returns the logits
+    that PEFT itself computes for the ids LORA_IDS."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(4)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=num_labels, dtype=torch.float32)
+    if rows:
+        model.resize_token_embeddings(rows)
+    chosen = {"r": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "SEQ_CLS", "modules_to_save": ["score"]}
+    network = get_peft_model(model, LoraConfig(**chosen | settings)).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad and "lora_A" not in name:
+                parameter.normal_(std=0.2)
+        logits = network(torch.tensor([LORA_IDS])).logits[0].tolist()
+    network.save_pretrained(folder)
+    return logits
 
 
 class Bases:

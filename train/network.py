@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from harness_plugin.errors import TrainError, UsageError
-from harness_plugin.model.adapter import Adapter
+from harness_plugin.model.adapter import PREFIX, Adapter
 from harness_plugin.model.base import load_base
 from harness_plugin.model.quiet import quiet_transformers
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.init import start_from
-
-PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -7,10 +7,13 @@ from pathlib import Path
 from harness_plugin.errors import DataError, ModelError
 from harness_plugin.files.rows import read_object
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
-from harness_plugin.model.naming import ADAPTER_CONFIG
+from harness_plugin.model.naming import ADAPTER_CONFIG, adapters_in, refuse_file
 
 CONFIG, WEIGHTS, PICKLE = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
 HEAD_NAMES = ("score", "classifier")
+LAST_LAYERS = (".score.weight", ".classifier.weight", ".out_proj.weight")  # of a head; RoBERTa's has a layer before it
+IN_MEMORY = re.compile(r"\.(modules_to_save|original_module)\.|\.lora_\w+\.default(\.|$)")  # names PEFT never writes
 EMBEDDING = re.compile(
     r"\.(embed_tokens|word_embeddings|wte)(\.(token_adapter|base_layer|modules_to_save|original_module))*\.weight$"
 )
@@ -40,7 +43,7 @@ class Adapter:
     def head(self):
         """The linear score as stored, shape (num_labels, hidden); None where the head is another module."""
         name, tensor = self._head_item()
-        return tensor if name.endswith("score.weight") and tensor.ndim == 2 else None
+        return tensor if name.endswith(".score.weight") else None
 
     @property
     def embedding(self):
@@ -50,7 +53,9 @@ class Adapter:
         return self.tensors[min(names, key=len)] if names else None  # PEFT may store copies under longer names
 
     def _head_item(self):
-        return next((k, v) for k, v in self.tensors.items() if _is_head(k) and k.endswith("weight"))
+        names = _heads(self.tensors)
+        name = next((name for last in LAST_LAYERS for name in names if name.endswith(last)), names[-1])
+        return name, self.tensors[name]
 
 
 def is_embedding(name: str) -> bool:
@@ -58,8 +63,10 @@ def is_embedding(name: str) -> bool:
     return EMBEDDING.search(name) is not None
 
 
-def _is_head(key: str) -> bool:
-    return any(f".{name}." in key for name in HEAD_NAMES)
+def _heads(tensors: dict) -> list[str]:
+    """The names of the matrices of a trained head; a LoRA on a head is none."""
+    heads = [k for k in tensors if any(f".{name}." in k for name in HEAD_NAMES) and ".lora_" not in k]
+    return [k for k in heads if k.endswith("weight") and tensors[k].ndim == 2]
 
 
 def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
@@ -71,7 +78,7 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
         raise ModelError(
             f"{name}: peft_type {config['peft_type']!r}", "only LoRA is scored faithfully here", "use a LoRA adapter"
         )
-    if config.get("task_type") != "SEQ_CLS":
+    if config.get("task_type") not in ("SEQ_CLS", None):  # without a task PEFT stores the head where it is asked to
         raise ModelError(
             f"{name}: task_type {config.get('task_type')!r}",
             "a reward adapter is SEQ_CLS",
@@ -81,13 +88,17 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
     _check_tensors(name, tensors)
     adapter = Adapter(folder, config, read_manifest(folder), tensors, path)
     _check_config(adapter)
-    if adapter.num_labels not in (1, 3) or (
-        adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels
-    ):
+    if adapter.num_labels not in (1, 3):
         raise ModelError(
-            f"{name}: a head of {adapter.num_labels} logits (manifest: {adapter.manifest.num_labels})",
+            f"{name}: a head of {adapter.num_labels} logits",
             "a judge has one logit (positive: B) or three (A, B, tie)",
             "use such an adapter",
+        )
+    if adapter.manifest.found and adapter.manifest.num_labels != adapter.num_labels:
+        raise ModelError(
+            f"{name}: {adapter.num_labels} logits, and {MANIFEST_FILE} says {adapter.manifest.num_labels}",
+            "the file is not the one that was saved with these weights",
+            "restore it",
         )
     return adapter
 
@@ -144,9 +155,15 @@ def _check_config(adapter: Adapter) -> None:
 
 
 def _folder(name: str, allow_pickle: bool) -> Path:
+    refuse_file(name)
     if Path(name).is_dir():
         if not (Path(name) / CONFIG).is_file():
-            raise ModelError(f"{name} holds no {CONFIG}", "it is not a PEFT adapter", "name the adapter's folder")
+            inside = adapters_in(name)
+            raise ModelError(
+                f"{name} holds no {CONFIG}",
+                "it is not a PEFT adapter",
+                f"name one of the adapters in it: {inside}" if inside else "name the adapter's folder",
+            )
         return Path(name)
     want = [
         CONFIG,
@@ -217,7 +234,15 @@ def _check_tensors(name: str, tensors: dict) -> None:
         raise ModelError(
             f"{name}: NaN or infinity in {', '.join(broken[:3])}", "no score could come of it", "retrain it"
         )
-    heads = [k for k in tensors if _is_head(k) and k.endswith("weight")]
+    foreign = [k for k in tensors if not k.startswith(PREFIX) or (IN_MEMORY.search(k) and not is_embedding(k))]
+    if foreign:
+        raise ModelError(
+            f"{name}: {len(foreign)} tensors do not have the names under which PEFT stores an adapter, such as "
+            f"{min(foreign)}",
+            "PEFT would not put them into the layers that were trained",
+            "save the adapter again with save_pretrained of its PeftModel",
+        )
+    heads = _heads(tensors)
     if not heads:
         raise ModelError(
             f"{name}: no trained head (score or classifier) among its {len(tensors)} tensors",

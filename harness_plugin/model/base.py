@@ -5,22 +5,44 @@ from pathlib import Path
 import torch
 
 from harness_plugin.errors import ModelError
-from harness_plugin.model.adapter import Adapter
+from harness_plugin.model.adapter import HEAD_NAMES, Adapter
 from harness_plugin.model.bare_config import read_bare_config
 from harness_plugin.model.embedded import BASE_NAME, base_folder, embedded_base
 from harness_plugin.model.embedded_tokenizer import load_embedded_tokenizer
-from harness_plugin.model.naming import EMBEDDED
+from harness_plugin.model.naming import EMBEDDED, is_path, refuse_file
 from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
 from harness_plugin.model.plain import refuse_marked
 from harness_plugin.model.quiet import quiet_transformers
 
+NO_CODE = {"trust_remote_code": False}  # without it, transformers asks on the terminal whether to run a folder's code
+
 
 def find_base(name: str) -> tuple[str, str]:
     """(the base's name to show and to store, what transformers loads). The embedded base is converted on first use;
-    any other name is a folder or a hub id already."""
+    any other name is a folder or a hub id already. Raises ModelError for the name of a file."""
     if name in (EMBEDDED, BASE_NAME):
         return BASE_NAME, str(embedded_base())
+    refuse_file(name)
     return name, name
+
+
+def base_of(adapter: Adapter | None, asked: str | None) -> tuple[str, str]:
+    """As `find_base`, of the base that the user `asked` for, else of the one that the adapter names. Raises ModelError
+    for an adapter that names none, or a folder of another machine."""
+    name = asked or (adapter.base_name if adapter else None)
+    if not name:
+        raise ModelError(
+            f"{adapter.folder if adapter else 'the adapter'} names no base model",
+            "an adapter needs its base",
+            "add pretrained=...",
+        )
+    if not asked and is_path(name) and not Path(name).exists():
+        raise ModelError(
+            f"{adapter.folder if adapter else 'the adapter'} names the base {name!r}, and no such folder is here",
+            "an adapter needs its base",
+            "say where it is with pretrained=..., a folder or a hub id",
+        )
+    return find_base(name)
 
 
 def base_config(base: str, revision: str | None, whole: bool = False):
@@ -32,7 +54,7 @@ def base_config(base: str, revision: str | None, whole: bool = False):
 
     if whole:
         refuse_marked(base, from_hub(base, lambda: PretrainedConfig.get_config_dict(base, revision=revision)[0]))
-    return from_hub(base, lambda: AutoConfig.from_pretrained(base, revision=revision))
+    return from_hub(base, lambda: AutoConfig.from_pretrained(base, revision=revision, **NO_CODE))
 
 
 def local_folder(base: str, revision: str | None) -> Path:
@@ -68,7 +90,8 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
     from transformers import AutoTokenizer
 
     with quiet_transformers():
-        return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=revision if own is None else None))
+        chosen = revision if own is None else None
+        return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=chosen, **NO_CODE))
 
 
 def load_base(
@@ -80,7 +103,8 @@ def load_base(
     quantization=None,
 ):
     """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys).
-    `quantization`: a transformers quantization config, or None."""
+    `quantization`: a transformers quantization config, or None. Raises ModelError for weights that do not load, and
+    for weights of a head that the classifier has no place for."""
     from transformers import AutoModelForSequenceClassification
 
     def load():
@@ -92,16 +116,26 @@ def load_base(
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
+            **NO_CODE,
             **({} if quantization is None else {"quantization_config": quantization}),
         )
 
     with quiet_transformers():
         model, info = from_hub(base, load)
-    if model.config.get_text_config().pad_token_id is None:
-        model.config.get_text_config().pad_token_id = 0
-    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+    text = model.config.get_text_config()
+    padding = getattr(text, "pad_token_id", None)
+    if padding is None or not 0 <= padding < text.vocab_size:
+        text.pad_token_id = text.vocab_size - 1  # hardly ever in a text: the network takes it for no token of one
+    if getattr(text, "attn_logit_softcapping", None):
         # Up to transformers 5.20 the default attention of Gemma 2 (sdpa) leaves the cap out of the scores.
         model.set_attn_implementation("eager")
+    left = sorted(name for name in info["unexpected_keys"] if name.partition(".")[0] in HEAD_NAMES)
+    if left:
+        raise ModelError(
+            f"{base} holds {', '.join(left[:3])}, for which {type(model).__name__} has no place",
+            "without a part of its head its scores would not be those that were trained",
+            "use a model with one linear head without a bias, or let a server run this one (--judge)",
+        )
     return model, set(info["missing_keys"])
 
 
@@ -113,8 +147,11 @@ def from_hub(name: str, load):
         raise
     except Exception as e:  # whatever these libraries raise about files that others made
         first = f"{type(e).__name__}: {e}".strip().split("\n")[0][:200]
-        raise ModelError(
-            f"cannot load {name!r} ({first})",
-            "no such folder here, and it could not be had from the hub or is not a safetensors model",
-            "check the name, the network or a gated model's licence, or give a local folder",
-        ) from e
+        why = "no such folder here, and it could not be had from the hub or is not a safetensors model"
+        do = "check the name, the network or a gated model's licence, or give a local folder"
+        if isinstance(e, ImportError):
+            why, do = "the model needs a library that is not installed", "install it, or use the model in another form"
+        elif Path(name).is_dir():
+            why = "the folder is here, and its files are incomplete, damaged or not a safetensors model"
+            do = "get its files again, name another model, or allow pickles with allow_pickle=true"
+        raise ModelError(f"cannot load {name!r} ({first})", why, do) from e

@@ -16,7 +16,7 @@ from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter, check_base, read_adapter
 from harness_plugin.model.base import (
     base_config,
-    find_base,
+    base_of,
     has_tokenizer,
     local_folder,
 )
@@ -120,10 +120,7 @@ class Plan(Named):
 def _named(spec: ModelSpec) -> Named:
     adapter = _adapter_of(spec)
     manifest = adapter.manifest if adapter else _manifest_beside(spec.pretrained)
-    asked = spec.pretrained or (adapter.base_name if adapter else None)
-    if not asked:
-        raise ModelError(f"{spec.peft} names no base model", "an adapter needs its base", "add pretrained=...")
-    name, base = find_base(asked)
+    name, base = base_of(adapter, spec.pretrained)
     pinned = manifest.base_revision if spec.pretrained in (None, manifest.base) else None
     revision = spec.revision or pinned
     return Named(adapter, manifest, base, name, revision, base_config(base, revision, whole=adapter is None))

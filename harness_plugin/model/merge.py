@@ -1,5 +1,6 @@
 """Folds an adapter into its base, and compares both on the way."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,10 +17,26 @@ def merge(wrapped, dtype: torch.dtype) -> None:
     Afterwards the network is a plain one, without PEFT's layers."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    for name, layer in wrapped.named_modules():
-        if isinstance(layer, BaseTunerLayer):
-            _merge_layer(name, layer, dtype)
+    layers = {name: layer for name, layer in wrapped.named_modules() if isinstance(layer, BaseTunerLayer)}
+    _refuse_shared(layers)
+    for name, layer in layers.items():
+        _merge_layer(name, layer, dtype)
     wrapped.unload()
+
+
+def _refuse_shared(layers: Mapping[str, Any]) -> None:
+    """Raises ModelError where several of PEFT's layers change one weight of the base, as with `layer_replication`:
+    merged, each would change the others too. Each layer alone would still look right."""
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        weight = getattr(layer.get_base_layer(), "weight", None)
+        owner = name if weight is None else owners.setdefault(weight.data_ptr(), name)
+        if owner != name and not name.startswith(f"{owner}."):  # PEFT wraps one layer twice for target_parameters
+            raise ModelError(
+                f"the adapter changes {owner} and {name} apart, and the base has one weight for both",
+                "a weight can be merged with one change only",
+                "use merge=false",
+            )
 
 
 def _merge_layer(name: str, layer: Any, dtype: torch.dtype) -> None:
@@ -51,4 +68,6 @@ def probe_of(layer: nn.Module) -> torch.Tensor:
         return torch.randint(layer.num_embeddings, (1, 16), generator=draw)
     if isinstance(layer, nn.Linear):
         return torch.randn(4, layer.in_features, generator=draw)
+    if type(layer).__name__ == "Conv1D":  # of GPT-2: a linear layer with its weight transposed
+        return torch.randn(4, layer.get_parameter("weight").shape[0], generator=draw)
     raise ModelError(f"the adapter changes a {type(layer).__name__}", "merging it was never tried", "use merge=false")

@@ -8,7 +8,8 @@ from harness_plugin.errors import ModelError, UsageError
 
 # As `pretrained`: the Gemma 3 270M of the extra `embedded`; as `peft`: the adapter in the package.
 EMBEDDED = "embedded"
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG, MODEL_CONFIG = "adapter_config.json", "config.json"
+NAMED = 5  # adapters in an error
 SCORES, CHAT, DECISIONS = ("vllm", "sglang"), "openai", "systemone"
 SERVERS = (*SCORES, CHAT, DECISIONS)
 PANEL, CASCADE = "panel", "cascade"  # judges that are made of others: `several` reads their names
@@ -71,11 +72,39 @@ def served_at(judge: str) -> Address | None:
     return Address(server, place, url.fragment or None)
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can be that of a folder only, not of a model on the hub."""
+    return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1
+
+
+def adapters_in(folder: str) -> str:
+    """The adapters in the folders inside a folder, such as the checkpoints of a training; "" where there are none."""
+    inside = sorted((str(file.parent) for file in Path(folder).glob(f"*/{ADAPTER_CONFIG}")), key=lambda x: (len(x), x))
+    return ", ".join(inside[-NAMED:])
+
+
+def refuse_file(name: str) -> None:
+    """Raises ModelError for the name of a file, which would otherwise be looked for on the hub."""
+    if Path(name).is_file():
+        raise ModelError(
+            f"{name} is a file", "a model or an adapter is a folder with several files", f"name {Path(name).parent}"
+        )
+
+
 def is_adapter(judge: str) -> bool:
     """Whether a folder or a hub id is an adapter's (it has an adapter_config.json), not a whole model's. Raises
-    ModelError for a name that is neither here nor on the hub."""
+    ModelError for a folder that is neither, and for a name that is neither here nor on the hub."""
+    refuse_file(judge)
     if Path(judge).is_dir():
-        return (Path(judge) / ADAPTER_CONFIG).is_file()
+        here = [name for name in (ADAPTER_CONFIG, MODEL_CONFIG) if (Path(judge) / name).is_file()]
+        if not here:
+            inside = adapters_in(judge)
+            raise ModelError(
+                f"{judge} has neither {ADAPTER_CONFIG} nor {MODEL_CONFIG}",
+                "it is neither an adapter nor a model",
+                f"name one of the adapters in it: {inside}" if inside else "name the folder of the one or the other",
+            )
+        return here[0] == ADAPTER_CONFIG
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -93,7 +122,7 @@ def is_adapter(judge: str) -> bool:
 def _whole_model_here(judge: str, error: Exception) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(judge, "config.json"), str):
+    if isinstance(try_to_load_from_cache(judge, MODEL_CONFIG), str):
         return False
     raise _nowhere(judge, error) from error
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness_plugin.errors import ModelError
-from harness_plugin.model.adapter import CONFIG, Adapter, is_embedding
+from harness_plugin.model.adapter import CONFIG, PREFIX, Adapter, is_embedding
 from harness_plugin.model.base import load_base, local_folder
 from harness_plugin.model.embedded import base_folder
 from harness_plugin.model.lora_settings import plain_settings
@@ -69,7 +69,7 @@ def with_adapter(base: str, revision: str | None, spec: ModelSpec, adapter: Adap
     model, fresh = load_base(base, adapter.num_labels, dtype, revision, spec.allow_pickle)
     _bring_embedding(model, base, adapter)
     fresh &= {name for name, _ in model.named_parameters()}
-    lost = sorted(name for name in fresh if f"base_model.model.{name}" not in adapter.tensors)
+    lost = sorted(name for name in fresh if f"{PREFIX}{name}" not in adapter.tensors)
     if lost:
         raise ModelError(
             f"neither {base!r} nor the adapter has {', '.join(lost[:3])}",

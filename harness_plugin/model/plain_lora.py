@@ -12,11 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness_plugin.model.adapter import HEAD_NAMES, Adapter
+from harness_plugin.model.adapter import HEAD_NAMES, PREFIX, Adapter
 from harness_plugin.model.lora_settings import plain_settings
 from harness_plugin.model.merge import check_merged, probe_of
-
-PREFIX = "base_model.model."
 
 
 @torch.no_grad()

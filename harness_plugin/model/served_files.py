@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.errors import ModelError
 from harness_plugin.files.rows import read_object
 from harness_plugin.model.adapter import WEIGHTS, Adapter, from_hub
-from harness_plugin.model.base import base_config, find_base, has_tokenizer, local_folder
+from harness_plugin.model.base import base_config, base_of, has_tokenizer, local_folder
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.embedded import embedded_adapter
 from harness_plugin.model.file_hashes import short_hash
@@ -71,10 +70,7 @@ def _named(spec: ModelSpec, folder: Path) -> Named:
         place = str(folder)
         return Named(None, manifest, place, place, None, base_config(place, None, whole=True))
     adapter = Adapter(folder, read_object(folder / ADAPTER_CONFIG), manifest, {}, folder / WEIGHTS)
-    asked = spec.pretrained or adapter.base_name
-    if not asked:
-        raise ModelError(f"{folder} names no base model", "its configuration is needed", "add pretrained=...")
-    name, base = find_base(asked)
+    name, base = base_of(adapter, spec.pretrained)
     return Named(adapter, manifest, base, name, spec.revision, base_config(base, spec.revision))
 
 
