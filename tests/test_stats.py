@@ -313,6 +313,18 @@ def test_ece_of_a_calibrated_judge_is_0_in_the_mean_and_its_interval_holds_0():
     assert found.low == 0.0 < found.high and found.value >= 0
 
 
+def test_the_calibration_error_of_a_certain_judge_that_was_never_wrong_is_not_known_to_be_0():
+    """An accuracy of 0.9 gives 20 right answers in a row in one of eight cases, and then the error is 0.1."""
+    rng = np.random.default_rng(15)
+    for confidence in (np.full(20, 0.999), 0.999 + rng.random(20) / 1000):
+        found = stats.ece_estimate(confidence, np.ones(20))
+        assert found.value < 0.002 and found.low == 0 and 0.1 < found.high < 0.2
+    usual = 0.5 + rng.random(200) / 2
+    right = (rng.random(200) < usual).astype(float)
+    found, mean = stats.ece_estimate(usual, right), stats.clustered_mean(right - usual)
+    assert close(found.high - found.value, 2 * (mean.high - mean.value)), "where answers differ it is as it was"
+
+
 def test_log_loss_and_brier_are_the_textbook_ones():
     rng = np.random.default_rng(14)
     p, winners = rng.dirichlet([1, 1, 1], 50), rng.integers(0, 3, 50)

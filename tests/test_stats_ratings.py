@@ -197,6 +197,19 @@ def test_an_anchor_fixes_one_rating_and_leaves_all_differences():
     assert close(np.nanmean(free.rating), 1000)
 
 
+def test_ties_alone_have_ratings_but_no_errors():
+    """All outcomes fit exactly, which says that they agree, and not how sure the ratings are."""
+    games = round_robin(3, 40, None, np.zeros(3), spread=0)
+    for anchor in (None, 1):
+        found = stats.bradley_terry_ratings(**games, anchor=anchor)
+        assert close(found.rating, [1000] * 3)
+        known = [anchor == m for m in range(3)]
+        assert [np.isfinite(x).tolist() for x in (found.stderr, found.low, found.high)] == [known] * 3
+    length = np.linspace(-1, 1, len(games["i"]))
+    slope = stats.style_controlled_ratings(**games, features=length[:, None]).slope
+    assert slope.value == pytest.approx(0, abs=1e-9) and math.isnan(slope.low)
+
+
 # What has no finite rating
 
 

@@ -19,6 +19,7 @@ from harness_plugin.stats.ratings import (
     POINTS,
     Concern,
     Ratings,
+    known_errors,
     log_normaliser,
     moments,
     outcome_graph,
@@ -27,7 +28,6 @@ from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
 
 TOLERANCE = 1e-20
-EXACT = 1e-6  # points of rating: an error of 0 but for rounding
 _COLUMNS = ("i", "j", "people", "judge", "inverse", "asked", "known", "codes")
 
 
@@ -254,8 +254,7 @@ def _ratings(rows: _Rows, fit: _Fit, core, sure, anchor: int | None, mean: float
     stderr = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     if anchor is not None and not sure[anchor]:
         stderr[:] = np.nan
-    # Labels that the ratings fit exactly, such as ties alone, do not say how far from the truth they are.
-    stderr[(stderr < EXACT) & (np.arange(m) != (-1 if anchor is None else anchor))] = np.nan
+    stderr = known_errors(stderr, anchor)
     half = t_quantiles(UPPER, clusters - 1) * stderr
     few = (Concern("few_clusters", tuple(np.flatnonzero(core).tolist())),) if prompts < FEW_CLUSTERS else ()
     tie = replace(undefined(n, prompts), value=math.exp(fit.eta)) if rows.with_ties else undefined(n, prompts)

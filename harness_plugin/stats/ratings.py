@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import ROUNDING, UPPER, Estimate, cluster_codes, undefined
+from harness_plugin.stats.estimates import ROUNDING, UPPER, Estimate, cluster_codes, positive, undefined
 from harness_plugin.stats.multiple import MIN_CLUSTERS, Pairwise, pairwise
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.stats.student import t_quantiles
@@ -24,6 +24,7 @@ PRIOR = 0.1
 NEVER = 1e-9  # a smaller share of wins counts as none: doubles cannot hold the rating that belongs to it
 LARGEST_TIE = 25.0  # |ln nu| beyond this is the search running away, not a maximum
 TOLERANCE = 1e-20  # of Newton's search, for each comparison
+EXACT = 1e-2  # points of rating: a smaller error is rounding, or would take a thousand million battles
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def points_of(rows: Rows, theta, covariance, n_clusters, core, linked, anchor, m
     # The mean of one model is that model: it has no error to speak of, unless it is the anchor by choice.
     known = core & (n_clusters >= MIN_CLUSTERS) & (core.sum() > 1 or anchor is not None)
     points[~known, :], points[:, ~known] = np.nan, np.nan
-    stderr = np.sqrt(np.maximum(np.diag(points), 0.0))
+    stderr = known_errors(np.sqrt(np.maximum(np.diag(points), 0.0)), anchor)
     half = t_quantiles(UPPER, n_clusters - 1) * stderr
     counts = np.bincount(np.concatenate([rows.i, rows.j]), minlength=rows.models)
     nothing = undefined(len(rows.p), rows.n_clusters)
@@ -200,12 +201,19 @@ def points_of(rows: Rows, theta, covariance, n_clusters, core, linked, anchor, m
     return Ratings(rating, stderr, *bounds, points, counts, n_clusters, nothing, (), tuple(concerns))
 
 
+def known_errors(stderr: np.ndarray, anchor: int | None) -> np.ndarray:
+    """The errors (M,) of ratings, NaN where they are 0: outcomes that the ratings fit exactly, such as ties alone, do
+    not say how far from the truth the ratings are. That of the anchor is 0 by choice."""
+    exact = (stderr < EXACT) & (np.arange(len(stderr)) != (-1 if anchor is None else anchor))
+    return np.where(exact, np.nan, stderr)
+
+
 def _tie(empty: Estimate, eta: float, variance: float) -> Estimate:
     """nu with the interval of ln nu, whose variance is given."""
     nu = math.exp(eta)
-    if not math.isfinite(eta) or empty.n_clusters < MIN_CLUSTERS:
+    stderr = positive(math.sqrt(max(float(variance), 0.0)), 1.0)
+    if not math.isfinite(eta) or empty.n_clusters < MIN_CLUSTERS or math.isnan(stderr):
         return replace(empty, value=nu)
-    stderr = math.sqrt(max(float(variance), 0.0))
     half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
     return replace(empty, value=nu, stderr=nu * stderr, low=nu * math.exp(-half), high=nu * math.exp(half))
 

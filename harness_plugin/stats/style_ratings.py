@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import UPPER, Estimate, undefined
+from harness_plugin.stats.estimates import UPPER, Estimate, positive, undefined
 from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.multiple import MIN_CLUSTERS
 from harness_plugin.stats.ratings import (
@@ -97,9 +97,9 @@ def _told_apart(information, core, anchor: int | None, name: str) -> tuple[np.nd
 
 
 def _slope(empty: Estimate, beta: float, variance: float) -> Estimate:
-    if not math.isfinite(beta) or empty.n_clusters < MIN_CLUSTERS:
+    stderr = positive(math.sqrt(max(float(variance), 0.0)), beta)
+    if not math.isfinite(beta) or empty.n_clusters < MIN_CLUSTERS or math.isnan(stderr):
         return replace(empty, value=beta)
-    stderr = math.sqrt(max(float(variance), 0.0))
     half = float(t_quantiles(UPPER, empty.n_clusters - 1)) * stderr
     return replace(empty, value=beta, stderr=stderr, low=beta - half, high=beta + half)
 
