@@ -58,6 +58,15 @@ def test_help_lists_every_command_and_each_has_help(capsys):
         assert run([name, "--help"], capsys)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "refused", "taken"),
+    [("compare", {"--judge"}, {"--peft", "--dtype"}), ("calibrate", {"--peft", "--max-calls"}, {"--pretrained"})],
+)
+def test_the_help_has_no_options_that_the_command_refuses(command, refused, taken, capsys):
+    options = {word for word in run([command, "--help"], capsys)[1].split() if word.startswith("--")}
+    assert taken <= options and not refused & options
+
+
 def test_score_writes_one_line_per_pair_in_input_order_with_the_promised_fields(judge, file, capsys):
     code, out, err = run(["score", file, *judge], capsys)
     rows = lines(out)
@@ -184,7 +193,12 @@ BAD = [
     (["show", "FILE", "--id", "nobody"], 2, "nobody"),
     (["train", "no-recipe", "--data", "FILE", "-o", "x"], 2, "no-recipe"),
     (["train", "card", "--data", "FILE", "-o", "x", "--set", "colour=red"], 2, "colour"),
-    (["fly"], 2, "fly"),
+    (["show", "FILE", "--concurrency", "3"], 2, "concurrency=3; it has no effect on a judge on this machine"),
+    (["fly"], 2, "No such command 'fly'.\n"),
+    (["scor", "FILE"], 2, "No such command 'scor'. Did you mean 'score'?"),
+    (["gate", "blesss", "FILE"], 2, "No such command 'blesss'. Did you mean 'bless'?"),
+    (["calibrate", "embedded", "FILE", "--out", "x", "--judge", "y"], 2, "--judge cannot be used here"),
+    (["calibrate", "embedded", "FILE", "--out", "x", "--max-calls", "3"], 2, "--max-calls cannot be used here"),
 ]
 
 

@@ -111,7 +111,7 @@ def test_labels_of_other_battles_are_an_error_before_anything_is_judged(arena, w
     people = {"prompt": "Hi", "response_a": "stork says hi", "response_b": "heron says hi", "winner": "model_a"}
     other = write("other.jsonl", {**people, "prompt": "Bye"})
     code, out, err = arena("judge", *files, "--field", "prompt=q", "--labels", other)
-    assert code == 3 and not out and "none of the 1 pairs with a winner in" in err
+    assert code == 3 and not out and "1 pair with a winner, and none is a battle of these answers" in err
     assert not (tmp_path / "out").exists()
     code, _, err = arena("judge", *files, "--field", "prompt=q", "--labels", write("people.jsonl", people))
     assert code == 0 and "1 of 1 judgements are of battles here" in err

@@ -1,5 +1,6 @@
 """The library of our kernels: it is compiled once for each source and limit, and never loaded stale or damaged."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,16 @@ def test_a_library_is_compiled_once_and_another_source_or_a_failure_never_loads_
     with pytest.raises(subprocess.CalledProcessError):
         library._compiled()
     assert len(list((tmp_path / "kernels").glob("*"))) == 3, "nothing half made stays"
+
+
+def test_a_compiler_that_takes_too_long_is_the_reason_in_the_log(monkeypatch, caplog):
+    def endless():
+        raise subprocess.TimeoutExpired(["cc", *library.FLAGS], 120)
+
+    monkeypatch.setattr(library, "_compiled", endless)
+    with caplog.at_level(logging.INFO, logger="lm_eval.arena_rm"):
+        assert library.kernels.__wrapped__() is None
+    assert "(the compiler did not end within 120 seconds)" in caplog.text
 
 
 def limited(monkeypatch, limit):

@@ -48,7 +48,7 @@ def test_without_the_hub_a_whole_model_that_is_here_is_recognised_and_others_are
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: "/x/config.json")
     assert ModelSpec(judge="someone/judge").resolved().pretrained == "someone/judge"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: None)
-    with pytest.raises(ModelError, match="no folder 'someone/judge' here"):
+    with pytest.raises(ModelError, match=r"no folder 'someone/judge' here.*not downloaded before"):
         ModelSpec(judge="someone/judge").resolved()
     with pytest.raises(ModelError, match="no folder"):
         ModelSpec(judge="/no/such/folder/anywhere").resolved()
@@ -96,8 +96,8 @@ def test_a_key_in_a_url_is_refused_and_not_repeated(name):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"judge": "ollama:http://host"}, "a URL of no server named"),
-        ({"judge": "http://host:8000"}, "a URL of no server named"),
+        ({"judge": "ollama:http://host"}, "a URL without the kind of its server"),
+        ({"judge": "http://host:8000"}, "a URL without the kind of its server"),
         ({"judge": "vllm:"}, "without a usable URL"),
         ({"judge": "vllm:host:8000"}, "without a usable URL"),
         ({"judge": "vllm:http://host:99999"}, "without a usable URL"),

@@ -70,7 +70,7 @@ def test_judgements_that_are_of_no_battle_are_an_error_and_those_that_are_get_co
     other = Pair("other", "a", "b", winner="model_a")
     assert check_labels(pairs, [here, other, Pair(one.prompt, one.response_a, one.response_b)], "people.jsonl") == 1
     with pytest.raises(
-        DataError, match=r"none of the 1 pairs with a winner in people.jsonl is a battle of these answers"
+        DataError, match=r"people.jsonl has 1 pair with a winner, and none is a battle of these answers"
     ):
         check_labels(pairs, [other], "people.jsonl")
     with pytest.raises(DataError, match=r"none of the 1 pairs of people.jsonl has a winner"):

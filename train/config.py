@@ -197,7 +197,7 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
                 f"{path}: {target!r} at --set {item}", "names and values were expected", "correct the recipe"
             )
         target[rest or place] = value
-    return _build(TrainConfig, data, str(path))
+    return _build(TrainConfig, data, " ".join([str(path), *(f"--set {item}" for item in overrides)]))
 
 
 def _changes(overrides: tuple[str, ...]) -> dict[str, tuple[str, Any]]:
@@ -223,6 +223,16 @@ def find_config(name: str) -> Path:
 
 def _shipped() -> str:
     return ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.yaml")))
+
+
+WORDS = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping of names to values",
+}
 
 
 class _RepeatedKey(yaml.YAMLError):
@@ -284,7 +294,7 @@ def _value(hint, value, where: str):
     if origin is float and type(value) is int:
         return float(value)
     if type(value) is not origin:
-        raise UsageError(f"{where}: {value!r}", f"a {origin.__name__} was expected", "correct the recipe")
+        raise UsageError(f"{where}: {value!r}", f"{WORDS[origin]} was expected", "correct the recipe")
     if origin is list:
         (item,) = typing.get_args(kind)
         return [_value(item, v, where) for v in value]

@@ -1,19 +1,19 @@
 """The command `arena-rm`: results go to stdout or to files, notes and progress to stderr.
 
 Each command is a file of its own here: `score`, `show`, `judge`, `compare`, `label`, `calibrate`, `train`, `doctor`,
-`lm_eval`, and the folder `gate`. What several of them share: `judge_options` choose a judge, `several_options` panels,
-cascades and abstention, `data_options` what is read, `cache_options` the store of scores, `options` what is left;
-`stopping` has the options for ending early, `label_plan` is a part of `label`, `streams` makes stdout and stderr safe,
-`failures` says in one line what went wrong. It reads its options and prints results; it
-decides nothing about scores, and it imports the rest of the package only when it runs. Exit codes: 0 done, 1
-regression, 2 wrong usage, 3 could not be done, 4 inconclusive, 130 interrupted, 141 the program that read stdout has
-ended.
+`lm_eval`, and the folder `gate`. What several of them share: `model_options` choose a judge, `several_options` panels,
+cascades and abstention, `data_options` what is read, `cache_options` the store of scores, `stop_options` when judging
+ends early, `options` what is left; `label_plan` is a part of `label`, `streams` makes stdout and stderr safe,
+`failures` says in one line what went wrong. A command reads its options and prints results; it decides nothing about
+scores, and it imports the rest of the package only when it runs. Exit codes: 0 done, 1 regression, 2 wrong usage, 3
+could not be done, 4 inconclusive, 130 interrupted, 141 the program that read stdout has ended.
 """
 
 import atexit
 import gc
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -28,7 +28,7 @@ COMMANDS = {  # name: (module, one line for --help); the module is imported only
     "score": ("score", "Score every pair of a file, one JSON line for each pair."),
     "judge": ("judge", "Judge the answers of several chatbots, and rank the chatbots."),
     "compare": ("compare", "Compare several judges on the same votes of people."),
-    "label": ("label", "Let people vote on battles: make a page for it, and merge what they send back."),
+    "label": ("label", "Let people vote on battles: make a page for it, and merge the votes."),
     "gate": ("gate", "Check whether a chatbot or a judge got worse since a stored run."),
     "show": ("show", "Show one pair as the judge reads it: its text, what was cut, its token ids."),
     "train": ("train", "Train an adapter on labelled pairs."),
@@ -73,6 +73,12 @@ class LazyGroup(click.Group):
             command.params.append(debug_option)
         return command
 
+    def resolve_command(self, ctx, args):
+        if args[0] not in self.catalogue and not args[0].startswith("-"):
+            near = get_close_matches(args[0], self.catalogue, n=1)
+            ctx.fail(f"No such command {args[0]!r}." + "".join(f" Did you mean {name!r}?" for name in near))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.catalogue.items()])
@@ -95,9 +101,9 @@ def group():
     Exit codes:
       0    done, or the gate passes
       1    the gate found a regression
-      2    the command was used wrongly
+      2    the command was given wrong options or arguments
       3    the work could not be done (bad data, missing weights, runs that cannot be compared)
-      4    the gate is inconclusive, with --on-inconclusive fail
+      4    the gate is inconclusive, and --on-inconclusive fail was given or every prompt got worse
       130  interrupted with Ctrl-C
     """
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.data_options import pair_options
-from harness_plugin.cli.judge_options import model_options
-from harness_plugin.cli.options import log_to_stderr
+from harness_plugin.cli.model_options import SERVED_FIELDS, model_options, reword
+from harness_plugin.cli.options import given, log_to_stderr
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.opening import display
 from harness_plugin.files.printable import counted
 
 PLOT = "reliability.png"
+REFUSED = ("judge", "peft", "temperature", "tie_nu", "length_control", *SERVED_FIELDS)  # the argument JUDGE says it
 
 
 @click.command("calibrate")
@@ -34,23 +35,27 @@ PLOT = "reliability.png"
 def command(adapter, file, spec, read, out, plot):
     """Fit the temperature and the tie mass of JUDGE to the labelled pairs of FILE (- for stdin) by maximum likelihood,
     and write both numbers to arena_rm.json in the judge's folder. They turn logits into probabilities of A, B and a
-    tie.
+    tie. If the scores contradict the labels, nothing is written.
 
     JUDGE is the folder of an adapter or of a whole model, its id on the hub, or `embedded`. The pairs must not be among
     those that it was trained on.
 
     \b
     Example: arena-rm calibrate my-judge held-out.jsonl
+
+    Exit codes: 0 done, 2 wrong usage, 3 bad data, or the judge could not be loaded.
     """
     log_to_stderr()
-    _check(adapter, spec, out)
+    _check(adapter, out)
     from harness_plugin.report import judge_plots
 
     if plot:
         judge_plots.require()
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
-        raise DataError(f"{file}: {len(pairs)} labelled pairs", "a calibration fits two numbers", "give more")
+        raise DataError(
+            f"{file}: {counted(len(pairs), 'labelled pair')}", "a calibration fits two numbers", "give more pairs"
+        )
     model, s = _scored(adapter, spec, pairs)
     fitted, entry = _fitted(s, pairs)
     folder = Path(out or adapter)
@@ -62,7 +67,14 @@ def command(adapter, file, spec, read, out, plot):
         judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)
 
 
-def _check(adapter, spec, out) -> None:
+reword(
+    command,
+    pretrained="The base model of an adapter: a folder, or its id on the hub. [default: as the adapter says]",
+    **dict.fromkeys(REFUSED),
+)
+
+
+def _check(adapter, out) -> None:
     """Refuses what can be refused before anything is read."""
     from harness_plugin.model.naming import is_several, served_at
 
@@ -78,12 +90,11 @@ def _check(adapter, spec, out) -> None:
             "the calibration is written to a file beside the weights",
             "name a folder for it with --out",
         )
-    ignored = [n for n in ("peft", "temperature", "tie_nu", "length_control") if getattr(spec, n) not in (None, False)]
-    if ignored:
+    if refused := given(*REFUSED):
         raise UsageError(
-            f"--{ignored[0].replace('_', '-')} cannot be used here",
-            "the argument JUDGE names the judge, and its calibration is what is fitted",
-            f"leave out --{ignored[0].replace('_', '-')}",
+            f"{refused[0]} cannot be used here",
+            "the argument JUDGE names one model on this machine, and its calibration is what is fitted",
+            "leave it out",
         )
 
 
@@ -97,7 +108,9 @@ def _scored(adapter, spec, pairs):
     judge = open_local(replace(named, temperature=1.0, tie_nu=None, length_control=False))
     if judge.model.num_labels != 1:
         raise UsageError(
-            f"{adapter} has {judge.model.num_labels} logits", "it says P(tie) itself", "no calibration is needed"
+            f"{adapter} has {judge.model.num_labels} logits",
+            "they already give the probabilities of A, B and a tie",
+            "use the judge without a calibration",
         )
     return judge.model, [judgement.score for judgement in judge.judge(pairs)]
 

@@ -7,7 +7,7 @@ import click
 
 from harness_plugin.cli.cache_options import cache_options, opened_cache, refuse_no_cache
 from harness_plugin.cli.data_options import limit_option, pair_options
-from harness_plugin.cli.judge_options import SPEC_FIELDS, batch_size_option, model_options, order_option
+from harness_plugin.cli.model_options import SPEC_FIELDS, batch_size_option, model_options, order_option, reword
 from harness_plugin.cli.options import Number, given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import abstain_options, confidence_option
 from harness_plugin.errors import UsageError
@@ -71,10 +71,11 @@ OPENING = ("order", "limit", "batch_size", "cache_file")  # how judges are opene
 def command(judges, data, spec, read, output, plots, **asked):
     """Compare judges on the same pairs, of which people said who won.
 
-    A JUDGE is a judge as --judge takes it (embedded, a folder, a hub id, the address of a server); settings as for
-    lm-eval (pretrained=DIR,dtype=float32); a file of scores that `arena-rm score` wrote; or lm-eval's results of
-    arena_pairs with --log_samples, of any model (samples=DIR,task=NAME where there are several tasks). --peft A,B,C
-    names several adapters on one base. Other options of judges are for all that are opened here.
+    A JUDGE is one of these: a judge by its name (embedded, a folder, a hub id, the address of a server, as --judge of
+    other commands takes it); the settings of a judge as for lm-eval (pretrained=DIR,dtype=float32); a file of scores
+    that `arena-rm score` wrote; or lm-eval's results of arena_pairs with --log_samples, of any model
+    (samples=DIR,task=NAME where there are several tasks). --peft A,B,C names several adapters on one base. The other
+    options of judges are for all judges that are loaded here.
 
     Only pairs that every judge has judged are compared. The result to look at is DIR/comparison.html.
 
@@ -107,6 +108,15 @@ def command(judges, data, spec, read, output, plots, **asked):
     click.echo(text(result))
     write_comparison(output, result, plots)
     click.echo(f"the comparison is in {output}; look at {output}/comparison.html", err=True)
+
+
+reword(
+    command,
+    judge=None,
+    pretrained="With --peft: the base of these adapters. [default: each adapter's own]",
+    peft="One adapter more, or several with commas between them: folders, or ids on the hub.",
+    revision="With --peft: the revision of the base on the hub.",
+)
 
 
 def _named(judges, spec, batch_size, asked):
@@ -147,7 +157,7 @@ def _check_effect(named, shared, batch_size) -> None:
         check_effect(shared, opened, batch_size)
     elif idle := given(*SPEC_FIELDS, "order", "batch_size", "cache", "cache_file"):
         raise UsageError(
-            f"{idle[0]} with stored judgements only", "no judge is opened, so that it has no effect", "leave it out"
+            f"{idle[0]} with stored judgements only", "no judge is opened, so it has no effect", "leave it out"
         )
 
 

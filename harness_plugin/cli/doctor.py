@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness_plugin.cli.judge_options import model_options, order_option
+from harness_plugin.cli.model_options import model_options, order_option
 from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.errors import ModelError
 

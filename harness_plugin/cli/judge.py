@@ -9,10 +9,10 @@ import click
 
 from harness_plugin.cli.cache_options import cache_options, opened_cache
 from harness_plugin.cli.data_options import answer_options, prompts_option
-from harness_plugin.cli.judge_options import batch_size_option, model_options
+from harness_plugin.cli.model_options import batch_size_option, model_options
 from harness_plugin.cli.options import given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import several_options
-from harness_plugin.cli.stopping import judge_parts, stop_options
+from harness_plugin.cli.stop_options import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted, log_line
 

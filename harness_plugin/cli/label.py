@@ -40,7 +40,11 @@ OF_A_DRAW = ("n", "seed", "kind", "scores")
     help="Print how many labels give each chatbot's win rate for people the interval ±WIDTH, from the pilot --labels.",
 )
 @click.option("--labels", type=click.Path(), metavar="FILE", help="With --plan: the labels so far, about 50 or more.")
-@click.option("--merge", is_flag=True, help="FILES are what annotators saved: put them together, and compare them.")
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="FILES are the votes that annotators saved: write them into one file, and say how far they agree.",
+)
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ import click
 
 from harness_plugin.cli.cache_options import cache_options, opened_cache
 from harness_plugin.cli.data_options import limit_option, pair_options
-from harness_plugin.cli.judge_options import batch_size_option, model_options, order_option
+from harness_plugin.cli.model_options import batch_size_option, model_options, order_option
 from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
 from harness_plugin.errors import UsageError

@@ -13,7 +13,7 @@ confidence_option = click.option(
     "--cascade-confidence",
     type=Number(0.5, 1),
     metavar="P",
-    help="What the small judge of --cascade is at least as sure of, it decides; from 0.5 to 1.",
+    help="The small judge of --cascade decides the pairs of which it is at least this sure; from 0.5 to 1.",
 )
 
 
@@ -95,7 +95,7 @@ def abstain_options(command):
             default=0.95,
             show_default=True,
             metavar="P",
-            help="The probability, over files of labelled pairs like this one, with which the error is not larger.",
+            help="The probability with which the error is not larger, over files of labelled pairs like this one.",
         ),
     ]
     for option in reversed(options):

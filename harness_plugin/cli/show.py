@@ -5,7 +5,7 @@ import json
 import click
 
 from harness_plugin.cli.data_options import pair_options
-from harness_plugin.cli.judge_options import model_options
+from harness_plugin.cli.model_options import model_options
 from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.errors import UsageError
 
@@ -24,12 +24,16 @@ def command(file, spec, read, pair_id, swap, as_json):
 
     \b
     Example: arena-rm show pairs.jsonl --id 17 --swap
+
+    Exit codes: 0 done, 2 wrong usage, 3 bad data, or files of the judge are missing.
     """
     log_to_stderr()
     pairs = read(file, limit=1) if pair_id is None else read(file, until=pair_id)
     pair = _find(pairs, pair_id, file)
     from harness_plugin.model import load_renderer
+    from harness_plugin.model.several import check_effect, members_of
 
+    check_effect(spec, members_of(spec))
     if spec.served and not spec.served.scores:
         raise UsageError(
             f"--judge {spec.judge}", "its server reads texts and makes the token ids itself", "name another judge"

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness_plugin.comparison.entries import ORDERS, Entry
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
@@ -52,7 +53,7 @@ def judged_by_all(pairs: Sequence[Pair], entries: Sequence[Entry]) -> Judgements
     if not whole:
         counts = ", ".join(f"{label} {len(pairs) - n}" for label, n in missing.items())
         raise DataError(
-            f"no pair was judged by every judge (of {len(pairs)} pairs, by judge: {counts})",
+            f"no pair was judged by every judge (of {counted(len(pairs), 'pair')}, by judge: {counts})",
             "judges are compared on the same pairs",
             "check that the stored scores are of these pairs",
         )

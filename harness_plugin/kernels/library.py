@@ -76,6 +76,8 @@ def kernels() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.SubprocessError) as e:
         reason = getattr(e, "stderr", None) or str(e)
+        if isinstance(e, subprocess.TimeoutExpired):  # whose text is the long command
+            reason = f"the compiler did not end within {e.timeout:.0f} seconds"
         log.info(
             "arena_rm: could not compile the CPU kernels (%s); scoring goes on with PyTorch's own, which are slower",
             reason.strip()[:200],

@@ -33,7 +33,11 @@ def candidates_of_folder(folder: Path) -> list[Candidate]:
     read = read_verdicts(folder)
     found = _each_once(Candidate(pair, v.win_b, v.judge) for pair, v in read if not v.identical)
     if not found:
-        raise DataError(f"{folder} has no battle of two different answers", "there is nothing to label")
+        raise DataError(
+            f"{folder} has no battle of two different answers",
+            "identical answers need no vote",
+            "name the folder of another run",
+        )
     return found
 
 
@@ -45,7 +49,11 @@ def candidates_of_pairs(pairs: Sequence[Pair], scores: str | None = None) -> lis
         judged = {v.key: v for v in read_judgements(whole_rows(scores))}
     different = [pair for pair in pairs if pair.response_a != pair.response_b]
     if not different:
-        raise DataError(f"none of the {len(pairs)} pairs has two different responses", "there is nothing to label")
+        raise DataError(
+            f"none of the {len(pairs)} pairs has two different responses",
+            "identical responses need no vote",
+            "name another file of pairs",
+        )
     missing = [pair.id for pair in different if scores is not None and not _verdict(pair, judged)]
     if missing:
         raise DataError(

@@ -59,7 +59,7 @@ def read_votes(path: str) -> list[Vote]:
     not one of them."""
     votes = [_vote(row, where) for where, row in whole_rows(path)]
     if not votes:
-        raise DataError(f"{path} has no votes", "there is nothing to merge")
+        raise DataError(f"{path} has no votes", "there is nothing to merge", "leave it out")
     return votes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness_plugin.errors import DataError, ModelError
 from harness_plugin.files.rows import read_object
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
-from harness_plugin.model.naming import ADAPTER_CONFIG, adapters_in, refuse_file
+from harness_plugin.model.naming import ADAPTER_CONFIG, adapters_in, hub_reason, refuse_file
 
 CONFIG, WEIGHTS, PICKLE = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
@@ -76,13 +76,13 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
     config = _config(folder / CONFIG)
     if config["peft_type"] != "LORA":
         raise ModelError(
-            f"{name}: peft_type {config['peft_type']!r}", "only LoRA is scored faithfully here", "use a LoRA adapter"
+            f"{name}: peft_type {config['peft_type']!r}", "arena-rm scores LoRA adapters only", "use a LoRA adapter"
         )
     if config.get("task_type") not in ("SEQ_CLS", None):  # without a task PEFT stores the head where it is asked to
         raise ModelError(
             f"{name}: task_type {config.get('task_type')!r}",
-            "a reward adapter is SEQ_CLS",
-            "use an adapter trained for it",
+            "a judge is a sequence classifier, whose task_type is SEQ_CLS",
+            "use an adapter of a sequence classifier",
         )
     path, tensors = _tensors(folder, name, allow_pickle)
     _check_tensors(name, tensors)
@@ -187,7 +187,7 @@ def from_hub(name: str, patterns: list[str], what: str, why: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (OSError, ValueError, HFValidationError) as e:
         raise ModelError(
-            f"no {what} {name!r} here, and the hub did not give it ({type(e).__name__})",
+            f"no {what} {name!r} here, and the hub did not give it ({hub_reason(e)})",
             why,
             "check the name or the network",
         ) from e
@@ -232,7 +232,7 @@ def _check_tensors(name: str, tensors: dict) -> None:
     broken = [k for k, v in tensors.items() if not v.isfinite().all()]
     if broken:
         raise ModelError(
-            f"{name}: NaN or infinity in {', '.join(broken[:3])}", "no score could come of it", "retrain it"
+            f"{name}: NaN or infinity in {', '.join(broken[:3])}", "every score would be NaN", "train it again"
         )
     foreign = [k for k in tensors if not k.startswith(PREFIX) or (IN_MEMORY.search(k) and not is_embedding(k))]
     if foreign:

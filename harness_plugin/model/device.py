@@ -27,7 +27,11 @@ def choose_device(requested: str | None) -> torch.device:
     except RuntimeError as e:
         raise UsageError(f"device={requested!r}", "torch knows no such device", "use cpu, cuda or cuda:N") from e
     if device.type not in ("cpu", "cuda", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise ModelError(f"device={requested!r}", "it is not here or was never tried", "use cpu, cuda or cuda:N")
+        raise ModelError(
+            f"device={requested!r}",
+            "this machine does not have it, or arena-rm does not support it",
+            "use cpu, cuda or cuda:N",
+        )
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise ModelError(

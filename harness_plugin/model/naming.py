@@ -14,6 +14,13 @@ SCORES, CHAT, DECISIONS = ("vllm", "sglang"), "openai", "systemone"
 SERVERS = (*SCORES, CHAT, DECISIONS)
 PANEL, CASCADE = "panel", "cascade"  # judges that are made of others: `several` reads their names
 FORMS = "vllm:URL, sglang:URL, openai:URL#MODEL or systemone:URL#MODEL"
+HUB_REASONS = {  # the errors of huggingface_hub by name, so that it need not be imported
+    "LocalEntryNotFoundError": "it was not downloaded before, and there is no network or HF_HUB_OFFLINE is set",
+    "OfflineModeIsEnabled": "it was not downloaded before, and HF_HUB_OFFLINE is set",
+    "HFValidationError": "this is no hub id, which looks like OWNER/NAME",
+    "RepositoryNotFoundError": "the hub has no model of this name, or shows it only after `hf auth login`",
+    "GatedRepoError": "its terms must be accepted on its page there, and then `hf auth login` be run",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,11 @@ def served_at(judge: str) -> Address | None:
         return None
     if server not in SERVERS:  # decided by the name alone: a long URL is no name of a file
         if "://" in judge:
-            raise UsageError("judge with a URL of no server named", "the server decides the protocol", f"say {FORMS}")
+            raise UsageError(
+                "judge is a URL without the kind of its server",
+                "each kind of server is asked in another way",
+                f"write {FORMS}",
+            )
         return None
     try:
         url = urlsplit(rest)
@@ -54,7 +65,9 @@ def served_at(judge: str) -> Address | None:
         sound = False
     if not sound:
         raise UsageError(
-            f"judge={server}: without a usable URL", "a URL is http://host or https://host", f"say {FORMS}"
+            f"judge={server}: without a usable URL",
+            "a URL begins with http:// or https:// and names a host",
+            f"write {FORMS}",
         )
     if url.username is not None or url.password is not None or url.query:
         raise UsageError(
@@ -64,7 +77,7 @@ def served_at(judge: str) -> Address | None:
         )
     if server == CHAT and not url.fragment:
         raise UsageError(
-            f"judge={server}:{rest} names no model", "such a server may have several", f"say {server}:URL#MODEL"
+            f"judge={server}:{rest} names no model", "such a server may have several", f"write {server}:URL#MODEL"
         )
     place = url._replace(fragment="").geturl().rstrip("/")
     if server != CHAT:  # whose address is what stands before /chat/completions, with a path that differs by server
@@ -129,7 +142,12 @@ def _whole_model_here(judge: str, error: Exception) -> bool:
 
 def _nowhere(judge: str, error: Exception) -> ModelError:
     return ModelError(
-        f"no folder {judge!r} here, and the hub did not give it ({type(error).__name__})",
+        f"no folder {judge!r} here, and the hub did not give it ({hub_reason(error)})",
         f"a judge is {EMBEDDED}, a folder, a hub id, or {FORMS}",
         "check the name or the network",
     )
+
+
+def hub_reason(error: Exception) -> str:
+    """Why the hub did not give a file, in words; for errors without words of ours the name of their class."""
+    return HUB_REASONS.get(type(error).__name__, type(error).__name__)

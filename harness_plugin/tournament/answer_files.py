@@ -32,7 +32,7 @@ def find_files(places: list[str]) -> list[str]:
         if not inside:
             raise UsageError(
                 f"{place} holds no file of answers",
-                f"looked for {', '.join(SUFFIXES)}, not in folders inside",
+                f"it is searched for {', '.join(KINDS)}, also compressed, and .parquet; folders inside it are not",
                 "name the files",
             )
         others = sorted({*there} - {*inside})

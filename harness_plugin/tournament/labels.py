@@ -10,6 +10,7 @@ import numpy as np
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import is_absent, placed, wrong_value
+from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Pair, Winner
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
@@ -69,7 +70,7 @@ def check_labels(pairs: Iterable[Pair], judged: Sequence[Pair], source: str) -> 
     count = sum(pair.key in battles or pair.swap().key in battles for pair in given)
     if not count:
         raise DataError(
-            f"none of the {len(given)} pairs with a winner in {source} is a battle of these answers",
+            f"{source} has {counted(len(given), 'pair')} with a winner, and none is a battle of these answers",
             "battles and judgements are joined by the exact texts of prompt and responses",
             "check that people judged answers of these files, and, with --prompts, to the prompts that are used",
         )

@@ -122,4 +122,4 @@ def decisions(rng, n: int, drop: float, draws: int, margin: float = 0.02) -> tup
     from harness_plugin.gate.simulate import simulate
 
     (row,) = simulate(draws, ALPHA, margin, seed=int(rng.integers(1 << 30)), sizes=(n,), drops=(drop,))
-    return row.passed, 1 - row.passed - row.failed["gate"], row.failed["gate"]
+    return row.passed, max(0.0, 1 - row.passed - row.failed["gate"]), row.failed["gate"]

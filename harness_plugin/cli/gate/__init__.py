@@ -1,6 +1,9 @@
 """`arena-rm gate`: compares two stored runs and decides; each of its commands is a file here (`check`, `bless`,
 `duel`, `power`, `simulate`), and `options` is what they share."""
 
+from difflib import get_close_matches
+from pathlib import Path
+
 import click
 
 from harness_plugin.cli import LazyGroup
@@ -16,10 +19,12 @@ DEFAULT = "check"
 
 
 class DefaultGroup(LazyGroup):
-    """Arguments that do not begin with the name of a command go to the default command."""
+    """Arguments that do not begin with the name of a command go to the default command, unless they begin with what
+    looks like one and is no file."""
 
     def parse_args(self, ctx, args):
-        if args and args[0] not in (*self.catalogue, *ctx.help_option_names):
+        misspelled = args and get_close_matches(args[0], self.catalogue) and not Path(args[0]).exists()
+        if args and args[0] not in (*self.catalogue, *ctx.help_option_names) and not misspelled:
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 

@@ -33,7 +33,8 @@ def command(baseline, current, rules, model, baseline_model, task, ignore, max_m
     \b
     Example: arena-rm gate tests/baseline.jsonl results/judged --margin 0.03
 
-    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail.
+    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail,
+    or inconclusive and every prompt got worse.
     """
     from harness_plugin.gate import Reading, run_gate
 

@@ -8,10 +8,10 @@ import click
 from harness_plugin.cli.cache_options import cache_options
 from harness_plugin.cli.data_options import prompts_option, questions_option
 from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
-from harness_plugin.cli.judge_options import batch_size_option, model_options
+from harness_plugin.cli.model_options import batch_size_option, model_options
 from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import several_options
-from harness_plugin.cli.stopping import judge_parts, stop_options
+from harness_plugin.cli.stop_options import judge_parts, stop_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
@@ -41,7 +41,8 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
     \b
     Example: arena-rm gate duel answers/v1.jsonl answers/v2.jsonl
 
-    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail.
+    Exit codes: 0 pass, 1 regression, 2 wrong usage, 3 not comparable, 4 inconclusive with --on-inconclusive fail,
+    or inconclusive and every prompt got worse.
     """
     log_to_stderr()
     if labels is not None and stopping is not None:

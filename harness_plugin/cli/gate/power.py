@@ -7,6 +7,7 @@ import click
 from harness_plugin.cli.gate.options import Number, alpha_option, margin_option, power_option
 from harness_plugin.cli.options import given
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import counted
 
 
 @click.command("power")
@@ -37,7 +38,7 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
 
     if len(runs) not in (0, 2) or (runs and sd is not None):
         raise UsageError(
-            f"{len(runs)} runs{' and --sd' * (sd is not None)}",
+            f"{counted(len(runs), 'run')}{' and --sd' * (sd is not None)}",
             "the standard deviation comes from two runs or from --sd",
             "name two runs, or give --sd, or neither",
         )

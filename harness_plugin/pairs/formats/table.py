@@ -280,7 +280,8 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
     raise DataError(
         f"the columns {what}; columns found: {_names(row)}",
         f"formats known: {', '.join(FORMATS)}",
-        "name the format (--format), or name the columns of a canonical pair",
+        "name the format (--format), or the columns of prompt and responses (--field prompt=COLUMN --field "
+        "response_a=COLUMN --field response_b=COLUMN)",
     )
 
 
@@ -298,13 +299,13 @@ def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED)
     if any(format.matches(row) for format in PAIR_FORMATS):
         raise DataError(
             "the file holds pairs, not the answers of one model",
-            "answers are read here",
+            "a leaderboard needs one file of answers for each model",
             "score the pairs with `arena-rm score`, or name the columns that hold prompt and response",
         )
     raise DataError(
         f"the columns fit no known format of answers; columns found: {_names(row)}",
         f"columns known: {'; '.join(' + '.join(sorted(format.columns.split())) for format in ANSWER_FORMATS)}",
-        "name the columns that hold prompt and response",
+        "name the columns that hold prompt and response (--field prompt=COLUMN --field response=COLUMN)",
     )
 
 

@@ -142,6 +142,15 @@ MODEL_OPTIONS = [
         help="Of a served judge: the longest time for one answer. [default: 120]",
     ),
 ]
+SERVED_FIELDS = (
+    "judge_prompt",
+    "answer_tokens",
+    "concurrency",
+    "calls_per_minute",
+    "max_calls",
+    "max_tokens",
+    "timeout",
+)
 SPEC_FIELDS = (
     "judge",
     "pretrained",
@@ -159,13 +168,7 @@ SPEC_FIELDS = (
     "length_control",
     "allow_pickle",
     "kind",
-    "judge_prompt",
-    "answer_tokens",
-    "concurrency",
-    "calls_per_minute",
-    "max_calls",
-    "max_tokens",
-    "timeout",
+    *SERVED_FIELDS,
 )
 
 
@@ -182,6 +185,14 @@ def model_options(command):
     for option in reversed(MODEL_OPTIONS):
         run = option(run)
     return run
+
+
+def reword(command: click.Command, **helps: str | None) -> None:
+    """Gives options of the command another help text. None leaves an option out of the help: the command refuses it,
+    with an error that says what to write instead."""
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    for name, text in helps.items():
+        options[name].help, options[name].hidden = text, text is None
 
 
 batch_size_option = click.option(
