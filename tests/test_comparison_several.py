@@ -15,8 +15,10 @@ from harness_plugin.comparison.figures import compared, judged_by_all
 from harness_plugin.comparison.panels import panel_entry, panel_figures
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.judges.panel import PanelJudge
+from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, write_pairs
 from harness_plugin.scoring.abstention import Abstention, fit_abstention, fit_handing_on, is_sure, refuse_shared
+from harness_plugin.scoring.judgement import judged
 from harness_plugin.stats.panels import disagreement, effective_judges, error_correlations
 from harness_plugin.stats.selective import threshold_for_agreement, threshold_for_error
 
@@ -165,6 +167,8 @@ def test_a_judge_that_proves_nothing_abstains_from_everything(pairs, judges):
     weak = opinions(pairs, "weak", 0.0, 9)
     found = abstention_figures("weak", fitted(weak, pairs, 0.05, 0.95), [weak.of(pair) for pair in pairs])
     assert found["confidence"] is None and found["coverage"]["value"] == 0 and found["error"]["value"] is None
+    (tied,) = judged(pairs[:1], [(0.0,)], [(0.0,)], Calibration(1.0, 0.5), "t", [{"truncated": False, "kept": {}}])
+    assert tied.confidence == 0.5 and not is_sure(tied, 0.5), "it prefers neither side"
     with pytest.raises(UsageError, match="between 0 and 1"):
         fit_abstention([weak.of(pair) for pair in pairs], 1.5)
     with pytest.raises(DataError, match="no decisive pair"):
@@ -211,14 +215,24 @@ def test_a_cascade_costs_the_small_judge_and_the_big_one_for_what_is_handed_on(p
     assert [stage["decides"] for stage in found["stages"]] == [150 - sum(unsure), sum(unsure)]
     row = compared(whole, [small, big, entry])["judges"][2]
     assert row["cost"]["presentations"] == pytest.approx(2 + 2 * share)
+    assert row["cost"]["seconds"] == pytest.approx((1 + share) * 2 / 550), "each judge took 2 seconds for all 550 pairs"
     agrees = np.mean([entry.of(pair).preferred == big.of(pair).preferred for pair in pairs])
     assert found["agreement"]["value"] == pytest.approx(agrees) and agrees > 0.85
     errors = {name: error["value"] for name, error in found["error"]["judges"].items()}
     assert found["error"]["more_than_big"]["value"] == pytest.approx(errors["cascade"] - errors["b"])
 
 
-def test_the_price_of_agreement_is_the_least_that_has_to_be_handed_on(pairs, judges):
-    small, _, big = judges
+def in_steps(entry, pairs):
+    """The judge with scores that are whole numbers, so that many pairs have the same confidence."""
+    scores = [(float(np.sign(s := entry.of(pair).score) * np.ceil(abs(s))),) for pair in pairs]
+    reading = [{"tokens": 100, "truncated": False, "kept": {}}] * len(pairs)
+    found = judged(pairs, scores, [(-s,) for (s,) in scores], Calibration(1.0, 0.5), entry.label, reading)
+    return replace(entry, judgements={j.key: j for j in found})
+
+
+@pytest.mark.parametrize("of", [lambda entry, pairs: entry, in_steps], ids=["any_confidence", "equal_confidences"])
+def test_the_price_of_agreement_is_the_least_that_has_to_be_handed_on(pairs, judges, of):
+    small, big = (of(judge, pairs) for judge in judges[::2])
     entry = cascade_entry("cascade", small, big, pairs, 0.7)
     prices = cascade_figures(entry, small, big, 0.7, judged_by_all(pairs, [small, big, entry]))["prices"]
     assert [price["agreement"] for price in prices] == [0.9, 0.95, 0.98, 1.0]

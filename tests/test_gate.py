@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from commands import code_of
 
+from harness_plugin.gate.compare import compare
 from harness_plugin.gate.simulate import simulate
+from harness_plugin.gate.stored_run import PAIRS, Item, Run
 from harness_plugin.pairs import Pair
 from harness_plugin.stats.paired import drop_test
 from harness_plugin.stats.student import t_tail
@@ -105,8 +107,28 @@ def test_a_handful_that_collapses_is_never_exit_code_0(gate, tmp_path):
             code, said, _ = gate(old, new, "--on-inconclusive", how)
             assert code == 4 and "every prompt got worse" in said
     assert gate(results_of(tmp_path, "old5", [1] * 5), results_of(tmp_path, "new5", [0] * 5))[0] == 1
-    some = gate(results_of(tmp_path, "old3", [1, 1, 1]), results_of(tmp_path, "new3", [0, 0, 1]))
-    assert some[0] == 0 and "inconclusive" in some[1]
+    for name, values in (("some", [0, 0, 1]), ("by_less_than_the_margin", [0.99, 0.99, 0.99])):
+        others = gate(results_of(tmp_path, f"old_{name}", [1, 1, 1]), results_of(tmp_path, f"new_{name}", values))
+        assert others[0] == 0 and "inconclusive" in others[1]
+
+
+def test_a_category_of_one_prompt_has_no_line_of_its_own(gate, tmp_path):
+    names = ["lone", "lone", *("b", "c") * 19]  # two pairs have one prompt
+    rows = [row | {"category": name} for row, name in zip(gate_rows.score_rows(40), names, strict=True)]
+    file = gate_rows.write(tmp_path / "scores.jsonl", rows)
+    metrics = json.loads(gate(file, file, "--json")[1])["metrics"]
+    assert [m["name"] for m in metrics if m["role"] == "category"] == ["b", "c"]
+
+
+def test_probabilities_of_0_and_1_do_not_show_that_a_judge_is_the_same():
+    def run(**values):
+        return Run(PAIRS, "run", {"acc": True}, {}, {}, {"p": Item("p", "prompt", values)})
+
+    def changed(**values):
+        return compare(run(**values), run(**values)).changed
+
+    assert changed(p_right=1.0, brier=0.0) == 1, "many logits give them"
+    assert changed(p_right=0.9, brier=0.0) == 0 and changed(acc=1.0) == 0
 
 
 def test_a_judge_that_says_the_same_up_to_rounding_is_unchanged_and_one_that_does_not_is_not(gate, tmp_path):
@@ -179,6 +201,7 @@ def test_runs_that_differ_in_what_is_not_under_test_are_not_compared(gate, runs,
         assert code == 3 and "not comparable" in said and word in said, name
         assert ("or allow it with --max-missing" in said) == (name == "missing")
     assert gate(runs["old"], cases["missing"][0], "--max-missing", "0.2")[0] == 0
+    assert gate(runs["old"], runs["old"], "--max-missing", "0")[0] == 0
     others = gate_rows.write(tmp_path / "others.jsonl", [row | {"key": f"f{row['key'][1:]}"} for row in rows])
     code, said, _ = gate(runs["old"], others, "--max-missing", "1")
     assert code == 3 and "no item is in both; name two runs on the same prompts" in said

@@ -169,6 +169,8 @@ def test_waits_in_every_form():
     assert asked_wait({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert asked_wait({"retry-after": "Fri, 31 Dec 2899 23:59:59 GMT"}) > 3000
     assert asked_wait({"retry-after": "soon"}) is None and asked_wait({}) is None
+    none_left = {f"x-ratelimit-remaining-{what}": "0" for what in ("requests", "tokens")}
+    assert asked_wait(none_left | {"x-ratelimit-reset-requests": "1m", "x-ratelimit-reset-tokens": "2m"}) == 120
     assert [duration(text) for text in ("6m30s", "1h", "250ms", "12", "1.5s", "", "never")] == [
         390, 3600, 0.25, 12, 1.5, None, None,
     ]  # fmt: skip

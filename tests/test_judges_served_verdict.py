@@ -104,6 +104,12 @@ def test_a_letter_that_is_not_listed_gets_what_it_may_have_at_most():
     assert [x / p[0] for x in p] == pytest.approx([1, 0.03 / 0.97, 0.03 / 0.97])  # what is left over
 
 
+def test_letters_with_less_than_half_of_the_probability_are_no_verdict():
+    few = token("A", math.log(0.3), ("A", math.log(0.3)), ("B", math.log(0.15)), ("The", math.log(0.5)))
+    with pytest.raises(Unusable, match=r"the letters A, B, C have 0\.450 of the probability"):
+        read("A", few)
+
+
 def test_minus_9999_is_an_absent_token():
     p = read("A", token("A", -0.1, ("A", -0.1), ("B", -9999.0), ("C", -9999.0)))
     assert p[0] > 0.8 and p[1] == p[2] > 0

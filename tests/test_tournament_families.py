@@ -22,6 +22,7 @@ from harness_plugin.tournament.families import families_of, own_family
         ("gemini-pro", {"Gemini"}),
         ("gpt2", set()),
         ("gpt-j-6b", set()),
+        ("gpt4all-13b-snoozy", set()),
         ("ollama", set()),
         ("dolphin-7", set()),
         ("Kayi-34b", set()),

@@ -208,6 +208,7 @@ def test_a_lost_cluster_and_another_judge_on_a_worker_are_errors_with_advice(clu
         list(judge.judge(everyone(2, 3)))
 
 
-def test_the_speed_of_a_judge_that_says_no_tokens_is_no_number():
+def test_the_speed_says_how_long_a_million_battles_take_where_tokens_are_known():
     assert str(ray_judge.Speed(3, 0, 0.5)) == "3 pairs, of which the judge does not say how many tokens it read"
-    assert str(ray_judge.Speed(2, 2000, 4.0)).startswith("2000 tokens at 500 a second and worker; a million battles")
+    said = str(ray_judge.Speed(2, 2000, 4.0))
+    assert said == "2000 tokens at 500 a second and worker; a million battles like these: 555.6 hours of one worker"

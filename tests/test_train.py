@@ -331,7 +331,7 @@ def test_degraded_pairs_set_an_answer_against_itself_made_worse_and_length_says_
     pairs = [Pair(f"ask {i}", unbroken(20 + i, i), unbroken(5, 100 + i), p_b=0.1) for i in range(200)]
     made = degrade(pairs, 0.9, 0)
     assert len(made) == 180 and {p.meta["source"] for p in made} == {"degraded"}
-    longer = 0
+    longer = repeated = 0
     for pair in made:
         good, worse = (
             (pair.response_b, pair.response_a) if pair.soft_label > 0.5 else (pair.response_a, pair.response_b)
@@ -339,6 +339,8 @@ def test_degraded_pairs_set_an_answer_against_itself_made_worse_and_length_says_
         assert good in {p.response_a for p in pairs} and worse != good
         assert worse.startswith(good) or good.startswith(worse)
         longer += len(worse) > len(good)
+        repeated += worse.startswith(f"{good} {good}")
+    assert 0.15 < repeated / len(made) < 0.35, "a quarter repeats its last sentence, here all of it"
     assert 0.35 < longer / len(made) < 0.65 and 0.35 < sum(p.soft_label > 0.5 for p in made) / 180 < 0.65
     assert {p.key for p in degrade(pairs[::-1], 0.9, 0)} == {p.key for p in made}
     assert degrade([Pair("ask", "too short to cut", "b", p_b=0.1)], 1.0, 0) == degrade(pairs, 0.0, 0) == []
