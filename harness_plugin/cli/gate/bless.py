@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from harness_plugin.cli.gate.options import model_option, task_option
 from harness_plugin.errors import UsageError
 
 
@@ -18,8 +19,8 @@ from harness_plugin.errors import UsageError
     metavar="FILE",
     help="The baseline file to write, such as tests/baselines/chatbot.jsonl.",
 )
-@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
+@model_option
+@task_option
 @click.option(
     "--texts/--no-texts",
     default=True,

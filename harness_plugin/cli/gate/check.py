@@ -2,16 +2,23 @@
 
 import click
 
-from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
+from harness_plugin.cli.gate.options import (
+    labels_option,
+    max_missing_option,
+    model_option,
+    output_options,
+    rule_options,
+    task_option,
+)
 
 
 @click.command("check")
 @click.argument("baseline", type=click.Path())
 @click.argument("current", type=click.Path())
 @rule_options
-@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+@model_option
 @click.option("--baseline-model", metavar="NAME", help="The chatbot's name in BASELINE, if it was different.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
+@task_option
 @click.option(
     "--ignore",
     multiple=True,

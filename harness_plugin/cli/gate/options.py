@@ -29,6 +29,8 @@ def power_option(help: str):
     return click.option("--power", type=float, default=POWER, show_default=True, metavar="P", help=help)
 
 
+model_option = click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+task_option = click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
 labels_option = click.option(
     "--labels",
     type=click.Path(),

@@ -4,8 +4,8 @@ import math
 
 import click
 
-from harness_plugin.cli.gate.options import Number, alpha_option, margin_option, power_option
-from harness_plugin.cli.options import given
+from harness_plugin.cli.gate.options import alpha_option, margin_option, model_option, power_option, task_option
+from harness_plugin.cli.options import Number, given
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted
 
@@ -21,9 +21,9 @@ from harness_plugin.files.printable import counted
     metavar="X",
     help="The standard deviation of the differences between two runs, prompt by prompt.",
 )
-@click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
+@model_option
 @click.option("--baseline-model", metavar="NAME", help="The chatbot's name in the first run, if it was different.")
-@click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
+@task_option
 def command(runs, margin, alpha, power, sd, model, baseline_model, task):
     """Compute how many prompts a gate needs to detect a drop, and which drop it detects with a given number of prompts.
 

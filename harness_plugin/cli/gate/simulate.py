@@ -2,7 +2,8 @@
 
 import click
 
-from harness_plugin.cli.gate.options import Number, alpha_option, margin_option
+from harness_plugin.cli.gate.options import alpha_option, margin_option
+from harness_plugin.cli.options import Number
 
 
 @click.command("simulate")
