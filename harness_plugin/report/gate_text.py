@@ -153,11 +153,11 @@ def _beside(result: GateResult) -> list[str]:
         lines.append(stopped(result.stopped.counts()))
     for m in [] if result.stopped else d.deciding:
         said = f"(one-sided alpha {d.rules.alpha:.2g}; {m.test.method})"
-        often = f"in {d.rules.power:.0%} of all cases"
+        power = f"with a power of {d.rules.power:.0%}"
         if math.isfinite(m.smallest_drop):
-            lines.append(f"{m.name}: this comparison reports a true drop of {m.smallest_drop:.4f} {often} {said}")
+            lines.append(f"{m.name}: {power}, this comparison reports a drop of {m.smallest_drop:.4f} or more {said}")
         elif m.test.n > 1 and m.test.stderr > 0:
-            lines.append(f"{m.name}: this comparison reports no drop {often}, however large it is {said}")
+            lines.append(f"{m.name}: {power}, this comparison can report no drop, however large {said}")
     if any(m.low < 0 < m.high and m.p_holm <= d.rules.alpha for m in d.deciding):
         lines.append(P_DECIDES)
     if d.comparison.changed is not None:
