@@ -263,6 +263,14 @@ def test_texts_come_from_a_file_of_pairs_that_a_uri_names(gate, tmp_path):
 # -- where teams look --------------------------------------------------------------------------------------------------
 
 
+def test_junit_says_nothing_of_numbers_that_are_not_known(gate, tmp_path):
+    """Of one document there is no p, and no drop that would be reported."""
+    old, new = results_of(tmp_path, "old", [0.6]), results_of(tmp_path, "new", [0.7])
+    assert gate(old, new, "-o", str(tmp_path / "out"))[0] == 0
+    said = (tmp_path / "out" / "junit.xml").read_text(encoding="utf-8")
+    assert "inconclusive: baseline 0.6, current 0.7" in said and "nan" not in said and "inf" not in said
+
+
 def test_the_folder_holds_json_a_comment_and_junit_in_which_a_regression_is_a_failure(gate, runs, tmp_path):
     kinds = {"again": (0, None), "worse": (1, "failure"), "nowhere": (3, "error")}
     for name, (expected, kind) in kinds.items():

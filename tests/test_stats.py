@@ -149,6 +149,16 @@ def test_the_bounds_of_right_and_wrong_are_clopper_and_pearsons(k, n):
     assert found.low == pytest.approx(exact.low, abs=0.004) and found.high == pytest.approx(exact.high, abs=0.004)
 
 
+@pytest.mark.parametrize("least", [1e-60, 1e-110, 1e-200, 5e-324])
+def test_values_that_are_hardly_above_the_smallest_have_bounds(least):
+    """Win rates of a chatbot that loses everything to a judge whose logits are in the hundreds."""
+    sums, sizes = least * np.arange(1, 11), np.ones(10)
+    low, high = lower_bound(sums, sizes, 0.0, 0.025), upper_bound(sums, sizes, 1.0, 0.025)
+    assert 0 <= low <= sums.mean() and high == pytest.approx(upper_bound(np.zeros(10), sizes, 1.0, 0.025))
+    found = stats.clustered_mean(sums, bounds=(0.0, 2.0))
+    assert 0 <= found.low <= found.value <= found.high < 1
+
+
 def test_bounds_are_the_quantiles_of_the_random_means_that_define_them():
     rng = np.random.default_rng(16)
     sums, sizes = rng.normal(0.1, 0.3, 30).clip(-1, 1), rng.integers(1, 5, 30)

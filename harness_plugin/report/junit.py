@@ -40,9 +40,10 @@ def junit(result: GateResult) -> str:
 
 def _case(suite: ElementTree.Element, m: Measured, result: GateResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=_plain(f"{NAME}.{m.role}"), name=_plain(m.name))
-    numbers = {**m.numbers, "n": m.test.n}
-    _properties(case, {name: f"{value:.6g}" for name, value in numbers.items() if math.isfinite(value)})
-    said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
+    known = {name: value for name, value in {**m.numbers, "n": m.test.n}.items() if math.isfinite(value)}
+    numbers = {name: f"{value:.6g}" for name, value in known.items()}
+    _properties(case, numbers)
+    said = ", ".join(f"{name} {value}" for name, value in numbers.items())
     if m.role != DECIDES:
         if m.state == State.REGRESSION:
             _said(case, "skipped", f"a significant drop in a metric that does not decide: {said}")

@@ -16,6 +16,7 @@ import numpy as np
 from harness_plugin.stats.search import rising_root
 
 STEPS = 100
+NOTHING = 1e-100  # above the smallest value: squares and cubes of less are not held by doubles
 NEAR_MEAN = 1e-5  # of the signed root: nearer to the mean the formula is 0 / 0, and its limit is used
 
 
@@ -29,7 +30,7 @@ def lower_bound(sums, sizes, low: float, alpha: float, weights=None) -> float:
     if not len(sums):
         raise ValueError("a bound needs at least one cluster")
     value = float(weights @ sums / (weights @ sizes))
-    if value <= low:
+    if value - low <= NOTHING:
         return low
     target = NormalDist().inv_cdf(alpha)
     search = _Tail(sums, sizes, low, weights)
