@@ -166,6 +166,23 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path, monkeypatch, option
     assert "\n" not in str(caught.value)
 
 
+def test_columns_of_a_users_file_can_be_named_and_left_alone(tmp_path):
+    row = {"ask": "Hi", "response_a": "a", "response_b": "b", "label": 2, "context": ["no", 1]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n" + json.dumps({**row, "ask": "Bye", "label": 0}) + "\n", encoding="utf-8")
+    named = {"arena_fields": {"prompt": "ask", "winner": "label"}, "arena_ignore": "context"}
+    words = {"2": "model_b", "0": "none"}
+    with pytest.raises(DataError, match=r"1 of 2 rows of .* have no known winner"):
+        harness.load(arena_data=str(file), arena_winner_map=words, **named)
+    words["0"] = "tie"
+    docs = harness.load(arena_data=str(file), arena_winner_map=words, **named)["test"]
+    assert [(doc["prompt"], doc["winner"]) for doc in docs][::2] == [(["Hi"], "model_b"), (["Bye"], "tie")]
+    for wrong in ({"arena_fields": "prompt=ask"}, {"arena_winner_map": {"2": 1}}, {"arena_ignore": 3}):
+        (name,) = wrong
+        with pytest.raises(ArenaError, match=rf"--metadata {name} is .*; write the metadata as JSON"):
+            harness.load(arena_data=str(file), **{**named, **wrong})
+
+
 def test_bad_rows_are_left_out_and_counted_only_when_asked(tmp_path, caplog):
     lines = [pair(0).to_dict(), {"winner": "tie"}, pair(2).to_dict()]
     file = tmp_path / "rows.jsonl"

@@ -79,6 +79,12 @@ def test_a_file_of_answers_is_a_baseline_in_any_format_of_answers(documents, opt
     assert (doc["answer_id"], doc["prompt"], doc["baseline"], doc["category"]) == ("q7", "Why?", "So.", "chat")
 
 
+def test_columns_of_the_baselines_file_can_be_named_and_left_alone(documents):
+    rows = [{"ask": "Hi", "said": "Hello.", "context": 1}]
+    (doc,) = documents(rows, arena_fields={"prompt": "ask", "response": "said"}, arena_ignore=["context"])
+    assert (doc["prompt"], doc["baseline"]) == ("Hi", "Hello.")
+
+
 def test_of_several_models_one_is_named(documents):
     rows = alpaca("one", model="heron") + alpaca("two", model="ibis")
     with pytest.raises(HarnessError, match=r"answers of heron, ibis; .* one baseline model; .* arena_baseline="):

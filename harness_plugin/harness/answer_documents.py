@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from harness_plugin.errors import HarnessError
-from harness_plugin.harness.documents import bundled_file, refuse_unknown
+from harness_plugin.harness.documents import bundled_file, named_columns, refuse_unknown
 from harness_plugin.harness.judge_filter import ready_judge
 from harness_plugin.pairs import Answer, Winner, content_id, read_outputs, read_pairs
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-_OF_THE_USER = ("arena_data", "arena_baseline", "arena_questions")
+_NAMING = ("arena_fields", "arena_ignore")
+_OF_THE_USER = ("arena_data", "arena_baseline", "arena_questions", *_NAMING)
 
 
 def load_answers(**options: Any) -> dict[str, Any]:
     """The documents of `arena_judge` as {"test": datasets.Dataset}; the host calls it as the task's `custom_dataset`.
 
     Baseline answers are those of the user's file (`--metadata arena_data=FILE`, in any format of answers;
-    `arena_baseline=MODEL` where it holds several models', `arena_questions=FILE` where prompts stand in another), else
+    `arena_baseline=MODEL` where it holds several models', `arena_questions=FILE` where prompts stand in another,
+    and what `named_columns` reads), else
     the better answers of the bundled battles. The judge's settings (`verdicts.judge_settings`) travel in each document,
     since nothing else of the host's reaches a filter; a judge that cannot be had is refused here, before anything is
     generated. Raises DataError, ModelError, UsageError or HarnessError in one sentence.
@@ -54,7 +56,7 @@ def _answers(options: Mapping[str, Any]) -> tuple[list[Answer], str]:
         file = bundled_file(options.get("arena_bundled"))
         return _better_answers(file), str(file)
     source, wanted = str(options["arena_data"]), options.get("arena_baseline")
-    found = read_outputs(source, questions=options.get("arena_questions"))
+    found = read_outputs(source, options.get("arena_questions"), **named_columns(options, *_NAMING))
     models = sorted({a.model for a in found if a.model is not None})
     if wanted is not None:
         found = [a for a in found if a.model == str(wanted)]

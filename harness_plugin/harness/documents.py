@@ -20,7 +20,8 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 TEXTS = ("prompt", "response_a", "response_b")
 _OF_THE_TASK = ("arena_bundled", "arena_hub", "arena_split", "arena_files", "arena_reader")
-_OF_THE_USER = ("arena_data", "arena_format", "arena_skip_bad_rows")
+_NAMING = {"arena_fields": "fields", "arena_winner_map": "winner_map", "arena_ignore": "ignore"}
+_OF_THE_USER = ("arena_data", "arena_format", "arena_skip_bad_rows", *_NAMING)
 
 
 def load(**options: Any) -> dict[str, Any]:
@@ -28,10 +29,10 @@ def load(**options: Any) -> dict[str, Any]:
 
     The task file says where its pairs are: `arena_bundled` (a file beside the task files), or `arena_hub` and
     `arena_split` (a dataset on the hub), or `arena_files` (a category to the address of its file), and `arena_reader`,
-    the format of the rows. The user's `--metadata
-    arena_data=FILE` puts a file in their place, with `arena_format` if it cannot be told from the columns;
-    `arena_skip_bad_rows=true` leaves out bad rows and says how many. The host passes model arguments and the task's
-    own metadata too; they are ignored. Raises DataError or HarnessError in one sentence.
+    the format of the rows. The user's `--metadata arena_data=FILE` puts a file in their place, with `arena_format` if it
+    cannot be told from the columns, and what `named_columns` reads; `arena_skip_bad_rows=true` leaves out bad rows and
+    says how many. The host passes model arguments and the task's own metadata too; they are ignored. Raises DataError,
+    UsageError or HarnessError in one sentence.
     """
     refuse_unknown(options, "arena_", _OF_THE_USER, _OF_THE_TASK)
     pairs, source = _pairs(options)
@@ -49,12 +50,37 @@ def refuse_unknown(options: Iterable[str], prefix: str, known: Sequence[str], hi
         )
 
 
+def named_columns(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """What the user says of the columns of a file, as `read_pairs` and `read_outputs` take it, from those of these
+    options that are given: `arena_fields` and `arena_winner_map`, each an object, and `arena_ignore`, a list of columns
+    or one. Raises HarnessError for anything else."""
+    found = {}
+    for name in names:
+        value = options.get(name)
+        if value is not None:
+            found[_NAMING[name]] = _columns(name, [value] if isinstance(value, str) else value)
+    return found
+
+
+def _columns(name: str, value: Any) -> Any:
+    listed = name == "arena_ignore"
+    texts = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(value, (list, tuple) if listed else Mapping) or not all(isinstance(t, str) for t in texts):
+        raise HarnessError(
+            f"--metadata {name} is {value!r}",
+            "it is a list of columns" if listed else "it is an object with texts",
+            'write the metadata as JSON, such as {"arena_data": "votes.csv", "arena_fields": {"winner": "label"}}',
+        )
+    return value
+
+
 def _pairs(options: Mapping[str, Any]) -> tuple[list[Pair], str]:
     skip = options.get("arena_skip_bad_rows") in (True, 1, "true", "True")
     reader = options.get("arena_reader")
     if options.get("arena_data") is not None:
         source = str(options["arena_data"])
-        found = read_pairs(source, format=options.get("arena_format") or reader, skip_bad_rows=skip)
+        own = named_columns(options, *_NAMING)
+        found = read_pairs(source, format=options.get("arena_format") or reader, skip_bad_rows=skip, **own)
     elif "arena_hub" in options:
         source = f"{options['arena_hub']} (split {options['arena_split']})"
         rows = _hub_rows(options["arena_hub"], options["arena_split"])
