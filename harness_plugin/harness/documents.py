@@ -31,8 +31,8 @@ def load(**options: Any) -> dict[str, Any]:
     `arena_split` (a dataset on the hub), or `arena_files` (a category to the address of its file), and `arena_reader`,
     the format of the rows. The user's `--metadata arena_data=FILE` puts a file in their place, with `arena_format` if
     it cannot be told from the columns, and what `named_columns` reads; `arena_skip_bad_rows=true` leaves out bad rows
-    and says how many. The host passes model arguments and the task's own metadata too; they are ignored. Raises DataError,
-    UsageError or HarnessError in one sentence.
+    and says how many. The host passes model arguments and the task's own metadata too; they are ignored. Raises
+    DataError, UsageError or HarnessError in one sentence.
     """
     refuse_unknown(options, "arena_", _OF_THE_USER, _OF_THE_TASK)
     pairs, source = _pairs(options)
