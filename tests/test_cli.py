@@ -194,6 +194,9 @@ BAD = [
     (["show", "FILE", "--id", "nobody"], 2, "nobody"),
     (["train", "no-recipe", "--data", "FILE", "-o", "x"], 2, "no-recipe"),
     (["train", "card", "--data", "FILE", "-o", "x", "--set", "colour=red"], 2, "colour"),
+    (["train", "card", "--data", "-", "-o", "x"], 2, "--data - is standard input"),
+    (["train", "card", "--data", "nowhere.jsonl", "-o", "x"], 3, "nowhere.jsonl is no file on this machine"),
+    (["train", "card", "--data", "FILE", "--teacher", "nowhere", "-o", "x"], 3, "nowhere is no file on this machine"),
     (["show", "FILE", "--concurrency", "3"], 2, "concurrency=3; it has no effect on a judge on this machine"),
     (["fly"], 2, "No such command 'fly'.\n"),
     (["scor", "FILE"], 2, "No such command 'scor'. Did you mean 'score'?"),
@@ -372,7 +375,7 @@ def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_a
 
 def test_calibrate_refuses_what_it_cannot_fit(calibrate, adapter, tiny_base, tiny_adapter, tmp_path, capsys):
     code, _, err = calibrate(labelled(tmp_path, ["tie", None, None]))
-    assert code == 3 and "1 labelled pairs" in err
+    assert code == 3 and "1 labelled pair; a calibration fits two numbers; give more pairs" in err
     code, _, err = calibrate(labelled(tmp_path, ["model_a", "tie", "model_b"]), "--temperature", "2")
     assert code == 2 and "--temperature" in err
     three = tiny_adapter("gemma3", num_labels=3)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_plugin.errors import TrainError, UsageError
+from harness_plugin.errors import DataError, TrainError, UsageError
 from harness_plugin.model.file_hashes import file_sha256
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.train.augment import degrade, mismatch
@@ -85,16 +85,27 @@ def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listin
     return Data(training, validation, facts)
 
 
+def check_files(request: Request) -> None:
+    """Raises UsageError for standard input, and DataError for data or a teacher that is no file here."""
+    if "-" in request.files:
+        raise UsageError(
+            "--data - is standard input",
+            "the manifest records the hash of every data file, so the pairs must be in a file",
+            "save the pairs to a file and give its name",
+        )
+    for name in [*request.files, *([request.teacher] if request.teacher else [])]:
+        if not Path(name).is_file():
+            raise DataError(
+                f"{name} is no file on this machine",
+                "the manifest records the hash of every data file",
+                "check the path, or download the file",
+            )
+
+
 def _read_files(request: Request) -> tuple[list[tuple[str, Pair]], dict]:
     """(file name, pair) of all rows, and the names and hashes of the files for the manifest."""
     named, used = [], []
     for name in request.files:
-        if name == "-":
-            raise UsageError(
-                "--data - is standard input",
-                "the manifest records the hash of every data file, so the pairs must be in a file",
-                "save the pairs to a file and give its name",
-            )
         pairs = (request.read or read)(name)
         used.append({"name": Path(name).name, "sha256": file_sha256(Path(name)), "pairs": len(pairs)})
         named += [(Path(name).name, pair) for pair in pairs]

@@ -34,7 +34,7 @@ from harness_plugin.train.init import init_facts, init_name, read_init
 from harness_plugin.train.measure import measure
 from harness_plugin.train.network import build, compile_layers, refuse_broken, save
 from harness_plugin.train.packed import can_pack
-from harness_plugin.train.prepare import Request, prepare
+from harness_plugin.train.prepare import Request, check_files, prepare
 from harness_plugin.train.record import write_record
 from harness_plugin.train.render import AnyRenderer, kept_of, renderer_for
 from harness_plugin.train.split import describe_report, token_report
@@ -66,6 +66,7 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
             "an adapter that is there is never overwritten",
             "give another folder with -o, or move this one away",
         )
+    check_files(request)  # before a base is downloaded
     place = _place(config, request.device)
     state = PartialState(cpu=place.type == "cpu")
     if not state.is_main_process:

@@ -34,7 +34,9 @@ class Rules:
         margin = 0.0 if self.margin is None else self.margin
         if not (math.isfinite(margin) and (margin == 0 or margin >= SMALLEST)):
             raise UsageError(
-                f"--margin {margin}", "it is the smallest drop that matters", f"give 0 or more, such as {SMALLEST:g}"
+                f"--margin {margin}",
+                "it is the smallest drop that matters",
+                f"give 0, or {SMALLEST:g} or more",
             )
         if not SMALLEST <= self.alpha < 0.5 or not self.alpha < self.power < 1:
             raise UsageError(
