@@ -140,6 +140,16 @@ ROWS = {
         "is_code": False,
         "hard_prompt": False,
     },
+    "helpsteer2": {
+        "split": "train",
+        "prompt": "Count.",
+        "response_1": "1 2",
+        "response_2": "1, 2, 3",
+        "preference_strength": 1,
+        "preference_statement": "Response 2 is slightly better than Response 1.",
+        "preference_elaboration": "It is longer.",
+        "three_most_similar_preferences": [{"statement": "It is longer.", "preference_strength": 1}],
+    },
     "helpsteer3": {
         "domain": "general",
         "language": "english",

@@ -95,6 +95,10 @@ def test_ids_of_cells_are_read_back():
         ("ppe", {"winner": "model_1"}, "model_a"),
         ("ppe", {"winner": "model_2"}, "model_b"),
         ("ppe", {"winner": "tie (bothbad)"}, "tie"),
+        ("helpsteer2", {}, "model_b"),
+        ("helpsteer2", {"preference_strength": -2}, "model_a"),
+        ("helpsteer2", {"preference_strength": 0}, "tie"),
+        ("helpsteer2", {"preference_strength": None}, None),
         ("helpsteer3", {}, "model_b"),
         ("helpsteer3", {"overall_preference": -3}, "model_a"),
         ("helpsteer3", {"overall_preference": 0}, "tie"),
@@ -119,6 +123,11 @@ def test_labels_mean_what_their_publishers_say(format, fields, winner):
         ("llmbar", {"label": 3}, "field label is 3; allowed: 1 or 2, or null"),
         ("llmbar", {"label": True}, "field label is True; allowed: 1 or 2"),
         ("ppe", {"winner": "heron"}, "field winner is 'heron'; allowed: 'model_a'"),
+        (
+            "helpsteer2",
+            {"preference_strength": "much"},
+            "field preference_strength is 'much'; allowed: a finite number f",
+        ),
         (
             "helpsteer3",
             {"overall_preference": 4},

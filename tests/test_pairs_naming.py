@@ -13,6 +13,7 @@ from harness_plugin.pairs import FORMATS, Pair, Winner, pairs_from_rows, read_ou
 from harness_plugin.pairs.formats.table import ANSWER_FORMATS, PAIR_FORMATS, get_format
 from harness_plugin.pairs.notes import looks_like_label
 
+TELLING = {"judge", "tstamp", "doc", "resps", "preference_statement"}  # columns that tell a format, and are not read
 ASK = {"prompt": "Hi", "response_a": "Hello.", "response_b": "Yes?"}
 
 
@@ -36,7 +37,7 @@ def read_one(row, **options):
 
 @pytest.mark.parametrize("format", [*PAIR_FORMATS, *ANSWER_FORMATS], ids=lambda format: f"{format.name}")
 def test_a_format_says_what_each_column_that_tells_it_is_used_for(format):
-    assert format.uses and set(format.columns.split()) - {"judge", "tstamp", "doc", "resps"} <= format.used
+    assert format.uses and set(format.columns.split()) - TELLING <= format.used
 
 
 class Watched(dict):
@@ -182,6 +183,7 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "judgebench": {"question": "q", "label": "w"},
         "llmbar": {"output_1": "first", "label": "w"},
         "ppe": {"prompt": "q", "winner": "w"},
+        "helpsteer2": {"prompt": "q", "preference_strength": "w"},
         "helpsteer3": {"context": "talk", "overall_preference": "w"},
         "multipref": {"text": "q", "completion_a": "first"},
     }.get(format, {"winner": "w", "model_a": "first"})

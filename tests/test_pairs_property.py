@@ -192,6 +192,12 @@ def ppe(rng, said):
     return {"prompt": said.turns[0], "response_1": said.a[0], "response_2": said.b[0], "winner": word}
 
 
+def helpsteer2(rng, said):
+    row = helpsteer3(rng, said)
+    texts = {"prompt": row["context"], "response_1": row["response1"], "response_2": row["response2"]}
+    return {**texts, "preference_strength": row["overall_preference"], "preference_statement": None}
+
+
 def helpsteer3(rng, said):
     strengths = {Winner.MODEL_A: [-3, -1.0], Winner.MODEL_B: [1, 2, 3], Winner.TIE: [0], None: [None]}[said.winner]
     context = rng.choice([said.turns[0], [{"role": "user", "content": said.turns[0]}]])
@@ -242,6 +248,7 @@ MAKERS = {
         judgebench,
         llmbar,
         ppe,
+        helpsteer2,
         helpsteer3,
         multipref,
         comparia,

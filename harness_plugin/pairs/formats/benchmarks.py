@@ -1,5 +1,5 @@
 """Benchmarks and sets of votes with two answers in a row and words of their own for the better one: JudgeBench, LLMBar,
-PPE, HelpSteer3 and MultiPref.
+PPE, HelpSteer2, HelpSteer3 and MultiPref.
 
 As in `battle`, the words of each are a closed table: a word that is not in it is an error, never a guess.
 """
@@ -61,18 +61,27 @@ def ppe(row: Fields) -> Pair:
     )  # fmt: skip
 
 
+def helpsteer2(row: Fields) -> Pair:
+    """A row of HelpSteer2's preferences: `preference_strength` goes from -3 (response_1 is much better) over 0 to 3."""
+    answers = answer_of(row, "response_1"), answer_of(row, "response_2")
+    winner = _stronger(row, "preference_strength")
+    return _pair(row, "prompt", answers, ("response_1", "response_2"), winner=winner)
+
+
 def helpsteer3(row: Fields) -> Pair:
     """A row of HelpSteer3's preferences: `context` is the conversation, `domain` the category, and
     `overall_preference` goes from -3 (response1 is much better) over 0 (about the same) to 3."""
     answers = answer_of(row, "response1"), answer_of(row, "response2")
-    winner = None
-    if not is_absent(row.get("overall_preference")):
-        value = number(row, "overall_preference", low=-_STRONGEST, high=_STRONGEST)
-        winner = Winner.TIE if value == 0 else Winner.MODEL_B if value > 0 else Winner.MODEL_A
-    return _pair(
-        row, "context", answers, ("response1", "response2", "domain"),
-        winner=winner, category=optional_text(row, "domain"),
-    )  # fmt: skip
+    winner, category = _stronger(row, "overall_preference"), optional_text(row, "domain")
+    return _pair(row, "context", answers, ("response1", "response2", "domain"), winner=winner, category=category)
+
+
+def _stronger(row: Fields, name: str) -> Winner | None:
+    """The side that a number from -3 (the first) to 3 (the second) favours; 0 is a tie."""
+    if is_absent(row.get(name)):
+        return None
+    value = number(row, name, low=-_STRONGEST, high=_STRONGEST)
+    return Winner.TIE if value == 0 else Winner.MODEL_B if value > 0 else Winner.MODEL_A
 
 
 def multipref(row: Fields) -> Pair:

@@ -164,8 +164,17 @@ PAIR_FORMATS = (
         benchmarks.ppe,
         "id=question_id prompt response_a=response_1 response_b=response_2 winner model_a=model_a|model_1 "
         "model_b=model_b|model_2",
+        without="preference_statement",
         texts="prompt response_1 response_2",
         unique_ids=False,
+    ),
+    PairFormat(
+        "helpsteer2",
+        "prompt response_1 response_2 preference_statement",
+        benchmarks.helpsteer2,
+        "prompt response_a=response_1 response_b=response_2 winner=preference_strength",
+        texts="prompt response_1 response_2",
+        numbers="preference_strength",
     ),
     PairFormat(
         "helpsteer3",
