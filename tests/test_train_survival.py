@@ -315,7 +315,12 @@ def test_a_working_folder_is_one_runs_and_one_process_at_a_time(tmp_path):
     work = tmp_path / "mine.part"
     work.mkdir()
     (work / ".arena-rm-1-ab.tmp").touch()  # killed while it wrote its note
+    checkpoints.begin(work, {"seed": 2})
+    (work / "checkpoint-3").mkdir()  # not complete: nothing is lost with that run
     checkpoints.begin(work, {"seed": 0})
+    assert not (work / "checkpoint-3").exists()
+    (work / "checkpoint-6").mkdir()
+    (work / "checkpoint-6" / checkpoints.COMPLETE).touch()
     checkpoints.begin(work, {"seed": 0})
     with pytest.raises(UsageError, match="another run, unfinished"):
         checkpoints.begin(work, {"seed": 1})

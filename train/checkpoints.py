@@ -75,11 +75,16 @@ def only_one(work: Path):
 def begin(work: Path, facts: dict) -> None:
     """Makes the working folder for the run that `facts` describe, or continues with the folder of the same run.
 
-    Checkpoints that were not completely written are deleted. Raises UsageError if the folder belongs to another run.
+    Checkpoints that were not completely written are deleted, and so is the folder of another run that has no complete
+    one, such as a run that a wrong setting stopped. Raises UsageError if the folder has checkpoints of another run.
     """
     note = work / RUN_FILE
+    other = note.exists() and read_object(note) != json.loads(json.dumps(facts))
+    if other and last_checkpoint(work) is None:
+        log.info("arena_rm: %s is of another run, which has no checkpoint, and is begun anew", work)
+        shutil.rmtree(work)
     if note.exists():
-        if read_object(note) != json.loads(json.dumps(facts)):
+        if other:
             raise UsageError(
                 f"{work} holds another run, unfinished",
                 "its checkpoints do not belong to this recipe and data",

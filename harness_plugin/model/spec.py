@@ -1,6 +1,7 @@
 """What a user asks for when naming a judge; every default of model arguments is here."""
 
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from harness_plugin.errors import UsageError
@@ -148,8 +149,11 @@ class ModelSpec:
         known = {f.name: f.type for f in fields(cls)}
         unknown = sorted(set(args) - set(known))
         if unknown:
+            near = get_close_matches(unknown[0], known, 1)
             raise UsageError(
-                f"unknown model argument {', '.join(unknown)}", f"known ones: {', '.join(known)}", "remove it"
+                f"unknown model argument {', '.join(unknown)}",
+                f"known ones: {', '.join(known)}",
+                f"did you mean {near[0]}?" if near else "remove it",
             )
         return cls(**{k: cast(k, v, str(known[k])) for k, v in args.items() if v is not None})
 
