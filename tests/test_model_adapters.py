@@ -46,6 +46,19 @@ def test_the_logits_of_a_head_of_two_layers_are_those_of_the_last_one(tmp_path, 
     tiny.refusal(ScoreError, lambda: engine.logits([[5] * 520]), "520 tokens", "512 positions", "max_length")
 
 
+def test_the_head_of_a_base_with_other_classes_is_replaced_by_the_adapters(tiny_base, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    base = tmp_path / "entailment"
+    AutoModelForSequenceClassification.from_pretrained(tiny_base("gemma"), num_labels=3).save_pretrained(base)
+    tiny.tokenizer().save_pretrained(base)
+    expected = tiny.save_lora(tiny_base("gemma"), tmp_path / "lora")
+    assert scores(tmp_path / "lora", pretrained=str(base)) == pytest.approx(expected, abs=1e-4)
+    tiny.change_json(base / "config.json", intermediate_size=48)
+    spec = ModelSpec(peft=str(tmp_path / "lora"), pretrained=str(base), **ALONE)
+    tiny.refused(spec, "mlp.", "by config.json", "do not belong together")
+
+
 def test_the_transposed_layers_of_gpt2_merge(tmp_path):
     settings = {"target_modules": ["c_attn"], "fan_in_fan_out": True}
     expected = tiny.save_lora(save_gpt2(tmp_path / "base"), tmp_path / "lora", **settings)

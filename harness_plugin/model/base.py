@@ -102,9 +102,10 @@ def load_base(
     allow_pickle: bool = False,
     quantization=None,
 ):
-    """The base as a sequence classifier with a fresh head of `num_labels` logits; returns (model, missing keys).
-    `quantization`: a transformers quantization config, or None. Raises ModelError for weights that do not load, and
-    for weights of a head that the classifier has no place for."""
+    """The base as a sequence classifier with a head of `num_labels` logits; returns (model, the names of its fresh
+    weights). A head of another size, such as an entailment model's, is replaced by a fresh one. `quantization`: a
+    transformers quantization config, or None. Raises ModelError for weights that do not load, for those of another
+    shape than the configuration's, and for those of a head that the classifier has no place for."""
     from transformers import AutoModelForSequenceClassification
 
     def load():
@@ -116,6 +117,7 @@ def load_base(
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
+            ignore_mismatched_sizes=True,  # else the error does not say which they are
             **NO_CODE,
             **({} if quantization is None else {"quantization_config": quantization}),
         )
@@ -129,14 +131,26 @@ def load_base(
     if getattr(text, "attn_logit_softcapping", None):
         # Up to transformers 5.20 the default attention of Gemma 2 (sdpa) leaves the cap out of the scores.
         model.set_attn_implementation("eager")
-    left = sorted(name for name in info["unexpected_keys"] if name.partition(".")[0] in HEAD_NAMES)
+    other = {name: shapes for name, *shapes in info["mismatched_keys"]}
+    for name, (stored, wanted) in sorted(other.items()):
+        if not _of_head(name):
+            raise ModelError(
+                f"{base}: {name} has the shape {tuple(stored)}, and by config.json it has {tuple(wanted)}",
+                "the weights and the configuration do not belong together",
+                "get both again",
+            )
+    left = sorted(filter(_of_head, info["unexpected_keys"]))
     if left:
         raise ModelError(
             f"{base} holds {', '.join(left[:3])}, for which {type(model).__name__} has no place",
             "without a part of its head its scores would not be those that were trained",
             "use a model with one linear head without a bias, or let a server run this one (--judge)",
         )
-    return model, set(info["missing_keys"])
+    return model, {*info["missing_keys"], *other}
+
+
+def _of_head(name: str) -> bool:
+    return name.partition(".")[0] in HEAD_NAMES
 
 
 def from_hub(name: str, load):
