@@ -248,9 +248,9 @@ def test_an_adapter_with_several_ranks_is_refused(adapter_copy, tiny_base):
 
 
 def test_a_folder_that_is_no_adapter_is_refused_before_the_data_is_read(tiny_base, tmp_path):
-    settings = config(tiny_base("gemma"), tmp_path)
-    missing = str(tmp_path / "none.jsonl")
-    refusal(ModelError, lambda: trained(settings, missing, tmp_path / "out"), "adapter_config.json")
+    settings, data = config(tiny_base("gemma"), tmp_path), tmp_path / "broken.jsonl"
+    data.write_text("no pairs", encoding="utf-8")
+    refusal(ModelError, lambda: trained(settings, str(data), tmp_path / "out"), "adapter_config.json")
     assert not (tmp_path / "out.part").exists()
 
 
