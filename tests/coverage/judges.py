@@ -121,6 +121,16 @@ def accuracy_difference(clustered: bool = False):
     return draw
 
 
+def uneven_difference(rng, n, truth):
+    """`compare`: two judges that are right equally often, with prompts whose numbers of pairs are as 1 to 1 / n."""
+    names = np.repeat(np.arange(n), np.maximum(40 // np.arange(1, n + 1), 1))
+    own = (rng.standard_normal((n, 2)) * math.sqrt(CORRELATION))[names]
+    right = own + math.sqrt(1 - CORRELATION) * rng.standard_normal((len(names), 2)) < 0.5
+    tests = stats.column_tests(right.astype(float), names)
+    found = tests.difference[0, 1], tests.stderr[0, 1], len(names), n, tests.low[0, 1], tests.high[0, 1]
+    return [(stats.Estimate(*found), 0.0)]
+
+
 def loss_difference(rng, n, truth):
     """`compare`: the log loss of a judge whose probabilities are right, less that of one that is half as certain."""
     p, other = (_three_ways(truth, z) for z in _halved(normal(rng, n, True)))
@@ -216,6 +226,12 @@ def length_correlation(rng, n, truth):
     y = stats.rank_codes(r * x + math.sqrt(1 - r * r) * rng.standard_normal(n))
     x = stats.rank_codes(x)
     return [(stats.jackknife(lambda keep: stats.spearman(x[keep], y[keep]), n, bounds=(-1.0, 1.0)), truth)]
+
+
+def certain_error(rng, n, truth):
+    """The expected calibration error of a judge that gives about 0.999 everywhere and is right in 0.95."""
+    right = (rng.random(n) < 0.95).astype(float)
+    return [(stats.ece_estimate(0.9985 + rng.random(n) / 1000, right), 0.049)]
 
 
 def calibration_error(gap: float):

@@ -66,6 +66,8 @@ ALONE = {  # their truth is not a share
     },
     "ece of a calibrated judge": judges.calibration_error(0.0),
     "ece, 0.1 too confident": judges.calibration_error(0.1),
+    "ece, nearly certain, 0.05 too confident": judges.certain_error,
+    "difference of two judges' accuracy, uneven prompts": judges.uneven_difference,
 }
 # How often something happens that should happen in at most 5 % of all cases.
 ERRORS = {
