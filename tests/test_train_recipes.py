@@ -101,7 +101,9 @@ def test_weights_that_are_neither_in_the_base_nor_trained_are_refused(lesson_fil
         load_model(ModelSpec(pretrained=str(bare), peft=str(tmp_path / "other"), device="cpu", kind="pair"))
 
 
-def test_a_head_that_no_adapter_could_be_scored_with_is_refused_before_the_run(tmp_path):
+def test_a_head_of_two_layers_is_trained_and_judges_but_has_no_spread_of_its_own(lesson_file, tmp_path):
     base = tiny.save_other("roberta", tmp_path / "roberta")
-    with pytest.raises(UsageError, match="RobertaForSequenceClassification: its head is not one linear layer"):
-        build(recipe("card", base, *ENCODER), str(base))
+    made("default", base, lesson_file, tmp_path / "mine", *ENCODER, "head_std=null")
+    judges(base, tmp_path / "mine")
+    with pytest.raises(UsageError, match="head_std with RobertaForSequenceClassification"):
+        build(recipe("card", base, *ENCODER, "head_std=0.1"), str(base))

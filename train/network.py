@@ -39,9 +39,8 @@ def build(config: TrainConfig, base: str, init: Adapter | None = None):
     settings = _quantization(config, frozen)
     model, fresh = load_base(base, config.num_labels, frozen, config.revision, quantization=settings)
     _keep_packing(model)
-    head = _head(model)
     if config.head_std is not None:
-        nn.init.normal_(head.weight, std=config.head_std)
+        nn.init.normal_(_head(model).weight, std=config.head_std)
     lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # asdict copies the lists, to which PEFT adds
     with quiet_transformers():
         network = get_peft_model(model, lora)
@@ -63,9 +62,9 @@ def _head(model: nn.Module) -> nn.Linear:
     head = getattr(model, "score", None) or getattr(model, "classifier", None)
     if not isinstance(head, nn.Linear):
         raise UsageError(
-            f"{type(model).__name__}: its head is not one linear layer",
-            "arena-rm could not score with an adapter for it",
-            "use another base model, such as a Gemma",
+            f"head_std with {type(model).__name__}, whose head is not one linear layer",
+            "the spread of such a head's weights is not one number",
+            "set head_std to null",
         )
     return head
 
