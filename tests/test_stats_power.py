@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats as reference
 
 from harness_plugin.stats.paired import FLIPS, MCNEMAR, drop_test, mcnemar, sign_flips
 from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass
@@ -39,6 +40,13 @@ def test_p_is_mcnemars_for_right_and_wrong_and_counts_flips_for_few_prompts():
     assert few.method == FLIPS and few.p == sign_flips([-0.1, -0.2, -0.3, 0.05]) == 2 / 16
     with pytest.raises(ValueError, match="too many sign flips"):
         sign_flips(np.zeros(21))
+
+
+def test_bounds_of_values_without_limits_are_students_with_alpha_on_each_side():
+    change = np.random.default_rng(6).normal(-0.1, 1.0, 30)
+    found, expected = drop_test(change, np.zeros(30), None, 0.05), reference.ttest_1samp(change, 0, alternative="less")
+    low, high = reference.ttest_1samp(change, 0).confidence_interval(0.9)
+    assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])

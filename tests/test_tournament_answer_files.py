@@ -97,6 +97,9 @@ def test_prompts_that_one_chatbot_tells_apart_are_no_lookalikes(tmp_path, warnin
     )
     gather([heron, written(tmp_path / "ibis.jsonl", answer("Hi"), answer("Hi "), answer("Bye"))])
     assert warnings() == []
+    some = [written(tmp_path / f"{name}.jsonl", answer(said)) for name, said in (("one", "Hi"), ("other", "Hi "))]
+    battles(gather([heron, *some]))
+    assert warnings() == [], "heron has answered both, so nobody meant one by the other"
     with pytest.raises(DataError, match="row 1 names no model, and row 3 names 'stork'"):
         gather([heron, stork])
 

@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import stub_judge
@@ -11,6 +12,7 @@ import tournament_rows
 
 from harness_plugin import tournament
 from harness_plugin.cli import main
+from harness_plugin.cli.stop_options import Looks
 from harness_plugin.pairs import content_id
 from harness_plugin.tournament.stopping import Stopped
 
@@ -147,6 +149,13 @@ def test_a_duel_with_too_many_missing_answers_is_refused_before_it_is_judged(are
     code, said, _ = arena("gate", "duel", old, tmp_path / "short.json", "-o", tmp_path / "out", *stop)
     assert code == 3 and "not comparable: 10 of 60 items are missing now" in said and not judge.asked
     assert json.loads((tmp_path / "out" / "gate.json").read_text("utf-8"))["verdict"] == "not comparable"
+
+
+def test_from_2_to_20_looks_can_be_planned():
+    assert [Looks().convert(value, None, None) for value in ("2", "20", "any-time")] == [2, 20, "any-time"]
+    for wrong in ("1", "21", "often"):
+        with pytest.raises(click.BadParameter, match="neither any-time nor a number from 2 to 20"):
+            Looks().convert(wrong, None, None)
 
 
 @pytest.mark.parametrize("wrong", [["--looks", "3"], ["--stop-when", "clear", "--looks", "1"], ["--stop-when", "soon"]])
