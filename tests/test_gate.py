@@ -214,7 +214,11 @@ def test_another_judge_is_what_a_score_file_tests_and_is_compared(gate, runs):
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [(["--margin", "-1"], "0 or more"), (["--alpha", "0.7"], "alpha"), (["--metric", "nonsense"], "nonsense")],
+    [
+        (["--margin", "-1"], "give 0, or 1e-06 or more"),
+        (["--alpha", "0.7"], "alpha"),
+        (["--metric", "nonsense"], "nonsense"),
+    ],
 )
 def test_arguments_that_mean_nothing_are_usage_errors(gate, runs, arguments, word):
     code, _, said = gate(runs["old"], runs["again"], *arguments)

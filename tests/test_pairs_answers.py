@@ -229,4 +229,4 @@ def test_several_samples_of_an_answer_are_named(tmp_path, caplog):
     assert "several samples of the answer in 1 row" in caplog.text
     caplog.clear()
     read_outputs(lines(tmp_path / "x.jsonl", {**SAMPLE, "resps": [["Hello."]]}))
-    assert "samples" not in caplog.text
+    assert "several samples" not in caplog.text
