@@ -312,6 +312,7 @@ def test_a_judge_that_is_called_as_the_panel_or_the_cascade_is_another_row_of_th
 )
 def test_a_name_that_is_wrong_is_refused_before_a_judge_is_asked(asked, more, words, capsys, tmp_path, monkeypatch):
     (tmp_path / "judge-1").mkdir()
+    (tmp_path / "judge-1" / "config.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("harness_plugin.judges.open_judge", lambda *a, **k: pytest.fail("a judge was opened"))
     code, _, said = rows.run(capsys, "compare", tmp_path / "judge-1", *asked[1:], *more)
     assert code in (2, 3) and words in said
