@@ -8,7 +8,7 @@ from pair_rows import ANSWER_ROWS, ROWS, change, parts, say, talk, without
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import FORMATS, pairs_from_rows, read_outputs
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
-from harness_plugin.pairs.formats.table import ANSWER_FORMATS
+from harness_plugin.pairs.formats.registry import ANSWER_FORMATS
 from harness_plugin.pairs.pair import text_length
 from harness_plugin.tournament import battles, gather
 

@@ -10,7 +10,7 @@ from pair_rows import MODELS, PEOPLE
 
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import MissingAnswer, Pair, Winner, pairs_from_rows, read_outputs, read_pairs, write_pairs
-from harness_plugin.pairs.formats.table import FORMATS
+from harness_plugin.pairs.formats.registry import FORMATS
 
 ROWS_EACH = 300
 SPEAKERS = ("Human: ", "Assistant: ")

@@ -8,7 +8,7 @@ imports nothing but the standard library.
 
 from harness_plugin.pairs.answer import Answer
 from harness_plugin.pairs.answer_readers import read_outputs, read_questions
-from harness_plugin.pairs.formats.table import FORMATS, detect_format
+from harness_plugin.pairs.formats.registry import FORMATS, detect_format
 from harness_plugin.pairs.pair import (
     FIELDS,
     MARKS,

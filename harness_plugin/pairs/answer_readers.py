@@ -18,9 +18,9 @@ from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import arena_hard
 from harness_plugin.pairs.formats.columns import check_turns, table_cells
-from harness_plugin.pairs.formats.kinds import AnswerFormat
+from harness_plugin.pairs.formats.format import AnswerFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming, checked_fields
-from harness_plugin.pairs.formats.table import (
+from harness_plugin.pairs.formats.registry import (
     ANSWER_FIELDS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,

@@ -12,7 +12,7 @@ from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, json_turns
-from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.formats.format import Layout
 from harness_plugin.pairs.pair import Pair, Text, Winner
 
 log = logging.getLogger("lm_eval.arena_rm")

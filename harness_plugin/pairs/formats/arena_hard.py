@@ -19,7 +19,7 @@ from harness_plugin.files.checked import (
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, answer_of
-from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.formats.format import Layout
 from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.pair import Text, checked_text, content_id, turn_count
 

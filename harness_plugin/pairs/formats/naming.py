@@ -11,7 +11,7 @@ from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import excerpt, is_absent, missing_field
 from harness_plugin.files.rows import Row
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS, Fields
-from harness_plugin.pairs.formats.layout import Layout
+from harness_plugin.pairs.formats.format import Layout
 from harness_plugin.pairs.pair import Winner, unknown_winner
 
 NO_WINNER = "none"

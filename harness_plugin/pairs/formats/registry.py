@@ -1,4 +1,4 @@
-"""The table of formats: which columns tell each one, and which function reads its rows.
+"""The registry of formats: which columns tell each one, and which function reads its rows.
 
 To add a format: write a function in the file of its family (or in a new file) that turns a row into a `Pair` or an
 `Answer`, reads the prompt with `prompt_of` or `with_parts` and the answers with `answers_of` or `answer_or_none`, and
@@ -25,7 +25,7 @@ from harness_plugin.pairs.formats import (
     mt_bench,
     preferences,
 )
-from harness_plugin.pairs.formats.kinds import AnswerFormat, PairFormat
+from harness_plugin.pairs.formats.format import AnswerFormat, PairFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
 from harness_plugin.pairs.pair import FIELDS
 
