@@ -19,7 +19,7 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair, labelled, write_pairs
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import judged
-from harness_plugin.stats import holm, paired_difference
+from harness_plugin.stats import holm, share_difference
 from harness_plugin.stats.preference_metrics import sign_credit
 
 
@@ -74,7 +74,7 @@ def test_differences_are_paired_clustered_and_adjusted_over_what_chose_the_refer
     p = {}
     for row in result["differences"]:
         if row["metric"] == "acc":
-            wanted = paired_difference(credit[row["judge"]], credit["strong"], prompts)
+            wanted = share_difference(credit[row["judge"]], credit["strong"], prompts)
             assert (row["difference"], row["prompts"]) == pytest.approx((wanted.value, wanted.n_clusters))
             assert (row["low"], row["high"]) == pytest.approx((wanted.low, wanted.high), abs=0.01)
             p[row["judge"]] = row["p"], row["p_holm"]

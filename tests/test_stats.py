@@ -132,8 +132,12 @@ ALIKE = np.repeat(np.arange(10), 4)
         stats.auc_estimate(np.arange(40), np.arange(40) > 19, ALIKE),
         stats.jackknife(lambda keep: 1.0, 40, ALIKE),
         stats.paired_difference(np.ones(40), np.ones(40)),
+        stats.share_difference(np.ones(40), np.ones(40)),
     ],
-    ids=["mean", "bounded mean", "mean loss", "share", "stratified share", "AUC", "jackknife", "difference"],
+    ids=[
+        *("mean", "bounded mean", "mean loss", "share", "stratified share", "AUC", "jackknife", "difference"),
+        "difference of shares",
+    ],
 )
 def test_where_all_clusters_agree_no_interval_has_a_width_of_zero_and_no_error_is_zero(found):
     assert math.isfinite(found.value) and found.stderr != 0
@@ -206,6 +210,44 @@ def test_paired_difference_is_a_clustered_mean_of_differences_and_tighter_than_t
     assert close((single.low, single.high), (test.low, test.high), 1e-9)
     with pytest.raises(ValueError, match="the same items"):
         stats.paired_difference(new, base[1:])
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 40])
+def test_a_difference_of_shares_holds_the_truth_where_the_values_are_nearly_0_or_1(n):
+    """Student's interval holds it in 0.2, 0.4, 0.65 and 0.87 of these."""
+    rng = np.random.default_rng(20)
+    held = 0
+    for _ in range(200):
+        found = stats.share_difference(0.001 + 0.998 * (rng.random(n) < 0.95), np.full(n, 0.999))
+        held += found.low <= -0.05 * 0.998 <= found.high
+    assert held >= 190
+
+
+def test_a_difference_of_shares_adds_two_differences_as_certain_as_the_values():
+    ones = np.ones(20)
+    half = reference.t.ppf(0.975, 19) * math.sqrt(22 / 21 * 2) / 22
+    found = stats.share_difference(ones, ones)
+    assert close((found.value, found.low, found.high), (0, -half, half))
+    apart = stats.share_difference(ones, 0 * ones)
+    assert close((apart.value, apart.low, apart.high), (1, 1 - half, 1)), "it ends at 1"
+    alike = stats.share_difference(np.repeat(ones, 4), np.repeat(ones, 4), np.repeat(np.arange(20), 4))
+    assert close(alike.high, half), "a prompt's repeated pairs tell no more"
+    less = stats.share_difference(np.full(20, 0.75), np.full(20, 0.25))
+    assert close(less.high, 0.5 + half / 16), "the certainty is a quarter, and its square counts"
+    one = np.where(np.arange(20) == 0, 0.0, 1.0)
+    lost = stats.share_difference(one, ones)
+    assert lost.low < -0.1 and lost.high > 0, "one of 20 is no evidence"
+    assert stats.share_difference(ones, one) == stats.Estimate(-lost.value, lost.stderr, 20, 20, -lost.high, -lost.low)
+
+
+def test_a_difference_of_moderate_shares_is_students():
+    rng = np.random.default_rng(21)
+    hard = rng.normal(size=40)
+    new, base = (1 / (1 + np.exp(-hard - rng.normal(0, 0.5, 40))) for _ in range(2))
+    assert stats.share_difference(new, base) == stats.paired_difference(new, base)
+    assert math.isnan(stats.share_difference(np.full(40, 0.5), np.full(40, 0.5)).low), "ties alone tell nothing"
+    with pytest.raises(ValueError, match=r"within 0\.0 and 1\.0"):
+        stats.share_difference([2.0, 1.0], [1.0, 0.0])
 
 
 # Jackknife

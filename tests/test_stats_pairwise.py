@@ -46,6 +46,24 @@ def test_clusters_of_very_different_sizes_give_the_interval_of_their_mean():
     assert found.smallest_difference() > mean.stderr * 4, "what can be detected has the same degrees of freedom"
 
 
+def test_tests_of_shares_agree_with_their_intervals_and_are_mirrored():
+    rng = np.random.default_rng(22)
+    for n in (5, 8, 30):
+        chances = rng.random((1, 6)) ** 0.2
+        values, names = (rng.random((2 * n, 6)) < chances) * 0.998 + 0.001, np.repeat(np.arange(n), 2)
+        values[:, 5] = 0.5
+        found = stats.column_tests(values, names, shares=True)
+        apart = ~np.eye(6, dtype=bool)
+        assert ((found.p < 0.05) == ((found.low > 0) | (found.high < 0)))[apart].all()
+        assert (found.low == -found.high.T)[apart].all() and (found.p == found.p.T)[apart].all()
+        assert (found.low >= -1)[apart].all() and (found.high <= 1)[apart].all()
+        assert ((found.low < found.difference) & (found.difference < found.high))[apart].all()
+        one = stats.share_difference(values[:, 0], values[:, 1], names)
+        assert close([found.low[0, 1], found.high[0, 1]], [one.low, one.high])
+    alike = stats.column_tests(np.tile([0.999, 0.998], (10, 1)), shares=True)
+    assert alike.p[0, 1] > 0.9 and alike.high[0, 1] > 0.2, "a certain judge's ten prompts leave much open"
+
+
 def test_rank_ranges_count_the_models_that_are_surely_better_or_worse():
     # 3 > 2 = 1 > 0, and nothing is known of 4.
     difference = np.subtract.outer([0, 10, 11, 20, 5.0], [0, 10, 11, 20, 5.0])

@@ -223,6 +223,15 @@ def test_a_clear_order_is_found_with_intervals_tests_and_ranks_that_agree(baseli
     assert 0 < board["smallest_difference"] < (200 if baseline is None else 0.3)
 
 
+def test_two_chatbots_that_a_nearly_certain_judge_always_prefers_are_not_surely_alike():
+    verdicts = [verdict("base", m, f"p{k}", 0.999 - k / 1e5) for m in ("x", "y") for k in range(10)]
+    verdicts += [verdict("base", "z", f"p{k}", 0.001) for k in range(10)]
+    tests = {(t["model"], t["other"]): t for t in strict(leaderboard(verdicts, "base"))["tests"]}
+    alike, apart = tests["x", "y"], tests["x", "z"]
+    assert alike["difference"] == 0 and alike["p"] == 1 and alike["low"] == -alike["high"] < -0.2
+    assert 0.5 < apart["low"] < apart["difference"] < apart["high"] == 1 and apart["p_holm"] < 0.01
+
+
 @pytest.mark.parametrize("baseline", [None, "b"])
 def test_neither_the_order_of_the_verdicts_nor_which_side_was_a_matters(baseline):
     verdicts = season(["a", "b", "c"], 20, tie=0.1, pairs=[(0, 1), (1, 2)])

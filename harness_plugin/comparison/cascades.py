@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.comparison.entries import Entry, Timing
-from harness_plugin.comparison.figures import Judgements, as_json, cost, credits_of, share_difference
+from harness_plugin.comparison.figures import Judgements, as_json, cost, credits_of
 from harness_plugin.errors import DataError
 from harness_plugin.judges.cascade import cascade_identity, decided
 from harness_plugin.pairs import Pair
@@ -14,7 +14,7 @@ from harness_plugin.scoring.abstention import fit_handing_on, is_sure
 from harness_plugin.scoring.identity import identity_hash
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
-from harness_plugin.stats import clustered_share
+from harness_plugin.stats import clustered_share, share_difference
 
 AGREEMENTS = (0.9, 0.95, 0.98, 1.0)  # with the big judge: for each the price is reported
 NONE = 1.01  # a confidence that no judge has: everything is handed on

@@ -5,7 +5,7 @@ Only pairs that every judge has judged are compared. Errors and tests are cluste
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
-from harness_plugin.stats import TIE, Estimate, Pairwise, column_tests, holm, log_loss, paired_difference
+from harness_plugin.stats import TIE, Estimate, Pairwise, column_tests, holm, log_loss
 from harness_plugin.stats.estimates import FEWEST_LOSSES
 from harness_plugin.stats.multiple import MIN_CLUSTERS
 from harness_plugin.stats.preference_metrics import knows_ties, sign_credit
@@ -142,12 +142,6 @@ def credits_of(arrays: JudgementArrays) -> np.ndarray:
     return np.where(arrays.winners == TIE, np.nan, sign_credit(arrays.score, arrays.winners))
 
 
-def share_difference(new, base, clusters) -> Estimate:
-    """`paired_difference` of shares, whose interval ends at -1 and 1."""
-    found = paired_difference(new, base, clusters)
-    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0)) if math.isfinite(found.low) else found
-
-
 def _losses(arrays: JudgementArrays) -> np.ndarray:
     """The three-way log loss of each pair, shape (n,); NaN throughout for a judge that does not know ties."""
     return log_loss(arrays.p, arrays.winners) if knows_ties(arrays.p) else np.full(len(arrays), np.nan)
@@ -160,8 +154,8 @@ def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: b
     clusters = arrays[reference].clusters
     found = []
     for metric, values, fewest in (("acc", credits_of, MIN_CLUSTERS), ("log_loss", _losses, FEWEST_LOSSES)):
-        tests = column_tests(np.stack([values(arrays[label]) for label in labels], axis=1), clusters, fewest)
-        widest = 1.0 if metric == "acc" else math.inf
+        columns = np.stack([values(arrays[label]) for label in labels], axis=1)
+        tests = column_tests(columns, clusters, fewest, shares=metric == "acc")
         p_holm = _against(tests, at) if named else tests.p_holm[:, at]
         found += [
             {
@@ -169,8 +163,8 @@ def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: b
                 "metric": metric,
                 "higher_is_better": COMPARED[metric],
                 "difference": _finite(tests.difference[n, at]),
-                "low": _finite(np.maximum(tests.low[n, at], -widest)),
-                "high": _finite(np.minimum(tests.high[n, at], widest)),
+                "low": _finite(tests.low[n, at]),
+                "high": _finite(tests.high[n, at]),
                 "p": _finite(tests.p[n, at]),
                 "p_holm": _finite(p_holm[n]),
                 "prompts": int(tests.n_clusters[n, at]),

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from harness_plugin.comparison.entries import Entry, Timing
-from harness_plugin.comparison.figures import Judgements, as_json, credits_of, share_difference
+from harness_plugin.comparison.figures import Judgements, as_json, credits_of
 from harness_plugin.errors import UsageError
 from harness_plugin.judges.panel import panel_identity, panel_judgement
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
 from harness_plugin.scoring.judgement import Judgement
+from harness_plugin.stats import share_difference
 from harness_plugin.stats.panels import disagreement, effective_judges, error_correlations
 
 

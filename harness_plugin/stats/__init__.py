@@ -21,6 +21,7 @@ from harness_plugin.stats.estimates import (
     clustered_share,
     jackknife,
     paired_difference,
+    share_difference,
     stratified_share,
     wilson,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "reliability_bins",
     "round_robin_win_rates",
     "section_accuracy",
+    "share_difference",
     "signed_codes",
     "smallest_difference",
     "spearman",

@@ -71,10 +71,8 @@ def clustered_mean(values, clusters=None, bounds: tuple[float, float] | None = N
     logarithm, and there is none for fewer than 10 clusters, because one rare large loss can decide the mean. Raises
     ValueError for values that are not finite or outside the bounds.
     """
-    x = _finite(values)
     low, high = bounds or (-math.inf, math.inf)
-    if len(x) and (x.min() < low - ROUNDING or x.max() > high + ROUNDING):
-        raise ValueError(f"values from {x.min()} to {x.max()} are not all within {low} and {high}")
+    x = _within(values, low, high)
     codes, n_clusters = cluster_codes(clusters, len(x))
     if n_clusters < 2:
         return undefined(len(x), n_clusters, float(x.mean()) if len(x) else math.nan)
@@ -141,12 +139,17 @@ def clustered_share(values, clusters=None) -> Estimate:
     p, within = min(max(mean.value, 0.0), 1.0), float(sizes @ sizes) / mean.n
     information = mean.n * p * (1 - p)
     effect = 0.0 if math.isnan(mean.stderr) else mean.stderr**2 * mean.n**2 / information
-    correlation = min(max((effect - 1) / (within - 1), 0.0), 1.0) if within > 1 else 0.0
-    shrunk = (information * correlation + PRIOR_INFORMATION) / (information + PRIOR_INFORMATION)
-    size = mean.n / max(effect, 1 + (within - 1) * shrunk)
+    size = mean.n / max(effect, _shrunk_effect(effect, information, within))
     size *= (normal_quantile() / float(t_quantiles(UPPER, max(kish(sizes) - 1, 1.0)))) ** 2
     low, high = wilson(p * size, size)
     return Estimate(p, mean.stderr, mean.n, mean.n_clusters, low, high)
+
+
+def _shrunk_effect(effect: float, information: float, within: float) -> float:
+    """The design effect with the correlation within clusters of mean size `within` shrunk towards 1."""
+    correlation = min(max((effect - 1) / (within - 1), 0.0), 1.0) if within > 1 else 0.0
+    shrunk = (information * correlation + PRIOR_INFORMATION) / (information + PRIOR_INFORMATION)
+    return 1 + (within - 1) * shrunk
 
 
 def stratified_share(values, strata, clusters=None, weights: Mapping | None = None) -> Estimate:
@@ -231,6 +234,43 @@ def paired_difference(new, base, clusters=None) -> Estimate:
     if new.shape != base.shape:
         raise ValueError(f"{len(new)} new values and {len(base)} base values: a paired difference needs the same items")
     return clustered_mean(new - base, clusters)
+
+
+def share_difference(new, base, clusters=None) -> Estimate:
+    """`paired_difference` of values in [0, 1], such as win probabilities or right and wrong, with an interval that ends
+    at -1 and 1 and also holds where the values are nearly 0 or 1.
+
+    Then items differ rarely, by nearly 1, and few or none of those that do are among the items: the error is too small.
+    As Bonett and Price (2012) do for right and wrong, two differences are added, c^2 above and below the mean, here as
+    clusters of the mean size m = sum n_g^2 / n, for G clusters:
+    SE^2 = (G + 2) / (G + 1) * (sum of (sum of (x - mean) within the cluster)^2 + 2 m D c^4) / (n + 2 m)^2.
+    The certainty c is the mean of (2 x - 1)^2 of `new` or of `base`, whichever is larger: 1 for values of 0 and 1, and
+    little for moderate probabilities, whose differences show how much they vary. D = 1 + (m - 1) r is the design effect
+    with the shrunk correlation r of `clustered_share`, for which I is the sum of (x - mean)^2.
+    This error counts where it is larger than the usual one, so that no interval is shorter than Student's. Raises
+    ValueError for values outside [0, 1] and as `paired_difference`.
+    """
+    found = paired_difference(_within(new, 0.0, 1.0), _within(base, 0.0, 1.0), clusters)
+    if found.n_clusters < 2:
+        return found
+    new, base = _finite(new), _finite(base)
+    codes, g = cluster_codes(clusters, found.n)
+    effective = kish(np.bincount(codes))
+    size, usual = found.n / effective, 0.0 if math.isnan(found.stderr) else found.stderr
+    certainty = max(float(np.mean((2 * x - 1) ** 2)) for x in (new, base))
+    each = new - base - found.value
+    information, residuals = float(each @ each), np.bincount(codes, each)
+    effect = _shrunk_effect((usual * found.n) ** 2 / information if usual else 0.0, information, size)
+    squared = float(residuals @ residuals) + 2 * size * effect * certainty**4
+    stderr = max(math.sqrt((g + 2) / (g + 1) * squared) / (found.n + 2 * size), usual)
+    return t_estimate(found.value, stderr, found.n, found.n_clusters, effective - 1, (-1.0, 1.0))
+
+
+def _within(values, low: float, high: float) -> np.ndarray:
+    x = _finite(values)
+    if len(x) and (x.min() < low - ROUNDING or x.max() > high + ROUNDING):
+        raise ValueError(f"values from {x.min()} to {x.max()} are not all within {low} and {high}")
+    return x
 
 
 def _finite(values) -> np.ndarray:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_plugin.stats.estimates import ALPHA, ROUNDING, UPPER, cluster_codes, kish, paired_difference
+from harness_plugin.stats.estimates import (
+    ALPHA,
+    ROUNDING,
+    UPPER,
+    cluster_codes,
+    kish,
+    paired_difference,
+    share_difference,
+)
 from harness_plugin.stats.student import t_quantiles
 
 POWER = 0.8
@@ -64,9 +72,11 @@ class Pairwise:
         return float(np.sqrt(np.mean(found**2))) if len(found) else math.nan
 
 
-def pairwise(difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS, degrees=None) -> Pairwise:
+def pairwise(
+    difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS, degrees=None, widest: float = math.inf
+) -> Pairwise:
     """Tests from differences, errors and numbers of clusters, each (M, M); t with `degrees` of freedom, (M, M), which
-    are clusters - 1 where they are not given.
+    are clusters - 1 where they are not given. Intervals end at `widest` and -`widest`, the largest possible difference.
 
     Fewer than `fewest` clusters, an unknown error and values that never vary (an error of zero, which says nothing of
     the uncertainty) leave a pair's test and its interval NaN; it then does not count in Holm's adjustment.
@@ -85,31 +95,34 @@ def pairwise(difference, stderr, n_clusters, fewest: int = MIN_CLUSTERS, degrees
     p[varies] = 2 * stdtr(degrees[varies], -np.abs(difference[varies] / stderr[varies]))
     upper, adjusted = np.triu_indices(len(p), 1), np.full(p.shape, np.nan)
     adjusted[upper] = adjusted.T[upper] = holm(p[upper])
-    return Pairwise(difference, stderr, n_clusters, degrees, difference - half, difference + half, p, adjusted)
+    low, high = np.maximum(difference - half, -widest), np.minimum(difference + half, widest)
+    return Pairwise(difference, stderr, n_clusters, degrees, low, high, p, adjusted)
 
 
-def column_tests(values, clusters=None, fewest: int = MIN_CLUSTERS) -> Pairwise:
+def column_tests(values, clusters=None, fewest: int = MIN_CLUSTERS, shares: bool = False) -> Pairwise:
     """Tests of the mean paired differences between the columns of `values`, shape (items, M), NaN where missing.
 
     Each pair uses the items that both have, clustered by the items' names (n items; None: items are independent).
     Degrees of freedom are one less than Kish's number of clusters (`clustered_mean`): with clusters of very different
     sizes, G - 1 gives intervals that hold the truth in 80 to 90 % of simulations. `fewest`: with fewer clusters there
-    is no test: FEWEST_LOSSES for losses, of which one rare large one may decide.
+    is no test: FEWEST_LOSSES for losses, of which one rare large one may decide. `shares`: the values are in [0, 1],
+    and the differences are those of `share_difference`.
     """
     values = np.asarray(values, dtype=np.float64)
     codes, _ = cluster_codes(clusters, len(values))
+    of = share_difference if shares else paired_difference
     m, present = values.shape[1], np.isfinite(values)
     difference, stderr = np.full((m, m), np.nan), np.full((m, m), np.nan)
     n_clusters, degrees = np.zeros((m, m), dtype=int), np.zeros((m, m))
     for a in range(m):
         for b in range(a + 1, m):
             both = present[:, a] & present[:, b]
-            found = paired_difference(values[both, a], values[both, b], codes[both])
+            found = of(values[both, a], values[both, b], codes[both])
             difference[a, b], difference[b, a] = found.value, -found.value
             stderr[a, b] = stderr[b, a] = found.stderr
             n_clusters[a, b] = n_clusters[b, a] = found.n_clusters
             degrees[a, b] = degrees[b, a] = kish(np.bincount(codes[both])) - 1 if both.any() else 0.0
-    return pairwise(difference, stderr, n_clusters, fewest, degrees)
+    return pairwise(difference, stderr, n_clusters, fewest, degrees, 1.0 if shares else math.inf)
 
 
 def holm(p) -> np.ndarray:

@@ -86,9 +86,7 @@ def leaderboard(
     base = None if baseline is None else c.models.index(baseline)
     ratings = bradley_terry_ratings(c.i, c.j, c.win_b, clusters=c.clusters, models=len(c.models), anchor=base)
     rates = _rates(c, base)
-    tests = (
-        ratings.tests() if base is None else column_tests(win_table(c.i, c.j, c.win_b, c.clusters, base, len(c.models)))
-    )
+    tests = ratings.tests() if base is None else _rate_tests(c, base)
     controlled = {"length": _at_equal_length(c, base)}
     counted = None if style is None else side_counts(c, style)
     if counted is not None and counted.any():  # without a mark in any answer, style is length
@@ -144,6 +142,11 @@ def _rates(c: JudgementArrays, base: int | None) -> list[WinRate]:
     if base is None:
         return round_robin_win_rates(c.i, c.j, c.win_b, c.clusters, len(c.models))
     return win_rates(c.i, c.j, c.win_b, base, c.clusters, len(c.models))
+
+
+def _rate_tests(c: JudgementArrays, base: int) -> Pairwise:
+    """Between all models, of their win rates against the baseline."""
+    return column_tests(win_table(c.i, c.j, c.win_b, c.clusters, base, len(c.models)), shares=True)
 
 
 def _with_ties(c: JudgementArrays, base: int | None) -> Ratings | None:

@@ -43,6 +43,39 @@ def certain_win_rate(rng, n, truth):
     return [(stats.win_rates(np.zeros(n, int), np.ones(n, int), q, 0)[1].soft, truth)]
 
 
+def certain_difference(ties: float = 0.0):
+    """Of two win rates of a judge whose probabilities are nearly 0 or 1, of which the second is 1, and of the first and
+    the baseline's one half; of each chatbot's preferences the share `ties` is exactly one half."""
+
+    def draw(rng, n, truth):
+        won = rng.random((2, n)) < np.array([[truth], [1.0]])
+        q = np.where(rng.random((2, n)) < ties, 0.5, np.where(won, 1.0, 0.0) + 0.001 * (1 - 2 * won))
+        shrunk = 0.998 * (1 - ties)
+        return _rate_differences(q, shrunk * (truth - 1), shrunk * (truth - 0.5))
+
+    return draw
+
+
+def soft_difference(rng, n, truth):
+    """Of two win rates with a judge's probabilities, of which the second is one half, at the same prompts."""
+    hard = DIFFICULTY * rng.standard_normal(n)
+    q = np.stack([sigma(strength(share) + hard + NOISE * rng.standard_normal(n)) for share in (truth, 0.5)])
+    return _rate_differences(q, truth - 0.5, truth - 0.5)
+
+
+def _rate_differences(q, less_second: float, less_baseline: float):
+    """Of the first of two chatbots less the second, and less the baseline, as a leaderboard has them."""
+    n = q.shape[1]
+    i, j, prompts = np.zeros(2 * n, int), np.repeat([1, 2], n), np.tile(np.arange(n), 2)
+    tests = stats.column_tests(stats.win_table(i, j, q.ravel(), prompts, 0), shares=True)
+    columns = tests.difference, tests.stderr, tests.low, tests.high
+    found = []
+    for b, true in ((2, less_second), (0, less_baseline)):
+        value, stderr, low, high = (float(column[1, b]) for column in columns)
+        found.append((stats.Estimate(value, stderr, n, n, low, high), true))
+    return found
+
+
 def hard_win_rate(rng, n, truth):
     """A round robin in which the first wins as often against each of three others, more often at easy prompts."""
     chance = sigma(strength(truth, 1.0) + rng.standard_normal((n, 1)))
@@ -91,7 +124,7 @@ def rating(ties: bool = False):
 def equal_win_rates(rng, n) -> float:
     """The smallest Holm-adjusted p of four equal models, by paired win rates."""
     z = rng.standard_normal((n, 1)) + rng.standard_normal((n, MODELS))
-    return _smallest(stats.column_tests(sigma(2 * z)))
+    return _smallest(stats.column_tests(sigma(2 * z), shares=True))
 
 
 def equal_ratings(rng, n) -> float:
@@ -107,8 +140,8 @@ def _smallest(tests) -> float:
 
 def detected(rng, n) -> bool:
     """Whether the smallest difference that a leaderboard of ten models says it detects is detected."""
-    noise = rng.standard_normal((n, 10)) * 0.1
-    claim = stats.column_tests(0.5 + noise).smallest_difference()
-    moved = 0.5 + rng.standard_normal((n, 10)) * 0.1
+    noise = rng.standard_normal((n, 10)) * 0.02
+    claim = stats.column_tests(0.5 + noise, shares=True).smallest_difference()
+    moved = 0.5 + rng.standard_normal((n, 10)) * 0.02
     moved[:, 0] += claim
-    return bool(stats.column_tests(moved).p_holm[0, 1] <= 0.05)
+    return bool(stats.column_tests(moved, shares=True).p_holm[0, 1] <= 0.05)

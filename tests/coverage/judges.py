@@ -114,7 +114,7 @@ def accuracy_difference(clustered: bool = False):
 
     def draw(rng, n, truth):
         credit = _credits(rng, n, np.array([truth, truth - 0.1]), clustered)
-        tests = stats.column_tests(credit, prompts(n, clustered))
+        tests = stats.column_tests(credit, prompts(n, clustered), shares=True)
         low, high, p = tests.low[0, 1], tests.high[0, 1], tests.difference[0, 1]
         return [(stats.Estimate(p, tests.stderr[0, 1], len(credit), n, low, high), 0.1)]
 
@@ -126,7 +126,7 @@ def uneven_difference(rng, n, truth):
     names = np.repeat(np.arange(n), np.maximum(40 // np.arange(1, n + 1), 1))
     own = (rng.standard_normal((n, 2)) * math.sqrt(CORRELATION))[names]
     right = own + math.sqrt(1 - CORRELATION) * rng.standard_normal((len(names), 2)) < 0.5
-    tests = stats.column_tests(right.astype(float), names)
+    tests = stats.column_tests(right.astype(float), names, shares=True)
     found = tests.difference[0, 1], tests.stderr[0, 1], len(names), n, tests.low[0, 1], tests.high[0, 1]
     return [(stats.Estimate(*found), 0.0)]
 
@@ -202,7 +202,7 @@ def below_the_agreement(agreement: float):
 
 def equal_judges(rng, n) -> float:
     """The smallest Holm-adjusted p of four judges that are equally good, by their accuracy on the same pairs."""
-    tests = stats.column_tests(_credits(rng, n, np.full(4, 0.7), True), prompts(n, True))
+    tests = stats.column_tests(_credits(rng, n, np.full(4, 0.7), True), prompts(n, True), shares=True)
     p = tests.p_holm[np.triu_indices(4, 1)]
     return float(np.nanmin(p)) if np.isfinite(p).any() else math.nan
 
