@@ -263,7 +263,11 @@ def token_count(work: Workload, tokenizer) -> int:
 def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats, cpu_seconds, only, output):
     clock = time.process_time if cpu_seconds else time.perf_counter
     spec = {"pretrained": pretrained, "peft": peft, "dtype": dtype, "device": device}
-    chosen = [w for w in workloads(data, outputs, pairs, prompts) if not only or any(o in w.name for o in only)]
+    everything = workloads(data, outputs, pairs, prompts)
+    chosen = [w for w in everything if not only or any(o in w.name for o in only)]
+    if not chosen:
+        names = ", ".join(repr(w.name) for w in everything)
+        raise click.UsageError(f"--only {' '.join(only)} is in no name of a workload: these are {names}.")
     exact = ours(load_model(ModelSpec(**spec | {"dtype": "float32"})))
     with tempfile.TemporaryDirectory() as folder:
         scorers, model = contenders(spec, folder), load_model(ModelSpec(**spec))
