@@ -377,6 +377,22 @@ def test_alpha_of_perfect_and_of_random_votes():
     assert abs(krippendorff_alpha(random)) < 0.05
 
 
+def two_votes(agree: int, differ: int, ties: int = 0):
+    """Counts of two people's votes for A, B and tie: how many battles they agree on, differ on, and call a tie."""
+    return [[2, 0, 0]] * agree + [[1, 1, 0]] * differ + [[0, 0, 2]] * ties
+
+
+def test_the_interval_of_alpha_holds_where_all_agree_and_where_nearly_all_votes_are_alike():
+    all_agree = agreement_of_votes(two_votes(10, 0, 10)).alpha
+    assert (all_agree.value, all_agree.high) == (1.0, 1.0) and 0.6 < all_agree.low < 0.9
+    # 39 battles of one class and one that they differ on: next to nothing is known of an agreement beyond chance.
+    alike = agreement_of_votes(two_votes(39, 1)).alpha
+    assert alike.value < 0.01 and alike.low < -0.9 and alike.high > 0.7
+    assert math.isnan(agreement_of_votes(two_votes(5, 0)).alpha.low), "votes of one class have no alpha"
+    of_one_prompt = agreement_of_votes(two_votes(5, 2, 3), ["p"] * 10).alpha
+    assert math.isnan(of_one_prompt.low) and of_one_prompt.value > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uniform", "confidence"])
 @pytest.mark.parametrize(("worth", "scale"), [(1.0, 1.0), (1.0, 3.3), (0.0, 1.0)], ids=["good", "too sure", "useless"])

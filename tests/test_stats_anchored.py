@@ -1,6 +1,8 @@
 """Means and ratings for people, from a judge's verdicts everywhere and labels on some battles."""
 
 import math
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -174,6 +176,37 @@ def test_a_difference_of_two_models_is_paired_by_prompt():
     assert difference.value == pytest.approx(paired.mean())
     assert difference.stderr == pytest.approx(paired.std(ddof=1) / math.sqrt(len(paired)))
     assert difference.low < paired.mean() < difference.high
+
+
+@cache
+def agreeing(wins: int, n: int):
+    """n labels, so many of which are wins, on one in four of the prompts; the judge says nothing."""
+    return anchored_mean(np.repeat([1.0, 0.0, np.nan], [wins, n - wins, 3 * n]), np.full(4 * n, 0.5))
+
+
+@pytest.mark.parametrize("n", [10, 40, 100])
+@pytest.mark.parametrize(("first", "second"), [(1.0, 0.95), (1.0, 0.8), (0.97, 0.97), (0.9, 0.5), (0.5, 0.5)])
+def test_a_difference_of_two_win_rates_for_people_holds_near_0_and_1_too(n, first, second):
+    """Summed over all possible labels. Student's interval held the truth in 0.88 (100 labels, 1 and 0.95), and there
+    was none where all labels of both agreed (10 labels, 1 and 0.95: 0.60)."""
+    found, nothing = [agreeing(k, n) for k in range(n + 1)], np.zeros(4 * n)
+    # On prompts of their own the two are independent.
+    one = [replace(x, influence=np.append(x.influence, nothing)) for x in found]
+    other = [replace(x, influence=np.append(nothing, x.influence)) for x in found]
+    chance = [[math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)] for p in (first, second)]
+    likely = [[k for k in range(n + 1) if row[k] > 1e-4] for row in chance]
+    held = 0.0
+    for k in likely[0]:
+        for m in likely[1]:
+            less = anchored_difference(one[k], other[m])
+            held += chance[0][k] * chance[1][m] * (less.low - 1e-12 <= first - second <= less.high + 1e-12)
+    assert held > 0.945
+
+
+def test_two_models_with_the_same_labels_are_not_surely_alike():
+    one = agreeing(5, 10)
+    found = anchored_difference(one, one)
+    assert found.value == 0 and math.isnan(found.stderr) and found.low < -0.2 and found.high > 0.2
 
 
 # -- ratings ----------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_each_model_has_its_numbers_for_people_beside_the_judges():
 
 def test_against_a_baseline_the_tests_are_of_win_rates_and_the_baseline_has_one_half():
     verdicts = season(MODELS, 150, pairs=[(0, 1), (0, 2), (0, 3)])
-    board = board_of(verdicts, said(verdicts, 0.4), "heron")
+    board = board_of(verdicts, said(verdicts, 0.7), "heron")
     rows = {row["model"]: row for row in board["models"]}
     assert rows["heron"]["win_rate_people"] == 0.5 and rows["heron"]["win_rate_people_low"] is None
     assert rows["heron"]["rating_people"] == 1000.0
@@ -65,6 +65,30 @@ def test_against_a_baseline_the_tests_are_of_win_rates_and_the_baseline_has_one_
         rows["ibis"]["win_rate_people"] - rows["wren"]["win_rate_people"], abs=2e-4
     )
     assert test["low"] > 0 and rows["ibis"]["rank_people_high"] < rows["wren"]["rank_people_low"]
+
+
+def test_a_model_that_won_every_vote_is_tested_and_every_test_agrees_with_its_interval():
+    verdicts = season(MODELS, 60, pairs=[(0, 1), (0, 2), (0, 3)])
+    rng = random.Random(3)
+    wins = {"ibis": 1.0, "stork": 0.95, "wren": 0.5}
+    shares = []
+    for v in verdicts:
+        other = v.model_b if v.model_a == "heron" else v.model_a
+        won = float(rng.random() < wins[other])
+        shares.append((won if v.model_b == other else 1 - won) if rng.random() < 0.5 else None)
+    board = board_of(verdicts, Labels(shares, [0.0] * len(shares), None, 0), "heron")
+    rows = {row["model"]: row for row in board["models"]}
+    assert rows["ibis"]["win_rate_people"] == 1.0
+    tests = board["people"]["tests"]
+    assert len(tests) == 6 and all((t["p"] <= 0.05) == (t["low"] > 0 or t["high"] < 0) for t in tests)
+    for test in tests:
+        if "heron" in (test["model"], test["other"]):
+            row = rows[test["other"] if test["model"] == "heron" else test["model"]]
+            ends = [row["win_rate_people_low"] - 0.5, row["win_rate_people_high"] - 0.5]
+            ends = [-end for end in reversed(ends)] if test["model"] == "heron" else ends
+            assert [test["low"], test["high"]] == pytest.approx(ends, abs=2e-4)
+    best = next(t for t in tests if {t["model"], t["other"]} == {"ibis", "heron"})
+    assert best["p"] < 1e-4 and rows["ibis"]["rank_people_high"] < rows["heron"]["rank_people_low"]
 
 
 def test_identical_answers_are_ties_that_need_no_label():

@@ -94,13 +94,29 @@ def anchored_mean(
 
 
 def anchored_difference(first: Anchored, second: Anchored) -> Estimate:
-    """first less second, of the same battles' prompts, with Student's interval."""
-    labels = min(first.estimate.n, second.estimate.n)
-    prompts = min(first.estimate.n_clusters, second.estimate.n_clusters)
-    value = first.estimate.value - second.estimate.value
-    if math.isnan(first.estimate.low) or math.isnan(second.estimate.low):
+    """The share `first` less the share `second`, of the same battles' prompts.
+
+    The interval joins those of the two shares: low = d - sqrt(e1^2 + e2^2 - 2 r e1 e2), where theirs reach e1 below the
+    first and e2 above the second, and high alike (Zou and Donner 2008; Newcombe 1998 for two shares). So it holds near
+    0 and 1 as theirs do, and there is one where all labels of a model agree. r is the correlation of the prompts'
+    influence; above 0 it is drawn to 0 as by PRIOR units of information, since few labels may agree by chance.
+    """
+    a, b = first.estimate, second.estimate
+    labels, prompts, value = min(a.n, b.n), min(a.n_clusters, b.n_clusters), a.value - b.value
+    if math.isnan(a.low) or math.isnan(b.low):
         return undefined(labels, prompts, value)
-    return _student(value, first.influence - second.influence, labels, prompts)
+    moved = first.influence - second.influence
+    stderr = positive(math.sqrt(prompts / (prompts - 1) * float(moved @ moved)), value)
+    lengths = math.sqrt(float(first.influence @ first.influence) * float(second.influence @ second.influence))
+    r = float(first.influence @ second.influence) / lengths if lengths > 0 else 0.0
+    information = min(x.n * x.value * (1 - x.value) for x in (a, b))
+    r *= information / (information + PRIOR) if r > 0 else 1.0
+
+    def joined(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 + other**2 - 2 * r * one * other, 0.0))
+
+    low, high = value - joined(a.value - a.low, b.high - b.value), value + joined(a.high - a.value, b.value - b.low)
+    return Estimate(value, stderr, labels, prompts, max(low, -1.0), min(high, 1.0))
 
 
 def weighted_correlation(x, y, weight) -> float:

@@ -5,6 +5,7 @@ Numbers come from `stats.anchored` and `stats.anchored_ratings`. No model, no fi
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from harness_plugin.stats import TIE, Concern, Pairwise
 from harness_plugin.stats.anchored import Anchored, anchored_difference, anchored_mean
 from harness_plugin.stats.anchored_plan import LabelPlan, label_plan
 from harness_plugin.stats.anchored_ratings import AnchoredRatings, anchored_ratings
-from harness_plugin.stats.estimates import undefined
+from harness_plugin.stats.estimates import UPPER, Estimate, undefined
 from harness_plugin.stats.multiple import pairwise
+from harness_plugin.stats.student import t_quantile
 from harness_plugin.tournament.labels import Labels
 from harness_plugin.tournament.leaderboard import POINTS, SHARE, numbers, rounded, tests_of
 
@@ -131,23 +133,37 @@ def _ratings(c: JudgementArrays, given: _Given, base: int | None, with_ties: boo
 
 
 def _rate_tests(rates: list[Anchored | None], base: int) -> Pairwise:
-    """Between all models, of their win rates against the baseline, which itself has one half."""
+    """Between all models, of their win rates against the baseline, which itself has one half.
+
+    The intervals are those of the win rates and of their differences. The error of a test is what gives Student's
+    interval the end that lies nearer to no difference, so that the test agrees with the interval that is printed.
+    """
     m = len(rates)
-    difference, stderr, clusters = np.full((m, m), np.nan), np.full((m, m), np.nan), np.zeros((m, m), dtype=int)
+    difference, stderr, low, high = (np.full((m, m), np.nan) for _ in range(4))
+    clusters = np.zeros((m, m), dtype=int)
     for a in range(m):
         for b in range(a + 1, m):
-            first, second = rates[a], rates[b]
-            if a == base or b == base:
-                rate, sign = (second, -1) if a == base else (first, 1)
-                found = undefined() if rate is None else rate.estimate
-                value = sign * (found.value - 0.5)
-            else:
-                found = undefined() if first is None or second is None else anchored_difference(first, second)
-                value = found.value
-            difference[a, b], difference[b, a] = value, -value
-            stderr[a, b] = stderr[b, a] = found.stderr
+            found = _rate_difference(rates, a, b, base)
+            difference[a, b], difference[b, a] = found.value, -found.value
+            low[a, b], low[b, a] = found.low, -found.high
+            high[a, b], high[b, a] = found.high, -found.low
             clusters[a, b] = clusters[b, a] = found.n_clusters
-    return pairwise(difference, stderr, clusters)
+            if not math.isnan(found.low):
+                towards = found.value - found.low if found.value > 0 else found.high - found.value
+                stderr[a, b] = stderr[b, a] = towards / t_quantile(UPPER, found.n_clusters - 1)
+    return replace(pairwise(difference, stderr, clusters), low=low, high=high)
+
+
+def _rate_difference(rates: list[Anchored | None], a: int, b: int, base: int) -> Estimate:
+    """The win rate of model a less that of b."""
+    first, second = rates[a], rates[b]
+    if base not in (a, b):
+        return undefined() if first is None or second is None else anchored_difference(first, second)
+    rate = second if a == base else first
+    found = undefined() if rate is None else rate.estimate
+    ends = found.low - 0.5, found.high - 0.5
+    low, high = ends if b == base else (-ends[1], -ends[0])
+    return replace(found, value=(found.value - 0.5) * (1 if b == base else -1), low=low, high=high)
 
 
 def _columns(rate: Anchored | None, ratings: AnchoredRatings, m: int) -> dict:

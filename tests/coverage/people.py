@@ -17,13 +17,15 @@ from statistics import NormalDist
 import chatbots
 import numpy as np
 
-from harness_plugin.stats.anchored import anchored_mean
+from harness_plugin.stats.agreement import agreement_of_votes
+from harness_plugin.stats.anchored import anchored_difference, anchored_mean
 from harness_plugin.stats.anchored_drop import anchored_drop
 from harness_plugin.stats.anchored_ratings import anchored_ratings
 from harness_plugin.stats.ratings import POINTS
 
 KIND, TIES, POOL = 0.8, 0.2, 4  # logits that the judge is too kind, the share of ties, prompts for each label
 ALPHA, CHANGED = 0.05, 0.3
+ALWAYS = 1 - 1e-9  # the win rate of a model that is preferred to the baseline at every prompt
 DRAWN = np.random.default_rng(0).standard_normal((2, 200_000))
 
 
@@ -92,6 +94,21 @@ def unequal_rate(good: float):
     return draw
 
 
+def rate_difference(good: float):
+    """Of two models whose win rates against a baseline are `truth` and 1. The labels are scattered over the battles of
+    both, which share their prompts."""
+
+    def draw(rng, n, truth):
+        battles = [people_and_judge(rng, POOL * n, share, good, False) for share in (truth, ALWAYS)]
+        people, judge = (np.concatenate(column) for column in zip(*battles, strict=True))
+        labels, prompts = with_labels(rng, people, 2 * n), np.tile(np.arange(POOL * n), 2)
+        own = np.repeat([1.0, 0.0], POOL * n)
+        first, second = (anchored_mean(labels, judge, prompts, weight=weight) for weight in (own, 1 - own))
+        return [(anchored_difference(first, second), truth - ALWAYS)]
+
+    return draw
+
+
 def rating(good: float, ties: bool = False):
     """Of the first of four models, which beats the others with the chance `truth`; the judge likes the last one."""
 
@@ -105,6 +122,19 @@ def rating(good: float, ties: bool = False):
         labels = with_labels(rng, people, n)
         found = anchored_ratings(i, j, labels, judge, ties=both, clusters=prompts, models=4).ratings
         return [(found.estimate(0), 1000 + POINTS * (theta[0] - theta.mean()))]
+
+    return draw
+
+
+def alpha(classes):
+    """Krippendorff's alpha of two people on n battles: one votes as the other does, as often as `truth` says, and else
+    by chance. `classes`: the shares of votes for A, B and tie."""
+
+    def draw(rng, n, truth):
+        one, chance = rng.choice(3, (2, n), p=classes)
+        votes = np.stack([one, np.where(rng.random(n) < truth, one, chance)])
+        counts = (votes[:, :, None] == np.arange(3)).sum(axis=0)
+        return [(agreement_of_votes(counts).alpha, truth)]
 
     return draw
 
