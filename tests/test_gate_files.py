@@ -1,6 +1,7 @@
 """What the gate reads: files that are broken or no run, and the baselines that it writes."""
 
 import json
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,22 @@ def test_a_blessed_baseline_is_small_the_same_each_time_and_stands_for_its_run(g
         file.write_text(changed, encoding="utf-8")
         code, said, _ = gate(file, runs["old"])
         assert code == 3 and "changed by hand" in said
+
+
+def test_bless_replaces_a_baseline_and_nothing_else(gate, runs, tmp_path):
+    notes, scores = tmp_path / "notes.md", tmp_path / "scores.jsonl"
+    notes.write_text("# Notes\n", encoding="utf-8")
+    scores.write_bytes(Path(runs["old"]).read_bytes())
+    for file in (notes, scores):
+        before = file.read_bytes()
+        code, _, said = gate("bless", scores, "-o", file, "--yes")
+        assert code == 2 and "holds something else than a baseline" in said and file.read_bytes() == before
+    os.mkfifo(tmp_path / "pipe")
+    code, _, said = gate("bless", scores, "-o", tmp_path / "pipe", "--yes")
+    assert code == 2 and "is no file" in said
+    for damaged in ('{"arena_rm_baseline": 1}\n', '{"arena_rm_baseline": 2, "kind": "pai', ""):
+        notes.write_text(damaged, encoding="utf-8")
+        assert gate("bless", scores, "-o", notes, "--yes")[0] == 0 and gate(notes, scores)[0] == 0
 
 
 def test_a_metric_whose_better_direction_differs_is_not_compared(runs):

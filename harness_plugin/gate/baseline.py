@@ -7,6 +7,7 @@ bless` writes one.
 import hashlib
 import json
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import json_object, number, optional_text, remedy, text, wrong_value
@@ -16,6 +17,7 @@ from harness_plugin.gate.stored_run import JUDGE, KINDS, LM_EVAL, Item, Run, Tex
 from harness_plugin.pairs.pair import plain
 
 MARK, SCHEMA = "arena_rm_baseline", 2
+BEGINNING = 100  # bytes of the header in which its mark stands
 ANSWER = 1000  # characters of an answer that a baseline keeps, to be read beside a later one
 
 
@@ -53,6 +55,12 @@ def _digest(header: dict, lines: list[str]) -> str:
     """sha256 of the header, its own "sha256" aside, and of the lines of the items."""
     content = {name: value for name, value in header.items() if name != "sha256"}
     return hashlib.sha256("\n".join([json.dumps(content, sort_keys=True), *lines]).encode("utf-8")).hexdigest()
+
+
+def is_baseline(path: str | Path) -> bool:
+    """Whether the file begins as a baseline does, of any version, whole or damaged."""
+    with open(path, "rb") as stream:
+        return f'"{MARK}"'.encode() in stream.read(BEGINNING)
 
 
 @remedy("restore it, or bless it again")

@@ -14,6 +14,7 @@ from enum import Enum
 import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.gate.compare import ROUNDING, Comparison
 from harness_plugin.gate.rules import ITEMS, MARGIN, PROMPTS, Rules
 from harness_plugin.gate.stored_run import JUDGE, PAIRS
@@ -274,8 +275,8 @@ def notes_of(c: Comparison, deciding: list[Measured], rules: Rules) -> list[str]
             notes.append(f"{m.name}: there is a significant drop, and it is smaller than the margin")
         if m.state == State.PASS and m.unchanged and m.test.low < -(m.margin or 0.0):
             notes.append(
-                f"{m.name}: it passes because all outputs are the same; {m.test.n} prompts alone would not rule out a "
-                f"drop of {-m.test.low:.4f}"
+                f"{m.name}: it passes because all outputs are the same; {counted(m.test.n, 'prompt')} alone would not "
+                f"rule out a drop of {-m.test.low:.4f}"
             )
         if m.state == State.INCONCLUSIVE and (needed := prompts_needed(m, rules, len(deciding))):
             notes.append(

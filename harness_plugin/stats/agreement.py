@@ -13,9 +13,12 @@ from harness_plugin.stats.estimates import (
     jackknife,
     kish,
     normal_quantile,
+    undefined,
     wilson,
 )
 from harness_plugin.stats.student import t_quantiles
+
+FEWEST = 10  # clusters for an interval of alpha: with 5, it holds the truth in 0.88 of simulations of mostly one class
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ def _alpha(n: np.ndarray, clusters: np.ndarray) -> Estimate:
     """Krippendorff's alpha of counts (units, classes) of two votes or more, with an interval: that of the disagreement
     D_o = (1 - alpha) D_e, Wilson's on the effective size D_o (1 - D_o) / (SE D_e)^2, at most the number of clusters.
 
-    Student's interval of alpha is too short where most votes are of one class, and there is none where all agree.
+    Student's interval of alpha is too short where most votes are of one class, and there is none where all agree. With
+    fewer than FEWEST clusters there is none here.
     """
     found = jackknife(lambda keep: krippendorff_alpha(n[keep]), len(n), clusters)
-    if math.isnan(found.value) or found.n_clusters < 2:
-        return found
+    if math.isnan(found.value) or found.n_clusters < FEWEST:
+        return undefined(found.n, found.n_clusters, found.value)
     by_class, votes = n.sum(axis=0), n.sum()
     expected = float(votes**2 - by_class @ by_class) / (votes * (votes - 1))
     differing, stderr = min(max((1 - found.value) * expected, 0.0), 1.0), found.stderr * expected

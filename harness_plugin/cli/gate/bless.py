@@ -47,6 +47,7 @@ def command(run, output, model, task, texts, yes):
     if output.is_dir():
         raise UsageError(f"-o {output} is a folder", "a baseline is one file", "name a file in that folder")
     if output.exists():
+        _check_replaced(output)
         if output.read_bytes() == text.encode("utf-8"):
             click.echo(f"{output} is not changed: the run is the same")
             return
@@ -58,6 +59,17 @@ def command(run, output, model, task, texts, yes):
         out.write(text)
     size = len(text.encode("utf-8")) / 1024
     click.echo(f"wrote a baseline of {len(measured.items)} items to {output} ({size:.0f} KiB)")
+
+
+def _check_replaced(output: Path) -> None:
+    """Raises UsageError where something else than a baseline would be replaced. A baseline that is damaged or of
+    another version may be."""
+    from harness_plugin.gate.baseline import is_baseline
+
+    if not output.is_file():
+        raise UsageError(f"-o {output} is no file", "a baseline is one file", "name another path")
+    if output.stat().st_size and not is_baseline(output):
+        raise UsageError(f"{output} holds something else than a baseline", "it would be replaced", "choose another -o")
 
 
 def _changes(earlier: str, measured) -> str:
