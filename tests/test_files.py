@@ -194,7 +194,10 @@ def test_broken_files_are_data_errors(tmp_path):
         "page.jsonl.zst": (b"<html>", "is named .zst but does not start as zstd data does"),
         "page.parquet": (b"<html>", "is a web page"),
         "text.parquet": (b"plain", "is not a readable parquet file"),
-        "utf16.jsonl": (json.dumps(GOOD).encode("utf-16"), "row 1: byte 0xff at position 0 is not UTF-8"),
+        "utf16.jsonl": (
+            json.dumps(GOOD).encode("utf-16"),
+            "is text in UTF-16; such files are not read; save it as UTF-8",
+        ),
         "latin.jsonl": (b'{"prompt": "\xe9"}\n', "row 1: byte 0xe9 at position 12 is not UTF-8"),
         "digits.jsonl": (b'{"p_b": ' + b"1" * 5000 + b"}\n", "row 1: "),
         "deep.jsonl": (b"[" * 100_000 + b"\n", "is not JSON"),

@@ -90,6 +90,16 @@ def test_a_zip_archive_with_a_password_is_refused_in_words(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
+        ("x.db", b"SQLite format 3\0", "is an SQLite database; such files are not read; write the rows as JSON lines"),
+        ("x.pkl", b"\x80\x04\x95\0\0", "is a pickle; such files are not read; write the rows as JSON lines"),
+        ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", "is an Excel workbook; such files are not read; save the sheet as CSV"),
+        ("x.csv", "prompt,".encode("utf-16"), "is text in UTF-16; such files are not read; save it as UTF-8"),
+        (
+            "x.jsonl.gz",
+            gzip.compress(gzip.compress(b"{}")),
+            "holds a file that is compressed with gzip; one is unpacked",
+        ),
+        ("x.jsonl.zip", zipped(bz2.compress(b"{}"), "x.jsonl.bz2"), "holds a file that is compressed with bzip2"),
         ("x.7z", b"7z\xbc\xaf\x27\x1c\0\4", "is a 7z archive; such files are not read; unpack it"),
         ("x.rar", b"Rar!\x1a\x07\x01\0", "is a rar archive; such files are not read"),
         ("x.jsonl.lz4", b"\x04\x22\x4d\x18\x64\x40", "is compressed with lz4; such files are not read"),

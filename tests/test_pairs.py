@@ -75,7 +75,7 @@ def test_importing_pairs_loads_nothing_heavy():
     [
         ("prompt", 7, "a string, or a list of at least one string"),
         ("prompt", None, "a string, or a list of at least one string"),
-        ("response_a", [], "a list of at least one string"),
+        ("prompt", [], "a list of at least one string"),
         ("response_b", ["x", 3], "a list of at least one string"),
         ("prompt", ["x", None], "a list of at least one string"),
         ("response_b", "half \ud83d of it", "lone surrogates"),

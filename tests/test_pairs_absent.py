@@ -125,6 +125,12 @@ NONE = [
     ("lm_eval", {"resps": [[]], "filtered_resps": []}),
     ("canonical", {"response": None}),
     ("canonical", {"response": [None]}),
+    ("canonical", {"response": []}),
+    ("alpaca_eval", {"output": [], "generator": None}),
+    ("openai_batch", {"response": None, "error": {"code": "batch_expired"}}),
+    ("openai_batch", {"response": {"status_code": 500, "body": {"error": {"code": "server_error"}}}}),
+    ("openai_batch", {"response": {"status_code": 200, "body": {"choices": []}}}),
+    ("openai_batch", {"response": {"status_code": 200, "body": {"output": [{"type": "reasoning"}]}}}),
 ]
 
 
@@ -134,12 +140,13 @@ def test_a_missing_answer_keeps_its_prompt_and_has_no_response(format, fields, t
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         return tmp_path / name
 
-    other = {"question_id": "q2", "uid": "q2", "doc_hash": "d2"}
+    other = {"question_id": "q2", "uid": "q2", "custom_id": "q2", "doc_hash": "d2"}
     good = ANSWER_ROWS[format]
     path = lines("x.jsonl", {**good, **other}, {**good, **fields})
     questions = lines("question.jsonl", *({"question_id": id, "turns": ["Hi"]} for id in ("q1", "q2")))
     whole, missing = read_outputs(path, questions)
     assert (whole.response, missing.response, missing.prompt) == ("Hello.", None, whole.prompt)
+    assert missing.model == whole.model
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warned[0] == f"{path}: 1 of 2 answers missing: row 2"
 
@@ -218,3 +225,5 @@ def test_nan_is_null_in_every_field_that_may_be_null():
     row = change("arena_55k", id=NAN, model_a=NAN, winner_model_a=NAN, winner_model_b=NAN, winner_tie=NAN)
     (pair,) = pairs_from_rows([row]).pairs
     assert pair.winner is None and pair.model_a is None and pair.id == pair.key
+    (pair,) = pairs_from_rows([change("alpaca_eval", preference=NAN)]).pairs
+    assert pair.winner is None and pair.p_b is None

@@ -230,3 +230,75 @@ def test_several_samples_of_an_answer_are_named(tmp_path, caplog):
     caplog.clear()
     read_outputs(lines(tmp_path / "x.jsonl", {**SAMPLE, "resps": [["Hello."]]}))
     assert "several samples" not in caplog.text
+
+
+BATCH = ANSWER_ROWS["openai_batch"]
+
+
+def test_results_of_a_batch_take_their_prompts_from_the_requests(tmp_path):
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    questions = lines(
+        tmp_path / "requests.jsonl",
+        {"custom_id": "q1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "x", "messages": said}},
+        {"custom_id": "q2", "body": {"instructions": "Be brief.", "input": "Hi"}},
+        {"custom_id": "q3", "body": {"input": said[1:]}},
+    )
+    output = [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes?"}]},
+    ]
+    of_responses = {"status_code": 200, "body": {"model": "heron", "output": output}}
+    found = read_outputs(
+        lines(
+            tmp_path / "x.jsonl",
+            BATCH,
+            {"custom_id": "q2", "response": of_responses},
+            {"custom_id": "q3", "response": None, "error": {"code": "batch_expired"}},
+        ),
+        questions,
+    )
+    prompt = ("System: Be brief.", "Human: Hi")
+    assert [(a.id, a.prompt, a.response, a.model) for a in found] == [
+        ("q1", prompt, "Hello.", "heron"),
+        ("q2", prompt, "Yes?", "heron"),
+        ("q3", "Hi", None, "heron"),
+    ]
+
+
+def test_several_choices_of_a_batch_are_samples_and_a_refusal_is_an_answer(tmp_path):
+    refusal = {"message": {"role": "assistant", "content": None, "refusal": "I cannot."}}
+    answered = {"status_code": 200, "body": {"model": "heron", "choices": [refusal, refusal]}}
+    questions = lines(tmp_path / "q.jsonl", QUESTION)
+    (answer,) = read_outputs(lines(tmp_path / "x.jsonl", {**BATCH, "response": answered}), questions)
+    assert (answer.response, answer.samples) == ("I cannot.", 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"data": []}, "field response.body is"),
+        ({"choices": [{"text": "x"}]}, "field response.body.choices is"),
+        ({"choices": [{"message": {"role": "user", "content": "x"}}]}, r"field response.body.choices\[0\].message is"),
+        ({"output": [{"type": "function_call"}]}, r"field response.body.output\[0\].type is 'function_call'"),
+        ({"choices": [], "model": 3}, "response.body: field model is 3"),
+    ],
+)
+def test_other_results_of_a_batch_are_refused(body, said, tmp_path):
+    questions = lines(tmp_path / "q.jsonl", QUESTION)
+    path = lines(tmp_path / "x.jsonl", {**BATCH, "response": {"status_code": 200, "body": body}})
+    with pytest.raises(DataError, match=f"row 1: {said}"):
+        read_outputs(path, questions)
+
+
+@pytest.mark.parametrize("body", [{"tools": [{}], "messages": []}, {"messages": []}, {"input": 3}, {}, "x"])
+def test_other_requests_of_a_batch_are_refused(body, tmp_path):
+    questions = lines(tmp_path / "q.jsonl", {"custom_id": "q1", "body": body})
+    with pytest.raises(DataError, match=r"row 1: field body"):
+        read_outputs(lines(tmp_path / "x.jsonl", BATCH), questions)
+
+
+def test_missing_answers_that_name_no_model_are_those_of_the_only_one_in_the_file(tmp_path):
+    rows = [ALPACA, {"instruction": "Bye", "output": None}]
+    assert {answer.model for answer in read_outputs(lines(tmp_path / "x.jsonl", *rows))} == {"heron"}
+    rows.insert(0, {**ALPACA, "generator": "stork"})
+    assert "row 3 names no model, and row 1 names 'stork'" in refused(lines(tmp_path / "y.jsonl", *rows))

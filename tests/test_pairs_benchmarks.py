@@ -270,3 +270,100 @@ def test_answers_of_one_model_are_sent_to_the_command_that_judges_them(tmp_path)
     path = write_lines(tmp_path / "x.jsonl", {"instruction": "Hi", "output": "Hello.", "generator": "heron"})
     text = message(path)
     assert "holds single answers of one model" in text and "`arena-rm judge`" in text
+
+
+# --- PKU-SafeRLHF and SHP
+
+
+@pytest.mark.parametrize(
+    ("format", "column", "winners"),
+    [
+        ("pku_saferlhf", "better_response_id", {0: "model_a", 1: "model_b", None: None}),
+        ("shp", "labels", {1: "model_a", 0: "model_b", None: None}),
+    ],
+)
+def test_numbers_of_the_better_answer_mean_what_the_publisher_says(format, column, winners, tmp_path):
+    assert {value: one(change(format, **{column: value})).winner for value in winners} == winners
+    for value in (2, -1, True, "x"):
+        with pytest.raises(DataError, match=f"field {column} is {value!r}; allowed: "):
+            read(change(format, **{column: value}))
+    path = tmp_path / "x.csv"
+    names = [name for name, value in ROWS[format].items() if isinstance(value, (str, int))]
+    path.write_text(f"{','.join(names)}\n{','.join(str(ROWS[format][name]) for name in names)}\n", "utf-8")
+    assert read_pairs(path).pairs[0].winner == one(ROWS[format]).winner
+
+
+def test_the_other_label_of_pku_saferlhf_can_be_named():
+    row = ROWS["pku_saferlhf"]
+    assert one(row).winner == "model_b" and one(row).meta["safer_response_id"] == 0
+    assert read(row, fields={"winner": "safer_response_id"}).pairs[0].winner == "model_a"
+
+
+def test_the_post_of_shp_is_the_prompt():
+    pair = one(ROWS["shp"])
+    assert (pair.prompt, pair.response_a, pair.response_b, pair.category) == ("Hi", "Hello.", "Go.", "askbirds_test")
+    assert one(change("shp", system="Be brief.")).prompt == ("System: Be brief.", "Human: Hi")
+
+
+# --- preference data for fine-tuning
+
+
+@pytest.mark.parametrize("format", ["argilla", "openai_preferences", "ms_swift"])
+def test_the_better_answer_of_preference_data_wins(format):
+    pair = one(ROWS[format])
+    assert (pair.prompt, better(pair)) == ("Hi", "Hello.") and {pair.response_a, pair.response_b} == {"Hello.", "Go."}
+    assert read(ROWS[format]).format == format
+
+
+def test_a_conversation_before_the_answers_is_the_prompt():
+    before = say(("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Count."))
+    wanted = ("System: Be brief.", "Human: Hi", "Assistant: Yes?", "Human: Count.")
+    assert one(change("openai_preferences", input={"messages": before})).prompt == wanted
+    assert one(change("ms_swift", messages=[*before, *say(("assistant", "1 2"))])).prompt == wanted
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "said"),
+    [
+        ("openai_preferences", {"input": "Hi"}, "field input is 'Hi'; allowed: an object with messages"),
+        ("openai_preferences", {"input": {"messages": []}}, "field input.messages is .*; allowed: a list of messages"),
+        ("openai_preferences", {"input": {"messages": talk("Hi"), "tools": [{}]}}, "field input.tools is .*; allowed"),
+        ("openai_preferences", {"preferred_output": talk("Hi", "a")}, "field preferred_output is .* user, assistant"),
+        ("ms_swift", {"messages": talk("Hi")}, "field messages is .*; allowed: a conversation that ends"),
+        ("ms_swift", {"messages": say(("assistant", "a"))}, "field messages is .*; allowed: a conversation that ends"),
+        ("ms_swift", {"rejected_response": ["a"]}, "field rejected_response is "),
+        ("argilla", {"rejected_response": 3}, "field rejected_response is 3"),
+        ("argilla", {"instruction": None}, "field chosen_response is 'Hello.', and no column holds the prompt"),
+    ],
+)
+def test_other_values_of_preference_data_are_refused(format, fields, said):
+    with pytest.raises(DataError, match=f"row 1: {said}"):
+        read(change(format, **fields))
+
+
+def test_a_missing_answer_of_preference_data_leaves_the_row_out():
+    for format, fields in (
+        ("openai_preferences", {"preferred_output": []}),
+        ("openai_preferences", {"non_preferred_output": say(("assistant", None))}),
+        ("ms_swift", {"messages": talk("Hi", None)}),
+        ("ms_swift", {"rejected_response": None}),
+        ("argilla", {"chosen_response": None}),
+    ):
+        found = read(ROWS[format], change(format, **fields))
+        assert len(found.pairs) == len(found.missing) == 1, (format, fields)
+
+
+def test_input_is_the_prompt_of_answers_that_come_without_another_one():
+    row = {"system": "Be brief.", "input": "Hi", "chosen": "Hello.", "rejected": "Go."}
+    assert one(row).prompt == ("System: Be brief.", "Human: Hi")
+    alone = {name: say(("assistant", row[name])) for name in ("chosen", "rejected")}
+    assert one({"input": "Hi", **alone}).prompt == "Hi"
+    talks = {name: talk("Sum up.", row[name]) for name in ("chosen", "rejected")}
+    assert one({"input": "Hi", **talks}).prompt == "Sum up.\n\nHi"
+    assert one({**row, "prompt": "Sum up."}).prompt == ("System: Be brief.", "Human: Sum up.\n\nHi")
+
+
+def test_turns_in_the_place_of_answers_are_refused():
+    turns = {"prompt": "Hi", "chosen": ["Hi", "Hello."], "rejected": ["Hi", "Go."]}
+    with pytest.raises(DataError, match=r"field rejected\[0\] is 'Hi'; allowed: another answer than in chosen"):
+        read(turns)

@@ -98,6 +98,17 @@ def test_lists_in_the_texts_of_a_table_are_not_guessed_about(tmp_path):
 # --- battles
 
 
+def test_one_hot_columns_may_hold_truth_values_and_lack_the_one_of_ties(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,response_a,response_b,winner_model_a,winner_model_b\nHi,a,b,False,True\n", "utf-8")
+    found = read_pairs(path)
+    assert found.format == "arena_55k" and found.pairs[0].winner == Winner.MODEL_B
+    row = change("arena_55k", winner_model_a=True, winner_model_b=False, winner_tie=False)
+    assert read_one(row).winner == Winner.MODEL_A
+    with pytest.raises(DataError, match=r"field winner_model_a, winner_model_b is \(0, 0\); allowed: exactly one 1"):
+        read_one({**without("arena_55k", "winner_tie"), "winner_model_a": 0, "winner_model_b": 0})
+
+
 def test_arena_55k_rows_have_turns_and_a_one_hot_winner():
     pair = read_one(ROWS["arena_55k"])
     expected = Pair(["Hi", "Count."], ["Hello.", ""], ["Yes?", "1, 2, 3"], id="30192", winner="model_b", **MODELS)

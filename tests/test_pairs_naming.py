@@ -10,8 +10,8 @@ from pair_rows import ANSWER_ROWS, ROWS, change, talk, without
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import FORMATS, Pair, Winner, pairs_from_rows, read_outputs, read_pairs
+from harness_plugin.pairs.column_names import looks_like_label
 from harness_plugin.pairs.formats.registry import ANSWER_FORMATS, PAIR_FORMATS, get_format
-from harness_plugin.pairs.notes import looks_like_label
 
 TELLING = {"judge", "tstamp", "doc", "resps", "preference_statement"}  # columns that tell a format, and are not read
 ASK = {"prompt": "Hi", "response_a": "Hello.", "response_b": "Yes?"}

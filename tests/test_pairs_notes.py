@@ -1,13 +1,15 @@
 """What a read warns of: columns that look like a part of the prompt, thoughts, scores that contradict the labels."""
 
+import csv
 import json
 import logging
 
 import pytest
 from pair_rows import ANSWER_ROWS, ROWS, talk, write_lines
 
+from harness_plugin.errors import DataError
 from harness_plugin.pairs import pairs_from_rows, read_outputs, read_pairs
-from harness_plugin.pairs.notes import looks_like_part
+from harness_plugin.pairs.column_names import looks_like_part
 
 ASK = {"prompt": "Hi", "response_a": "Hello.", "response_b": "Yes?", "winner": "tie"}
 RANKED = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Yes?"}
@@ -159,3 +161,168 @@ def test_answers_that_are_all_lists_in_a_text_are_named(tmp_path, notes):
     assert "all answers are lists written as text" in warned(notes)[0]
     pairs_from_rows([{**ASK, "response_a": json.dumps(["x"])}])
     assert not warned(notes)
+
+
+def test_a_label_in_some_rows_that_is_not_read_is_named(notes):
+    unlabelled = {name: value for name, value in ASK.items() if name != "winner"}
+    rows = [ASK, {**unlabelled, "id": "2", "label": "A"}, {**unlabelled, "id": "3", "label": None}]
+    pairs_from_rows(rows, source="x")
+    assert warned(notes) == [
+        "x: no winner was read in 1 row (row 2), and label looks like a label; name its column (--field winner=label), "
+        "and say what its words mean if they are not model_a, model_b and tie (--winner-map)"
+    ]
+    mixed = {**unlabelled, "id": "4", "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
+    pairs_from_rows([ASK, mixed], source="x")
+    assert "in 1 row (row 2), and winner_model_a, winner_model_b, winner_tie look like a label" in warned(notes)[0]
+    pairs_from_rows([ASK, {**ASK, "id": "5", "label": "A"}, {**unlabelled, "id": "6"}])
+    assert not warned(notes)
+
+
+def test_answers_named_by_columns_that_say_which_is_better_are_named(notes):
+    row = {"question": "Hi", "preferred": "Hello.", "other": "Yes?"}
+    fields = {"prompt": "question", "response_a": "preferred", "response_b": "other"}
+    pairs_from_rows([row], fields=fields, source="x")
+    assert warned(notes) == [
+        "x: no winner was read, and by its name preferred says which answer is better; if it does, name the answers by "
+        "that (--field better=preferred --field worse=other)"
+    ]
+    (pair,) = pairs_from_rows([row], fields={"better": "preferred", "worse": "other"}).pairs
+    assert not warned(notes) and {pair.response_a: "model_a", pair.response_b: "model_b"}["Hello."] == pair.winner
+
+
+def test_answers_in_columns_that_are_not_read_are_named(tmp_path, notes):
+    pairs_from_rows([{**ASK, "response_c": "No."}], source="x")
+    assert warned(notes) == [
+        "x: by its name, response_c may hold an answer, which is not read; a pair has two: write others into rows of "
+        "their own"
+    ]
+    path = write_lines(tmp_path / "a.jsonl", {"instruction": "Hi", "output": "gold", "model_output": "Hello."})
+    read_outputs(path)
+    assert warned(notes) == [
+        f"{path}: by its name, model_output may hold an answer, which is not read; if it is the answer to be judged, "
+        "name it (--field response=model_output)"
+    ]
+    assert [a.response for a in read_outputs(path, fields={"response": "model_output"})] == ["Hello."]
+    notes.clear()
+    same = {"response_model": "heron", "raw_completion": "x", "gold_answer": "y", "responses": ["Hello.", "Yes?"]}
+    pairs_from_rows([{**ASK, **same}])
+    assert not warned(notes)
+
+
+def test_parts_of_the_prompt_within_an_object_are_named(notes):
+    pairs_from_rows(
+        [{**ASK, "meta": {"system": "Be brief."}, "extra": {"context": "Hi", "document": "Sky."}}], source="x"
+    )
+    assert warned(notes) == [
+        "x: by their names, meta.system, extra.document may hold a part of the prompt, which is not read; write it into "
+        "a column of its own if it is one"
+    ]
+
+
+def test_several_models_in_a_column_that_is_not_read_are_named(tmp_path, notes):
+    rows = [{"prompt": f"Hi {n}", "response": "x", "model_name": name} for n, name in enumerate(("heron", "stork"))]
+    path = write_lines(tmp_path / "a.jsonl", *rows)
+    read_outputs(path)
+    assert warned(notes) == [
+        f"{path}: no row names a model, so all answers are of one chatbot; model_name has 2 different names: if it says "
+        "whose the answers are, name it (--field model=model_name)"
+    ]
+    read_outputs(path, fields={"model": "model_name"})
+    read_outputs(write_lines(path, *rows[:1], {**rows[1], "model_name": "heron"}))
+    assert not warned(notes)
+
+
+def test_prompts_without_a_text_or_with_a_word_for_none_are_named(tmp_path, notes):
+    path = tmp_path / "x.csv"
+    path.write_text("id,prompt,input,response_a,response_b\n1,,,a,b\n2,Hi,NaN,a,b\n3,\\N,,a,b\n4,Na,,a,b\n", "utf-8")
+    read_pairs(path)
+    assert warned(notes) == [
+        f"{path}: the prompt, or a part of it, is only nan, None or the like in 2 rows (row 2 (line 3), row 3 (line 4)); "
+        "the judge reads it as it stands; where it stands for a missing text, leave it out",
+        f"{path}: the prompt has no text in 1 row (id 1)",
+    ]
+    answers = write_lines(tmp_path / "a.jsonl", {"prompt": " \n", "response": "x"})
+    read_outputs(answers)
+    assert warned(notes) == [f"{answers}: the prompt has no text in 1 row (row 1)"]
+
+
+def test_empty_answers_beside_an_error_are_named(tmp_path, notes):
+    rows = [{"prompt": "Hi", "response": ""}, {"prompt": "Ho", "response": "", "error": "rate limit"}]
+    path = write_lines(tmp_path / "a.jsonl", *rows, {"prompt": "He", "response": "x", "error": "retried"})
+    read_outputs(path)
+    assert warned(notes) == [
+        f"{path}: an answer is empty, and another column tells of an error in 1 row (row 2); an empty answer counts as "
+        "one; where it stands for a missing one, write null in its place, as JSON"
+    ]
+
+
+def test_a_tie_beside_a_chosen_answer_and_equal_answers_of_which_one_won_are_named(notes):
+    rows = [{**RANKED, "id": "1", "status": "tie"}, {**RANKED, "id": "2", "rejected": "Hello.", "status": "unchanged"}]
+    pairs_from_rows(rows, source="x")
+    assert warned(notes) == [
+        "x: by status, the chosen answer is no better in 1 row (row 1); the answers stay as the columns chosen and "
+        "rejected have them",
+        "x: both answers are the same text, and one of them won, in 1 pair (id 2)",
+    ]
+    pairs_from_rows([{**ASK, "response_b": "Hello."}])
+    assert not warned(notes)
+
+
+def test_markers_of_a_chat_template_and_lost_characters_are_named(tmp_path, notes):
+    templated = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    pairs_from_rows(
+        [{**ASK, "prompt": templated}, {**ASK, "id": "2", "prompt": "What does <|im_end|> mean?"}], source="x"
+    )
+    assert warned(notes) == [
+        "x: 1 prompt has the markers of a chat template; the judge reads them as text; write the messages themselves, "
+        "as a list"
+    ]
+    pairs_from_rows([{**ASK, "response_a": "caf\ufffd"}], source="x")
+    assert warned(notes) == [
+        "x: 1 text with the character U+FFFD, which stands for what a program could not decode; read as they stand"
+    ]
+
+
+def test_a_turn_that_is_not_the_last_one_is_named(notes):
+    row = {**ROWS["arena_100k"], "winner": "tie", "turn": 1}
+    pairs_from_rows([row, {**row, "question_id": "q2", "turn": 2}], source="x")
+    assert warned(notes) == [
+        "x: turn is not the last turn in 1 pair (id q1), and all turns are judged; if people judged the conversation up "
+        "to that turn, read the file with --format mt_bench"
+    ]
+    (pair,) = pairs_from_rows([row], format="mt_bench").pairs
+    assert pair.response_a == "Hello."
+
+
+def test_a_column_that_is_to_be_left_alone_and_is_not_there_is_named(tmp_path, notes):
+    with pytest.raises(DataError, match="no row of x has the column 'contxt'; it was to be left alone; check its name"):
+        pairs_from_rows([ASK], ignore=["contxt"], source="x")
+    path = write_lines(tmp_path / "a.jsonl", ANSWER_ROWS["canonical"])
+    read_outputs(path, ignore=["contxt"])
+    assert warned(notes) == [f"{path}: no row has the column 'contxt', which was to be left alone"]
+
+
+def test_a_message_as_text_in_a_table_is_the_message_and_elsewhere_is_named(tmp_path, notes):
+    message = {"role": "assistant", "content": "Hello."}
+    path = tmp_path / "x.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["prompt", "response_a", "response_b"], ["Hi", json.dumps(message), str(message)]])
+    (pair,) = read_pairs(path).pairs
+    assert (pair.response_a, pair.response_b) == ("Hello.", "Hello.") and not warned(notes)
+    rows = {"prompt": "Hi", "chosen": json.dumps(message), "rejected": json.dumps({**message, "content": "Go."})}
+    (pair,) = pairs_from_rows([rows]).pairs
+    assert {pair.response_a, pair.response_b} == {"Hello.", "Go."}
+    pairs_from_rows([{**ASK, "response_a": json.dumps(message), "response_b": json.dumps(message)}])
+    assert "all answers are lists written as text" in warned(notes)[0]
+    reply = json.dumps({"from": "Paris", "to": "London", "role": "train"})
+    path.write_text('prompt,response_a,response_b\nHi,"' + reply.replace('"', '""') + '",b\n', "utf-8")
+    assert read_pairs(path).pairs[0].response_a == reply
+
+
+def test_llama_factory_rows_in_a_table_are_read(tmp_path):
+    row = ROWS["llama_factory"]
+    path = tmp_path / "x.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([list(row), [json.dumps(value) for value in row.values()]])
+    found = read_pairs(path)
+    assert found.format == "llama_factory" and found.pairs == pairs_from_rows([row]).pairs

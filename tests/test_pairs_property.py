@@ -167,6 +167,23 @@ def llama_factory_ranked(rng, said):
     return {"instruction": said.turns[0], "output": list(best_and_worst(said))}
 
 
+def argilla(rng, said):
+    row = chosen_rejected(rng, said)
+    return {f"{name}_response" if name in ("chosen", "rejected") else name: value for name, value in row.items()}
+
+
+def openai_preferences(rng, said):
+    best, worst = ([{"role": "assistant", "content": words}] for words in best_and_worst(said))
+    asked = {"messages": [{"role": "user", "content": said.turns[0]}], "tools": rng.choice([[], None])}
+    return {"input": asked, "preferred_output": best, "non_preferred_output": worst}
+
+
+def ms_swift(rng, said):
+    best, worst = best_and_worst(said)
+    talk = [{"role": "user", "content": said.turns[0]}, {"role": "assistant", "content": best}]
+    return {"messages": talk, "rejected_response": worst}
+
+
 def rewardbench2(rng, said):
     lists = ([words] for words in best_and_worst(said))
     return {"prompt": said.turns[0], **dict(zip(("chosen", "rejected"), lists, strict=True)), "num_correct": 1}
@@ -205,6 +222,17 @@ def helpsteer3(rng, said):
     return {"context": context, **answers, "overall_preference": rng.choice(strengths)}
 
 
+def pku_saferlhf(rng, said):
+    number = {Winner.MODEL_A: 0, Winner.MODEL_B: 1, None: None}[said.winner]
+    answers = {"response_0": said.a[0], "response_1": said.b[0]}
+    return {"prompt": said.turns[0], **answers, "better_response_id": number}
+
+
+def shp(rng, said):
+    label = {Winner.MODEL_A: 1, Winner.MODEL_B: 0, None: None}[said.winner]
+    return {"history": said.turns[0], "human_ref_A": said.a[0], "human_ref_B": said.b[0], "labels": label}
+
+
 def multipref(rng, said):
     words = {
         Winner.MODEL_A: ["A-is-clearly-better", "A-is-slightly-better"],
@@ -228,7 +256,19 @@ def comparia(rng, said):
 
 BATTLES = {"arena_100k", "arena_140k", "chatbot_arena", "mt_bench", "comparia"}
 SEVERAL_TURNS = {"canonical", "arena_55k", "lm_eval", *BATTLES}
-BETTER_AND_WORSE = {"chosen_rejected", "llama_factory", "llama_factory_ranked", "rewardbench2", "rm_bench"}
+BETTER_AND_WORSE = {
+    *("chosen_rejected", "argilla", "openai_preferences", "ms_swift"),
+    *("llama_factory", "llama_factory_ranked", "rewardbench2", "rm_bench"),
+}
+NO_TIES = {"llmbar", "pku_saferlhf", "shp"}
+SKIPPED = {  # parts of a prompt that stand in no column of their own in such rows
+    "arena_140k": ("history", "messages"),
+    "llmbar": ("input",),
+    "helpsteer3": ("context",),
+    "openai_preferences": ("input",),
+    "ms_swift": ("history", "messages"),
+    "shp": ("history", "messages"),
+}
 MAKERS = {
     f.__name__: f
     for f in (
@@ -239,6 +279,9 @@ MAKERS = {
         chatbot_arena,
         mt_bench,
         chosen_rejected,
+        argilla,
+        openai_preferences,
+        ms_swift,
         alpaca_eval,
         lm_eval,
         llama_factory,
@@ -250,6 +293,8 @@ MAKERS = {
         ppe,
         helpsteer2,
         helpsteer3,
+        pku_saferlhf,
+        shp,
         multipref,
         comparia,
     )
@@ -262,13 +307,15 @@ def made(rng, format):
     said = meaning(rng, format in SEVERAL_TURNS)
     if format in BETTER_AND_WORSE:
         said.winner = rng.choice([Winner.MODEL_A, Winner.MODEL_B])
-    if format == "llmbar":
+    if format in NO_TIES:
         said.winner = None if said.winner is Winner.TIE else said.winner
     if format == "arena_140k":
         said.history = [(q, a) for q, a in said.history if a and q not in said.turns]
-    skip = {"arena_140k": ("history", "messages"), "llmbar": ("input",), "helpsteer3": ("context",)}.get(format, ())
+    skip = SKIPPED.get(format, ())
     for own in {"input", "context"} & set(skip):  # the column of the prompt itself
         setattr(said, own, None)
+    if format in ("ms_swift", "shp"):
+        said.history = []
     row = with_parts(rng, said, MAKERS[format](rng, said), skip)
     row |= dict(rng.sample(sorted(EXTRA.items()), k=rng.randrange(len(EXTRA))))
     if format == "lm_eval":

@@ -164,7 +164,7 @@ def _labels(labels, meetings):
 
 
 def _say(meetings) -> None:
-    from harness_plugin.pairs.notes import listed
+    from harness_plugin.files.printable import listed
 
     click.echo(
         f"{counted(len(meetings.models), 'model')}, {counted(len(meetings.prompts), 'prompt')}: "

@@ -20,12 +20,21 @@ STDIN = "-"
 _REMOTE_CHUNK = 1 << 22
 _UNPACK = "unpack it and name the file"
 _FETCH = "fetch the file itself (on huggingface.co its address has /resolve/ where the page's has /blob/)"
+_AS_LINES = "write the rows as JSON lines"
+_UTF8 = "save it as UTF-8"
 _NOT_READ = (  # first bytes, what they are of, and what to do
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!", "a rar archive", _UNPACK),
     (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
     (b"ARROW1", "an Arrow file", "write it as parquet"),
     (b"\xff\xff\xff\xff", "an Arrow stream", "write it as parquet (a saved data set with its method to_parquet)"),
+    (b"SQLite format 3", "an SQLite database", _AS_LINES),
+    (b"\x89HDF", "an HDF5 file", _AS_LINES),
+    (b"\x80\x04\x95", "a pickle", _AS_LINES),
+    (b"\x80\x05\x95", "a pickle", _AS_LINES),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save the sheet as CSV in UTF-8"),
+    (b"\xff\xfe", "text in UTF-16", _UTF8),
+    (b"\xfe\xff", "text in UTF-16", _UTF8),
     (b"version https://git-lfs", "the pointer to a file of Git LFS", "fetch the file itself (git lfs pull)"),
     (b"<!doctype html", "a web page", _FETCH),
     (b"<html", "a web page", _FETCH),
@@ -60,6 +69,7 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
             else:
                 with packed.open(raw, name) as stream:
                     _refuse_other_kinds(name, stream)
+                    _refuse_compressed(name, stream)
                     yield stream
     except BROKEN as error:
         raise DataError(
@@ -96,6 +106,12 @@ def _refuse_other_kinds(name: str, stream: Stream) -> None:
     kinds += [("a tar archive", _UNPACK)] * (head[place] == tar)
     if kinds:
         raise DataError(f"{name} is {kinds[0][0]}", "such files are not read", kinds[0][1])
+
+
+def _refuse_compressed(name: str, stream: Stream) -> None:
+    """Raises DataError for what is compressed once more within a compressed file."""
+    if (inside := compression_of("", stream.peek(6)[:6])) is not None:
+        raise DataError(f"{name} holds a file that is compressed with {inside.kind}", "one is unpacked", _UNPACK)
 
 
 class _Unclosed(io.RawIOBase):

@@ -2,8 +2,10 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
+_MOST_LISTED = 20
 KEPT = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joiners of emoji and of some scripts
 # What runners of CI take for a command: `::error::` at the start of a line (GitHub), `##[error]` and `##vso[...]`
 # anywhere in it (GitHub's older form, Azure, TeamCity).
@@ -36,6 +38,12 @@ def log_line(value: Any, longest: int | None = None) -> str:
 def counted(count: int, noun: str) -> str:
     """The count with its noun, such as "1 pair" or "2 pairs"."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """The items with commas between them; of many the first twenty, and how many more there are."""
+    more = len(items) - _MOST_LISTED
+    return ", ".join(items[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def without_controls(text: str) -> str:

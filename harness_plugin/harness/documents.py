@@ -14,6 +14,7 @@ from typing import Any
 from harness_plugin.errors import DataError, HarnessError
 from harness_plugin.harness.categories import is_reported
 from harness_plugin.pairs import MARKS, Pair, PairFile, Text, Winner, pairs_from_rows, read_pairs, text_length
+from harness_plugin.pairs.formats.columns import check_pair
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -220,6 +221,8 @@ def document_pair(doc: Mapping[str, Any], task: str = "") -> Pair:
         extra["p_b"] = doc["p_b"]
     try:
         answers = doc["response_a"], doc["response_b"]
-        return Pair(prompt_of(doc, "prompt", answers), *answers, id=str(doc.get("pair_id") or ""), **extra)
+        pair = Pair(prompt_of(doc, "prompt", answers), *answers, id=str(doc.get("pair_id") or ""), **extra)
+        check_pair(pair)
     except DataError as error:
         raise HarnessError(f"a document{of_task} is no pair: {error}") from error
+    return pair

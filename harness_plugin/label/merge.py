@@ -12,10 +12,9 @@ import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.checked import number, placed, remedy, text, wrong_value
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.pairs import Pair, Winner, pair_from_row
-from harness_plugin.pairs.notes import listed
 from harness_plugin.stats import Estimate, clustered_share
 from harness_plugin.stats.agreement import Agreement, agreement_of_votes
 from harness_plugin.tournament.lookalikes import names_alike

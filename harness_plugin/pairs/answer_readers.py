@@ -13,21 +13,22 @@ from dataclasses import replace
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt, optional_id, placed, wrong_value
 from harness_plugin.files.opening import display
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question, Questions
-from harness_plugin.pairs.formats import arena_hard
 from harness_plugin.pairs.formats.columns import check_turns, table_cells
 from harness_plugin.pairs.formats.format import AnswerFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming, checked_fields
+from harness_plugin.pairs.formats.questions import QUESTIONS, question
 from harness_plugin.pairs.formats.registry import (
     ANSWER_FIELDS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, listed, log, say_lists, say_thoughts
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, log
 from harness_plugin.pairs.pair import MissingAnswer
+from harness_plugin.pairs.text_notes import say_texts
 
 
 def read_outputs(
@@ -68,11 +69,12 @@ def read_outputs(
         answers.append((row.place, replace(answer, model=answer.model or model)))
         if not format.unique_ids:
             repeated.add((answer.id, answer.model), columns.unread(row.value))
+    answers = _owned(answers)
     _check_models(name, answers)
     columns.say(name, counted(len(answers), "answer"))
-    given = [answer.response for _, answer in answers]
-    say_lists(name, (answer.prompt for _, answer in answers), given)
-    say_thoughts(name, given)
+    say_texts(name, [(place, a.prompt) for place, a in answers], [a.response for _, a in answers])
+    if not any(answer.model for _, answer in answers):
+        columns.say_models(name)
     _say_missing(name, answers)
     _say_samples(name, answers)
     repeated.say(name)
@@ -81,7 +83,12 @@ def read_outputs(
 
 def _rows(path: str | os.PathLike[str], naming: Naming = NOTHING_NAMED) -> Iterator[Row]:
     """The rows of a file in which every row counts: one that is left out would be a missing answer."""
-    return naming.cleaned(_good(read_rows(path)))
+    unseen = set(naming.ignored)
+    for row in _good(read_rows(path)):
+        unseen -= row.value.keys()
+        yield naming.cleaned(row)
+    for column in sorted(unseen):  # of several files, another one may have it
+        log.warning("%s: no row has the column %s, which was to be left alone", display(path), excerpt(column))
 
 
 def _good(rows: Iterable[Row | DataError]) -> Iterator[Row]:
@@ -126,15 +133,17 @@ def _of_all_turns(answer: Answer) -> Answer:
 
 
 def read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
-    """The questions of a file such as Arena-Hard's `question.jsonl` by their ids. Raises DataError for a bad row, and
-    for two questions with one id."""
+    """The questions of a file such as Arena-Hard's `question.jsonl`, or of the requests of a batch, by their ids.
+
+    Raises DataError for a bad row, and for two questions with one id.
+    """
     questions: dict[str, Question] = {}
-    columns = ColumnNotes(arena_hard.QUESTIONS, {})
+    columns = ColumnNotes(QUESTIONS, {})
     for row in _rows(path):
         columns.add(row)
         with _place(display(path), row):
-            id, question = arena_hard.question(table_cells(row.value, row.container, TEXT_COLUMNS, NUMBER_COLUMNS))
-            if questions.setdefault(id, question) != question:
+            id, asked = question(table_cells(row.value, row.container, TEXT_COLUMNS, NUMBER_COLUMNS))
+            if questions.setdefault(id, asked) != asked:
                 raise DataError(
                     f"question {excerpt(id)} stood in an earlier row in other words",
                     "which of the two was answered is unknown",
@@ -142,6 +151,18 @@ def read_questions(path: str | os.PathLike[str]) -> dict[str, Question]:
                 )
     columns.say(display(path), counted(len(questions), "question"))
     return questions
+
+
+def _owned(answers: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
+    """The answers; missing ones that name no model are those of the only model that the file names."""
+    models = {answer.model for _, answer in answers} - {None}
+    if len(models) != 1:
+        return answers
+    (model,) = models
+    return [
+        (place, answer if answer.model or answer.response is not None else replace(answer, model=model))
+        for place, answer in answers
+    ]
 
 
 def _check_models(name: str, answers: list[tuple[str, Answer]]) -> None:

@@ -1,83 +1,32 @@
-"""What is said about a file that was read: which columns were used for what, which were not, and what was left out. It
-goes to the package's log, which the command line prints on stderr.
+"""What is said about the columns of a file that was read: which were used for what, and which may have been meant.
+
+It goes to the package's log, which the command line prints on stderr.
 """
 
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row
+from harness_plugin.pairs.cells import CellNotes
+from harness_plugin.pairs.column_names import (
+    looks_like_answer,
+    looks_like_label,
+    looks_like_model,
+    looks_like_part,
+    part_option,
+)
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.formats.columns import PROMPT_PARTS, json_turns
+from harness_plugin.pairs.formats.columns import PROMPT_PARTS
 from harness_plugin.pairs.formats.format import Layout
-from harness_plugin.pairs.pair import Pair, Text, Winner
+from harness_plugin.pairs.pair import Pair
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-_SHOWN = 20
-_NOBODY = frozenset(  # as programs write a missing value into a text, and Excel what it took for a wrong formula
-    (
-        "nan",
-        "none",
-        "null",
-        "<na>",
-        "n/a",
-        "#n/a",
-        "#name?",
-        "#value!",
-        "#ref!",
-        "#error!",
-        "#num!",
-        "#null!",
-        "#div/0!",
-    )
-)
-_LARGEST_OF_EXCEL = 32_767
-_ANSWERS = ("response", "response_a", "response_b", "better", "worse")
-_LABEL = re.compile(
-    r"labels?|winners?|wins?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best"
-    r"|judge?ments?|annotations?|ratings?|scores?|rank|ranking|gold|accept|accepted|selected|selection|picked|decision"
-    r"|outcome|prob|probability"
-)
-_PART = re.compile(
-    r"system|sys|developer|prompts?|instructions?|questions?|query|inputs?|contexts?|history|conversations?|dialogues?"
-    r"|dialogs?|messages?|documents?|passages?|articles?|background|preamble|persona|tools|functions|attachments?"
-)
-_OPTIONS = {  # a word in the name of a part -> the field that it may be named for, instead of context
-    **dict.fromkeys(("system", "sys", "developer", "preamble", "persona"), "system"),
-    **dict.fromkeys(("history", "conversation", "conversations", "dialogue", "dialog", "messages"), "messages"),
-    **dict.fromkeys(("input", "inputs"), "input"),
-}
-_NO_TEXT = re.compile(  # words of columns that say something about a text, and hold none
-    r"ids?|uuid|hash|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
-    r"|index|names?|tags?|dates?|time|tstamp|urls?|version|kwargs|format|style|difficulty|domain|topic|template"
-)
-_THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
-_MEASURE = re.compile(r"scores?|ratings?|rewards?")
 
-
-def listed(items: Sequence[str]) -> str:
-    """The items with commas between them; of many the first twenty, and how many more there are."""
-    more = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def looks_like_label(column: str) -> bool:
-    """Whether a word in the name of a column says that somebody's judgement stands in it."""
-    return column == "p_a" or any(map(_LABEL.fullmatch, _words(column)))
-
-
-def looks_like_part(column: str) -> bool:
-    """Whether the name of a column says that a part of the prompt stands in it."""
-    words = _words(column)
-    return any(map(_PART.fullmatch, words)) and not any(map(_NO_TEXT.fullmatch, words))
-
-
-def _words(column: str) -> list[str]:
-    return re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+_SIDES = ("response_a", "response_b")
 
 
 class ColumnNotes:
@@ -87,63 +36,70 @@ class ColumnNotes:
     """
 
     def __init__(self, format: Layout, fields: Mapping[str, str]):
-        self._format = format
+        self.format = format
         self._ours = {column: format.column_of(ours) for ours, column in fields.items()}
         self._shadowed = set(self._ours.values()) - set(self._ours)
+        self._read = {*format.used, *PROMPT_PARTS}
         self._seen: dict[str, bool] = {}
-        self._answers = {n for role in _ANSWERS for names in format.roles.get(role, []) for n in names}
-        self._empty: list[str] = []
-        self._nobody: list[str] = []
-        self._full: list[str] = []
         self._apart: dict[str, bool | None] = {}
-        self._turned: dict[str, list[str]] = {}
+        self._inside: dict[str, None] = {}
+        self._labels: dict[str, None] = {}
+        self._unlabelled: list[str] = []
+        self._cells = CellNotes(format, self._name)
 
     def add(self, row: Row) -> None:
         """Notes the columns of a row, as the file has it."""
         seen = self._seen
         for column, value in row.value.items():
             if not seen.get(column):
-                seen[str(column)] = not is_absent(value) and value not in ("", [], {})
-        answers = [value for column, value in row.value.items() if self._name(column) in self._answers]
-        if row.container == "csv" and not all(answers):
-            self._empty.append(row.place)
-        if any(isinstance(value, str) and value.strip().lower() in _NOBODY for value in answers):
-            self._nobody.append(row.place)
-        if row.container == "csv" and any(len(cell) == _LARGEST_OF_EXCEL for cell in row.value.values()):
-            self._full.append(row.place)
-        self._add_parts(row.value)
-        if "better" in self._format.roles:
-            self._add_measures(row)
+                seen[str(column)] = _says_something(value)
+        self._cells.add(row)
+        self._add_texts(row.value)
 
-    def _add_parts(self, row: Mapping[str, Any]) -> None:
-        """Notes columns that look like a part of the prompt and hold a text that no column which is read repeats."""
-        read = {*self._format.used, *PROMPT_PARTS}
+    def _add_texts(self, row: Mapping[str, Any]) -> None:
+        """Notes columns that look like a part of the prompt or like an answer and hold a text that no column which is
+        read repeats, and such parts within an object."""
         for column, value in row.items():
             if column not in self._apart:
-                self._apart[column] = False if looks_like_part(column) and self._name(column) is not None else None
+                looks = looks_like_part(column) or looks_like_answer(column)
+                self._apart[column] = False if looks and self._name(column) is not None else None
             if self._apart[column] is False:
-                others = (cell for other, cell in row.items() if other != column and self._name(other) in read)
-                known = [text for cell in others for text in _texts(cell)]
-                self._apart[column] = any(all(text not in one for one in known) for text in _texts(value))
+                self._apart[column] = self._is_new(row, column, value)
+            elif isinstance(value, Mapping) and (self._name(column) not in self._read or self._name(column) == "meta"):
+                parts = [name for name in map(str, value) if looks_like_part(name)]
+                new = [name for name in parts if self._is_new(row, column, value.get(name))]
+                self._inside |= dict.fromkeys(f"{column}.{name}" for name in new)
 
-    def _add_measures(self, row: Row) -> None:
-        """Notes a row whose better answer has no higher score, of those in two columns such as score_chosen and
-        score_rejected."""
-        for column, value in row.value.items():
-            if "chosen" in column and any(map(_MEASURE.fullmatch, _words(column))):
-                other = column.replace("chosen", "rejected")
-                high, low = _number(value), _number(row.value.get(other))
-                if high is not None and low is not None and high <= low:
-                    self._turned.setdefault(f"{column} and {other}", []).append(row.place)
+    def _is_new(self, row: Mapping[str, Any], column: str, value: Any) -> bool:
+        """Whether the value, of that column, holds a text that no other column which is read repeats."""
+        texts = _texts(value)
+        if not texts:
+            return False
+        others = (cell for other, cell in row.items() if other != column and self._name(other) in self._read)
+        known = [text for cell in others for text in _texts(cell)]
+        return any(all(text not in one for one in known) for text in texts)
+
+    def add_pairs(self, row: Row, pairs: Sequence[Pair]) -> None:
+        """Notes a row whose pairs have no winner although a column that is not read looks like a label."""
+        if pairs and all(pair.verdict is None for pair in pairs):
+            labels = [
+                column
+                for column, value in row.value.items()
+                if looks_like_label(column) and self._name(column) not in self._read and _says_something(value)
+            ]
+            self._labels |= dict.fromkeys(labels)
+            if labels:
+                self._unlabelled.append(row.place)
 
     def used(self) -> dict[str, list[str]]:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
         found: dict[str, list[str]] = {}
-        for role, choices in self._format.roles.items():
+        for role, choices in self.format.roles.items():
             columns = [self._first_of(choice) for choice in choices]
             if any(columns):
                 found[role] = [column for column in columns if column]
-        parts = self._parts()
+        read = {column for columns in found.values() for column in columns}
+        parts = [column for column in self._parts() if column not in read]
         if parts:
             after = [column for column in parts if self._name(column) == "input"]
             found["prompt"] = [*(c for c in parts if c not in after), *found.get("prompt", []), *after]
@@ -160,12 +116,11 @@ class ColumnNotes:
 
     def _parts(self) -> list[str]:
         named = {self._name(column): column for column, holds in self._seen.items() if holds}
-        return [named[part] for part in PROMPT_PARTS if part in named and part not in self._format.used]
+        return [named[part] for part in PROMPT_PARTS if part in named]
 
     def unread(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What a row has in columns that nothing is read from."""
-        read = {*self._format.used, *PROMPT_PARTS}
-        return {column: value for column, value in row.items() if self._name(column) not in read}
+        return {column: value for column, value in row.items() if self._name(column) not in self._read}
 
     def unused(self) -> list[str]:
         """The columns that nothing was read from."""
@@ -179,40 +134,90 @@ class ColumnNotes:
             role if columns == [role] else f"{role} = {' + '.join(columns)}" for role, columns in self.used().items()
         ]
         unused = ", ".join(self.unused()) or "none"
-        log.info(
-            "%s: %s, read as %s: %s; columns not used: %s", name, what, self._format.name, ", ".join(shown), unused
-        )
+        log.info("%s: %s, read as %s: %s; columns not used: %s", name, what, self.format.name, ", ".join(shown), unused)
         self._say_parts(name)
-        for columns, places in self._turned.items():
-            why = "the answers stay as the columns chosen and rejected have them"
-            _say_rows(name, f"by {columns}, the chosen answer is no better", places, why)
-        why = "a CSV file cannot say whether an answer is empty or missing; they count as empty"
-        _say_rows(name, "no text in the cell of an answer", self._empty, why)
-        why = "such a word counts as an answer; where it stands for a missing one, write null in its place, as JSON"
-        _say_rows(name, "an answer is only nan, None or the like", self._nobody, why)
-        why = "its text may have been cut off"
-        _say_rows(name, f"a cell of {_LARGEST_OF_EXCEL:,} characters, the most that Excel keeps,", self._full, why)
+        self._say_answers(name)
+        self._cells.say(name)
+
+    def say_models(self, name: str) -> None:
+        """Logs a warning where columns that are not read name several models; for a file in which no row names one."""
+        self._cells.say_models(name)
+
+    def say_labels(self, name: str, pairs: Sequence[Pair]) -> None:
+        """Logs a warning about columns that look like a label, where no winner was read: in the whole file, or in some
+        of its rows."""
+        if all(pair.verdict is None for pair in pairs):
+            labels, where = [column for column in self.unused() if looks_like_label(column)], ""
+            self._say_better(name)
+        else:
+            labels = list(self._labels)
+            where = f" in {counted(len(self._unlabelled), 'row')} ({listed(self._unlabelled)})"
+        if labels:
+            log.warning(
+                "%s: no winner was read%s, and %s like a label; name its column (--field winner=%s), and say what its "
+                "words mean if they are not model_a, model_b and tie (--winner-map)",
+                name,
+                where,
+                f"{listed(labels)} {'looks' if len(labels) == 1 else 'look'}",
+                labels[0],
+            )
+
+    def _say_better(self, name: str) -> None:
+        """Logs a warning where a column that is named for one side is by its own name the better answer, or such."""
+        answers = [column for side in _SIDES for column in self.used().get(side, [])]
+        named = [column for column in answers if column in self._ours and looks_like_label(column)]
+        if named:
+            log.warning(
+                "%s: no winner was read, and by its name %s says which answer is better; if it does, name the answers "
+                "by that (--field better=%s --field worse=%s)",
+                name,
+                named[0],
+                named[0],
+                next(column for column in answers if column != named[0]),
+            )
 
     def _say_parts(self, name: str) -> None:
         """Logs a warning that names columns that look like a part of the prompt and were not read."""
-        left = [column for column in self.unused() if self._apart.get(column)]
+        left = [column for column in self.unused() if self._apart.get(column) and looks_like_part(column)]
         if left:
-            option = next((_OPTIONS[word] for word in _words(left[0]) if word in _OPTIONS), "context")
             log.warning(
                 "%s: by %s, %s may hold a part of the prompt, which is not read; name such a column (--field %s=%s), "
                 "or leave it alone (--ignore %s)",
                 name,
-                "its name" if len(left) == 1 else "their names",
+                _names(left),
                 listed(left),
-                option,
+                part_option(left[0]),
                 left[0],
                 left[0],
             )
+        if self._inside:
+            log.warning(
+                "%s: by %s, %s may hold a part of the prompt, which is not read; write it into a column of its own if "
+                "it is one",
+                name,
+                _names(self._inside),
+                listed(list(self._inside)),
+            )
+
+    def _say_answers(self, name: str) -> None:
+        """Logs a warning that names columns that look like an answer and were not read."""
+        left = [column for column in self.unused() if self._apart.get(column) and not looks_like_part(column)]
+        if left:
+            if "response" in self.format.roles:
+                what = f"if it is the answer to be judged, name it (--field response={left[0]})"
+            else:
+                what = "a pair has two: write others into rows of their own"
+            log.warning(
+                "%s: by %s, %s may hold an answer, which is not read; %s", name, _names(left), listed(left), what
+            )
 
 
-def _say_rows(name: str, what: str, places: Sequence[str], why: str) -> None:
-    if places:
-        log.warning("%s: %s in %s (%s); %s", name, what, counted(len(places), "row"), listed(places), why)
+def _names(columns: Collection[str]) -> str:
+    return "its name" if len(columns) == 1 else "their names"
+
+
+def _says_something(value: Any) -> bool:
+    return not is_absent(value) and value not in ("", [], {})
 
 
 def _texts(value: Any) -> list[str]:
@@ -223,56 +228,6 @@ def _texts(value: Any) -> list[str]:
         spoken = [name for name in ("content", "value") if name in value] if chat.is_message(value) else []
         return [text for name in spoken or value for text in _texts(value[name])]
     return [text for entry in value for text in _texts(entry)] if isinstance(value, (list, tuple)) else []
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def say_lists(name: str, prompts: Iterable[Text], answers: Iterable[Text | None]) -> None:
-    """Logs a warning where prompts, or all answers, are lists of turns or of messages that somebody wrote into a text,
-    since the judge reads them as they stand."""
-    count = sum(map(_is_written_list, prompts))
-    if count:
-        what = "prompt is a list" if count == 1 else "prompts are lists"
-        log.warning("%s: %d %s written as text, read as it stands; write real lists for turns", name, count, what)
-    given = [answer for answer in answers if answer]
-    if given and all(map(_is_written_list, given)):
-        why = "read as they stand; take the texts out of them if they are answers or turns"
-        log.warning("%s: all answers are lists written as text, %s", name, why)
-
-
-def _is_written_list(text: Text) -> bool:
-    if not isinstance(text, str) or not text.lstrip().startswith("["):
-        return False
-    return chat.message_list(text) is not None or json_turns(text) is not None
-
-
-def say_thoughts(name: str, answers: Iterable[Text | None]) -> None:
-    """Logs a warning where answers hold the thoughts that a model wrote before them."""
-    turns = ((answer,) if isinstance(answer, str) else answer for answer in answers if answer)
-    count = sum(any("</think>" in text or _THOUGHTS.match(text) for text in texts) for texts in turns)
-    if count:
-        what = "answer has" if count == 1 else "answers have"
-        why = "the judge reads it as part of the answer; take it out if people do not see it"
-        log.warning("%s: %d %s a text of thoughts (<think>) in front; %s", name, count, what, why)
-
-
-def say_contradictions(name: str, pairs: Iterable[Pair]) -> None:
-    """Logs a warning where the winner and `p_b` name different sides."""
-    sides = {Winner.MODEL_A: -0.5, Winner.MODEL_B: 0.5}
-    apart = [p.id for p in pairs if p.p_b is not None and p.winner in sides and (p.p_b - 0.5) * sides[p.winner] < 0]
-    if apart:
-        log.warning(
-            "%s: winner and p_b name different sides in %s (id %s); the winner counts where a judge is measured, and "
-            "p_b where one is trained. p_b is the probability that B is preferred",
-            name,
-            counted(len(apart), "pair"),
-            listed(apart),
-        )
 
 
 class RepeatedPrompts:
@@ -290,7 +245,8 @@ class RepeatedPrompts:
         first = self._first.setdefault(prompt, unread)
         if first is not unread:
             self._count += 1
-            self._differ |= dict.fromkeys(name for name, value in unread.items() if value != first.get(name))
+            differ = (name for name, value in unread.items() if value != first.get(name))
+            self._differ |= dict.fromkeys(name for name in differ if not looks_like_model(name))
 
     def say(self, name: str) -> None:
         """Logs a warning where the file repeats prompts."""

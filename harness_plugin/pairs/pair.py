@@ -73,8 +73,8 @@ def checked_text(name: str, value: Any) -> Text:
 
 
 class MissingAnswer(RowError):
-    """An answer, or a turn of one, that is absent: no field, null or NaN. It is left out and counted, and is never a
-    loss; the empty string is an answer."""
+    """An answer, or a turn of one, that is absent: no field, null, NaN or an empty list. It is left out and counted,
+    and is never a loss; the empty string is an answer."""
 
 
 class UnknownWinner(RowError):
@@ -92,9 +92,14 @@ def missing_answer(found: str) -> MissingAnswer:
     return MissingAnswer(found, "a missing answer is not an empty one", 'fill it in; "" is an empty answer')
 
 
+def is_no_answer(value: Any) -> bool:
+    """Whether a value says that there is no answer: it is absent, or a list of turns or messages without any."""
+    return is_absent(value) or (isinstance(value, (list, tuple)) and not value)
+
+
 def checked_answer(name: str, value: Any) -> Text:
     """`checked_text` of an answer. Raises MissingAnswer where it, or a turn of it, is absent."""
-    if is_absent(value) or (isinstance(value, (list, tuple)) and any(map(is_absent, value))):
+    if is_no_answer(value) or (isinstance(value, (list, tuple)) and any(map(is_absent, value))):
         raise missing_answer(f"field {name} is {excerpt(value)}")
     return checked_text(name, value)
 

@@ -12,10 +12,10 @@ from typing import Any
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import RowError, excerpt, placed
 from harness_plugin.files.opening import display
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
-from harness_plugin.pairs.formats.columns import check_turns, plain_lists, table_cells
+from harness_plugin.pairs.formats.columns import check_pair, plain_lists, table_cells
 from harness_plugin.pairs.formats.format import PairFormat
 from harness_plugin.pairs.formats.naming import Naming, checked_fields, winner_words
 from harness_plugin.pairs.formats.registry import (
@@ -25,16 +25,9 @@ from harness_plugin.pairs.formats.registry import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import (
-    ColumnNotes,
-    listed,
-    log,
-    looks_like_label,
-    say_contradictions,
-    say_lists,
-    say_thoughts,
-)
-from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner, missing_answer, turn_count
+from harness_plugin.pairs.notes import ColumnNotes, log
+from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner
+from harness_plugin.pairs.text_notes import say_contradictions, say_texts
 
 
 @dataclass(frozen=True)
@@ -156,40 +149,31 @@ def _read(
     bounds: tuple[int | None, str | None] = (None, None),
 ) -> PairFile:
     bad = _Bad(skip)
-    good = naming.cleaned(_readable(rows, bad))
+    good = _cleaned(_readable(rows, bad), name, naming)
     found, good = (get_format(format), good) if format else _detected(good, name, naming, bad)
     naming.check(found)
     columns = ColumnNotes(found, naming.fields)
     named = _noted(only_like_first(good, found.first_of), columns, name, naming)
-    placed = _bounded(_converted(named, name, found, naming, bad), *bounds)
+    placed = _bounded(_converted(named, name, columns, naming, bad), *bounds)
     pairs = _with_unique_ids(placed, name, found, bad)
     if not pairs:
         raise _nothing(name, bad)
     columns.say(name, counted(len(pairs), "pair"))
     answers = [text for pair in pairs for text in (pair.response_a, pair.response_b)]
-    say_lists(name, (pair.prompt for pair in pairs), answers)
-    say_thoughts(name, answers)
+    say_texts(name, [(f"id {pair.id}", pair.prompt) for pair in pairs], answers)
     say_contradictions(name, pairs)
     if doubt := found.doubt(pairs):
         log.warning("%s: %s", name, doubt)
-    _say_what_is_missing(name, pairs, columns, bad)
+    _say_missing(name, bad)
+    columns.say_labels(name, pairs)
     return PairFile(pairs, found.name, bad.errors, path, bad.missing)
 
 
-def _say_what_is_missing(name: str, pairs: list[Pair], columns: ColumnNotes, bad: _Bad) -> None:
+def _say_missing(name: str, bad: _Bad) -> None:
     if bad.missing:
         places = listed([error.found.removeprefix(f"{name} ") for error in bad.missing])
         rows = counted(len(bad.missing), "row")
         log.warning("%s: %s left out, since an answer is missing: %s", name, rows, places)
-    labels = [column for column in columns.unused() if looks_like_label(column)]
-    if labels and all(pair.verdict is None for pair in pairs):
-        log.warning(
-            "%s: no winner was read, and %s like a label; name its column (--field winner=%s), and say what its "
-            "words mean if they are not model_a, model_b and tie (--winner-map)",
-            name,
-            f"{listed(labels)} {'looks' if len(labels) == 1 else 'look'}",
-            labels[0],
-        )
 
 
 def _nothing(name: str, bad: _Bad) -> DataError:
@@ -231,6 +215,17 @@ def _detected(rows: Iterator[Row], name: str, naming: Naming, bad: _Bad) -> tupl
     raise _nothing(name, bad)
 
 
+def _cleaned(rows: Iterator[Row], name: str, naming: Naming) -> Iterator[Row]:
+    """The rows without the columns that are left alone; one that stands in no row is an error."""
+    unseen = set(naming.ignored)
+    row = None
+    for row in rows:
+        unseen -= row.value.keys()
+        yield naming.cleaned(row)
+    if row is not None and unseen:
+        raise _no_column(name, unseen, "it was to be left alone")
+
+
 def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming) -> Iterator[Row]:
     """The rows, noted; a column that is named for a field but stands in no row is an error."""
     unseen = set(naming.fields.values())
@@ -240,21 +235,24 @@ def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming)
         columns.add(row)
         yield row
     if row is not None and unseen:
-        column = sorted(unseen)[0]
-        raise DataError(
-            f"no row of {name} has the column {excerpt(column)}", "it was named for a field", "check its name"
-        )
+        raise _no_column(name, unseen, "it was named for a field")
+
+
+def _no_column(name: str, unseen: Collection[str], why: str) -> DataError:
+    return DataError(f"no row of {name} has the column {excerpt(min(unseen))}", why, "check its name")
 
 
 def _converted(
-    rows: Iterator[Row], name: str, format: PairFormat, naming: Naming, bad: _Bad
+    rows: Iterator[Row], name: str, columns: ColumnNotes, naming: Naming, bad: _Bad
 ) -> Iterator[tuple[str, Pair]]:
+    format = columns.format
     for row in rows:
         try:
             pairs = _named_pairs(row, format, naming)
         except DataError as error:
             bad(placed(naming.in_words_of_the_file(error, format), f"{name} {row.place}"))
             continue
+        columns.add_pairs(row, pairs)
         for pair in pairs:
             yield row.place, pair
 
@@ -282,16 +280,8 @@ def _pairs(format: PairFormat, row: Mapping[str, Any]) -> list[Pair]:
     found = format.pair(row)
     pairs = found if isinstance(found, list) else [] if found is None else [found]
     for pair in pairs:
-        _check_turns(pair)
+        check_pair(pair)
     return pairs
-
-
-def _check_turns(pair: Pair) -> None:
-    turns = {name: turn_count(getattr(pair, name)) for name in ("response_a", "response_b")}
-    fewer, more = sorted(turns, key=lambda name: turns[name])
-    if turns[fewer] < turns[more]:
-        raise missing_answer(f"field {fewer} has {turns[fewer]} turns, and {more} has {turns[more]}")
-    check_turns(pair.prompt, pair.response_a, "response_a")
 
 
 def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: PairFormat, bad: _Bad) -> list[Pair]:

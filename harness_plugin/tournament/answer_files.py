@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files.compression import PACKED
+from harness_plugin.files.printable import listed
 from harness_plugin.pairs import Answer, read_outputs, read_questions
-from harness_plugin.pairs.notes import listed
 from harness_plugin.tournament.folder import is_companion, is_of_report
 
 log = logging.getLogger("lm_eval.arena_rm")

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.pairs import Text, flat_text
 from harness_plugin.pairs.likeness import seen_text
-from harness_plugin.pairs.notes import listed
 
 log = logging.getLogger("lm_eval.arena_rm")
 

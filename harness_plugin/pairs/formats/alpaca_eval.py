@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from harness_plugin.files.checked import optional_text, wrong_value
+from harness_plugin.files.checked import is_absent, optional_text, wrong_value
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats.columns import Fields, answer_or_none, answers_of, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
@@ -32,7 +32,7 @@ def pair(row: Fields) -> Pair:
 
 
 def _preference(value: Any) -> tuple[float | None, Winner | None]:
-    if value is None:
+    if is_absent(value):
         return None, None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (value == 0 or 1 <= value <= 2):  # NaN fails both

@@ -4,16 +4,19 @@ The Kaggle files of LMSYS and `lmarena-ai/arena-human-preference-55k`, `arena-hu
 `lmsys/chatbot_arena_conversations`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent, optional_id, optional_text, required, wrong_value
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.pairs.formats.columns import Fields, answers_of, json_turns, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
 from harness_plugin.pairs.formats.two_conversations import COLUMNS, SIDES, Words, battle
-from harness_plugin.pairs.pair import REQUIRED, Pair, Winner
+from harness_plugin.pairs.pair import REQUIRED, Pair, Winner, turn_count
 
 _BOTH_BAD = (Winner.TIE, "both_bad")
 WORDS: Words = {**SIDES, "tie (bothbad)": _BOTH_BAD, "both_bad": _BOTH_BAD}
+_BITS: dict[str | float, bool] = {0: False, 1: True, "0": False, "1": True, "false": False, "true": True}
 _ONE_HOT = {"winner_model_a": Winner.MODEL_A, "winner_model_b": Winner.MODEL_B, "winner_tie": Winner.TIE}
 
 
@@ -63,13 +66,35 @@ def _listed(row: Fields) -> dict[str, Any] | None:
 
 
 def _one_hot(row: Fields) -> Winner | None:
-    if all(is_absent(row.get(name)) for name in _ONE_HOT):
+    """The winner of one-hot columns, 0 and 1 or true and false. Copies without ties may lack the column of ties."""
+    names = [name for name in _ONE_HOT if name in row or name != "winner_tie"]
+    if all(is_absent(row.get(name)) for name in names):
         return None
-    values = dict(zip(_ONE_HOT, required(row, *_ONE_HOT), strict=True))
-    for name, value in values.items():
-        if value not in (0, 1, "0", "1"):
-            raise wrong_value(name, value, "0 or 1")
-    won = [name for name, value in values.items() if value in (1, "1")]
+    values = required(row, *names)
+    won = [name for name, value in zip(names, values, strict=True) if _bit(name, value)]
     if len(won) != 1:
-        raise wrong_value(", ".join(_ONE_HOT), tuple(values.values()), "exactly one 1")
+        raise wrong_value(", ".join(names), tuple(values), "exactly one 1")
     return _ONE_HOT[won[0]]
+
+
+def _bit(name: str, value: Any) -> bool:
+    word = value.lower() if isinstance(value, str) else value
+    if not isinstance(word, (str, int, float)) or word not in _BITS:
+        raise wrong_value(name, value, "0 or 1, false or true")
+    return _BITS[word]
+
+
+def doubt(pairs: Sequence[Pair]) -> str:
+    """What may be wrong where rows name a turn that is not the last one: in MT-bench's judgments, people judged the
+    conversation up to that turn."""
+    earlier = [pair.id for pair in pairs if _is_earlier(pair.meta.get("turn"), turn_count(pair.response_a))]
+    if not earlier:
+        return ""
+    return (
+        f"turn is not the last turn in {counted(len(earlier), 'pair')} (id {listed(earlier)}), and all turns are "
+        "judged; if people judged the conversation up to that turn, read the file with --format mt_bench"
+    )
+
+
+def _is_earlier(turn: Any, turns: int) -> bool:
+    return isinstance(turn, (int, float)) and not isinstance(turn, bool) and 1 <= turn < turns

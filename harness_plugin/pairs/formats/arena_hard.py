@@ -1,35 +1,18 @@
-"""Arena-Hard: `model_answer/*.jsonl` of v0.1 (as FastChat writes them) and of v2, and `question.jsonl`.
+"""Arena-Hard: `model_answer/*.jsonl` of v0.1 (as FastChat writes them) and of v2.
 
 Answers of v0.1 come without their prompts, which stand in the questions.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-from harness_plugin.errors import DataError
-from harness_plugin.files.checked import (
-    is_absent,
-    missing_field,
-    optional_id,
-    optional_text,
-    required,
-    text_value,
-    wrong_value,
-)
-from harness_plugin.pairs.answer import Answer, Question, Questions
+from harness_plugin.files.checked import is_absent, optional_text, required, wrong_value
+from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, answer_of
-from harness_plugin.pairs.formats.format import Layout
 from harness_plugin.pairs.formats.prompt_columns import with_parts
-from harness_plugin.pairs.pair import Text, checked_text, content_id, turn_count
+from harness_plugin.pairs.formats.questions import given_id, plain_content, question_id, question_of, turn_text
+from harness_plugin.pairs.pair import Text, checked_text, content_id
 
-
-class _Questions(Layout):
-    name, columns = "questions", "turns"
-    uses = "id=question_id|uid prompt=prompt|turns category"
-
-
-QUESTIONS = _Questions()
 _BESIDE = ("response", "output")
 """Columns that may hold the answer to messages that end with a question."""
 _FAILED = "$ERROR$"
@@ -39,8 +22,8 @@ _FAILED = "$ERROR$"
 def answer_v01(row: Fields, questions: Questions) -> Answer:
     """An answer of v0.1: `choices[0].turns`, each a string or {content}; the prompt is that of the question. An answer
     with fewer turns than the question is missing."""
-    id = _question_id(row)
-    question = _question_of(id, questions)
+    id = question_id(row)
+    question = question_of(id, questions)
     response = _response(row, question.turns)
     prompt = with_parts(row, question.prompt, (), (response,))
     samples = len(row["choices"]) if response is not None else 1
@@ -57,7 +40,7 @@ def _response(row: Fields, wanted: int) -> Text | None:
         return None
     if not isinstance(turns, list):
         raise wrong_value("choices", choices, "a list of objects with a list of turns")
-    said = [_turn(f"choices[0].turns[{at}]", turn) for at, turn in enumerate(turns)]
+    said = [turn_text(f"choices[0].turns[{at}]", turn) for at, turn in enumerate(turns)]
     given = [text for text in said if text is not None and text != _FAILED]
     if len(given) < max(wanted, len(said)):
         return None
@@ -71,7 +54,7 @@ def answer_v2(row: Fields, questions: Questions) -> Answer:
     (value,) = required(row, "messages")
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         raise wrong_value("messages", value, "a list of messages, each with role and content")
-    plain = [{**entry, "content": _plain_content(entry.get("content"))} for entry in value]
+    plain = [{**entry, "content": plain_content(entry.get("content"))} for entry in value]
     turns = chat.messages("messages", plain)
     asked = turns[:-1] if turns[-1].role == "assistant" else turns
     if not asked or asked[-1].role != "user":
@@ -85,54 +68,6 @@ def answer_v2(row: Fields, questions: Questions) -> Answer:
         response = beside
     response = None if response == _FAILED else response
     prompt = with_parts(row, chat.history(asked), ("messages",))
-    id = _given_id(row) or content_id(prompt)
+    id = given_id(row) or content_id(prompt)
     category = questions[id].category if id in questions else None
     return Answer(prompt, response, optional_text(row, "model"), category, id)
-
-
-def question(row: Fields) -> tuple[str, Question]:
-    """The id and the question of a row of `question.jsonl`: a `prompt` (v2) or a list of `turns` (v0.1)."""
-    id = _question_id(row)
-    if "prompt" in row:
-        prompt: Text = text_value("prompt", row["prompt"])
-    else:
-        (turns,) = required(row, "turns")
-        if not isinstance(turns, list):
-            raise wrong_value("turns", turns, "a list of turns")
-        prompt = checked_text("turns", [_turn(f"turns[{at}]", turn) for at, turn in enumerate(turns)])
-    return id, Question(with_parts(row, prompt), optional_text(row, "category"), turn_count(prompt))
-
-
-def _given_id(row: Fields) -> str:
-    return optional_id(row, "question_id") or optional_id(row, "uid")
-
-
-def _question_id(row: Fields) -> str:
-    id = _given_id(row)
-    if not id:
-        raise missing_field("question_id", row)
-    return id
-
-
-def _question_of(id: str, questions: Questions) -> Question:
-    if not questions:
-        raise DataError(
-            f"the answer to question {id} comes without its prompt",
-            "a judge must see it",
-            "read it with the question.jsonl of the same benchmark",
-        )
-    if id not in questions:
-        raise wrong_value("question_id", id, f"one of the {len(questions)} ids in the questions file")
-    return questions[id]
-
-
-def _turn(name: str, turn: Any) -> str | None:
-    if is_absent(turn) or isinstance(turn, str):
-        return chat.content_text(name, turn)
-    if not isinstance(turn, Mapping) or "content" not in turn:
-        raise wrong_value(name, turn, "a string, or an object with content")
-    return chat.content_text(name, _plain_content(turn["content"]))
-
-
-def _plain_content(content: Any) -> Any:
-    return content["answer"] if isinstance(content, Mapping) and "answer" in content else content

@@ -1,5 +1,5 @@
 """Benchmarks and sets of votes with two answers in a row and words of their own for the better one: JudgeBench, LLMBar,
-PPE, HelpSteer2, HelpSteer3 and MultiPref.
+PPE, HelpSteer2, HelpSteer3, MultiPref, PKU-SafeRLHF and SHP.
 
 As in `battle`, the words of each are a closed table: a word that is not in it is an error, never a guess.
 """
@@ -18,6 +18,8 @@ from harness_plugin.pairs.pair import Pair, Text, Winner
 _JUDGEBENCH: Words = {"A>B": (Winner.MODEL_A, None), "B>A": (Winner.MODEL_B, None), "A=B": (Winner.TIE, None)}
 _PPE: Words = {**arena.WORDS, "model_1": (Winner.MODEL_A, None), "model_2": (Winner.MODEL_B, None)}
 _LLMBAR = {1: Winner.MODEL_A, 2: Winner.MODEL_B}
+_PKU = {0: Winner.MODEL_A, 1: Winner.MODEL_B}
+_SHP = {1: Winner.MODEL_A, 0: Winner.MODEL_B}
 _VOTES = {
     "A-is-clearly-better": Winner.MODEL_A,
     "A-is-slightly-better": Winner.MODEL_A,
@@ -82,6 +84,23 @@ def _stronger(row: Fields, name: str) -> Winner | None:
         return None
     value = number(row, name, low=-_STRONGEST, high=_STRONGEST)
     return Winner.TIE if value == 0 else Winner.MODEL_B if value > 0 else Winner.MODEL_A
+
+
+def pku_saferlhf(row: Fields) -> Pair:
+    """A row of PKU-SafeRLHF: `better_response_id` is 0 or 1, the number of the answer that helps more. Which one is
+    safer stands in another column."""
+    answers = answer_of(row, "response_0"), answer_of(row, "response_1")
+    winner = _number(row, "better_response_id", _PKU)
+    return _pair(row, "prompt", answers, ("response_0", "response_1", "better_response_id"), winner=winner)
+
+
+def shp(row: Fields) -> Pair:
+    """A row of SHP: `history` is the post, and `labels` is 1 where people prefer the comment A, 0 where they prefer B;
+    `domain` is the category."""
+    answers = answer_of(row, "human_ref_A"), answer_of(row, "human_ref_B")
+    winner, category = _number(row, "labels", _SHP), optional_text(row, "domain")
+    used = ("human_ref_A", "human_ref_B", "labels", "domain")
+    return _pair(row, "history", answers, used, winner=winner, category=category)
 
 
 def multipref(row: Fields) -> Pair:

@@ -62,6 +62,9 @@ def cell_of(id: str) -> Cell | None:
 
 def _pairs(row: Fields, id: str, category: str | None) -> list[Pair]:
     right, wrong = _answers(row, "chosen"), _answers(row, "rejected")
+    if len(right) > 1 and right[0] == wrong[0]:
+        allowed = "another answer than in chosen (write the turns of conversations as messages, with role and content)"
+        raise wrong_value("rejected[0]", wrong[0], allowed)
     prompt = prompt_of(row, "prompt", (*right, *wrong))
     id = id or content_id(prompt, *right, *wrong)
     shape = len(right), len(wrong)

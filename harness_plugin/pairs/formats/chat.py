@@ -6,7 +6,7 @@
   as it is; of several turns each is prefixed by its speaker: "System: ", "Human: " or "Assistant: ".
 * One turn is always a plain string.
 * An assistant's message without content (null) is a missing answer where it is judged, and an empty turn of a history.
-  A message list may be written as JSON, or as Python or numpy write it, in a text cell.
+  Messages may be written as JSON, or as Python or numpy write them, in a text cell.
 
 This file knows roles and turns; it must not know column names, labels or files.
 """
@@ -43,14 +43,15 @@ class Message:
 
 def messages(name: str, value: Any) -> list[Message]:
     """The messages of a field that holds a list of {role, content} objects (or ShareGPT's {from, value}), one of them,
-    or such a list as text.
+    or either of these as text.
 
     Content is a string, null, or a list of parts with a text or a refusal; what an assistant says under `refusal` in
     its place is its text. The role developer is another name for system. A system message without content is left out.
     Raises DataError for anything else, above all for images and calls of tools, which no text model can judge, and for
     a user's message without content.
     """
-    entries = message_list(value) if isinstance(value, str) else [value] if is_message(value) else value
+    given = written_messages(value) if isinstance(value, str) else value
+    entries = [given] if is_message(given) else given
     if not isinstance(entries, (list, tuple)) or not entries:
         raise wrong_value(name, value, "a list of messages, each with role and content")
     found = [_message(f"{name}[{index}]", entry) for index, entry in enumerate(entries)]
@@ -62,6 +63,23 @@ def message_list(text: str) -> list[Any] | None:
     message has one name twice, since only one of its values would be read."""
     value = written_list(text) if re.match(r"\s*\[\s*\{", text) else None
     return value if is_message_list(value) else None
+
+
+def written_messages(text: str) -> list[Any] | Mapping[str, Any] | None:
+    """The list of messages, or the one message, that a text spells; None where it spells neither. One message must have
+    a known role and a content, since many a text is an object that says from where something comes."""
+    if not re.match(r"\s*\{", text):
+        return message_list(text)
+    one = written_list(f"[{text}]") or [None]
+    return one[0] if len(one) == 1 and _is_whole(one[0]) else None
+
+
+def _is_whole(value: Any) -> bool:
+    fields = (("role", _ROLES, "content"), ("from", _SHAREGPT, "value"))
+    return isinstance(value, Mapping) and any(
+        isinstance(value.get(role), str) and value[role] in roles and content in value
+        for role, roles, content in fields
+    )
 
 
 def is_message_list(value: Any) -> bool:
@@ -200,24 +218,27 @@ def as_messages(prompt: Text, answer: Text) -> tuple[list[Message], list[bool]]:
     return [*before, Message("assistant", answers[0])], [False] * len(before) + [True]
 
 
-def split_shared(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
-    """The history that both sides share, and the one answer that follows it on each side.
+def split_shared(better: tuple[str, list[Message]], worse: tuple[str, list[Message]]) -> tuple[list[Message], str, str]:
+    """The history that both sides share, and the one answer that follows it on each side; each is given as (field name,
+    messages).
 
     Raises DataError where anything but one assistant's message follows, since then no single answer was compared, and
     MissingAnswer where that message has no content.
     """
     shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+    while shared < min(len(better[1]), len(worse[1])) - 1 and better[1][shared] == worse[1][shared]:
         shared += 1
-    for name, side in (("chosen", chosen), ("rejected", rejected)):
+    answers = []
+    for name, side in (better, worse):
         rest = side[shared:]
         if len(rest) != 1 or rest[0].role != "assistant":
             roles = ", ".join(turn.role for turn in rest)
             raise wrong_value(name, f"{shared} shared messages, then {roles}", "one assistant's message after them")
-    better, worse = chosen[shared].text, rejected[shared].text
-    if better is None or worse is None:
-        raise missing_answer(f"the last message of field {'chosen' if better is None else 'rejected'} has no content")
-    return chosen[:shared], better, worse
+        answers.append((name, rest[0].text))
+    for name, text in answers:
+        if text is None:
+            raise missing_answer(f"the last message of field {name} has no content")
+    return better[1][:shared], answers[0][1] or "", answers[1][1] or ""
 
 
 def conversation(

@@ -9,7 +9,7 @@ from harness_plugin.files.checked import missing_field, wrong_value
 from harness_plugin.files.rows import parse_unique
 from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
-from harness_plugin.pairs.pair import MissingAnswer, Text, checked_answer, missing_answer, plain, turn_count
+from harness_plugin.pairs.pair import MissingAnswer, Pair, Text, checked_answer, missing_answer, plain, turn_count
 
 Fields = Mapping[str, Any]
 """A row as formats see it: column -> value."""
@@ -68,6 +68,15 @@ def check_turns(prompt: Text, answer: Text, name: str) -> None:
         raise missing_answer(f"field {name} has {given} turns, and the prompt has {asked}")
 
 
+def check_pair(pair: Pair) -> None:
+    """Raises MissingAnswer, or RowError, where the two answers do not answer the same turns of the prompt."""
+    turns = {name: turn_count(getattr(pair, name)) for name in ("response_a", "response_b")}
+    fewer, more = sorted(turns, key=lambda name: turns[name])
+    if turns[fewer] < turns[more]:
+        raise missing_answer(f"field {fewer} has {turns[fewer]} turns, and {more} has {turns[more]}")
+    check_turns(pair.prompt, pair.response_a, "response_a")
+
+
 def rest(row: Fields, *used: str) -> dict[str, Any]:
     """What else a published row says, for `meta`: single values only, since its records repeat texts or are large.
     Parts of the prompt are not among it."""
@@ -96,8 +105,8 @@ def plain_lists(value: Any) -> Any:
 
 
 def table_cells(row: Fields, container: str, texts: Container[str], numbers: Container[str]) -> Fields:
-    """The values of a row of that container (`Row.container`), those of a table with their types: a list of messages
-    that a cell of a CSV or parquet file spells is that list; in CSV, cells of `numbers` are floats and that of `meta`
+    """The values of a row of that container (`Row.container`), those of a table with their types: messages
+    that a cell of a CSV or parquet file spells are messages; in CSV, cells of `numbers` are floats and that of `meta`
     is an object.
 
     An empty cell of a CSV file is null, but in `texts` an empty text. A cell that does not parse stays text, so that
@@ -105,7 +114,7 @@ def table_cells(row: Fields, container: str, texts: Container[str], numbers: Con
     """
     if container not in ("csv", "parquet"):
         return row
-    cells = {n: chat.message_list(cell) or cell if isinstance(cell, str) else cell for n, cell in row.items()}
+    cells = {n: chat.written_messages(cell) or cell if isinstance(cell, str) else cell for n, cell in row.items()}
     if container == "parquet":
         return cells
     return {name: cell if name in texts else _typed_cell(name, cell, numbers) for name, cell in cells.items()}

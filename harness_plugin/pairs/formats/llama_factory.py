@@ -3,6 +3,7 @@ message. Its Alpaca layout and TRL's rows are read by `preferences`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from harness_plugin.files.checked import is_absent, required, wrong_value
 from harness_plugin.pairs.formats import chat, preferences
@@ -38,6 +39,10 @@ def holds_ranking(row: Fields) -> bool:
 
 def holds_messages(row: Fields) -> bool:
     """Whether both answers are messages, one each, and a conversation stands beside them."""
-    return all(isinstance(row.get(name), Mapping) for name in ("chosen", "rejected")) and any(
+    return all(map(_is_one, (row.get("chosen"), row.get("rejected")))) and any(
         not is_absent(row.get(name)) for name in TALKS
     )
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(chat.written_messages(value) if isinstance(value, str) else value, Mapping)

@@ -3,7 +3,7 @@ of its winners mean. It applies to every format, on top of the format's own colu
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,12 +28,11 @@ class Naming:
     ignored: Collection[str] = ()
     words: Mapping[str, Winner | None] = field(default_factory=dict)
 
-    def cleaned(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows without the columns that are left alone."""
+    def cleaned(self, row: Row) -> Row:
+        """The row without the columns that are left alone."""
         if not self.ignored:
-            return rows
-        kept = ((row, {n: value for n, value in row.value.items() if n not in self.ignored}) for row in rows)
-        return (replace(row, value=value) for row, value in kept)
+            return row
+        return replace(row, value={name: value for name, value in row.value.items() if name not in self.ignored})
 
     def renamed(self, row: Fields, format: Layout) -> Fields:
         """The row with the named columns under the names by which the format reads them."""

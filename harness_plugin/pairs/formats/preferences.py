@@ -1,5 +1,6 @@
 """Rows that give a better and a worse answer (`chosen` and `rejected`): RewardBench, UltraFeedback, HH-RLHF."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import (
@@ -8,16 +9,20 @@ from harness_plugin.files.checked import (
     is_absent,
     optional_id,
     optional_text,
+    required,
     text_value,
     wrong_value,
 )
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of, with_parts
-from harness_plugin.pairs.pair import Pair, Text, Winner, content_id, missing_answer
+from harness_plugin.pairs.pair import Pair, Text, Winner, content_id, is_no_answer, missing_answer
 
-PROMPTS = ("prompt", "instruction", "question")
-"""The columns that may hold the prompt; the first of them that a row has does."""
+PROMPTS = ("prompt", "instruction", "question", "input")
+"""The columns that may hold the prompt; the first of them that a row has does. `input` is one only of answers that come
+without their prompt, and else a part of it."""
+ARGILLA = ("chosen_response", "rejected_response")
+_NAMES = ("chosen", "rejected")
 
 
 def pair(row: Fields) -> Pair:
@@ -26,10 +31,17 @@ def pair(row: Fields) -> Pair:
     return compared(row, row.get("chosen"), row.get("rejected"))
 
 
-def compared(row: Fields, chosen: Any, rejected: Any) -> Pair:
-    """The pair of a row whose better and worse answer have these values, wherever they stand in it."""
-    column = next((name for name in PROMPTS if not is_absent(row.get(name))), None)
-    prompt, better, worse = _texts(row, column, chosen, rejected)
+def argilla(row: Fields) -> Pair:
+    """A row of Argilla's binarized UltraFeedback, whose answers stand in the columns `ARGILLA`."""
+    chosen, rejected = required(row, *ARGILLA)
+    return compared(row, chosen, rejected, ARGILLA)
+
+
+def compared(row: Fields, chosen: Any, rejected: Any, names: tuple[str, str] = _NAMES) -> Pair:
+    """The pair of a row whose better and worse answer have these values, wherever they stand in it; `names`: what
+    messages call them."""
+    column = _prompt_column(row, PROMPTS[:-1])
+    prompt, better, worse = _texts(row, column, (names[0], chosen), (names[1], rejected))
     subset = optional_text(row, "subset")
     number = optional_id(row, "id")
     return better_and_worse(
@@ -39,7 +51,7 @@ def compared(row: Fields, chosen: Any, rejected: Any) -> Pair:
         models=(optional_text(row, "chosen_model"), optional_text(row, "rejected_model")),
         id=f"{subset}:{number}" if subset and number else number,  # RewardBench counts from 0 in each subset
         category=subset,
-        meta=rest(row, column or "", "chosen", "rejected", "subset", "id", "chosen_model", "rejected_model"),
+        meta=rest(row, column or "", *_NAMES, *names, "subset", "id", "chosen_model", "rejected_model"),
     )
 
 
@@ -58,33 +70,43 @@ def better_and_worse(
     return Pair(prompt, response_a, response_b, winner=winner, model_a=model_a, model_b=model_b, **fields)
 
 
-def _texts(row: Fields, column: str | None, chosen: Any, rejected: Any) -> tuple[Text, str, str]:
-    """The prompt with its parts, and the better and the worse answer. `column`: that of the prompt, if there is one."""
-    for name, value in (("chosen", chosen), ("rejected", rejected)):
-        if is_absent(value):
+def _texts(row: Fields, column: str | None, *answers: tuple[str, Any]) -> tuple[Text, str, str]:
+    """The prompt with its parts, and the better and the worse answer, each given as (name for messages, value).
+    `column`: that of the prompt, if there is one."""
+    for name, value in answers:
+        if is_no_answer(value):
             raise missing_answer(f"field {name} is {value!r}")
-    if _is_plain(chosen) and _is_plain(rejected):
-        text_value("chosen", chosen)
-        text_value("rejected", rejected)
+        if not isinstance(value, (str, list, tuple, Mapping)):
+            raise wrong_value(name, value, "a string, or messages with role and content")
+    if all(_is_plain(value) for _, value in answers):
+        chosen, rejected = (text_value(name, value) for name, value in answers)
         whole = all(answer.startswith(chat.TRANSCRIPT_START) for answer in (chosen, rejected))
+        column = column if whole else _prompt_column(row, PROMPTS)
         if column is not None and not whole:
             return prompt_of(row, column, (chosen, rejected)), chosen, rejected
         if not whole:
             raise RowError(
-                f"field chosen is {excerpt(chosen)}, and no column holds the prompt (fields found: {_names(row)})",
+                f"field {answers[0][0]} is {excerpt(chosen)}, and no column holds the prompt (fields found: "
+                f"{_names(row)})",
                 f"allowed: a column {', '.join(PROMPTS)}, or transcripts, which begin with '\\n\\nHuman:'",
                 "name the column of the prompt (--field prompt=COLUMN), correct the row",
             )
-        talks = chat.transcript("chosen", chosen), chat.transcript("rejected", rejected)
+        talks = [(name, chat.transcript(name, value)) for name, value in answers]
     else:
-        talks = chat.messages("chosen", chosen), chat.messages("rejected", rejected)
+        talks = [(name, chat.messages(name, value)) for name, value in answers]
     shared, best, worst = chat.split_shared(*talks)
     if shared:
         used = _repeated(row, column, shared)
         return with_parts(row, chat.history(shared), used, (best, worst)), best, worst
+    column = _prompt_column(row, PROMPTS)
     if column is None:
-        raise wrong_value("chosen", f"an answer alone ({best})", "the prompt before the answer, or a prompt column")
+        allowed = "the prompt before the answer, or a prompt column"
+        raise wrong_value(answers[0][0], f"an answer alone ({best})", allowed)
     return prompt_of(row, column, (best, worst)), best, worst
+
+
+def _prompt_column(row: Fields, columns: Sequence[str]) -> str | None:
+    return next((name for name in columns if not is_absent(row.get(name))), None)
 
 
 def _names(row: Fields) -> str:
@@ -92,7 +114,7 @@ def _names(row: Fields) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and chat.message_list(value) is None
+    return isinstance(value, str) and chat.written_messages(value) is None
 
 
 def _repeated(row: Fields, column: str | None, shared: list[chat.Message]) -> tuple[str, ...]:

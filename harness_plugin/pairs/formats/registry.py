@@ -20,9 +20,11 @@ from harness_plugin.pairs.formats import (
     candidates,
     canonical,
     comparia,
+    fine_tuning,
     llama_factory,
     lm_eval_samples,
     mt_bench,
+    openai_batch,
     preferences,
 )
 from harness_plugin.pairs.formats.format import AnswerFormat, PairFormat
@@ -48,7 +50,7 @@ PAIR_FORMATS = (
     ),
     PairFormat(
         "arena_55k",
-        f"{_TEXTS} {_ONE_HOT}",
+        f"{_TEXTS} winner_model_a winner_model_b",
         arena.pair_55k,
         f"id {_TEXTS} winner={_ONE_HOT.replace(' ', '+')} model_a model_b",
         texts=_TEXTS,
@@ -60,6 +62,7 @@ PAIR_FORMATS = (
         arena.pair_100k,
         f"id=question_id {_TALK} {_SIDES}",
         without="full_conversation judge both_equal",
+        doubt=arena.doubt,
     ),
     PairFormat(
         "arena_140k",
@@ -99,6 +102,32 @@ PAIR_FORMATS = (
         "worse_model=rejected_model category=subset",
         fits=lambda row: not candidates.holds_lists(row) and not llama_factory.holds_messages(row),
         texts=f"{' '.join(preferences.PROMPTS)} chosen rejected",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "argilla",
+        "chosen_response rejected_response",
+        preferences.argilla,
+        f"id prompt={'|'.join(preferences.PROMPTS)} better=chosen_response worse=rejected_response "
+        "better_model=chosen_model worse_model=rejected_model category=subset",
+        without="chosen rejected",
+        texts=f"{' '.join(preferences.PROMPTS)} chosen_response rejected_response",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "openai_preferences",
+        "input preferred_output non_preferred_output",
+        fine_tuning.openai,
+        "id prompt=input better=preferred_output worse=non_preferred_output",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "ms_swift",
+        "messages rejected_response",
+        fine_tuning.swift,
+        "id prompt=messages better=messages worse=rejected_response",
+        without="chosen chosen_response",
+        texts="rejected_response",
         unique_ids=False,
     ),
     PairFormat(
@@ -185,6 +214,22 @@ PAIR_FORMATS = (
         numbers="overall_preference",
     ),
     PairFormat(
+        "pku_saferlhf",
+        "prompt response_0 response_1",
+        benchmarks.pku_saferlhf,
+        "prompt response_a=response_0 response_b=response_1 winner=better_response_id",
+        texts="prompt response_0 response_1",
+        numbers="better_response_id",
+    ),
+    PairFormat(
+        "shp",
+        "history human_ref_A human_ref_B",
+        benchmarks.shp,
+        "prompt=history response_a=human_ref_A response_b=human_ref_B winner=labels category=domain",
+        texts="history human_ref_A human_ref_B",
+        numbers="labels",
+    ),
+    PairFormat(
         "multipref",
         "text completion_a completion_b",
         benchmarks.multipref,
@@ -233,6 +278,13 @@ ANSWER_FORMATS = (
         unique_ids=True,
     ),
     AnswerFormat(
+        "openai_batch",
+        "custom_id response",
+        openai_batch.answer,
+        "id=custom_id response error",
+        unique_ids=True,
+    ),
+    AnswerFormat(
         "lm_eval",
         "doc resps arguments",
         lm_eval_samples.answer,
@@ -251,6 +303,9 @@ COLUMNS_OF_PAIRS = frozenset(name for format in PAIR_FORMATS for name in (*forma
 ANSWER_FIELDS = ("prompt", "response", "model", "category")
 """The fields of an answer."""
 
+_OF_NAMED_FIELDS = ("canonical", "chosen_rejected")
+"""The formats that columns make which a user names for their fields."""
+
 TEXT_COLUMNS = frozenset(name for format in (*PAIR_FORMATS, *ANSWER_FORMATS) for name in format.texts.split())
 NUMBER_COLUMNS = frozenset(name for format in PAIR_FORMATS for name in format.numbers.split())
 
@@ -267,13 +322,14 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
     """The name of the format of pairs whose columns the row has, under the names that `naming` gives them.
 
     Raises DataError, listing the columns found and the formats known, where no format or more than one fits, and where
-    the row holds a single answer instead of a pair. Columns that are named for a canonical pair's fields make one, or a
-    pair of the published format that has these fields in these columns.
+    the row holds a single answer instead of a pair. Columns that are named for the fields of a canonical pair, or of a
+    better and a worse answer, make such a pair, or one of the published format that has these fields in these columns.
     """
     fitting = [format.name for format in PAIR_FORMATS if format.matches(naming.renamed(row, format))]
-    published = [name for name in fitting if name != "canonical" and naming.agrees_with(get_format(name))]
-    if naming.fields and "canonical" in fitting:
-        return published[0] if len(published) == 1 else "canonical"
+    own = next((name for name in _OF_NAMED_FIELDS if name in fitting), None)
+    if naming.fields and own is not None:
+        published = [name for name in fitting if name != own and naming.agrees_with(get_format(name))]
+        return published[0] if len(published) == 1 else own
     if len(fitting) == 1:
         return fitting[0]
     if not fitting and (error := naming.without_column(row)) is not None:

@@ -1,0 +1,86 @@
+"""What the name of a column says of its content: a label, a part of the prompt, an answer, a measure of one.
+
+Used for warnings alone: nothing is read from a column because of these words.
+"""
+
+import re
+from functools import lru_cache
+
+_LABEL = re.compile(
+    r"labels?|winners?|wins?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best"
+    r"|judge?ments?|annotations?|ratings?|scores?|rank|ranking|gold|accept|accepted|selected|selection|picked|decision"
+    r"|outcome|prob|probability|targets?|results?|correct|truth|y"
+)
+_PART = re.compile(
+    r"system|sys|developer|prompts?|instructions?|questions?|query|inputs?|contexts?|history|conversations?|dialogues?"
+    r"|dialogs?|messages?|documents?|passages?|articles?|background|preamble|persona|tools|functions|attachments?"
+    r"|titles?|posts?|paragraphs?|excerpts?|snippets?|premise|story|email|transcripts?|evidence|knowledge|schema"
+)
+_ANSWER = re.compile(
+    r"responses?|answers?|outputs?|completions?|generations?|generated|predictions?|predicted|replies|reply|candidates?"
+)
+_OPTIONS = {  # a word in the name of a part -> the field that it may be named for, instead of context
+    **dict.fromkeys(("system", "sys", "developer", "preamble", "persona"), "system"),
+    **dict.fromkeys(("history", "conversation", "conversations", "dialogue", "dialog", "messages"), "messages"),
+    **dict.fromkeys(("input", "inputs"), "input"),
+}
+_NO_TEXT = re.compile(  # words of columns that say something about a text, and hold none
+    r"ids?|uuid|hash|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
+    r"|index|names?|tags?|dates?|time|tstamp|urls?|version|kwargs|format|style|difficulty|domain|topic|template"
+)
+_NO_ANSWER = re.compile(  # words of columns about answers, or with answers that nobody is to judge
+    rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|references?|golden|expected|ideal|judges?|critique|reasons?"
+    r"|rationale|explanation|error"
+)
+_MEASURE = re.compile(r"scores?|ratings?|rewards?")
+
+
+def words(column: str) -> list[str]:
+    """The words of a name, in lower case: of chosenScore, chosen_score and "Chosen score" the same two."""
+    return re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+
+
+@lru_cache
+def looks_like_label(column: str) -> bool:
+    """Whether a word in the name of a column says that somebody's judgement stands in it."""
+    return column == "p_a" or any(map(_LABEL.fullmatch, words(column)))
+
+
+@lru_cache
+def looks_like_part(column: str) -> bool:
+    """Whether the name of a column says that a part of the prompt stands in it."""
+    return _says(column, _PART, _NO_TEXT)
+
+
+@lru_cache
+def looks_like_answer(column: str) -> bool:
+    """Whether the name of a column says that an answer stands in it, one that may have been meant to be judged."""
+    return _says(column, _ANSWER, _NO_ANSWER) and words(column)[-1] not in ("model", "models")
+
+
+@lru_cache
+def looks_like_measure(column: str) -> bool:
+    """Whether the name of a column says that a number stands in it which tells how good an answer is."""
+    return any(map(_MEASURE.fullmatch, words(column)))
+
+
+@lru_cache
+def looks_like_model(column: str) -> bool:
+    """Whether the name of a column says that it names a model."""
+    return bool({"model", "generator", "llm"} & {*words(column)})
+
+
+@lru_cache
+def tells_of_failure(column: str) -> bool:
+    """Whether the name of a column says that it tells why there is no answer."""
+    return bool({"error", "errors", "exception", "failure"} & {*words(column)})
+
+
+def part_option(column: str) -> str:
+    """The field for which a column that looks like a part of the prompt may be named."""
+    return next((_OPTIONS[word] for word in words(column) if word in _OPTIONS), "context")
+
+
+def _says(column: str, some: re.Pattern[str], none: re.Pattern[str]) -> bool:
+    found = words(column)
+    return any(map(some.fullmatch, found)) and not any(map(none.fullmatch, found))

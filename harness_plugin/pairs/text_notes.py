@@ -1,0 +1,97 @@
+"""What is said about the texts and the labels that were read from a file: what they may have lost, or hold by mistake.
+
+It goes to the package's log, as what `notes` says about columns does.
+"""
+
+import logging
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from harness_plugin.files.printable import counted, listed
+from harness_plugin.pairs.formats import chat
+from harness_plugin.pairs.formats.chat_templates import templated_messages
+from harness_plugin.pairs.formats.columns import json_turns
+from harness_plugin.pairs.pair import Pair, Text, Winner, flat_text
+
+log = logging.getLogger("lm_eval.arena_rm")
+
+_THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
+_MARKERS = re.compile(r"<\||<\uff5c|\[INST\]|<start_of_turn>")
+_LOST = "\ufffd"
+
+
+def say_texts(name: str, prompts: Collection[tuple[str, Text]], answers: Collection[Text | None]) -> None:
+    """Logs a warning for each of: prompts without a text; prompts, or all answers, that are lists of turns or messages
+    that somebody wrote into a text, or that have the markers of a chat template; answers that hold the thoughts that a
+    model wrote before them; texts with characters that were lost. The judge reads them all as they stand. `prompts`:
+    the place of each for messages, and its text."""
+    given = [answer for answer in answers if answer]
+    empty = [place for place, prompt in prompts if not flat_text(prompt).strip()]
+    if empty:
+        log.warning("%s: the prompt has no text in %s (%s)", name, counted(len(empty), "row"), listed(empty))
+    _say_lists(name, [prompt for _, prompt in prompts], given)
+    _say_markers(name, (prompt for _, prompt in prompts))
+    _say_thoughts(name, given)
+    lost = sum(_LOST in flat_text(text) for text in (*(prompt for _, prompt in prompts), *given))
+    if lost:
+        log.warning(
+            "%s: %s with the character U+FFFD, which stands for what a program could not decode; read as they stand",
+            name,
+            counted(lost, "text"),
+        )
+
+
+def _say_lists(name: str, prompts: Iterable[Text], given: Collection[Text]) -> None:
+    count = sum(map(_is_written_list, prompts))
+    if count:
+        what = "prompt is a list" if count == 1 else "prompts are lists"
+        log.warning("%s: %d %s written as text, read as it stands; write real lists for turns", name, count, what)
+    if given and all(map(_is_written_list, given)):
+        why = "read as they stand; take the texts out of them if they are answers or turns"
+        log.warning("%s: all answers are lists written as text, %s", name, why)
+
+
+def _is_written_list(text: Text) -> bool:
+    if not isinstance(text, str) or not text.lstrip().startswith(("[", "{")):
+        return False
+    return chat.written_messages(text) is not None or json_turns(text) is not None
+
+
+def _say_markers(name: str, prompts: Iterable[Text]) -> None:
+    texts = (text for text in prompts if isinstance(text, str) and _MARKERS.search(text))
+    count = sum(templated_messages(text) is not None for text in texts)
+    if count:
+        what = "prompt has" if count == 1 else "prompts have"
+        why = "the judge reads them as text; write the messages themselves, as a list"
+        log.warning("%s: %d %s the markers of a chat template; %s", name, count, what, why)
+
+
+def _say_thoughts(name: str, given: Iterable[Text]) -> None:
+    turns = ((answer,) if isinstance(answer, str) else answer for answer in given)
+    count = sum(any("</think>" in text or _THOUGHTS.match(text) for text in texts) for texts in turns)
+    if count:
+        what = "answer has" if count == 1 else "answers have"
+        why = "the judge reads it as part of the answer; take it out if people do not see it"
+        log.warning("%s: %d %s a text of thoughts (<think>) in front; %s", name, count, what, why)
+
+
+def say_contradictions(name: str, pairs: Sequence[Pair]) -> None:
+    """Logs a warning where the winner and `p_b` name different sides, and where one of two equal answers won."""
+    sides = {Winner.MODEL_A: -0.5, Winner.MODEL_B: 0.5}
+    apart = [p.id for p in pairs if p.p_b is not None and p.winner in sides and (p.p_b - 0.5) * sides[p.winner] < 0]
+    if apart:
+        log.warning(
+            "%s: winner and p_b name different sides in %s (id %s); the winner counts where a judge is measured, and "
+            "p_b where one is trained. p_b is the probability that B is preferred",
+            name,
+            counted(len(apart), "pair"),
+            listed(apart),
+        )
+    same = [p.id for p in pairs if p.response_a == p.response_b and p.winner in sides]
+    if same:
+        log.warning(
+            "%s: both answers are the same text, and one of them won, in %s (id %s)",
+            name,
+            counted(len(same), "pair"),
+            listed(same),
+        )
