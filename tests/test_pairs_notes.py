@@ -214,8 +214,8 @@ def test_parts_of_the_prompt_within_an_object_are_named(notes):
         [{**ASK, "meta": {"system": "Be brief."}, "extra": {"context": "Hi", "document": "Sky."}}], source="x"
     )
     assert warned(notes) == [
-        "x: by their names, meta.system, extra.document may hold a part of the prompt, which is not read; write it into "
-        "a column of its own if it is one"
+        "x: by their names, meta.system, extra.document may hold a part of the prompt, which is not read; write it "
+        "into a column of its own if it is one"
     ]
 
 
@@ -224,8 +224,8 @@ def test_several_models_in_a_column_that_is_not_read_are_named(tmp_path, notes):
     path = write_lines(tmp_path / "a.jsonl", *rows)
     read_outputs(path)
     assert warned(notes) == [
-        f"{path}: no row names a model, so all answers are of one chatbot; model_name has 2 different names: if it says "
-        "whose the answers are, name it (--field model=model_name)"
+        f"{path}: no row names a model, so all answers are of one chatbot; model_name has 2 different names: if "
+        "it says whose the answers are, name it (--field model=model_name)"
     ]
     read_outputs(path, fields={"model": "model_name"})
     read_outputs(write_lines(path, *rows[:1], {**rows[1], "model_name": "heron"}))
@@ -237,8 +237,8 @@ def test_prompts_without_a_text_or_with_a_word_for_none_are_named(tmp_path, note
     path.write_text("id,prompt,input,response_a,response_b\n1,,,a,b\n2,Hi,NaN,a,b\n3,\\N,,a,b\n4,Na,,a,b\n", "utf-8")
     read_pairs(path)
     assert warned(notes) == [
-        f"{path}: the prompt, or a part of it, is only nan, None or the like in 2 rows (row 2 (line 3), row 3 (line 4)); "
-        "the judge reads it as it stands; where it stands for a missing text, leave it out",
+        f"{path}: the prompt, or a part of it, is only nan, None or the like in 2 rows (row 2 (line 3), row 3 "
+        "(line 4)); the judge reads it as it stands; where it stands for a missing text, leave it out",
         f"{path}: the prompt has no text in 1 row (id 1)",
     ]
     answers = write_lines(tmp_path / "a.jsonl", {"prompt": " \n", "response": "x"})
@@ -287,8 +287,8 @@ def test_a_turn_that_is_not_the_last_one_is_named(notes):
     row = {**ROWS["arena_100k"], "winner": "tie", "turn": 1}
     pairs_from_rows([row, {**row, "question_id": "q2", "turn": 2}], source="x")
     assert warned(notes) == [
-        "x: turn is not the last turn in 1 pair (id q1), and all turns are judged; if people judged the conversation up "
-        "to that turn, read the file with --format mt_bench"
+        "x: turn is not the last turn in 1 pair (id q1), and all turns are judged; if people judged the conversation "
+        "up to that turn, read the file with --format mt_bench"
     ]
     (pair,) = pairs_from_rows([row], format="mt_bench").pairs
     assert pair.response_a == "Hello."

@@ -125,7 +125,8 @@ questions_option = click.option(
     "--questions",
     type=click.Path(),
     metavar="FILE",
-    help="The question.jsonl of Arena-Hard, for answer files without prompts.",
+    help="For answer files without prompts: the question.jsonl of Arena-Hard or MT-bench, or the requests of a batch "
+    "(OpenAI's API).",
 )
 ANSWER_COLUMNS = {
     "prompt": "The column of the prompt, in files of your own format. [default: prompt]",
