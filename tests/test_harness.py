@@ -94,7 +94,7 @@ def test_documents_that_are_no_pairs_are_refused_by_the_names_of_their_missing_f
         harness.document_pair("just text")
     with pytest.raises(HarnessError, match="is no pair: field prompt is 7"):
         harness.document_pair({"prompt": 7, "response_a": "x", "response_b": "y"})
-    with pytest.raises(HarnessError, match="field response_a has 1 turns, and response_b has 2"):
+    with pytest.raises(HarnessError, match="field response_a has 1 turn, and response_b has 2"):
         harness.document_pair({"prompt": ["p", "q"], "response_a": ["x"], "response_b": ["y", "z"]})
 
 

@@ -91,9 +91,10 @@ def command(
 ):
     """Judge the answers of several chatbots to the same prompts, and rank the chatbots.
 
-    FILES are files of answers, or folders of such files: AlpacaEval's model_outputs.json, Arena-Hard's answers,
-    results of a batch of OpenAI's API, lm-eval's samples_*.jsonl of generation tasks, and any JSONL, JSON, CSV or parquet file with the columns prompt and
-    response (other names: --prompt-field and so on). They may be URIs such as hf://, s3:// or https://.
+    FILES are files of answers, or folders of such files: AlpacaEval's model_outputs.json, Arena-Hard's answers, results
+    of a batch of OpenAI's API, lm-eval's samples_*.jsonl of generation tasks, and any JSONL, JSON, CSV or parquet file
+    with the columns prompt and response (other names: --prompt-field and so on). They may be URIs such as hf://, s3://
+    or https://.
 
     Every battle is judged in both orders. The same command continues a run that was stopped, and a chatbot that is
     added later costs only its own battles. The result to look at is DIR/report.html.

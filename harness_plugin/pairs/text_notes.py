@@ -16,7 +16,7 @@ from harness_plugin.pairs.pair import Pair, Text, Winner, flat_text
 log = logging.getLogger("lm_eval.arena_rm")
 
 _THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
-_MARKERS = re.compile(r"<\||<\uff5c|\[INST\]|<start_of_turn>")
+_MARKERS = re.compile(r"<\||\[\||<\uff5c|\[INST\]|<start_of_turn>")
 _LOST = "\ufffd"
 
 

@@ -19,7 +19,7 @@ _ROLES = {
 }
 # What begins a whole text, before the first turn.
 _BEGIN = re.compile(
-    r"(?:<bos>|<s>|<\|begin_of_text\|>|<\|startoftext\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>|<BOS_TOKEN>"
+    r"(?:<bos>|<s>|<\|begin_of_text\|>|<\|endoftext\|>|<\|startoftext\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>|<BOS_TOKEN>"
     r"|\[gMASK]<sop>|\s)*"
 )
 # What a template writes into an answer that is still to come: the place of thoughts.
@@ -46,7 +46,10 @@ def _template(start: str, end: str, bare_system: bool = False) -> _Template:
 
 
 _TEMPLATES = (
-    _template(r"<\|im_start\|>(\w+)\n", r"<\|im_end\|>"),  # ChatML: Qwen, Yi, SmolLM, Hermes
+    # ChatML: Qwen, Yi, SmolLM, Hermes; Phi 4 has a marker in the place of the line feed
+    _template(r"<\|im_start\|>(\w+)(?:\n|<\|im_sep\|>)", r"<\|im_end\|>"),
+    _template(r"<\|im_(?:system|user|assistant)\|>(\w+)<\|im_middle\|>", r"<\|im_end\|>"),  # Kimi
+    _template(r"\[\|(system|user|assistant)\|\]", r"\[\|endofturn\|\]"),  # EXAONE
     _template(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n", r"<\|eot_id\|>|<\|eom_id\|>"),  # Llama 3
     _template(r"<\|header_start\|>(\w+)<\|header_end\|>\n\n", r"<\|eot\|>"),  # Llama 4
     _template(r"<start_of_turn>(\w+)\n", r"<end_of_turn>"),  # Gemma

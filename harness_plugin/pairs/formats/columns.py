@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from harness_plugin.files.checked import missing_field, wrong_value
+from harness_plugin.files.printable import counted
 from harness_plugin.files.rows import parse_unique
 from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
@@ -65,7 +66,7 @@ def check_turns(prompt: Text, answer: Text, name: str) -> None:
     if given > asked:
         raise wrong_value(name, answer, f"as many turns as the prompt has, {asked}")
     if not all(map(chat.speaker, prompt[: asked - given])):
-        raise missing_answer(f"field {name} has {given} turns, and the prompt has {asked}")
+        raise missing_answer(f"field {name} has {counted(given, 'turn')}, and the prompt has {asked}")
 
 
 def check_pair(pair: Pair) -> None:
@@ -73,7 +74,7 @@ def check_pair(pair: Pair) -> None:
     turns = {name: turn_count(getattr(pair, name)) for name in ("response_a", "response_b")}
     fewer, more = sorted(turns, key=lambda name: turns[name])
     if turns[fewer] < turns[more]:
-        raise missing_answer(f"field {fewer} has {turns[fewer]} turns, and {more} has {turns[more]}")
+        raise missing_answer(f"field {fewer} has {counted(turns[fewer], 'turn')}, and {more} has {turns[more]}")
     check_turns(pair.prompt, pair.response_a, "response_a")
 
 
