@@ -92,15 +92,6 @@ ROWS = {
         "annotator": "judge-1",
         "preference": 1.75,
     },
-    "argilla": {
-        "source": "made up",
-        "instruction": "Hi",
-        "chosen_response": "Hello.",
-        "rejected_response": "Go.",
-        "chosen_avg_rating": 4.5,
-        "rejected_avg_rating": 2.0,
-        "chosen_model": "heron",
-    },
     "openai_preferences": {
         "input": {"messages": talk("Hi"), "tools": [], "parallel_tool_calls": True},
         "preferred_output": say(("assistant", "Hello.")),

@@ -308,7 +308,31 @@ def test_the_post_of_shp_is_the_prompt():
 # --- preference data for fine-tuning
 
 
-@pytest.mark.parametrize("format", ["argilla", "openai_preferences", "ms_swift"])
+ARGILLA = {
+    "source": "made up",
+    "instruction": "Hi",
+    "chosen_response": "Hello.",
+    "rejected_response": "Go.",
+    "chosen_avg_rating": 4.5,
+    "rejected_avg_rating": 2.0,
+    "chosen_model": "heron",
+}
+
+
+def test_argillas_columns_of_answers_are_read():
+    pair = one(ARGILLA)
+    assert (pair.prompt, better(pair), read(ARGILLA).format) == ("Hi", "Hello.", "chosen_rejected")
+    assert {pair.model_a, pair.model_b} == {"heron", None} and pair.meta["source"] == "made up"
+    assert len(read(ARGILLA, {**ARGILLA, "chosen_response": None}).missing) == 1
+    for fields, said in (
+        ({"rejected_response": 3}, "field rejected_response is 3"),
+        ({"instruction": None}, "field chosen_response is 'Hello.', and no column holds the prompt"),
+    ):
+        with pytest.raises(DataError, match=f"row 1: {said}"):
+            read({**ARGILLA, **fields})
+
+
+@pytest.mark.parametrize("format", ["openai_preferences", "ms_swift"])
 def test_the_better_answer_of_preference_data_wins(format):
     pair = one(ROWS[format])
     assert (pair.prompt, better(pair)) == ("Hi", "Hello.") and {pair.response_a, pair.response_b} == {"Hello.", "Go."}
@@ -332,8 +356,6 @@ def test_a_conversation_before_the_answers_is_the_prompt():
         ("ms_swift", {"messages": talk("Hi")}, "field messages is .*; allowed: a conversation that ends"),
         ("ms_swift", {"messages": say(("assistant", "a"))}, "field messages is .*; allowed: a conversation that ends"),
         ("ms_swift", {"rejected_response": ["a"]}, "field rejected_response is "),
-        ("argilla", {"rejected_response": 3}, "field rejected_response is 3"),
-        ("argilla", {"instruction": None}, "field chosen_response is 'Hello.', and no column holds the prompt"),
     ],
 )
 def test_other_values_of_preference_data_are_refused(format, fields, said):
@@ -347,7 +369,6 @@ def test_a_missing_answer_of_preference_data_leaves_the_row_out():
         ("openai_preferences", {"non_preferred_output": say(("assistant", None))}),
         ("ms_swift", {"messages": talk("Hi", None)}),
         ("ms_swift", {"rejected_response": None}),
-        ("argilla", {"chosen_response": None}),
     ):
         found = read(ROWS[format], change(format, **fields))
         assert len(found.pairs) == len(found.missing) == 1, (format, fields)

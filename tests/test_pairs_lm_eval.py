@@ -199,7 +199,7 @@ def test_a_column_category_is_used_in_every_format_of_answers(tmp_path, format):
         tmp_path / "question.jsonl", {"question_id": "q1", "turns": ["Hi"], "category": "greetings"}
     )
     path = write_lines(tmp_path / "x.jsonl", {**ANSWER_ROWS[format], "category": "birds"})
-    asked = {"questions": questions} if format == "arena_hard_v0.1" else {}
+    asked = {"questions": questions} if format in ("arena_hard_v0.1", "openai_batch") else {}
     assert read_outputs(path, **asked)[0].category == "birds"
 
 

@@ -176,6 +176,8 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "chosen_rejected": {"prompt": "q", "chosen": "good"},
         "alpaca_eval": {"instruction": "q", "output_1": "first", "generator_2": "second"},
         "comparia": {"model_a_name": "first", "selected_category": "kind"},
+        "openai_preferences": {"preferred_output": "good"},
+        "ms_swift": {"rejected_response": "bad"},
         "llama_factory": {"chosen": "good", "rejected": "bad"},
         "llama_factory_ranked": {"instruction": "q", "output": "good"},
         "rewardbench2": {"prompt": "q", "chosen": "good"},
@@ -185,6 +187,8 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "ppe": {"prompt": "q", "winner": "w"},
         "helpsteer2": {"prompt": "q", "preference_strength": "w"},
         "helpsteer3": {"context": "talk", "overall_preference": "w"},
+        "pku_saferlhf": {"better_response_id": "w", "response_0": "first"},
+        "shp": {"history": "q", "labels": "w"},
         "multipref": {"text": "q", "completion_a": "first"},
     }.get(format, {"winner": "w", "model_a": "first"})
     row, expected = renamed(ROWS[format], **columns), read_one(ROWS[format])

@@ -140,7 +140,8 @@ def mt_bench(rng, said):
 
 def chosen_rejected(rng, said):
     best, worst = (said.a[0], said.b[0]) if said.winner is Winner.MODEL_A else (said.b[0], said.a[0])
-    return {rng.choice(["prompt", "instruction", "question"]): said.turns[0], "chosen": best, "rejected": worst}
+    better, worse = rng.choice([("chosen", "rejected"), ("chosen_response", "rejected_response")])
+    return {rng.choice(["prompt", "instruction", "question"]): said.turns[0], better: best, worse: worst}
 
 
 def alpaca_eval(rng, said):
@@ -165,11 +166,6 @@ def llama_factory(rng, said):
 
 def llama_factory_ranked(rng, said):
     return {"instruction": said.turns[0], "output": list(best_and_worst(said))}
-
-
-def argilla(rng, said):
-    row = chosen_rejected(rng, said)
-    return {f"{name}_response" if name in ("chosen", "rejected") else name: value for name, value in row.items()}
 
 
 def openai_preferences(rng, said):
@@ -257,7 +253,7 @@ def comparia(rng, said):
 BATTLES = {"arena_100k", "arena_140k", "chatbot_arena", "mt_bench", "comparia"}
 SEVERAL_TURNS = {"canonical", "arena_55k", "lm_eval", *BATTLES}
 BETTER_AND_WORSE = {
-    *("chosen_rejected", "argilla", "openai_preferences", "ms_swift"),
+    *("chosen_rejected", "openai_preferences", "ms_swift"),
     *("llama_factory", "llama_factory_ranked", "rewardbench2", "rm_bench"),
 }
 NO_TIES = {"llmbar", "pku_saferlhf", "shp"}
@@ -279,7 +275,6 @@ MAKERS = {
         chatbot_arena,
         mt_bench,
         chosen_rejected,
-        argilla,
         openai_preferences,
         ms_swift,
         alpaca_eval,

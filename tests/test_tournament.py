@@ -62,10 +62,13 @@ def test_a_file_that_names_no_model_is_named_by_itself_or_by_the_folder_of_a_too
     assert list(found.by_model) == ["crane", "egret", "heron-7b.v2", "ibis", "named"]
 
 
-def test_the_order_and_the_number_of_times_that_files_are_given_do_not_matter(tmp_path, files):
+def test_the_order_and_the_number_of_times_that_files_are_given_do_not_matter(tmp_path, files, caplog):
     tagged = [alpaca(tmp_path, "heron", [(PROMPTS[0], answers_of("heron")[PROMPTS[0]])], dataset=d) for d in "ba"]
     one, two = gather([*files, *tagged]), gather([*tagged[::-1], *files[::-1], files[0]])
     assert one == two and list(one.by_model) == list(two.by_model) and one.categories == {content_id(PROMPTS[0]): "a"}
+    assert "the files give several categories to 1 prompt, of which the first by alphabet counts (such as a or b)" in (
+        caplog.messages
+    )
     assert met(battles(one)) == met(battles(two)) and battles(one, "ibis", 3) == battles(two, "ibis", 3)
 
 

@@ -26,7 +26,7 @@ from harness_plugin.pairs.formats.registry import (
     TEXT_COLUMNS,
     detect_answer_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, log
+from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, cleaned, log
 from harness_plugin.pairs.pair import MissingAnswer
 from harness_plugin.pairs.text_notes import say_texts
 
@@ -83,12 +83,7 @@ def read_outputs(
 
 def _rows(path: str | os.PathLike[str], naming: Naming = NOTHING_NAMED) -> Iterator[Row]:
     """The rows of a file in which every row counts: one that is left out would be a missing answer."""
-    unseen = set(naming.ignored)
-    for row in _good(read_rows(path)):
-        unseen -= row.value.keys()
-        yield naming.cleaned(row)
-    for column in sorted(unseen):  # of several files, another one may have it
-        log.warning("%s: no row has the column %s, which was to be left alone", display(path), excerpt(column))
+    return cleaned(_good(read_rows(path)), display(path), naming)
 
 
 def _good(rows: Iterable[Row | DataError]) -> Iterator[Row]:

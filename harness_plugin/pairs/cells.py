@@ -26,7 +26,7 @@ _NOBODY_IN_CAPITALS = ("NA", r"\N")  # R's, and that of database dumps; Na is so
 _LONGEST = 40
 _TIES = ("tie", "tied", "equal")
 _LARGEST_OF_EXCEL = 32_767
-ANSWERS = ("response", "response_a", "response_b", "better", "worse")
+ANSWERS = ("response", "response_a", "response_b", "better", "worse", "rejected_response")
 """The fields that hold answers."""
 
 

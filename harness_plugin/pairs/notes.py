@@ -4,7 +4,7 @@ It goes to the package's log, which the command line prints on stderr.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness_plugin.files.checked import is_absent
@@ -21,6 +21,7 @@ from harness_plugin.pairs.column_names import (
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
 from harness_plugin.pairs.formats.format import Layout
+from harness_plugin.pairs.formats.naming import Naming
 from harness_plugin.pairs.pair import Pair
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -66,9 +67,10 @@ class ColumnNotes:
             if self._apart[column] is False:
                 self._apart[column] = self._is_new(row, column, value)
             elif isinstance(value, Mapping) and (self._name(column) not in self._read or self._name(column) == "meta"):
-                parts = [name for name in map(str, value) if looks_like_part(name)]
-                new = [name for name in parts if self._is_new(row, column, value.get(name))]
-                self._inside |= dict.fromkeys(f"{column}.{name}" for name in new)
+                for name in filter(looks_like_part, map(str, value)):
+                    place = f"{column}.{name}"
+                    if place not in self._inside and self._is_new(row, column, value.get(name)):
+                        self._inside[place] = None
 
     def _is_new(self, row: Mapping[str, Any], column: str, value: Any) -> bool:
         """Whether the value, of that column, holds a text that no other column which is read repeats."""
@@ -228,6 +230,17 @@ def _texts(value: Any) -> list[str]:
         spoken = [name for name in ("content", "value") if name in value] if chat.is_message(value) else []
         return [text for name in spoken or value for text in _texts(value[name])]
     return [text for entry in value for text in _texts(entry)] if isinstance(value, (list, tuple)) else []
+
+
+def cleaned(rows: Iterator[Row], name: str, naming: Naming) -> Iterator[Row]:
+    """The rows without the columns that are to be left alone. Logs a warning about one that no row has; of several
+    files another one may have it."""
+    unseen = set(naming.ignored)
+    for row in rows:
+        unseen -= row.value.keys()
+        yield naming.cleaned(row)
+    if unseen:
+        log.warning("%s: no row has %s, which was to be left alone; check its name", name, listed(sorted(unseen)))
 
 
 class RepeatedPrompts:

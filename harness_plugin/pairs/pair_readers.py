@@ -25,7 +25,7 @@ from harness_plugin.pairs.formats.registry import (
     detect_format,
     get_format,
 )
-from harness_plugin.pairs.notes import ColumnNotes, log
+from harness_plugin.pairs.notes import ColumnNotes, cleaned, log
 from harness_plugin.pairs.pair import FIELDS, MissingAnswer, Pair, UnknownWinner
 from harness_plugin.pairs.text_notes import say_contradictions, say_texts
 
@@ -149,7 +149,7 @@ def _read(
     bounds: tuple[int | None, str | None] = (None, None),
 ) -> PairFile:
     bad = _Bad(skip)
-    good = _cleaned(_readable(rows, bad), name, naming)
+    good = cleaned(_readable(rows, bad), name, naming)
     found, good = (get_format(format), good) if format else _detected(good, name, naming, bad)
     naming.check(found)
     columns = ColumnNotes(found, naming.fields)
@@ -215,17 +215,6 @@ def _detected(rows: Iterator[Row], name: str, naming: Naming, bad: _Bad) -> tupl
     raise _nothing(name, bad)
 
 
-def _cleaned(rows: Iterator[Row], name: str, naming: Naming) -> Iterator[Row]:
-    """The rows without the columns that are left alone; one that stands in no row is an error."""
-    unseen = set(naming.ignored)
-    row = None
-    for row in rows:
-        unseen -= row.value.keys()
-        yield naming.cleaned(row)
-    if row is not None and unseen:
-        raise _no_column(name, unseen, "it was to be left alone")
-
-
 def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming) -> Iterator[Row]:
     """The rows, noted; a column that is named for a field but stands in no row is an error."""
     unseen = set(naming.fields.values())
@@ -235,11 +224,9 @@ def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming)
         columns.add(row)
         yield row
     if row is not None and unseen:
-        raise _no_column(name, unseen, "it was named for a field")
-
-
-def _no_column(name: str, unseen: Collection[str], why: str) -> DataError:
-    return DataError(f"no row of {name} has the column {excerpt(min(unseen))}", why, "check its name")
+        raise DataError(
+            f"no row of {name} has the column {excerpt(min(unseen))}", "it was named for a field", "check its name"
+        )
 
 
 def _converted(

@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Answer, Text, content_id, flat_text, turn_count
 from harness_plugin.tournament.answer_files import model_of, read_files, say_shared_names
 from harness_plugin.tournament.lookalikes import say_lookalikes
@@ -99,7 +100,7 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
     UsageError for fewer than two models.
     """
     prompts: dict[str, Text] = {}
-    categories: dict[str, str] = {}
+    categories: dict[str, set[str]] = {}
     by_model: dict[str, dict[str, Text]] = {}
     repeats: dict[str, str] = {}
     say_shared_names(read, names or {})
@@ -115,7 +116,7 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
                 repeats[key] = first
             prompts[key] = prompt
             if output.category:
-                categories[key] = min(output.category, categories.get(key, output.category))
+                categories.setdefault(key, set()).add(output.category)
             given = by_model.setdefault(model, {})
             if output.response is not None and given.setdefault(key, output.response) != output.response:
                 raise _answered_twice(model, prompt, f"{file} and an earlier file")
@@ -126,9 +127,22 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
     by_model = dict(sorted(by_model.items()))
     _settle_repeats(prompts, by_model, repeats)
     _leave_out_short(prompts, by_model)
-    found = Answers(dict(sorted(prompts.items())), {k: categories[k] for k in prompts if k in categories}, by_model)
+    _say_categories(categories)
+    first = {key: min(categories[key]) for key in prompts if key in categories}
+    found = Answers(dict(sorted(prompts.items())), first, by_model)
     say_lookalikes(found.prompts, found.by_model)
     return found
+
+
+def _say_categories(categories: Mapping[str, Collection[str]]) -> None:
+    """Warns of prompts to which the files give several categories."""
+    several = [names for names in categories.values() if len(names) > 1]
+    if several:
+        log.warning(
+            "the files give several categories to %s, of which the first by alphabet counts (such as %s)",
+            counted(len(several), "prompt"),
+            " or ".join(sorted(several[0])),
+        )
 
 
 def _agreed(read: Mapping[str, list[Answer]], names: Mapping[str, str]) -> dict[Document, Text]:

@@ -9,6 +9,7 @@ from harness_plugin.files.checked import is_absent, optional_text, required, wro
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields
+from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.formats.questions import question_id, question_of
 
 _OK = 200
@@ -19,12 +20,12 @@ def answer(row: Fields, questions: Questions) -> Answer:
     names. A request that failed has no answer. Raises RowError for another kind of result."""
     id = question_id(row)
     question = question_of(id, questions)
-    body = _body(row)
+    prompt, body = with_parts(row, question.prompt), _body(row)
     if body is None:
-        return Answer(question.prompt, None, None, question.category, id)
+        return Answer(prompt, None, None, question.category, id)
     model = optional_text(body, "model", "response.body")
     text, samples = _of_choices(body["choices"]) if "choices" in body else (_of_output(body), 1)
-    return Answer(question.prompt, text, model, question.category, id, samples=samples)
+    return Answer(prompt, text, model, question.category, id, samples=samples)
 
 
 def _body(row: Fields) -> Mapping[str, Any] | None:

@@ -9,7 +9,6 @@ from harness_plugin.files.checked import (
     is_absent,
     optional_id,
     optional_text,
-    required,
     text_value,
     wrong_value,
 )
@@ -21,23 +20,23 @@ from harness_plugin.pairs.pair import Pair, Text, Winner, content_id, is_no_answ
 PROMPTS = ("prompt", "instruction", "question", "input")
 """The columns that may hold the prompt; the first of them that a row has does. `input` is one only of answers that come
 without their prompt, and else a part of it."""
-ARGILLA = ("chosen_response", "rejected_response")
-_NAMES = ("chosen", "rejected")
+BETTER, WORSE = ("chosen", "chosen_response"), ("rejected", "rejected_response")
+"""The columns of the better and of the worse answer; the second names are Argilla's and NeMo-Aligner's."""
 
 
 def pair(row: Fields) -> Pair:
     """A row of RewardBench, UltraFeedback, HH-RLHF, TRL or LLaMA-Factory: strings, message lists, or transcripts
     without a prompt column."""
-    return compared(row, row.get("chosen"), row.get("rejected"))
+    names = names_of(row) or (BETTER[0], WORSE[0])
+    return compared(row, row.get(names[0]), row.get(names[1]), names)
 
 
-def argilla(row: Fields) -> Pair:
-    """A row of Argilla's binarized UltraFeedback, whose answers stand in the columns `ARGILLA`."""
-    chosen, rejected = required(row, *ARGILLA)
-    return compared(row, chosen, rejected, ARGILLA)
+def names_of(row: Fields) -> tuple[str, str] | None:
+    """The columns of the better and the worse answer that a row has; None where it has neither two."""
+    return next((names for names in zip(BETTER, WORSE, strict=True) if row.keys() >= set(names)), None)
 
 
-def compared(row: Fields, chosen: Any, rejected: Any, names: tuple[str, str] = _NAMES) -> Pair:
+def compared(row: Fields, chosen: Any, rejected: Any, names: tuple[str, str] = (BETTER[0], WORSE[0])) -> Pair:
     """The pair of a row whose better and worse answer have these values, wherever they stand in it; `names`: what
     messages call them."""
     column = _prompt_column(row, PROMPTS[:-1])
@@ -51,7 +50,7 @@ def compared(row: Fields, chosen: Any, rejected: Any, names: tuple[str, str] = _
         models=(optional_text(row, "chosen_model"), optional_text(row, "rejected_model")),
         id=f"{subset}:{number}" if subset and number else number,  # RewardBench counts from 0 in each subset
         category=subset,
-        meta=rest(row, column or "", *_NAMES, *names, "subset", "id", "chosen_model", "rejected_model"),
+        meta=rest(row, column or "", *names, "subset", "id", "chosen_model", "rejected_model"),
     )
 
 

@@ -96,36 +96,30 @@ PAIR_FORMATS = (
     ),
     PairFormat(
         "chosen_rejected",
-        "chosen rejected",
+        "",
         preferences.pair,
-        f"id prompt={'|'.join(preferences.PROMPTS)} better=chosen worse=rejected better_model=chosen_model "
-        "worse_model=rejected_model category=subset",
-        fits=lambda row: not candidates.holds_lists(row) and not llama_factory.holds_messages(row),
-        texts=f"{' '.join(preferences.PROMPTS)} chosen rejected",
-        unique_ids=False,
-    ),
-    PairFormat(
-        "argilla",
-        "chosen_response rejected_response",
-        preferences.argilla,
-        f"id prompt={'|'.join(preferences.PROMPTS)} better=chosen_response worse=rejected_response "
-        "better_model=chosen_model worse_model=rejected_model category=subset",
-        without="chosen rejected",
-        texts=f"{' '.join(preferences.PROMPTS)} chosen_response rejected_response",
+        f"id prompt={'|'.join(preferences.PROMPTS)} better={'|'.join(preferences.BETTER)} "
+        f"worse={'|'.join(preferences.WORSE)} better_model=chosen_model worse_model=rejected_model category=subset",
+        fits=lambda row: (
+            preferences.names_of(row) is not None
+            and not candidates.holds_lists(row)
+            and not llama_factory.holds_messages(row)
+        ),
+        texts=" ".join((*preferences.PROMPTS, *preferences.BETTER, *preferences.WORSE)),
         unique_ids=False,
     ),
     PairFormat(
         "openai_preferences",
         "input preferred_output non_preferred_output",
         fine_tuning.openai,
-        "id prompt=input better=preferred_output worse=non_preferred_output",
+        "id prompt=input preferred_output non_preferred_output",
         unique_ids=False,
     ),
     PairFormat(
         "ms_swift",
         "messages rejected_response",
         fine_tuning.swift,
-        "id prompt=messages better=messages worse=rejected_response",
+        "id prompt=messages rejected_response",
         without="chosen chosen_response",
         texts="rejected_response",
         unique_ids=False,
