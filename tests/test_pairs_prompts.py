@@ -357,6 +357,7 @@ def test_a_prompt_with_pictures_or_sounds_is_refused(column, value, tmp_path):
         {"role": "user", "content": "Hi", "images": ["a.png"]},
         {"role": "user", "content": [{"type": "text", "text": "Hi", "image": "a.png", "mimeType": "image/png"}]},
         {"role": "user", "content": [{"type": "input_image", "image_url": "a.png"}]},
+        {"role": "user", "content": "Sum up.", "attachments": [{"name": "a.txt"}]},
     ],
 )
 def test_a_message_with_pictures_is_refused(message):

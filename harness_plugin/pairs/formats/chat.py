@@ -12,7 +12,7 @@ This file knows roles and turns; it must not know column names, labels or files.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 _CALLS = ("tool_calls", "function_call")
 PICTURES = ("image", "images", "image_url", "video", "videos", "audio", "audios")
 """Columns of rows, and fields of messages and of parts, that hold what is no text."""
+_ATTACHED = (*PICTURES, "attachments", "files", "documents")
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}  # type -> its field
 TRANSCRIPT_START = "\n\nHuman:"
 
@@ -107,7 +108,7 @@ def _message(name: str, entry: Any) -> Message:
     for field in _CALLS:
         if isinstance(entry.get(field), (Mapping, list, tuple)) and entry[field]:
             raise wrong_value(f"{name}.{field}", entry[field], "none (calls of tools are no text and cannot be judged)")
-    refuse_pictures(entry, f"{name}.")
+    refuse_pictures(entry, f"{name}.", _ATTACHED)
     text = content_text(f"{name}.content", entry["content"])
     if text is None and role == "assistant" and isinstance(entry.get("refusal"), str):
         text = content_text(f"{name}.refusal", entry["refusal"])
@@ -116,12 +117,13 @@ def _message(name: str, entry: Any) -> Message:
     return Message(_ROLES[role], text)
 
 
-def refuse_pictures(fields: Mapping[str, Any], where: str = "") -> None:
-    """Raises RowError where a row, a message or a part has something in one of the fields `PICTURES`."""
-    for field in PICTURES:
+def refuse_pictures(fields: Mapping[str, Any], where: str = "", names: Sequence[str] = PICTURES) -> None:
+    """Raises RowError where a row, a message or a part has something in one of the fields `names`."""
+    for field in names:
         value = fields.get(field)
         if value and not is_absent(value) and value != "[]":
-            raise wrong_value(f"{where}{field}", value, "null (pictures and sounds are no text and cannot be judged)")
+            allowed = "null (pictures and sounds are no text, files are not opened, and none of them can be judged)"
+            raise wrong_value(f"{where}{field}", value, allowed)
 
 
 def _from_sharegpt(name: str, entry: Any) -> Any:
