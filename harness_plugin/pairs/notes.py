@@ -37,7 +37,7 @@ class ColumnNotes:
     """
 
     def __init__(self, format: Layout, fields: Mapping[str, str]):
-        self.format = format
+        self._format = format
         self._ours = {column: format.column_of(ours) for ours, column in fields.items()}
         self._shadowed = set(self._ours.values()) - set(self._ours)
         self._read = {*format.used, *PROMPT_PARTS}
@@ -96,7 +96,7 @@ class ColumnNotes:
     def used(self) -> dict[str, list[str]]:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
         found: dict[str, list[str]] = {}
-        for role, choices in self.format.roles.items():
+        for role, choices in self._format.roles.items():
             columns = [self._first_of(choice) for choice in choices]
             if any(columns):
                 found[role] = [column for column in columns if column]
@@ -136,7 +136,9 @@ class ColumnNotes:
             role if columns == [role] else f"{role} = {' + '.join(columns)}" for role, columns in self.used().items()
         ]
         unused = ", ".join(self.unused()) or "none"
-        log.info("%s: %s, read as %s: %s; columns not used: %s", name, what, self.format.name, ", ".join(shown), unused)
+        log.info(
+            "%s: %s, read as %s: %s; columns not used: %s", name, what, self._format.name, ", ".join(shown), unused
+        )
         self._say_parts(name)
         self._say_answers(name)
         self._cells.say(name)
@@ -205,7 +207,7 @@ class ColumnNotes:
         """Logs a warning that names columns that look like an answer and were not read."""
         left = [column for column in self.unused() if self._apart.get(column) and not looks_like_part(column)]
         if left:
-            if "response" in self.format.roles:
+            if "response" in self._format.roles:
                 what = f"if it is the answer to be judged, name it (--field response={left[0]})"
             else:
                 what = "a pair has two: write others into rows of their own"

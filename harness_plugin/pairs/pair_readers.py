@@ -154,7 +154,8 @@ def _read(
     naming.check(found)
     columns = ColumnNotes(found, naming.fields)
     named = _noted(only_like_first(good, found.first_of), columns, name, naming)
-    placed = _bounded(_converted(named, name, columns, naming, bad), *bounds)
+    converted = _converted(named, name, found, columns, naming, bad)
+    placed = _bounded(converted, *bounds)
     pairs = _with_unique_ids(placed, name, found, bad)
     if not pairs:
         raise _nothing(name, bad)
@@ -230,9 +231,8 @@ def _noted(rows: Iterator[Row], columns: ColumnNotes, name: str, naming: Naming)
 
 
 def _converted(
-    rows: Iterator[Row], name: str, columns: ColumnNotes, naming: Naming, bad: _Bad
+    rows: Iterator[Row], name: str, format: PairFormat, columns: ColumnNotes, naming: Naming, bad: _Bad
 ) -> Iterator[tuple[str, Pair]]:
-    format = columns.format
     for row in rows:
         try:
             pairs = _named_pairs(row, format, naming)

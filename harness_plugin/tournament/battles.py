@@ -128,8 +128,8 @@ def joined(read: Mapping[str, list[Answer]], names: Mapping[str, str] | None = N
     _settle_repeats(prompts, by_model, repeats)
     _leave_out_short(prompts, by_model)
     _say_categories(categories)
-    first = {key: min(categories[key]) for key in prompts if key in categories}
-    found = Answers(dict(sorted(prompts.items())), first, by_model)
+    chosen = {key: min(categories[key]) for key in prompts if key in categories}
+    found = Answers(dict(sorted(prompts.items())), chosen, by_model)
     say_lookalikes(found.prompts, found.by_model)
     return found
 
