@@ -2,9 +2,9 @@
 
 `pair` says what a pair is and `answer` what one model's answer is; `formats` turns rows into either; `pair_readers` and
 `answer_readers` read files of them, and `writers` writes files of pairs. `notes` says on the log which columns were
-read and which were not (by what `column_names` make them look like), `cells` and `text_notes` what single cells, and the
-texts that were read, may have lost. `likeness` says which texts look alike. Nothing here knows tokens, models or statistics, and importing it
-imports nothing but the standard library.
+read and which were not (by what `column_names` make them look like), `cells` and `text_notes` what single cells, and
+the texts that were read, may have lost. `likeness` says which texts look alike. Nothing here knows tokens, models or
+statistics, and importing it imports nothing but the standard library.
 """
 
 from harness_plugin.pairs.answer import Answer
