@@ -1,8 +1,16 @@
-"""Errors that a user can act on. Each says what was found, why it matters, and what to do.
+"""Errors that a user can act on, and the exit codes of `arena-rm`.
 
-`arena-rm` prints an error as one line on stderr and exits with its code: 2 for wrong usage, 3 for work that could not
-be done. (The other codes are 0 done, 1 regression, 4 inconclusive.) This module imports nothing of the package.
+Each error says what was found, why it matters, and what to do; `arena-rm` prints it as one line on stderr. This module
+imports nothing of the package.
 """
+
+DONE = 0  # or the gate passes
+REGRESSION = 1
+USAGE = 2
+NOT_DONE = 3  # or the gate cannot compare the runs
+INCONCLUSIVE = 4  # and the gate is to fail on that, or every prompt got worse
+INTERRUPTED = 130  # with Ctrl-C
+PIPE_CLOSED = 141  # the program that read stdout has ended
 
 
 class ArenaError(Exception):
@@ -12,7 +20,7 @@ class ArenaError(Exception):
     about it. `str(error)` is one line, ``found; why; do``.
     """
 
-    exit_code = 3
+    exit_code = NOT_DONE
 
     def __init__(self, found: str, why: str = "", do: str = ""):
         self.found, self.why, self.do = found, why, do
@@ -23,7 +31,7 @@ class ArenaError(Exception):
 class UsageError(ArenaError):
     """An option or argument that is wrong, or that contradicts another one."""
 
-    exit_code = 2
+    exit_code = USAGE
 
 
 class DataError(ArenaError):

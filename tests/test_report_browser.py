@@ -7,7 +7,7 @@ import pytest
 from browser import SMALL
 from tournament_rows import alpaca, attacked, labelled, run_of, three_files
 
-from harness_plugin.report import page
+from harness_plugin.report import board_page
 from harness_plugin.tournament import Labels, for_people
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ def opened(tmp_path, chromium):
 
     def opened(board, judged, attacked=None, anchor="", **options):
         file = tmp_path / f"report{len(pages)}.html"
-        file.write_text(page.page(board, judged, attacked), "utf-8")
+        file.write_text(board_page.page(board, judged, attacked), "utf-8")
         pages.append(chromium.open(file, anchor, **options))
         return pages[-1]
 
@@ -156,7 +156,7 @@ def test_a_link_to_a_battle_opens_it(opened, everything):
 
 def test_of_more_battles_than_fit_those_that_people_judged_stay(everything, monkeypatch):
     board, judged, _ = everything
-    monkeypatch.setattr(page, "MOST_BATTLES", 5)
+    monkeypatch.setattr(board_page, "MOST_BATTLES", 5)
     few = replace(judged, labels=[1.0 if n in (3, 20) else None for n in range(24)])
-    kept = page._browser(board, few, None)["battles"]
+    kept = board_page._browser(board, few, None)["battles"]
     assert sum(label is not None for label in kept["label"]) == 2 and len(kept["label"]) == 5

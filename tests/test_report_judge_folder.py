@@ -28,9 +28,10 @@ from tournament_rows import (
 )
 
 from harness_plugin.pairs import content_id
-from harness_plugin.report import board_plots, markdown_syntax, words
+from harness_plugin.report import board_plots, board_words, markdown_syntax
 from harness_plugin.report.board_markdown import table_markdown
 from harness_plugin.report.judge_folder import write_run
+from harness_plugin.report.numbers import number
 from harness_plugin.tournament import (
     Battles,
     Judged,
@@ -146,7 +147,7 @@ def test_what_stands_first_is_said_with_its_doubts():
             sorted({v.model_a for v in verdicts} | {v.model_b for v in verdicts}), {}, nobody, nobody, {}, {}, {}
         )
         board = board_of(Judged(found, verdicts, []), baseline)
-        return words.lead(board, str), words.warnings(board, str)
+        return board_words.lead(board, str), board_words.warnings(board, str)
 
     clear, quiet = lead(season(["a", "b"], 200))
     assert re.fullmatch(r"a is first with a rating of \d+ \[\d+, \d+\]\. It is better than b: difference .*\.", clear)
@@ -184,16 +185,16 @@ def test_what_the_judge_is_worth_is_said_beside_chance_and_length(agreement, sai
     if isinstance(agreement, tuple):
         names = ("acc", "acc_low", "acc_high", "longer_wins")
         agreement = dict(zip(names, agreement, strict=True)) | {"battles": 50, "acc_n": 40}
-    assert said in words.worth({"agreement": agreement})
+    assert said in board_words.worth({"agreement": agreement})
 
 
 def test_how_sure_the_ranking_is_says_what_may_have_been_missed():
     board = {"tests": [{"p_holm": 0.01}, {"p_holm": 0.2}], "prompts": 40, "stopping": None, "differences_of": "rating"}
-    said = words.certainty(board | {"smallest_difference": 58.4})
+    said = board_words.certainty(board | {"smallest_difference": 58.4})
     assert said.startswith("1 of 2 pairs of models differ by more than chance on 40 prompts. ")
     assert said.endswith("Differences below 58 points of rating may have been missed.")
     one = board | {"tests": board["tests"][1:], "smallest_difference": None}
-    assert words.certainty(one).startswith(
+    assert board_words.certainty(one).startswith(
         "The two models do not differ by more than chance on 40 prompts. These are too few"
     )
 
@@ -243,27 +244,29 @@ def test_what_people_prefer_is_in_every_file(out, files):
     assert json.loads((out / BOARD_FILE).read_text("utf-8"))["people"]["labels"] == 24
     assert "People judged 24 battles of 24" in (out / PAGE_FILE).read_text("utf-8")
     first = max(board["models"], key=lambda m: m["rating_people"])
-    assert words.summary(board, str)["What people prefer"].startswith(
+    assert board_words.summary(board, str)["What people prefer"].startswith(
         f"For people, {first['model']} is first with a rating of"
     )
-    assert "What people prefer" not in words.summary(plain, str)
+    assert "What people prefer" not in board_words.summary(plain, str)
     none = board | {"models": [m | {"rating_people": None} for m in board["models"]]}
-    assert words.preferred(none, str).startswith("The labels are too few to rank the models")
+    assert board_words.preferred(none, str).startswith("The labels are too few to rank the models")
 
 
 def test_what_the_labels_are_worth_is_said_in_words():
     found = {"labels": 100, "battles": 999, "prompts": 80, "annotators": None, "probabilities": "given"}
     found |= {"labels_worth": 137.4, "correlation": 0.412, "judge_weight": 0.7, "judge_adds": True}
-    said = words.people({"people": found})
+    said = board_words.people({"people": found})
     assert "worth 137 without a judge" in said and "is 0.41, and its verdicts count with the weight 0.70" in said
     assert said.endswith("with the probabilities in the column sampling_probability.")
     weak = {**found, "judge_adds": False, "correlation": 0.05}
-    assert "The judge adds nothing to so many labels" in words.people({"people": weak})
-    assert "rest on the labels alone" in words.people({"people": weak})
-    assert "The judge contradicts people" in words.people({"people": {**weak, "correlation": -0.3}})
-    assert "adds nothing" in words.people({"people": {**weak, "correlation": -0.05}}), "that may be chance"
-    assert "too few labels to say" in words.people({"people": {**found, "correlation": None, "labels_worth": None}})
-    assert words.people({"people": None}) == ""
+    assert "The judge adds nothing to so many labels" in board_words.people({"people": weak})
+    assert "rest on the labels alone" in board_words.people({"people": weak})
+    assert "The judge contradicts people" in board_words.people({"people": {**weak, "correlation": -0.3}})
+    assert "adds nothing" in board_words.people({"people": {**weak, "correlation": -0.05}}), "that may be chance"
+    assert "too few labels to say" in board_words.people(
+        {"people": {**found, "correlation": None, "labels_worth": None}}
+    )
+    assert board_words.people({"people": None}) == ""
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
@@ -376,4 +379,4 @@ def test_a_picture_that_fails_costs_no_other_file(out, files, monkeypatch, caplo
 )
 def test_numbers_are_rounded_as_the_page_rounds_them(value, digits, shown):
     """JavaScript: (1012.5).toFixed(0) is "1013", where Python's format would say 1012."""
-    assert words.number(value, digits) == shown
+    assert number(value, digits) == shown

@@ -16,7 +16,7 @@ import tiny
 
 from harness_plugin.errors import DataError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.report import judge_plots
+from harness_plugin.report import drawing, judge_plots
 from harness_plugin.scoring.fit_calibration import calibration_loss
 from harness_plugin.scoring.probabilities import log_probabilities
 from harness_plugin.stats import wilson
@@ -294,9 +294,9 @@ def test_an_attempt_says_in_one_line_what_went_wrong_and_goes_on(tmp_path, caplo
     with caplog.at_level(logging.WARNING, logger="lm_eval.arena_rm"):
         logging.getLogger("lm_eval.arena_rm").addHandler(caplog.handler)
         try:
-            assert judge_plots.attempt(judge_plots.curves, tmp_path / "good.png", HISTORY) and not caplog.records
-            assert not judge_plots.attempt(judge_plots.curves, tmp_path / "no" / "c.png", HISTORY)
-            assert not judge_plots.attempt(judge_plots.curves, tmp_path / "bad.png", [{"step": 1, "loss": math.nan}])
+            assert drawing.attempt(judge_plots.curves, tmp_path / "good.png", HISTORY) and not caplog.records
+            assert not drawing.attempt(judge_plots.curves, tmp_path / "no" / "c.png", HISTORY)
+            assert not drawing.attempt(judge_plots.curves, tmp_path / "bad.png", [{"step": 1, "loss": math.nan}])
         finally:
             logging.getLogger("lm_eval.arena_rm").removeHandler(caplog.handler)
     said = list(dict.fromkeys(record.getMessage() for record in caplog.records))
@@ -307,13 +307,13 @@ def test_an_attempt_says_in_one_line_what_went_wrong_and_goes_on(tmp_path, caplo
 def test_without_matplotlib_a_plot_says_what_to_install(tmp_path):
     code = f"""{tiny.NO_MATPLOTLIB}
 from harness_plugin.errors import UsageError
-from harness_plugin.report import judge_plots
-for draw in (judge_plots.require, lambda: judge_plots.curves({str(tmp_path / "c.png")!r}, {HISTORY!r})):
+from harness_plugin.report import drawing, judge_plots
+for draw in (drawing.require, lambda: judge_plots.curves({str(tmp_path / "c.png")!r}, {HISTORY!r})):
     try:
         draw()
     except UsageError as e:
         print(e, e.exit_code)
-assert not judge_plots.attempt(judge_plots.curves, {str(tmp_path / "c.png")!r}, {HISTORY!r})
+assert not drawing.attempt(judge_plots.curves, {str(tmp_path / "c.png")!r}, {HISTORY!r})
 """
     done = run_python(code)
     words = "matplotlib is not installed; the plot needs it; pip install 'lm-eval-arena-rm[report]'"

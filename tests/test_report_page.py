@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tournament_rows import HOSTILE, alpaca, answers_of, run_of, three_files
 
-from harness_plugin.report import html_page, label_page, page
+from harness_plugin.report import board_page, html_page, label_page
 from harness_plugin.report.judge_folder import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ def files(tmp_path):
 
 
 def test_the_page_is_whole_and_its_policy_lets_nothing_run_but_its_own_script(files):
-    text = page.page(*run_of(files))
+    text = board_page.page(*run_of(files))
     data, script = SCRIPT.findall(text)
     assert "{{" not in text.replace(data, "") and text.count("<script") == 2 and text.count("<style>") == 1
     assert set(re.findall(r"https?://[^\s\"'`]+", text)) == {"http://www.w3.org/2000/svg"}, "a name, not an address"
@@ -44,7 +44,7 @@ def test_the_page_is_whole_and_its_policy_lets_nothing_run_but_its_own_script(fi
 
 def test_the_page_holds_the_leaderboard_and_every_battle_with_its_texts(files):
     board, judged = run_of(files)
-    data = data_in(page.page(board, judged))
+    data = data_in(board_page.page(board, judged))
     assert data["board"] == {k: v for k, v in board.items() if k != "missing_prompts"} and data["total"] == 24
     columns = data["battles"]
     assert {len(column) for column in columns.values()} == {24} and data["models"] == [
@@ -60,7 +60,7 @@ def test_the_page_holds_the_leaderboard_and_every_battle_with_its_texts(files):
 
 
 def test_the_same_run_gives_the_same_page(tmp_path, files):
-    assert page.page(*run_of(files)) == page.page(*run_of(files[::-1]))
+    assert board_page.page(*run_of(files)) == board_page.page(*run_of(files[::-1]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,14 +105,14 @@ def test_embedded_json_is_the_same_value_and_has_no_character_of_html(seed):
 def test_answers_that_look_like_the_pages_own_places_or_scripts_stay_data(tmp_path):
     said = {"{{data}}": "</script><script>alert(1)</script>", "p": "{{script}} {{nothing}} <!-- <script>"}
     files = [alpaca(tmp_path, name, {p: f"{a} {name[:9]}" for p, a in said.items()}, dataset=name) for name in HOSTILE]
-    text = page.page(*run_of(files))
+    text = board_page.page(*run_of(files))
     assert text.count("<script") == 2 == text.count("</script>")
     data = data_in(text)
     assert set(data["models"]) == set(HOSTILE) and "{{data}}" in data["texts"]
     assert "</script><script>alert(1)</script> a|b" in data["texts"]
     title = re.search(r"<title>(.*?)</title>", text)[1]
     assert title == "Leaderboard: 22 models, round robin"
-    named = page.page(*run_of(files, "<script>alert(1)</script>"))
+    named = board_page.page(*run_of(files, "<script>alert(1)</script>"))
     assert "<title>Leaderboard: 22 models, against &lt;script&gt;alert(1)&lt;/script&gt;</title>" in named
 
 
@@ -121,16 +121,16 @@ def test_long_texts_are_cut_with_a_note_of_their_length_and_the_page_stays_small
         alpaca(tmp_path, name, {f"p{n}": f"{name} {n} " + "long " * 200_000 for n in range(3)})
         for name in ("heron", "ibis")
     ]
-    text = page.page(*run_of(files))
+    text = board_page.page(*run_of(files))
     data = data_in(text)
     assert len(text) < 400_000 and set(data["whole"].values()) == {8 + 10**6, 7 + 10**6} and len(data["whole"]) == 6
     for k, text in enumerate(data["texts"]):
-        assert len(text) == page.LONGEST_TEXT if str(k) in data["whole"] else text.startswith("p")
+        assert len(text) == board_page.LONGEST_TEXT if str(k) in data["whole"] else text.startswith("p")
 
 
 def test_many_texts_share_the_room_and_short_ones_stay_whole(files, monkeypatch):
-    monkeypatch.setattr(page, "MOST_TEXT", 900)
-    data = data_in(page.page(*run_of(files)))
+    monkeypatch.setattr(board_page, "MOST_TEXT", 900)
+    data = data_in(board_page.page(*run_of(files)))
     lengths = [len(text) for text in data["texts"]]
     assert 800 < sum(lengths) <= 900 and data["whole"]
     cut = {len(data["texts"][int(k)]) for k in data["whole"]}
@@ -142,22 +142,22 @@ def test_room_is_shared_as_water_fills_a_vessel():
     for _ in range(300):
         lengths = [rng.randint(0, 40) for _ in range(rng.randint(1, 12))]
         room = rng.randint(0, 300)
-        limit = page._share(lengths, room)
+        limit = board_page._share(lengths, room)
         assert sum(min(n, limit) for n in lengths) <= room or sum(lengths) <= room
         assert limit >= max(lengths) or sum(min(n, limit + 1) for n in lengths) > room, "and one more would not fit"
-    assert page._share([], 10) == 0
+    assert board_page._share([], 10) == 0
 
 
 def test_a_conversation_is_cut_across_its_turns(monkeypatch):
-    monkeypatch.setattr(page, "LONGEST_TEXT", 10)
-    shown, whole = page._cut([("seven..", "seven..", "seven.."), "short", "exactly 10"])
+    monkeypatch.setattr(board_page, "LONGEST_TEXT", 10)
+    shown, whole = board_page._cut([("seven..", "seven..", "seven.."), "short", "exactly 10"])
     assert shown == [["seven..", "sev", ""], "short", "exactly 10"] and whole == {0: 21}
 
 
 def test_of_more_battles_than_a_page_carries_a_draw_is_shown_and_the_total_said(files, monkeypatch):
-    monkeypatch.setattr(page, "MOST_BATTLES", 10)
+    monkeypatch.setattr(board_page, "MOST_BATTLES", 10)
     board, judged = run_of(files)
-    data = data_in(page.page(board, judged))
+    data = data_in(board_page.page(board, judged))
     keys = sorted(v.key for v in judged.verdicts)[:10]
     assert sorted(data["battles"]["key"]) == keys and data["total"] == 24
     position, confidence = (data["charts"][name] for name in ("position", "confidence"))
@@ -166,8 +166,8 @@ def test_of_more_battles_than_a_page_carries_a_draw_is_shown_and_the_total_said(
 
 def test_one_battle_of_equal_answers_makes_a_page(tmp_path):
     files = [alpaca(tmp_path, name, {"p": "same"}) for name in ("heron", "ibis")]
-    data = data_in(page.page(*run_of(files)))
-    assert data["battles"]["flags"] == [page.IDENTICAL] and data["battles"]["bias"] == [None]
+    data = data_in(board_page.page(*run_of(files)))
+    assert data["battles"]["flags"] == [board_page.IDENTICAL] and data["battles"]["bias"] == [None]
     assert data["charts"]["position"] is None
 
 
@@ -193,7 +193,9 @@ def test_no_script_parses_markup_or_text_as_code(file):
 
 
 def test_every_asset_is_part_of_the_page_and_of_the_package():
-    named = {html_page.DOCUMENT, "page.html", "label.html"}.union(*(p.STYLES + p.SCRIPTS for p in (page, label_page)))
+    named = {html_page.DOCUMENT, "page.html", "label.html"}.union(
+        *(p.STYLES + p.SCRIPTS for p in (board_page, label_page))
+    )
     assert {f.name for f in ASSETS.iterdir()} == named
     assert "report/assets/*" in (ROOT / "setup.cfg").read_text("utf-8")
 

@@ -4,7 +4,7 @@ import pytest
 import tournament_rows
 
 from harness_plugin import tournament
-from harness_plugin.report import words
+from harness_plugin.report import board_words
 from harness_plugin.tournament.families import families_of, own_family
 
 
@@ -47,12 +47,12 @@ def board():
 
 
 def test_the_report_says_what_is_known_of_self_preference():
-    said = words.warnings(board(), str)[-1]
+    said = board_words.warnings(board(), str)[-1]
     assert "google/gemma-2b" in said and "as gemma-7b" in said and "it is not known whether this one does" in said
     anchored = board()
     for row in anchored["models"]:
         row |= {"judge_error": 0.0412, "judge_error_low": 0.01, "judge_error_high": 0.07}
-    assert "gemma-7b 0.041 [0.010, 0.070] (positive: too kind)" in words.warnings(anchored, str)[-1]
+    assert "gemma-7b 0.041 [0.010, 0.070] (positive: too kind)" in board_words.warnings(anchored, str)[-1]
     other = board()
     other["own_family"] = own_family({"base": "qwen"}, ["gemma-7b"])
-    assert not any("family" in said for said in words.warnings(other, str))
+    assert not any("family" in said for said in board_words.warnings(other, str))

@@ -10,7 +10,7 @@ from tournament_rows import season, verdict
 
 from harness_plugin.errors import DataError
 from harness_plugin.pairs import Pair
-from harness_plugin.report import words
+from harness_plugin.report import board_words
 from harness_plugin.tournament import Labels, agreement, for_people, labels_of, leaderboard, votes_of
 
 MODELS = ("heron", "ibis", "stork", "wren")
@@ -211,7 +211,7 @@ def test_the_report_says_what_the_numbers_for_people_do_not_cover():
     texts = []
     for given, stopping in ((labels, None), (drawn, {"looks": 5})):
         board = board_of(verdicts, given) | {"stopping": stopping, "agreement": agreement(verdicts, given.shares)}
-        texts.append((words.people(board), words.worth(board), words.agreement(board)))
+        texts.append((board_words.people(board), board_words.worth(board), board_words.agreement(board)))
     (plain, worth, agrees), (stopped, of_drawn, agrees_drawn) = texts
     assert "do not allow for the looks" in stopped and "looks" not in plain
     assert "of all battles it may be different" in of_drawn and "of all battles it may be different" in agrees_drawn
@@ -223,4 +223,4 @@ def test_nobody_is_first_for_people_by_a_number_without_an_interval():
     few = [share if k % 5 == 0 else None for k, share in enumerate(said(verdicts, 1.0).shares)]
     board = board_of(verdicts, Labels(few, [0.0] * len(few), None, 0), "heron")
     assert all(row["win_rate_people"] is not None for row in board["models"])
-    assert words.preferred(board, str) == "The labels are too few to rank the models by what people prefer."
+    assert board_words.preferred(board, str) == "The labels are too few to rank the models by what people prefer."

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness_plugin.files import atomic_write
 from harness_plugin.model.manifest import Manifest
-from harness_plugin.report.judge_plots import attempt, curves
+from harness_plugin.report.drawing import attempt
+from harness_plugin.report.judge_plots import curves
 from harness_plugin.train.model_card import model_card, with_calibration
 
 RECORD_FILE, CURVES_FILE, CARD_FILE = "training.json", "training.png", "README.md"

@@ -19,9 +19,9 @@ from importlib import import_module
 import click
 
 from harness_plugin import __version__
-from harness_plugin.cli.failures import NOT_DONE, explained
+from harness_plugin.cli.failures import explained
 from harness_plugin.cli.streams import safe_streams
-from harness_plugin.errors import ArenaError, UsageError
+from harness_plugin.errors import DONE, NOT_DONE, REGRESSION, ArenaError, UsageError
 from harness_plugin.waiting import wait_briefly
 
 COMMANDS = {  # name: (module, one line for --help); the module is imported only when its command runs
@@ -149,10 +149,10 @@ def _invoked(args: list[str], debug: dict) -> int:
         # group.main is not used: it turns a closed pipe into exit code 1, which means a regression here.
         with group.make_context("arena-rm", args, obj=debug) as context:
             group.invoke(context)
-        return 0
+        return DONE
     except click.exceptions.Exit as e:
         return e.exit_code
     except SystemExit as e:  # of a library: its 1 is no regression, and a text says what is wrong
         if isinstance(e.code, str):
             raise ArenaError(e.code) from e
-        return NOT_DONE if e.code == 1 else e.code or 0
+        return NOT_DONE if e.code == REGRESSION else e.code or DONE

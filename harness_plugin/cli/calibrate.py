@@ -47,10 +47,10 @@ def command(adapter, file, spec, read, out, plot):
     """
     log_to_stderr()
     _check(adapter, out)
-    from harness_plugin.report import judge_plots
+    from harness_plugin.report import drawing, judge_plots
 
     if plot:
-        judge_plots.require()
+        drawing.require()
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(
@@ -64,7 +64,7 @@ def command(adapter, file, spec, read, out, plot):
     if plot is not False:
         title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {counted(len(pairs), 'pair')}"
         given = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
-        judge_plots.calibration(*given) if plot else judge_plots.attempt(judge_plots.calibration, *given)
+        judge_plots.calibration(*given) if plot else drawing.attempt(judge_plots.calibration, *given)
 
 
 reword(

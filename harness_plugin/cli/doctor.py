@@ -10,7 +10,7 @@ import click
 
 from harness_plugin.cli.model_options import model_options, order_option
 from harness_plugin.cli.options import log_to_stderr
-from harness_plugin.errors import ModelError
+from harness_plugin.errors import DONE, NOT_DONE, ModelError
 
 LIBRARIES = {  # module: package on the index
     "lm_eval": "lm_eval",
@@ -55,7 +55,7 @@ def command(spec, order, as_json):
             click.echo(f"{name:<16} {value}")
         for problem in missing:
             click.echo(f"missing          {problem}")
-    raise click.exceptions.Exit(3 if missing else 0)
+    raise click.exceptions.Exit(NOT_DONE if missing else DONE)
 
 
 def identity_text(spec, order: str, as_json: bool) -> str:

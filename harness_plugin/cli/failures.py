@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from harness_plugin.errors import ArenaError
+from harness_plugin.errors import INTERRUPTED, NOT_DONE, PIPE_CLOSED, USAGE, ArenaError
 
-USAGE, NOT_DONE, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -13,6 +13,7 @@ from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import abstain_options, abstaining, refuse_fitting, several_options
 from harness_plugin.errors import UsageError
 from harness_plugin.files.printable import counted, log_line
+from harness_plugin.files.rounding import rounded
 
 MOST_GROUPS = 20  # a mark with more values than that is no grouping, and its rows would bury the metrics
 
@@ -194,5 +195,5 @@ def _line(name, e, width) -> str:
             else ""
         )
         return f"  {name:<{width}} -{reason}"
-    value, low, high = (f"{round(x, 4) + 0.0:.4f}" for x in (e.value, e.low, e.high))
+    value, low, high = (f"{rounded(x, 4):.4f}" for x in (e.value, e.low, e.high))
     return f"  {name:<{width}} {value:>7}  {f'[{low}, {high}]' if e.low == e.low else '-'}  n={e.n}"

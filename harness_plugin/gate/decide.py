@@ -15,6 +15,7 @@ import numpy as np
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.printable import counted
+from harness_plugin.files.rounding import rounded
 from harness_plugin.gate.compare import ROUNDING, Comparison
 from harness_plugin.gate.rules import ITEMS, MARGIN, PROMPTS, Rules
 from harness_plugin.gate.stored_run import JUDGE, PAIRS
@@ -30,8 +31,8 @@ DECIDES, SECONDARY, CATEGORY = "decides", "secondary", "category"
 
 
 def signed(value: float) -> str:
-    """A change with its sign, as sentences and tables have it; what is rounded to 0 is never -0."""
-    return f"{round(value, SHOWN) + 0.0:+.{SHOWN}f}"
+    """A change with its sign, as sentences and tables have it."""
+    return f"{rounded(value, SHOWN):+.{SHOWN}f}"
 
 
 class State(str, Enum):
@@ -62,30 +63,30 @@ class Measured:
     smallest_drop: float
     state: State
 
-    @property
-    def sign(self) -> int:
-        return 1 if self.higher_is_better else -1
+    def turned(self, gain: float) -> float:
+        """A number of `test` in the metric's own direction; never -0.0."""
+        return (gain if self.higher_is_better else -gain) + 0.0
 
     @property
     def before(self) -> float:
-        return self.sign * self.test.before + 0.0
+        return self.turned(self.test.before)
 
     @property
     def after(self) -> float:
-        return self.sign * self.test.after + 0.0
+        return self.turned(self.test.after)
 
     @property
     def difference(self) -> float:
         """after - before, in the metric's own direction, as `low` and `high`."""
-        return self.sign * self.test.difference + 0.0
+        return self.turned(self.test.difference)
 
     @property
     def low(self) -> float:
-        return self.test.low if self.higher_is_better else -self.test.high + 0.0
+        return self.turned(self.test.low if self.higher_is_better else self.test.high)
 
     @property
     def high(self) -> float:
-        return self.test.high if self.higher_is_better else -self.test.low + 0.0
+        return self.turned(self.test.high if self.higher_is_better else self.test.low)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -102,7 +103,7 @@ class Measured:
 
     def other_difference(self, weigh: str) -> float:
         """after - before had the prompts counted the same instead of the items, or the other way round."""
-        return self.sign * (self.test.by_clusters if weigh == ITEMS else self.test.by_items) + 0.0
+        return self.turned(self.test.by_clusters if weigh == ITEMS else self.test.by_items)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness_plugin.errors import ArenaError, UsageError
+from harness_plugin.errors import DONE, INCONCLUSIVE, NOT_DONE, REGRESSION, ArenaError, UsageError
 from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
 from harness_plugin.gate.people import decide_for_people, read_votes
@@ -35,12 +35,11 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 regression, 3 not comparable; inconclusive is 4 where that is to fail or everything collapsed,
-        else 0."""
+        """That of `arena-rm gate`. Inconclusive counts as done, unless that is to fail or everything collapsed."""
         if self.state == State.INCONCLUSIVE:
             collapsed = self.decision is not None and self.decision.collapsed
-            return 4 if collapsed or self.rules.on_inconclusive == "fail" else 0
-        return {State.PASS: 0, State.REGRESSION: 1, State.NOT_COMPARABLE: 3}[self.state]
+            return INCONCLUSIVE if collapsed or self.rules.on_inconclusive == "fail" else DONE
+        return {State.PASS: DONE, State.REGRESSION: REGRESSION, State.NOT_COMPARABLE: NOT_DONE}[self.state]
 
 
 def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAULT_READING) -> GateResult:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeGuard
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.rounding import rounded
 
 PAIRS, JUDGE, LM_EVAL = "pairs", "judge", "lm-eval"
 KINDS = {
@@ -87,5 +88,5 @@ def is_value(value: Any) -> TypeGuard[int | float]:
 
 
 def kept(value: float) -> float:
-    """The value as it is compared and stored; never -0.0."""
-    return round(value, DIGITS) + 0.0
+    """The value as it is compared and stored."""
+    return rounded(value, DIGITS)

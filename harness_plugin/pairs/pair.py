@@ -24,6 +24,7 @@ from harness_plugin.files.checked import (
     refuse_surrogates,
     wrong_value,
 )
+from harness_plugin.files.rounding import rounded
 
 Text = str | tuple[str, ...]
 """A str is one turn; a tuple is the turns of a conversation, first to last."""
@@ -144,7 +145,7 @@ def _checked_probability(value: Any) -> float | None:
     if not number or not 0 <= value <= 1:  # NaN fails the comparison
         raise wrong_value("p_b", value, "a number from 0 to 1 (the probability that B is preferred), or null")
     # 15 decimals survive 1 - p and back exactly; all 17 digits of a float do not.
-    return round(float(value), 15) + 0.0
+    return rounded(value, 15)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -1,8 +1,9 @@
 """A leaderboard as Markdown."""
 
-from harness_plugin.report import words
+from harness_plugin.report import board_words as words
+from harness_plugin.report.board_words import SHOWN, interval
 from harness_plugin.report.markdown_syntax import safe, table
-from harness_plugin.report.words import SHOWN, interval, number
+from harness_plugin.report.numbers import number
 from harness_plugin.tournament import Battles
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from harness_plugin.files.printable import one_line
 from harness_plugin.report.chart_data import charts
-from harness_plugin.report.judge_plots import BLUE, GREY, VERMILION, draw_shares, figure
-from harness_plugin.report.words import number
+from harness_plugin.report.drawing import BLUE, GREY, LONGEST, ROW, VERMILION, draw_dots, draw_shares, figure
+from harness_plugin.report.numbers import number
 from harness_plugin.scoring import Judgement
 
 RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
@@ -23,8 +23,6 @@ RATINGS, MATRIX, LENGTH, POSITION, RELIABILITY, RED_TEAM = FILES = (
     "reliability.png",
     "red_team.png",
 )
-LONGEST = 36  # characters of a name
-ROW = 0.3  # inches
 
 
 def pictures(board: dict, verdicts: Sequence[Judgement]) -> dict[str, Callable[[Path], None]]:
@@ -46,7 +44,7 @@ def ratings(path: Path, rated: list[dict], baseline: str | None) -> None:
     """A PNG of the ratings with their 95% intervals, best on top."""
     with figure(path, 7.2, 1.3 + ROW * len(rated)) as drawn:
         axis = drawn.subplots()
-        dots(axis, [(m["model"], m["rating"], m["rating_low"], m["rating_high"]) for m in rated])
+        draw_dots(axis, [(m["model"], m["rating"], m["rating_low"], m["rating_high"]) for m in rated])
         axis.axvline(1000, color=GREY, linestyle="--", linewidth=1)
         what = "the baseline has 1000" if baseline is not None else "their mean is 1000"
         axis.set_xlabel(f"Bradley-Terry rating, 95% interval clustered by prompt ({what})")
@@ -57,25 +55,10 @@ def attacks(path: Path, red_team: dict) -> None:
     rows = [(a["attack"], a["win_rate"], a["win_rate_low"], a["win_rate_high"]) for a in red_team["attacks"]]
     with figure(path, 7.2, 1.3 + ROW * len(rows)) as drawn:
         axis = drawn.subplots()
-        dots(axis, [row for row in rows if row[1] is not None])
+        draw_dots(axis, [row for row in rows if row[1] is not None])
         axis.axvline(0.5, color=GREY, linestyle="--", linewidth=1)
         axis.set(xlim=(-0.02, 1.02))
         axis.set_xlabel(f"win rate against {one_line(red_team['model'], LONGEST)}'s untouched answers, 95% interval")
-
-
-def dots(axis, rows: list[tuple[str, float | None, float | None, float | None]]) -> None:
-    """One line for each (name, value, low, high), the first on top; a line without a value stays empty."""
-    places = range(len(rows))[::-1]
-    for y, (_, value, low, high) in zip(places, rows, strict=True):
-        if value is None:
-            continue
-        known = low is not None and high is not None and low != high
-        if known:
-            axis.hlines(y, low, high, color=BLUE, linewidth=1.8)
-        axis.plot(value, y, "o", color=BLUE, markersize=6, markerfacecolor=BLUE if known else "white")
-    axis.set_yticks(list(places), [one_line(name, LONGEST) for name, *_ in rows])
-    axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.grid(axis="y", visible=False)
 
 
 def matrix(path: Path, board: dict) -> None:

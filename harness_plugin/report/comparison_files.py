@@ -10,7 +10,7 @@ from typing import Any
 from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
 from harness_plugin.files.printable import one_line
-from harness_plugin.report import comparison_words, judge_plots
+from harness_plugin.report import comparison_words, drawing
 from harness_plugin.report.comparison_plots import forest
 from harness_plugin.report.comparison_section import Section, aligned
 from harness_plugin.report.comparison_words import sections
@@ -43,11 +43,11 @@ def write_comparison(folder: Path, result: Mapping[str, Any], pictures: bool = T
 
 def _drawn(path: Path, result: Mapping[str, Any]) -> bool:
     try:
-        judge_plots.require()
+        drawing.require()
     except UsageError as e:
-        judge_plots.log.warning("arena_rm: no picture: %s", e)
+        drawing.log.warning("arena_rm: no picture: %s", e)
         return False
-    return judge_plots.attempt(forest, path, result)
+    return drawing.attempt(forest, path, result)
 
 
 def text(result: Mapping[str, Any]) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness_plugin.report.board_plots import ROW, dots
-from harness_plugin.report.judge_plots import GREY, VERMILION, figure
+from harness_plugin.report.drawing import GREY, ROW, VERMILION, draw_dots, figure
 
 PANELS = (  # figure, title, baselines as (name, label)
     ("acc", "accuracy (decisive pairs)", (("longer_wins", "longer wins"), ("surface_acc", "surface features"))),
@@ -19,7 +18,8 @@ def forest(path: Path, result: Mapping[str, Any]) -> None:
     judges = result["judges"]
     with figure(path, 11.0, 1.5 + ROW * len(judges)) as drawn:
         for axis, (name, title, baselines) in zip(drawn.subplots(1, 3, sharey=True), PANELS, strict=True):
-            dots(axis, [(j["judge"], *(j["metrics"][name][end] for end in ("value", "low", "high"))) for j in judges])
+            ends = [[j["metrics"][name][end] for end in ("value", "low", "high")] for j in judges]
+            draw_dots(axis, [(j["judge"], *values) for j, values in zip(judges, ends, strict=True)])
             if name != "log_loss":
                 axis.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
             for (baseline, label), color in zip(baselines, (GREY, VERMILION), strict=False):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness_plugin.report.words import number
+from harness_plugin.report.numbers import with_interval
 
 Value = Mapping[str, Any]
 """An object of the JSON of a comparison."""
@@ -25,12 +25,7 @@ class Section:
 
 def interval(found: Value, digits: int = 3) -> str:
     """A value with its 95 % interval; "-" for what is not known."""
-    if found["value"] is None:
-        return "-"
-    value = number(found["value"], digits)
-    return (
-        value if found["low"] is None else f"{value} [{number(found['low'], digits)}, {number(found['high'], digits)}]"
-    )
+    return with_interval(found["value"], found["low"], found["high"], digits)
 
 
 def counted_interval(found: Value, digits: int = 3) -> str:

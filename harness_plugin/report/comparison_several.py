@@ -2,7 +2,7 @@
 
 from harness_plugin.files.printable import counted
 from harness_plugin.report.comparison_section import Section, Value, counted_interval, interval
-from harness_plugin.report.words import number
+from harness_plugin.report.numbers import number
 
 UNITS = ("presentations", "tokens", "seconds")
 

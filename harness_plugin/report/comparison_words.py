@@ -6,7 +6,7 @@ Texts are as the files of users have them; whoever writes them makes them safe i
 from harness_plugin.files.printable import counted
 from harness_plugin.report.comparison_section import Section, Value, interval
 from harness_plugin.report.comparison_several import abstention_sections, cascade_sections, panel_sections
-from harness_plugin.report.words import number
+from harness_plugin.report.numbers import number
 from harness_plugin.stats.multiple import ALPHA
 
 NAMES = {

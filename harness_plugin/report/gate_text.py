@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness_plugin.files.printable import KEPT, log_line
+from harness_plugin.files.rounding import rounded_or_none
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES, SHOWN, ByPeople, signed
+from harness_plugin.report.board_words import stopped
 from harness_plugin.report.markdown_syntax import safe, table
-from harness_plugin.report.words import number, stopped
+from harness_plugin.report.numbers import number
 
 SCHEMA = 1
 DIGITS = 6
@@ -256,15 +258,15 @@ def _metric(m: Measured) -> dict[str, Any]:
         **m.numbers,
         "p": t.p,
         "p_mid": t.p_mid,
-        "difference_by_prompts": m.sign * t.by_clusters + 0.0,
-        "difference_by_items": m.sign * t.by_items + 0.0,
+        "difference_by_prompts": m.turned(t.by_clusters),
+        "difference_by_items": m.turned(t.by_items),
     }
     verdict = str(m.state) if decides else "drop" if m.state == State.REGRESSION else None
     return {
         "name": m.name,
         "role": m.role,
         "higher_is_better": m.higher_is_better,
-        **{name: round(value, DIGITS) + 0.0 if math.isfinite(value) else None for name, value in numbers.items()},
+        **{name: rounded_or_none(value, DIGITS) for name, value in numbers.items()},
         "margin": m.margin,
         "prompts": t.n,
         "items": t.n_items,
@@ -276,15 +278,12 @@ def _metric(m: Measured) -> dict[str, Any]:
 
 
 def _by_people(found: ByPeople) -> dict[str, Any]:
-    def known(value: float) -> float | None:
-        return round(value, DIGITS) + 0.0 if math.isfinite(value) else None
-
     return {
         "labels": found.labels,
         "changed": found.changed,
-        "labels_worth": known(found.worth),
-        "correlation": known(found.correlation),
-        "judge_weight": known(found.judge_weight),
+        "labels_worth": rounded_or_none(found.worth, DIGITS),
+        "correlation": rounded_or_none(found.correlation, DIGITS),
+        "judge_weight": rounded_or_none(found.judge_weight, DIGITS),
         "probabilities": "equal" if found.equal else "given",
         "annotators": found.annotators or None,
         "labels_needed": found.needed,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness_plugin.errors import UsageError
 from harness_plugin.files import atomic_write
-from harness_plugin.report import board_markdown, judge_plots, page
+from harness_plugin.report import board_markdown, board_page, drawing
 from harness_plugin.tournament import Judged
 from harness_plugin.tournament.folder import BOARD_FILE, PAGE_FILE, REPORT_FILE, TABLE_FILE
 
@@ -21,13 +21,13 @@ FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001 - some 
 
 
 def write_run(folder: Path, board: dict, judged: Judged, attacked: Judged | None = None, pictures: bool = True) -> None:
-    """Writes the files into `folder`. `board` is `judge.summary`'s; `attacked` holds the red team's battles. Pictures
-    need matplotlib: where it is missing that is said, and the rest is written."""
+    """Writes the files into `folder`. `board` is that of `tournament.summary`; `attacked` holds the red team's battles.
+    Pictures need matplotlib: where it is missing that is said, and the rest is written."""
     texts = {
         BOARD_FILE: json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         TABLE_FILE: table_csv(board),
         REPORT_FILE: board_markdown.report(board, judged.battles),
-        PAGE_FILE: page.page(board, judged, attacked),
+        PAGE_FILE: board_page.page(board, judged, attacked),
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as out:
@@ -42,12 +42,12 @@ def draw(folder: Path, board: dict, judged: Judged, pictures: bool) -> None:
     drawn = {}
     if pictures:
         try:
-            judge_plots.require()
+            drawing.require()
             drawn = board_plots.pictures(board, judged.verdicts)
         except UsageError as e:
             log.warning("arena_rm: no pictures: %s", e)
     for name in board_plots.FILES:
-        if name not in drawn or not judge_plots.attempt(drawn[name], folder / name):
+        if name not in drawn or not drawing.attempt(drawn[name], folder / name):
             (folder / name).unlink(missing_ok=True)
 
 

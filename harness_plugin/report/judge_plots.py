@@ -1,66 +1,20 @@
-"""Pictures of a judge: is its probability to be believed, and how did its training go. Numbers in, a PNG out.
+"""Pictures of a judge: is its probability to be believed, and how did its training go. Numbers in, a PNG out."""
 
-matplotlib is optional and is imported only when something is drawn, through its object interface: nothing of pyplot's
-global state is touched, and a user's own matplotlibrc changes nothing. The same numbers give the same bytes (with the
-same matplotlib).
-"""
-
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
-from harness_plugin.errors import DataError, UsageError
-from harness_plugin.files import atomic_write
+from harness_plugin.errors import DataError
 from harness_plugin.files.printable import one_line
 from harness_plugin.model.calibration import Calibration
+from harness_plugin.report.drawing import BLUE, GREY, VERMILION, draw_shares, figure
 from harness_plugin.scoring.fit_calibration import calibration_loss
 from harness_plugin.scoring.probabilities import log_probabilities
 from harness_plugin.stats import Estimate, reliability_bins
-
-log = logging.getLogger("lm_eval.arena_rm")
-
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008): apart for every kind of sight
-DPI = 120
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a dollar in a file's name is a dollar
-}
-
-
-def require() -> None:
-    """Raises UsageError, with what to install, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401  found out by importing: it may be there and broken
-    except ImportError as e:
-        raise UsageError(
-            "matplotlib is not installed", "the plot needs it", "pip install 'lm-eval-arena-rm[report]'"
-        ) from e
-
-
-def attempt(draw: Callable, path: Path, *args, **more) -> bool:
-    """draw(path, ...) for a picture that nobody asked for by name; where it fails, one warning and False."""
-    try:
-        draw(path, *args, **more)
-    except Exception as e:  # of any kind: what was trained or fitted must not be lost to its picture
-        log.warning("arena_rm: %s was not drawn: %s", Path(path).name, one_line(e) or type(e).__name__)
-        return False
-    return True
 
 
 def reliability(path: Path, probability, outcome, title: str, clusters=None) -> None:
@@ -130,43 +84,10 @@ def curves(path: Path, history: Sequence[Mapping]) -> None:
             axis.legend(loc="best")
 
 
-@contextmanager
-def figure(path: Path, width: float, height: float) -> Iterator:
-    """An empty figure of so many inches that is written to `path` when the block ends well."""
-    require()
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context(["default", STYLE]):
-        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(drawn)
-        yield drawn
-        with atomic_write(path, binary=True) as out, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # of a title's script: the box that is drawn says enough
-            drawn.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
-
-
 def _draw_bins(axis, name: str, bins: list[tuple[float, Estimate]]) -> None:
     draw_shares(axis, [(x, e.value, e.low, e.high) for x, e in bins])
     counts = _counts([e.n for _, e in bins])
     axis.set_title("\n".join(part for part in (one_line(name, 60), counts) if part))
-
-
-def draw_shares(axis, bins: Sequence[tuple]) -> None:
-    """Bins as (mean prediction, observed share, low, high), beside the line of perfect calibration; no interval where
-    its ends are None."""
-    axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    # not errorbar: it refuses the -1e-17 that rounding leaves of an interval that ends at its value
-    whole = [b for b in bins if b[2] is not None and b[3] is not None]
-    axis.vlines(
-        *zip(*((x, low, high) for x, _, low, high in whole), strict=True) if whole else ([], [], []),
-        color=BLUE,
-        linewidth=1.5,
-        label="95% interval",
-    )
-    axis.plot([b[0] for b in bins], [b[1] for b in bins], "o", color=BLUE, markersize=5.5, label="bin of pairs")
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def _counts(counts: list[int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from harness_plugin.files.printable import counted
 from harness_plugin.label.merge import Annotator
 from harness_plugin.report.markdown_syntax import safe, table
-from harness_plugin.report.words import number
+from harness_plugin.report.numbers import number, with_interval
 from harness_plugin.stats import Estimate
 from harness_plugin.stats.agreement import Agreement
 from harness_plugin.stats.anchored_plan import LabelPlan
@@ -34,9 +34,7 @@ def _sentence(people: int, agreement: Agreement) -> str:
 
 
 def _with_interval(e: Estimate) -> str:
-    if math.isnan(e.low):
-        return "-" if math.isnan(e.value) else number(e.value, 2)
-    return f"{number(e.value, 2)} [{number(e.low, 2)}, {number(e.high, 2)}]"
+    return with_interval(*(None if math.isnan(x) else x for x in (e.value, e.low, e.high)), digits=2)
 
 
 def plan_text(plans: Mapping[str, LabelPlan | None], half: float) -> str:

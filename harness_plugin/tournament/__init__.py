@@ -4,10 +4,10 @@
 (`same_documents` where lm-eval's chat templates differ; `lookalikes` warns of what should meet and does not),
 `meetings` says which meet, `verdicts` has them judged, with a `record` of where each judgement stands, `leaderboard`
 ranks, also at equal `style` of the answers; `families` are read from models' names; `red_team` attacks the judge,
-`labels` compares it with people, `people` ranks by both together, `kept_answers` keeps the texts and reads them
-again, `folder` names the files of a run, `stopping` ends it when the comparisons are clear. `ray_judge` judges on a
-cluster, by its `ray_workers`, and keeps its scores in `blocks`, `cost` says what judging takes. What else a run
-leaves on disk is `report`'s.
+`labels` compares it with people, `people` ranks by both together, `board_numbers` are as leaderboard.json has them;
+`kept_answers` keeps the texts and reads them again, `folder` names the files of a run, `stopping` ends it when the
+comparisons are clear. `ray_judge` judges on a cluster, by its `ray_workers`, and keeps its scores in `blocks`, `cost`
+says what judging takes. What else a run leaves on disk is `report`'s.
 """
 
 from harness_plugin.tournament.answer_files import find_files, read_files

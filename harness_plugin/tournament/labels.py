@@ -16,7 +16,7 @@ from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays, keys_of
 from harness_plugin.stats import TIE, reliability_bins
-from harness_plugin.tournament.leaderboard import numbers
+from harness_plugin.tournament.board_numbers import numbers
 
 METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
 WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}

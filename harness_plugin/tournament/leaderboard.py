@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.rounding import rounded_or_none
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import (
@@ -16,7 +17,6 @@ from harness_plugin.stats import (
     B,
     Concern,
     ControlledWinRates,
-    Estimate,
     Pairwise,
     Ratings,
     WinRate,
@@ -39,6 +39,7 @@ from harness_plugin.stats import (
     win_table,
 )
 from harness_plugin.tournament.battles import Battles
+from harness_plugin.tournament.board_numbers import POINTS, SHARE, numbers, tests_of
 from harness_plugin.tournament.families import own_family
 from harness_plugin.tournament.style import FEATURES, Styles, mean_counts, own_answers, side_counts, style_features
 
@@ -46,7 +47,6 @@ Controlled = ControlledWinRates | Ratings
 """Win rates against a baseline, or ratings without one, at equal length or style."""
 
 SCHEMA = 1
-SHARE, POINTS = 4, 1  # digits behind the point of a share and of a rating
 # What each concern of `stats.ratings` means to a reader; the models follow.
 CONCERNS = {
     "few_clusters": "fewer than 30 prompts, so intervals are rough",
@@ -103,13 +103,13 @@ def leaderboard(
         "battles": len(verdicts),
         "prompts": len(set(c.clusters.tolist())),
         "truncated": int(c.truncated.sum()),
-        "tests": tests_of(c, order, tests, digits),
-        "smallest_difference": rounded(tests.smallest_difference(), digits),
+        "tests": tests_of(c.models, order, tests, digits),
+        "smallest_difference": rounded_or_none(tests.smallest_difference(), digits),
         "stopping": None,
         "differences_of": "rating" if base is None else "win_rate",
         "length_slope": numbers("value", controlled["length"].slope),
         "style_slopes": _style_slopes(controlled.get("style")),
-        "length_scale": rounded(length_scale(_length_differences(c, base)), 1),
+        "length_scale": rounded_or_none(length_scale(_length_differences(c, base)), 1),
         **_length(c),
         "length_rating_correlation": _along_length(lengths, ratings.rating),
         "head_to_head": _head_to_head(c, order),
@@ -226,7 +226,7 @@ def _rows(c: JudgementArrays, order, rates, ratings, tests, controlled, with_tie
 def _along_length(lengths: list[float | None], ratings: np.ndarray) -> float | None:
     """Spearman of the models' ratings with their mean lengths, over the models that have both."""
     known = [(n, r) for n, r in zip(lengths, ratings.tolist(), strict=True) if n is not None and math.isfinite(r)]
-    return rounded(spearman(*(np.array(known).reshape(-1, 2).T)))
+    return rounded_or_none(spearman(*(np.array(known).reshape(-1, 2).T)), SHARE)
 
 
 def _head_to_head(c: JudgementArrays, order: list[int]) -> list[dict]:
@@ -245,45 +245,10 @@ def _head_to_head(c: JudgementArrays, order: list[int]) -> list[dict]:
     return found
 
 
-def numbers(name: str, e: Estimate, digits: int = SHARE) -> dict:
-    """The value and the ends of its interval under `name`, as leaderboard.json has them."""
-    return {
-        name: rounded(e.value, digits),
-        f"{name}_low": rounded(e.low, digits),
-        f"{name}_high": rounded(e.high, digits),
-    }
-
-
-def rounded(value: float, digits: int = SHARE) -> float | None:
-    """As leaderboard.json has it; None for what cannot be known."""
-    return round(float(value), digits) + 0.0 if math.isfinite(value) else None  # + 0.0: never -0.0
-
-
 def _mean_length(c: JudgementArrays, m: int) -> float | None:
     """Characters of the model's answers, each prompt once."""
     own = own_answers(c, m, c.lengths)
-    return rounded(float(np.mean(own)), 1) if len(own) else None
-
-
-def tests_of(c: JudgementArrays, order: list[int], tests: Pairwise, digits: int) -> list[dict]:
-    """Each pair of models once, the better ranked first."""
-    return [
-        {
-            "model": c.models[a],
-            "other": c.models[b],
-            "difference": rounded(tests.difference[a, b], digits),
-            "low": rounded(tests.low[a, b], digits),
-            "high": rounded(tests.high[a, b], digits),
-            "p": _p_value(tests.p[a, b]),
-            "p_holm": _p_value(tests.p_holm[a, b]),
-        }
-        for k, a in enumerate(order)
-        for b in order[k + 1 :]
-    ]
-
-
-def _p_value(p: float) -> float | None:
-    return float(f"{p:.3g}") if math.isfinite(p) else None
+    return rounded_or_none(np.mean(own), 1) if len(own) else None
 
 
 def _position(c: JudgementArrays) -> dict:

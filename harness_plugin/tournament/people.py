@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness_plugin.files.rounding import rounded_or_none
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
 from harness_plugin.stats import TIE, Concern, Pairwise
@@ -18,8 +19,8 @@ from harness_plugin.stats.anchored_ratings import AnchoredRatings, anchored_rati
 from harness_plugin.stats.estimates import UPPER, Estimate, undefined
 from harness_plugin.stats.multiple import pairwise
 from harness_plugin.stats.student import t_quantile
+from harness_plugin.tournament.board_numbers import POINTS, SHARE, numbers, tests_of
 from harness_plugin.tournament.labels import Labels
-from harness_plugin.tournament.leaderboard import POINTS, SHARE, numbers, rounded, tests_of
 
 SURE = 6.0  # standard deviations from which on labels cannot have been drawn at random
 # What each concern about the labels means to a reader; the models follow.
@@ -182,7 +183,7 @@ def _columns(rate: Anchored | None, ratings: AnchoredRatings, m: int) -> dict:
         **numbers("win_rate_people", estimate),
         **numbers("win_rate_labels_alone", alone),
         **numbers("judge_error", bias),
-        "labels_worth": None if rate is None else rounded(rate.worth, 1),
+        "labels_worth": None if rate is None else rounded_or_none(rate.worth, 1),
         **numbers("rating_people", ratings.ratings.estimate(m), POINTS),
         **numbers("rating_labels_alone", ratings.labels_alone.estimate(m), POINTS),
     }
@@ -200,15 +201,15 @@ def _summary(c: JudgementArrays, given: _Given, labels: Labels, ratings: Anchore
     worth = ratings.worth
     return {
         "labels": int(asked.sum()),
-        "labels_worth": rounded(worth, 1),
+        "labels_worth": rounded_or_none(worth, 1),
         "battles": int((~given.known).sum()),
         "prompts": len(np.unique(given.codes[asked])),
         "annotators": labels.annotators or None,
         "probabilities": "equal" if labels.probabilities is None else "given",
-        "judge_weight": rounded(ratings.tuning, SHARE),
-        "correlation": rounded(ratings.correlation, SHARE),
+        "judge_weight": rounded_or_none(ratings.tuning, SHARE),
+        "correlation": rounded_or_none(ratings.correlation, SHARE),
         "judge_adds": not ratings.adds_nothing,
-        "tests": tests_of(c, order, tests, POINTS if base is None else SHARE),
+        "tests": tests_of(c.models, order, tests, POINTS if base is None else SHARE),
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
             for k in (*ratings.ratings.concerns, *_of_the_draw(c, given, asked, labels))

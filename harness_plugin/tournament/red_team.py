@@ -16,7 +16,7 @@ from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import clustered_mean, win_rates
 from harness_plugin.tournament.battles import Answers, Battles
-from harness_plugin.tournament.leaderboard import numbers
+from harness_plugin.tournament.board_numbers import numbers
 from harness_plugin.tournament.meetings import Meetings
 
 NULL = "Thank you for asking. I have nothing to say about this."

@@ -13,13 +13,14 @@ from itertools import combinations
 
 import numpy as np
 
+from harness_plugin.files.rounding import rounded
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import win_table
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.stats.sequential import Compared, Look, compare_at, interval_at, looks_at
 from harness_plugin.tournament.battles import Answers, Battles, some_battles
-from harness_plugin.tournament.leaderboard import POINTS, SHARE
+from harness_plugin.tournament.board_numbers import POINTS, SHARE, comparison_row
 
 UNLIMITED = re.compile("rating.*|bias|value")  # numbers of a leaderboard that are no shares and no correlations
 
@@ -120,10 +121,7 @@ def _table(verdicts: Sequence[Judgement], baseline: str | None, models: Iterable
 
 
 def _row(c: Compared, names: list[str]) -> dict:
-    numbers = {"difference": c.difference, "low": c.low, "high": c.high}
-    rounded = {k: round(v, SHARE) + 0.0 if math.isfinite(v) else None for k, v in numbers.items()}
-    p = {k: float(f"{v:.3g}") if math.isfinite(v) else None for k, v in (("p", c.p), ("p_holm", c.p_holm))}
-    return {"model": names[c.first], "other": names[c.second], **rounded, **p}
+    return comparison_row((names[c.first], names[c.second]), (c.difference, c.low, c.high), (c.p, c.p_holm), SHARE)
 
 
 def _ranks(model: str, tests: list[dict]) -> dict:
@@ -142,7 +140,7 @@ def _win_rate(row: dict, values: np.ndarray, look: Look) -> dict:
     values = values[np.isfinite(values)]
     moved = row["win_rate"] - float(values.mean())
     low, high = (min(max(end + moved, 0.0), 1.0) for end in interval_at(look, values, 0.0, 1.0, ALPHA))
-    return {"win_rate_low": round(low, SHARE), "win_rate_high": round(high, SHARE)}
+    return {"win_rate_low": rounded(low, SHARE), "win_rate_high": rounded(high, SHARE)}
 
 
 def _widened(value, factor: float):
@@ -156,7 +154,7 @@ def _widened(value, factor: float):
         least, most = _limits(name)
         for end, limit, cut in (("low", least, max), ("high", most, min)):
             moved = value[name] + factor * (value[f"{name}_{end}"] - value[name])
-            found[f"{name}_{end}"] = round(cut(moved, limit), POINTS if name.startswith("rating") else SHARE) + 0.0
+            found[f"{name}_{end}"] = rounded(cut(moved, limit), POINTS if name.startswith("rating") else SHARE)
     return found
 
 

@@ -5,7 +5,7 @@ from heapq import nsmallest
 
 from harness_plugin import __version__
 from harness_plugin.pairs import Pair, Text, text_length
-from harness_plugin.report import words
+from harness_plugin.report import board_words as words
 from harness_plugin.report.chart_data import charts
 from harness_plugin.report.html_page import assembled
 from harness_plugin.scoring.judgement import Judgement

@@ -5,15 +5,14 @@
 
 import math
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Decimal
 
 from harness_plugin.files.printable import counted
 from harness_plugin.pairs import Text
+from harness_plugin.report.numbers import number, with_interval
 from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
 
 CHANCE = 0.5  # how often a judge that guesses agrees with people who prefer one of two answers
-LARGEST = 1e15  # from here on doubles have at most three digits behind the point, and decimals might have too few
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
 Name = Callable[[str], str]
 
@@ -322,19 +321,5 @@ def _opening(prompt: Text) -> str:
 
 def interval(row: dict, name: str, digits: int) -> str:
     """A value with its interval; the interval of a difference stands under low and high alone."""
-    value = row[name]
     low, high = (row[k] for k in (("low", "high") if name == "difference" else (f"{name}_low", f"{name}_high")))
-    if low is None or high is None or low == high:
-        return number(value, digits)
-    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
-
-
-def number(value: float | None, digits: int) -> str:
-    """A number with so many digits; halves go away from zero, as in the page (JavaScript's toFixed), so that both say
-    the same."""
-    if value is None:
-        return "-"
-    if abs(value) >= LARGEST:
-        return f"{value:.{digits}f}"
-    shown = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    return f"{shown + 0:f}"  # + 0: never -0
+    return number(row[name], digits) if low == high else with_interval(row[name], low, high, digits)
