@@ -4,9 +4,9 @@
 outcomes. `packing` decides what is computed together. `shape` says which decoders run on packs and in what they differ,
 and `decoder` runs them, with the arithmetic of `ops` (any device) or `fused` (CPUs, with the C code of the room
 `kernels`). `padded` runs all other classifiers on padded batches. `attention` is that of packs, `threads` chooses how
-many, `memory` keeps what PyTorch frees, and `processes` is for several under `accelerate launch`. The comments in these
-modules give the shape of each tensor where it is made, with one letter for each dimension; the letters are explained at
-the top of each module.
+many threads compute, `memory` how many tokens a batch has (and keeps what PyTorch frees), and `processes` is for
+several under `accelerate launch`. The comments in these modules give the shape of each tensor where it is made, with
+one letter for each dimension; the letters are explained at the top of each module.
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ import torch
 
 from harness_plugin.engine.attention import flash_runs_on
 from harness_plugin.engine.decoder import PackedDecoder
-from harness_plugin.engine.memory import keep_freed_memory
+from harness_plugin.engine.memory import keep_freed_memory, tokens_of_a_batch
 from harness_plugin.engine.ops import TorchOps
 from harness_plugin.engine.packing import packed
 from harness_plugin.engine.padded import Padded
@@ -17,8 +17,6 @@ from harness_plugin.errors import ScoreError, UsageError
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-CPU_TOKENS = 4096  # rows in a pack: fewer compute more prefixes twice, more do not fit in the caches of the CPU
-GPU_TOKENS = 65536  # rows in a pack at most; less free memory makes it fewer
 COMPILE_FROM = 4_000_000  # ids from which a job on a GPU gains more than the half minute that torch.compile takes
 
 
@@ -45,7 +43,7 @@ class Engine:
             keep_freed_memory()
         self.decoder = _decoder(model)
         self.padded = Padded(model)
-        self.budget = CPU_TOKENS if model.device.type != "cuda" else _gpu_tokens(model)
+        self.budget = tokens_of_a_batch(model)
         self.identity = {
             "format": (self.decoder.ops if self.decoder else self.padded).format,
             "deterministic": model.deterministic,
@@ -169,15 +167,3 @@ def _ops(model, backbone, shape: Shape) -> TorchOps:
 
     kinds = {"int8": Int8Ops, "int16": Int16Ops}
     return kinds.get(model.reduced, FusedOps)(shape, dtype, model.device)
-
-
-def _gpu_tokens(model) -> int:
-    """How many rows a pack may have on a GPU: as many as fit in half of the memory that is free now.
-
-    A row takes the most memory in the MLP, where gate and up (2 I values) and their product (I) are alive with some
-    rows of the hidden width D, at 2 bytes for each value; twice that is counted, to be safe.
-    """
-    config = model.network.config.get_text_config()
-    row = 2 * (3 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size)
-    free = torch.cuda.mem_get_info(model.device)[0]
-    return int(min(GPU_TOKENS, max(512, free // 2 // (2 * row))))
