@@ -279,7 +279,7 @@ def test_score_marks_the_pairs_from_which_a_judge_abstains(files, capsys):
     assert code == 0 and not any("abstained" in row for row in rows) and "decides from a confidence of 0.500" in notes
     options[-1] = 0.05
     code, rows, notes = scored(capsys, files, *options)
-    assert code == 0 and all(row["abstained"] for row in rows) and "no confidence is proved to be enough" in notes
+    assert code == 0 and all(row["abstained"] for row in rows) and "it abstains from every pair" in notes
     assert "the judge abstained from 30 of them" in notes and "log_loss" not in notes
     code, _, _ = scored(capsys, files, *options, "-o", out)
     assert code == 0 and [json.loads(line) for line in out.read_text("utf-8").splitlines()] == rows

@@ -256,7 +256,7 @@ def test_what_the_labels_are_worth_is_said_in_words():
     found = {"labels": 100, "battles": 999, "prompts": 80, "annotators": None, "probabilities": "given"}
     found |= {"labels_worth": 137.4, "correlation": 0.412, "judge_weight": 0.7, "judge_adds": True}
     said = board_words.people({"people": found})
-    assert "worth 137 without a judge" in said and "is 0.41, and its verdicts count with the weight 0.70" in said
+    assert "worth 137 labels without a judge" in said and "is 0.41, and its verdicts count with the weight 0.70" in said
     assert said.endswith("with the probabilities in the column sampling_probability.")
     weak = {**found, "judge_adds": False, "correlation": 0.05}
     assert "The judge adds nothing to so many labels" in board_words.people({"people": weak})

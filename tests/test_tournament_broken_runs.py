@@ -180,5 +180,5 @@ def test_a_mistake_is_one_line_before_anything_is_paid_for(
 def test_a_place_that_is_a_file_is_refused(arena, judge_options, three_answers, tmp_path):
     (tmp_path / "out").write_text("mine", "utf-8")
     code, _, err = arena("judge", *judge_options, "-o", tmp_path / "out", *three_answers)
-    assert code == 2 and "out is a file; a run leaves several; name a folder" in err
+    assert code == 2 and "out is a file; a run writes several files; name a folder" in err
     assert (tmp_path / "out").read_text("utf-8") == "mine"

@@ -87,7 +87,7 @@ def test_models_that_are_alike_are_judged_to_the_end(arena, tmp_path, looks):
     code, _, err = arena(
         "judge", *files, "--no-plots", "-o", tmp_path / "out", "--stop-when", "clear", "--looks", looks
     )
-    assert code == 0 and "it is not clear; 0 of" in err
+    assert code == 0 and "the result is not clear; 0 of" in err
     board = board_in(tmp_path / "out")
     assert not board["stopping"]["clear"] and board["prompts"] == 60
     assert "All 60 prompts were judged (" in (tmp_path / "out" / "report.md").read_text("utf-8")

@@ -51,7 +51,8 @@ OPENING = ("order", "limit", "batch_size", "cache_file")  # how judges are opene
     default=0.95,
     show_default=True,
     metavar="SHARE",
-    help="With --cascade-data: how many of all verdicts shall be those of BIG, with a probability of 95%.",
+    help="With --cascade-data: the share of all verdicts that must be the same as those of BIG, with a probability of "
+    "95%.",
 )
 @abstain_options
 @order_option("For judges that are opened. ab: present each pair with A first only; both: in both orders.")
@@ -91,7 +92,7 @@ def command(judges, data, spec, read, output, plots, **asked):
     from harness_plugin.report.comparison_files import text, write_comparison
 
     if output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output} is a file", "a comparison leaves several", "name a folder")
+        raise UsageError(f"-o {output} is a file", "a comparison writes several files", "name a folder")
     if asked["cascade_data"] is None and given("cascade_agreement"):
         raise UsageError(
             "--cascade-agreement without --cascade-data", "an agreement is fitted to pairs", "add --cascade-data FILE"

@@ -19,7 +19,7 @@ ignore_option = click.option(
     "ignored",
     multiple=True,
     metavar="COLUMN",
-    help="Leave a column alone, such as a context that nobody read with the prompt. Can be given several times.",
+    help="Do not use a column, such as a context that nobody saw with the prompt. Can be given several times.",
 )
 PAIR_OPTIONS = [
     click.option(

@@ -135,11 +135,11 @@ def _check(baseline, engine, output) -> None:
     from harness_plugin.files.remote import is_remote
 
     if baseline is not None and given("round_robin"):
-        raise UsageError("--baseline and --round-robin", "they say different battles", "choose one")
+        raise UsageError("--baseline and --round-robin", "they ask for different battles", "choose one")
     if engine == "local" and is_remote(output):
         raise UsageError(f"-o {output} is a URI", "a run on this machine continues from the files in it", RAY_OR_HERE)
     if not is_remote(output) and Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(f"-o {output} is a file", "a run leaves several", "name a folder")
+        raise UsageError(f"-o {output} is a file", "a run writes several files", "name a folder")
     if engine == "ray" and given("cache", "cache_file"):
         raise UsageError("a score cache with --engine ray", "its scores are kept in DIR/scores", "leave the cache out")
 

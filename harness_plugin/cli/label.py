@@ -37,13 +37,14 @@ OF_A_DRAW = ("n", "seed", "kind", "scores")
     "--plan",
     type=Number(0, 0.5, min_open=True, max_open=True),
     metavar="WIDTH",
-    help="Print how many labels give each chatbot's win rate for people the interval ±WIDTH, from the pilot --labels.",
+    help="Print how many labels are needed for an interval of ±WIDTH around each chatbot's win rate for people, as "
+    "estimated from the labels so far (--labels).",
 )
 @click.option("--labels", type=click.Path(), metavar="FILE", help="With --plan: the labels so far, about 50 or more.")
 @click.option(
     "--merge",
     is_flag=True,
-    help="FILES are the votes that annotators saved: write them into one file, and say how far they agree.",
+    help="FILES are the votes that annotators saved: write them into one file, and say how well they agree.",
 )
 @click.option(
     "-o",
@@ -61,7 +62,7 @@ def command(files, n, seed, kind, scores, plan, labels, merge, output, read):
     Annotators open the page in a browser, vote, and save a file of their votes, which every command reads as pairs
     (`arena-rm judge --labels`).
 
-    With --merge, FILES are the files of several annotators. They become one, and a table says how far the annotators
+    With --merge, FILES are the files of several annotators. They become one, and a table says how well the annotators
     agree. With --plan, FILES is a folder of `arena-rm judge`, and nothing is drawn: the command prints how many labels
     an interval of that width takes.
 
@@ -119,7 +120,7 @@ def _make_page(source, read, scores, n, seed, kind, page) -> None:
         f"{drawn} of {len(candidates)} battles are on {page}; the draw is in {label.design_path(page)}", err=True
     )
     if drawn < n:
-        click.echo(f"There are no more battles of different answers than {drawn}: all are on the page.", err=True)
+        click.echo(f"These are all battles between different answers: there are only {drawn}.", err=True)
 
 
 def _merge(files, output) -> None:

@@ -83,8 +83,8 @@ MODEL_OPTIONS = [
     click.option(
         "--length-control",
         is_flag=True,
-        help="Verdicts at equal length: take off each logit what length alone is worth to the judge, as measured when "
-        "it was calibrated.",
+        help="Judge as if both responses were equally long: subtract from each logit what their difference in length "
+        "is worth to the judge, as measured when it was calibrated.",
     ),
     click.option(
         "--allow-pickle",
@@ -94,52 +94,52 @@ MODEL_OPTIONS = [
     click.option(
         "--kind",
         type=click.Choice(["pair", "pointwise"]),
-        help="What a model of one logit without arena_rm.json reads. pair: two responses at once; pointwise: one "
-        "response, in the model's chat template, and the logits of two responses are subtracted. [default: as "
-        "arena_rm.json or the adapter's settings say]",
+        help="What the model reads, for one with one logit and without arena_rm.json. pair: two responses at once; "
+        "pointwise: one response, in the model's chat template; the score is the difference of two logits. [default: "
+        "as arena_rm.json or the adapter's settings say]",
     ),
     click.option(
         "--judge-prompt",
         type=click.Path(),
         metavar="FILE",
-        help="Of a served chat model: the text around a pair. [default: the one in the package]",
+        help="For a served chat model: the text around a pair. [default: the one in the package]",
     ),
     click.option(
         "--answer-tokens",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of a served chat model: the largest number of tokens of an answer, reasoning included. [default: 4096]",
+        help="For a served chat model: the largest number of tokens of an answer, reasoning included. [default: 4096]",
     ),
     click.option(
         "--concurrency",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of a served judge: questions under way at once. [default: 8; vllm and sglang: 16]",
+        help="For a served judge: how many questions are under way at once. [default: 8; vllm and sglang: 16]",
     ),
     click.option(
         "--calls-per-minute",
         type=Number(min=0, min_open=True),
         metavar="N",
-        help="Of a served judge: the largest number of calls in a minute. [default: as the server allows]",
+        help="For a served judge: the largest number of calls in a minute. [default: as the server allows]",
     ),
     click.option(
         "--max-calls",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of a served judge: stop after N calls; the same command then continues. [default: no limit]",
+        help="For a served judge: stop after N calls; the same command then continues. [default: no limit]",
     ),
     click.option(
         "--max-tokens",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of a served judge: stop after N tokens, read and written; the same command then continues. "
+        help="For a served judge: stop after N tokens, read and written; the same command then continues. "
         "[default: no limit]",
     ),
     click.option(
         "--timeout",
         type=Number(min=0, min_open=True),
         metavar="SECONDS",
-        help="Of a served judge: the longest time for one answer. [default: 120]",
+        help="For a served judge: the longest time for one answer. [default: 120]",
     ),
 ]
 SERVED_FIELDS = (

@@ -138,7 +138,11 @@ def _check_output(output: Path | None, file: str) -> None:
     if output.is_dir():
         raise UsageError(f"-o {output} is a folder", "the scores are one file", "name a file in it")
     if output.suffix in PACKED:
-        raise UsageError(f"-o {output}", "scores are written as plain JSON lines", "name it without the suffix")
+        raise UsageError(
+            f"-o {output} has the suffix {output.suffix}",
+            "scores are written as plain JSON lines, not compressed",
+            "name the file without it",
+        )
 
 
 def _missing(pairs, judgements):

@@ -119,7 +119,7 @@ def abstaining(read, pairs, abstain_data, abstain_error, abstain_level):
         by_key = {judgement.key: judgement for judgement in judge.judge(fitted_on)}
         known = [by_key[pair.key].of_pair(pair) for pair in fitted_on if pair.key in by_key]
         found = fit_abstention(known, abstain_error, abstain_level)
-        said = "it abstains from every pair: no confidence is proved to be enough"
+        said = "it abstains from every pair, since these pairs prove the bound for no confidence"
         if found.confidence is not None:
             said = f"it decides from a confidence of {found.confidence:.3f} on"
         click.echo(

@@ -79,7 +79,7 @@ def judge_parts(judge, parts, looks, clear):
 
 
 def _said(stopped) -> str:
-    clear = "it is clear" if stopped.clear else "it is not clear"
+    clear = "the result is clear" if stopped.clear else "the result is not clear"
     return (
         f"judged {stopped.part.prompts} of {counted(stopped.whole.prompts, 'prompt')}: {clear}; "
         f"{stopped.saved} of {counted(len(stopped.whole.battles.pairs), 'battle')} saved"

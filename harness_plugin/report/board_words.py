@@ -110,7 +110,7 @@ def preferred(board: dict, name: Name) -> str:
     if len(ranked) < 2:
         return "The labels are too few to rank the models by what people prefer."
     first = ranked[0]
-    alone = "Nobody else may be first." if first["rank_people_high"] == 1 else "Others may be first as well."
+    alone = "No other model may be first." if first["rank_people_high"] == 1 else "Other models may be first as well."
     shown = f"{what.removesuffix('_people').replace('_', ' ')} of {interval(first, what, digits)}"
     said = f"For people, {name(first['model'])} is first with a {shown}. {alone}"
     return f"{said} {_worth(board['people'])}"
@@ -130,7 +130,7 @@ def basis(board: dict) -> str:
     return (
         f"{counted(board['battles'], 'battle')} on {counted(board['prompts'], 'prompt')}, both orders averaged. "
         f"In {board['truncated']} of the battles a text was cut to the judge's length. Intervals are 95%, clustered by "
-        "prompt; rank ranges hold together for all models (Holm)."
+        "prompt; the ranges of ranks hold for all models at once (Holm)."
     )
 
 
@@ -183,7 +183,7 @@ def style(board: dict) -> str:
     if not slopes:
         return ""
     worth = ", ".join(f"{s['feature']} {interval(s, 'value', 2)}" for s in slopes)
-    unknown = ' ("-": not to be told apart from the rest)' if any(s["value"] is None for s in slopes) else ""
+    unknown = ' ("-": cannot be told apart from the others)' if any(s["value"] is None for s in slopes) else ""
     return (
         "What the judge gives for style, in logits, to an answer with much of it over one with none, the rest being "
         f'equal: {worth}{unknown}. "At equal style" holds all of these equal; that is not a truer quality, since a '
@@ -262,8 +262,8 @@ def _worth(found: dict) -> str:
         against = "contradicts people" if found["correlation"] < -clearly else "adds nothing to so many labels"
         return f"The judge {against}: {correlation}. Numbers for people rest on the labels alone."
     return (
-        f"With the judge's verdicts on all battles these labels are worth {number(found['labels_worth'], 0)} without a "
-        f"judge: {correlation}, and its verdicts count with the weight {number(found['judge_weight'], 2)}."
+        f"With the judge's verdicts on all battles these labels are worth {number(found['labels_worth'], 0)} labels "
+        f"without a judge: {correlation}, and its verdicts count with the weight {number(found['judge_weight'], 2)}."
     )
 
 

@@ -13,10 +13,10 @@ def panel_sections(panel: Value) -> list[Section]:
     votes_cast = (f"{votes} on {counted(pairs, 'pair')}" for votes, pairs in panel["votes_cast"].items())
     said = [
         f"Members: {', '.join(members)}. In {interval(panel['disagreement'])} of the pairs they do not all prefer the "
-        f"same side. By how alike their errors are, these {len(members)} judges are worth {interval(effective, 2)} "
+        f"same side. Their errors are correlated: these {len(members)} judges are worth {interval(effective, 2)} "
         "judges with independent errors.",
-        f"The best member is {panel['best_member']}; the panel's accuracy less its accuracy is "
-        f"{interval(panel['less_best_member'])}. It was chosen by the same pairs, which favours it.",
+        f"The best member is {panel['best_member']}; the panel's accuracy minus its accuracy is "
+        f"{interval(panel['less_best_member'])}. It was chosen on the same pairs, which favours it.",
         f"Votes cast: {', '.join(votes_cast)}.",
     ]
     missing = {label: n for label, n in panel["votes_missing"].items() if n}
@@ -46,9 +46,9 @@ def cascade_sections(cascade: Value) -> list[Section]:
     said = [
         f"{decides}{how}. It hands on {interval(cascade['handed_on'])} of the pairs to {big}, and the verdicts agree "
         f"with those of {big} in {interval(cascade['agreement'])} of the pairs.",
-        "Believed error, by what people said of decisive pairs: "
+        "Error on decisive pairs, as measured by people's votes: "
         f"{', '.join(f'{label} {counted_interval(error)}' for label, error in errors.items())}. "
-        f"The cascade less {big}: {interval(cascade['error']['more_than_big'])}.",
+        f"The cascade's error minus that of {big}: {interval(cascade['error']['more_than_big'])}.",
         f"A pair costs {_relative(cascade['relative_cost'])} of what it costs with {big} alone.",
     ]
     stages = [
@@ -62,8 +62,8 @@ def cascade_sections(cascade: Value) -> list[Section]:
 
 def _prices(cascade: Value) -> Section:
     said = [
-        f"The surest pairs decided by {cascade['small']}, as many as leave so much agreement with {cascade['big']}. "
-        "Read off these pairs: a confidence that is fitted here needs other pairs to be tried on."
+        f"{cascade['small']} decides the pairs of which it is surest, as many as this agreement with {cascade['big']} "
+        "allows. The numbers are read off these pairs: a confidence that is chosen here must be tried on other pairs."
     ]
     rows = [
         [

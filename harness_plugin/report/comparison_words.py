@@ -99,7 +99,7 @@ def _baselines(result: Value) -> Section:
         for name, (figure, label) in BASELINES.items()
         if result["baselines"][name]["value"] is not None
     ]
-    said = ["A judge that is not better than these does not read the answers, as far as these pairs can tell."]
+    said = ["If a judge is not better than these, the pairs do not show that it reads what the answers say."]
     return Section("Baselines", said, ["baseline", "figure", "value"], rows)
 
 
@@ -108,9 +108,9 @@ def _differences(result: Value) -> Section:
     if not result["differences"]:
         return Section("Differences", ["There is one judge, and nothing to compare it with."])
     how = (
-        f"Each judge less {reference['judge']}, on the same pairs. p is adjusted over these judges (Holm)."
+        f"Each judge minus {reference['judge']}, on the same pairs. p is adjusted over these judges (Holm)."
         if reference["chosen"] == "named"
-        else f"Each judge less {reference['judge']}, the most accurate one here, on the same pairs. Since these pairs "
+        else f"Each judge minus {reference['judge']}, the most accurate one here, on the same pairs. Since these pairs "
         "chose it, p is adjusted over all pairs of judges (Holm). Intervals are not adjusted."
     )
     rows = [

@@ -14,7 +14,7 @@ def write_gate(folder: Path, result: GateResult) -> None:
     """Writes the three files into `folder`, which is made. Raises UsageError where it is a file, DataError where it
     cannot be written."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {folder} is a file", "a gate leaves several", "name a folder")
+        raise UsageError(f"-o {folder} is a file", "a gate writes several files", "name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("gate.json", as_json), ("comment.md", markdown), ("junit.xml", junit)):
         with atomic_write(folder / name) as out:

@@ -22,8 +22,8 @@ SCHEMA = 1
 DIGITS = 6
 LONGEST = 4000  # characters of a text in JSON
 P_DECIDES = (
-    "an interval holds 0 beside a small p: p decides whether there is a drop, and takes drops and rises to be equally "
-    "likely without a change; the interval, whose end decides whether a drop is ruled out, does not assume that"
+    "an interval contains 0 although p is small: p decides whether there is a drop, and assumes that rises and drops "
+    "are equally likely without a change; the interval decides whether a drop is ruled out, and does not assume that"
 )
 START, NAMED = 1000, 10  # characters of a text in Markdown; ids of missing items
 COMMENT_LIMIT = 65_000  # bytes; GitHub takes comments of 65,536 characters
@@ -166,7 +166,7 @@ def _beside(result: GateResult) -> list[str]:
         lines.append(f"{d.comparison.changed} of {len(d.comparison.ids)} outputs changed")
     lines += _people(d.by_people)
     lines += [f"under test: {x}" for x in d.comparison.subject]
-    lines += [f"ignored, and different: {x}" for x in result.differences]
+    lines += [f"different, but ignored: {x}" for x in result.differences]
     lines += [f"only in the baseline: {_names(result.missing)}"] if result.missing else []
     lines += [f"only in the current run: {_names(result.added)}"] if result.added else []
     return lines + list(d.notes)
@@ -185,7 +185,7 @@ def _people(found: ByPeople | None) -> list[str]:
     else:
         said += "; the labels alone decide"
     if found.equal:
-        said += "; all changed answers are taken to have been as likely to be labelled (no column sampling_probability)"
+        said += "; all changed answers are assumed to be labelled with one probability (no column sampling_probability)"
     enough = "not even all answers that changed" if found.needed is None else f"about {found.needed} labels"
     if not found.known:
         return [said, "the labels are all the same, so they do not say how many would be enough"]

@@ -25,7 +25,7 @@ def agreement_text(annotators: Sequence[Annotator], agreement: Agreement) -> str
 def _sentence(people: int, agreement: Agreement) -> str:
     if not agreement.share.n:
         alone = "One annotator" if people == 1 else "No battle has votes of two annotators"
-        return f"{alone}: how far people agree cannot be said."
+        return f"{alone}, so it is not known how well people agree."
     return (
         f"On {counted(agreement.share.n, 'battle')} with two votes or more, two votes agree in "
         f"{_with_interval(agreement.share)}; Krippendorff's alpha is {_with_interval(agreement.alpha)} (1: all agree, "
