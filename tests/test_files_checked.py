@@ -15,7 +15,6 @@ from harness_plugin.files.checked import (
     placed,
     remedy,
     required,
-    required_texts,
     text,
 )
 from harness_plugin.files.printable import one_line, readable
@@ -40,7 +39,7 @@ def test_numbers_become_floats_and_without_limits_any_finite_one_will_do():
 
 
 def test_a_missing_field_is_told_apart_from_null_and_the_fields_that_are_there_are_listed():
-    for check in (number, text, required, required_texts):
+    for check in (number, text, required):
         assert refusal(check, {"b": 1, "a": 2}, "n").startswith("field n is missing (fields found: a, b); ")
     assert refusal(text, {}, "n", "x row 1").startswith("x row 1: field n is missing (fields found: none); ")
     assert required({"n": None}, "n") == [None] and refusal(text, {"n": None}, "n").startswith("field n is None; ")
@@ -48,9 +47,8 @@ def test_a_missing_field_is_told_apart_from_null_and_the_fields_that_are_there_a
 
 def test_texts_can_be_encoded_and_only_optional_or_listed_ones_may_be_empty():
     assert text({"t": "x"}, "t") == "x" and refusal(text, {"t": ""}, "t").startswith("field t is ''; ")
-    assert required_texts({"t": "", "u": "y"}, "t", "u") == ["", "y"]
     assert optional_text({"t": ""}, "t") == "" and optional_text({"t": None}, "t") is optional_text({}, "t") is None
-    for check in (text, required_texts, optional_text, optional_id):
+    for check in (text, optional_text, optional_id):
         assert "text without lone surrogates (one stands at character 1" in refusal(check, {"t": "a\ud800"}, "t")
         allowed = "a string, a whole number, or null" if check is optional_id else "a string"
         assert refusal(check, {"t": 1.5}, "t") == f"field t is 1.5; allowed: {allowed}; correct the row"

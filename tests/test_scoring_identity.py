@@ -20,7 +20,6 @@ from harness_plugin.scoring.identity import (
     differences,
     identity_hash,
     judge_identity,
-    same_judge,
 )
 
 
@@ -125,7 +124,7 @@ def test_whatever_may_change_a_score_is_another_judge_and_the_part_is_named(judg
     apply(judge_copy, monkeypatch)
     after = judge_copy.identity()
     assert differences(before, after) == differences(after, before) == [part]
-    assert identity_hash(before) != identity_hash(after) and not same_judge(before, after)
+    assert identity_hash(before) != identity_hash(after) and differences(before, after)
 
 
 def test_an_adapter_with_another_head_and_no_adapter_are_other_judges(judge_copy, tmp_path):
@@ -197,13 +196,13 @@ def test_the_order_of_files_does_not_matter_and_each_of_them_counts(judge_copy):
     assert len(names) > 2
     content["weight_map"] = dict(reversed(content["weight_map"].items()))
     index.write_text(json.dumps(content), encoding="utf-8")
-    assert same_judge(before, judge_copy.identity())
+    assert not differences(before, judge_copy.identity())
     for name in names:
         whole = (judge_copy.base / name).read_bytes()
         byte("base", name, 0.9)(judge_copy, None)
         assert differences(before, judge_copy.identity()) == ["base_sha256"], name
         (judge_copy.base / name).write_bytes(whole)
-    assert same_judge(before, judge_copy.identity())
+    assert not differences(before, judge_copy.identity())
     (judge_copy.base / names[0]).unlink()
     tiny.refusal(ModelError, judge_copy.identity, names[0], "identified by its weights")
 
@@ -247,7 +246,7 @@ def test_a_base_from_the_hub_is_identified_by_the_files_that_are_here(judge_copy
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     judge_copy.spec = replace(judge_copy.spec, pretrained="somebody/model")
     after = judge_copy.identity()
-    assert after["base"] == "somebody/model" and same_judge(before, after)
+    assert after["base"] == "somebody/model" and not differences(before, after)
     (cache / "snapshots" / commit / BASE).unlink()
     tiny.refusal(ModelError, judge_copy.identity, "cannot be read", "get the folder again")
 

@@ -11,7 +11,6 @@ from harness_plugin.scoring.identity import (
     differences,
     identity_hash,
     parts,
-    same_judge,
 )
 
 OLD = {  # as version 0.1 wrote them
@@ -26,7 +25,7 @@ OLD = {  # as version 0.1 wrote them
 
 
 def test_names_do_not_count_where_weights_are_identified():
-    assert same_judge(OLD, OLD | {"base": "there", "adapter": "elsewhere", "revision": "main", "hash": "abc"})
+    assert not differences(OLD, OLD | {"base": "there", "adapter": "elsewhere", "revision": "main", "hash": "abc"})
     assert identity_hash(OLD) == identity_hash(OLD | {"base": "there", "adapter": "elsewhere", "revision": "main"})
     nameless = OLD | {"base_fingerprint": None}
     assert differences(nameless, nameless | {"base": "there", "revision": "main"}) == ["base", "revision"]
@@ -36,7 +35,7 @@ def test_names_do_not_count_where_weights_are_identified():
 def test_identities_of_an_earlier_version_are_compared_in_what_both_have(judge_copy):
     new = judge_copy.identity()
     old = OLD | {"adapter_sha256": new["adapter_sha256"]}
-    assert same_judge(old, new) and same_judge(new, old)
+    assert not differences(old, new) and not differences(new, old)
     assert differences(old | {"dtype": "int8"}, new) == ["dtype"]
 
 

@@ -73,10 +73,14 @@ class LazyGroup(click.Group):
             command.params.append(debug_option)
         return command
 
+    def nearest(self, name: str) -> str | None:
+        """The command that was probably meant by a misspelled name; None where no name is like it."""
+        return next(iter(get_close_matches(name, self.catalogue, n=1)), None)
+
     def resolve_command(self, ctx, args):
         if args[0] not in self.catalogue and not args[0].startswith("-"):
-            near = get_close_matches(args[0], self.catalogue, n=1)
-            ctx.fail(f"No such command {args[0]!r}." + "".join(f" Did you mean {name!r}?" for name in near))
+            near = self.nearest(args[0])
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):

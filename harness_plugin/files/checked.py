@@ -101,12 +101,6 @@ def required(row: Mapping[str, Any], *names: str, where: str = "") -> list[Any]:
     return [row[name] for name in names]
 
 
-def required_texts(row: Mapping[str, Any], *names: str, where: str = "") -> list[str]:
-    """The values of fields that the row must have and that must be strings, maybe empty ones. Raises RowError."""
-    values = required(row, *names, where=where)
-    return [text_value(name, value, where) for name, value in zip(names, values, strict=True)]
-
-
 def text(row: Mapping[str, Any], name: str, where: str = "") -> str:
     """The value of a field that the row must have: a string that is not empty. Raises RowError."""
     value = row.get(name)

@@ -79,11 +79,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name in mine if name in theirs and mine[name] != theirs[name]]
 
 
-def same_judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two identities are of the same judge, as `parts` defines it."""
-    return not differences(one, other)
-
-
 def identity_hash(identity: Mapping[str, Any]) -> str:
     """A short hash of `parts`: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts(identity), sort_keys=True).encode()).hexdigest()[:16]

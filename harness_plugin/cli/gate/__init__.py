@@ -1,7 +1,6 @@
 """`arena-rm gate`: compares two stored runs and decides; each of its commands is a file here (`check`, `bless`,
 `duel`, `power`, `simulate`), and `options` is what they share."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -23,7 +22,7 @@ class DefaultGroup(LazyGroup):
     looks like one and is no file."""
 
     def parse_args(self, ctx, args):
-        misspelled = args and get_close_matches(args[0], self.catalogue) and not Path(args[0]).exists()
+        misspelled = args and self.nearest(args[0]) and not Path(args[0]).exists()
         if args and args[0] not in (*self.catalogue, *ctx.help_option_names) and not misspelled:
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
