@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.data_options import pair_options
-from harness_plugin.cli.model_options import SERVED_FIELDS, model_options, reword
+from harness_plugin.cli.model_options import model_options, reword
 from harness_plugin.cli.options import given, log_to_stderr
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.opening import display
 from harness_plugin.files.printable import counted
+from harness_plugin.model.spec import OF_SERVED
 
 PLOT = "reliability.png"
-REFUSED = ("judge", "peft", "temperature", "tie_nu", "length_control", *SERVED_FIELDS)  # the argument JUDGE says it
+REFUSED = ("judge", "peft", "temperature", "tie_nu", "length_control", *OF_SERVED)  # the argument JUDGE says it
 
 
 @click.command("calibrate")

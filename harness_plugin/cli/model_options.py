@@ -1,10 +1,13 @@
 """Options that choose a judge, and say how it judges."""
 
 import functools
+from dataclasses import fields
 
 import click
 
 from harness_plugin.cli.options import Number
+from harness_plugin.model.spec import DTYPES, KINDS, ModelSpec
+from harness_plugin.prompt import TRUNCATIONS
 
 MODEL_OPTIONS = [
     click.option(
@@ -29,7 +32,7 @@ MODEL_OPTIONS = [
     click.option("--revision", metavar="NAME", help="The revision of the base model on the hub."),
     click.option(
         "--truncation",
-        type=click.Choice(["budget", "card"]),
+        type=click.Choice(TRUNCATIONS),
         help="How a long text is cut. budget: prompt and answers share the length; card: the end is cut off, as on the "
         "reference model card. [default: as the adapter was trained]",
     ),
@@ -41,7 +44,7 @@ MODEL_OPTIONS = [
     ),
     click.option(
         "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int16"]),
+        type=click.Choice(DTYPES),
         default="auto",
         show_default=True,
         help="The number format. auto: bfloat16 where the hardware has it, else int16 where the CPU has AVX2, else "
@@ -93,7 +96,7 @@ MODEL_OPTIONS = [
     ),
     click.option(
         "--kind",
-        type=click.Choice(["pair", "pointwise"]),
+        type=click.Choice(KINDS),
         help="What the model reads, for one with one logit and without arena_rm.json. pair: two responses at once; "
         "pointwise: one response, in the model's chat template; the score is the difference of two logits. [default: "
         "as arena_rm.json or the adapter's settings say]",
@@ -142,34 +145,7 @@ MODEL_OPTIONS = [
         help="For a served judge: the longest time for one answer. [default: 120]",
     ),
 ]
-SERVED_FIELDS = (
-    "judge_prompt",
-    "answer_tokens",
-    "concurrency",
-    "calls_per_minute",
-    "max_calls",
-    "max_tokens",
-    "timeout",
-)
-SPEC_FIELDS = (
-    "judge",
-    "pretrained",
-    "peft",
-    "revision",
-    "truncation",
-    "max_length",
-    "dtype",
-    "device",
-    "threads",
-    "temperature",
-    "tie_nu",
-    "merge",
-    "deterministic",
-    "length_control",
-    "allow_pickle",
-    "kind",
-    *SERVED_FIELDS,
-)
+SPEC_FIELDS = tuple(field.name for field in fields(ModelSpec))
 
 
 def model_options(command):
@@ -177,8 +153,6 @@ def model_options(command):
 
     @functools.wraps(command)
     def run(**arguments):
-        from harness_plugin.model import ModelSpec
-
         spec = ModelSpec(**{name: arguments.pop(name) for name in SPEC_FIELDS})
         return command(spec=spec, **arguments)
 
