@@ -375,7 +375,7 @@ def test_calibrate_without_matplotlib_fits_all_the_same_unless_the_picture_was_a
 
 def test_calibrate_refuses_what_it_cannot_fit(calibrate, adapter, tiny_base, tiny_adapter, tmp_path, capsys):
     code, _, err = calibrate(labelled(tmp_path, ["tie", None, None]))
-    assert code == 3 and "1 labelled pair; a calibration fits two numbers; give more pairs" in err
+    assert code == 3 and "has 1 labelled pair; a calibration fits two numbers and needs two pairs" in err
     code, _, err = calibrate(labelled(tmp_path, ["model_a", "tie", "model_b"]), "--temperature", "2")
     assert code == 2 and "--temperature" in err
     three = tiny_adapter("gemma3", num_labels=3)

@@ -57,7 +57,7 @@ def test_a_label_that_is_not_read_is_named_and_its_words_can_be_said(arena, writ
     for wrong in ("A>B", "=model_a", "A>B=left"):
         assert arena("score", file, "--winner-map", wrong)[0] == 2
     code, _, err = arena("score", file, "--winner-map", "A>B=model_a", "--winner-map", "A>B=model_b,A=B=tie")
-    assert code == 2 and "--winner-map A>B=model_a and A>B=model_b; a name stands for one thing" in err
+    assert code == 2 and "--winner-map A>B=model_a and A>B=model_b; each name has one value" in err
 
 
 def test_a_field_has_one_column(arena, write):

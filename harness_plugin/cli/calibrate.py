@@ -55,7 +55,9 @@ def command(adapter, file, spec, read, out, plot):
     pairs = [p for p in read(file) if p.target is not None]
     if len(pairs) < 2:
         raise DataError(
-            f"{file}: {counted(len(pairs), 'labelled pair')}", "a calibration fits two numbers", "give more pairs"
+            f"{file} has {counted(len(pairs), 'labelled pair')}",
+            "a calibration fits two numbers and needs two pairs",
+            "give more pairs",
         )
     model, s = _scored(adapter, spec, pairs)
     fitted, entry = _fitted(s, pairs)

@@ -94,9 +94,7 @@ def _named(option: str, items: Mapping[str, Sequence[str]], why: str, do: str) -
         if not (name and value):
             raise UsageError(f"{option} {item}", why, do)
         if values.setdefault(name, value) != value:
-            raise UsageError(
-                f"{option} {name}={values[name]} and {item}", "a name stands for one thing", "leave one out"
-            )
+            raise UsageError(f"{option} {name}={values[name]} and {item}", "each name has one value", "leave one out")
     return values
 
 
@@ -145,7 +143,9 @@ def answer_options(command):
         named = {name: arguments.pop(f"{name}_field") for name in ANSWER_COLUMNS}
         fields = named_columns([*fields, *(f"{name}={column}" for name, column in named.items() if column is not None)])
         if questions is not None and "prompt" in fields:
-            raise UsageError("--questions with named columns", "prompts come from one or the other", "choose one")
+            raise UsageError(
+                "--questions with a column for the prompt", "the prompts come from one of the two", "leave one out"
+            )
         return command(gather=functools.partial(_gather, questions, fields, ignored), **arguments)
 
     columns = [click.option(f"--{name}-field", metavar="COLUMN", help=text) for name, text in ANSWER_COLUMNS.items()]

@@ -134,7 +134,7 @@ def _check_output(output: Path | None, file: str) -> None:
     if output is None:
         return
     if output.exists() and Path(file).exists() and output.samefile(file):
-        raise UsageError(f"-o {output} is the input", "it would be replaced by its scores", "choose another place")
+        raise UsageError(f"-o {output} is the input", "the scores would replace it", "choose another place")
     if output.is_dir():
         raise UsageError(f"-o {output} is a folder", "the scores are one file", "name a file in it")
     if output.suffix in PACKED:

@@ -82,7 +82,9 @@ def _stored_samples(name: str) -> Named:
     unknown = sorted(settings.keys() - {"samples", "task"})
     if unknown:
         raise UsageError(
-            f"{name}: unknown setting {unknown[0]}", "stored samples have samples and task only", "remove it"
+            f"{name}: unknown setting {unknown[0]}",
+            "stored samples have the settings samples and task only",
+            "remove it",
         )
     if not settings.get("samples"):
         raise UsageError(

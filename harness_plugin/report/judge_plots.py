@@ -29,7 +29,11 @@ def reliability(path: Path, probability, outcome, title: str, clusters=None) -> 
     panels = probability if isinstance(probability, Mapping) else {"": probability}
     panels = {name: _shares("probability", p, len(observed)) for name, p in panels.items()}
     if clusters is not None and len(clusters) != len(observed):
-        raise DataError(f"{len(clusters)} clusters for {len(observed)} outcomes", "each needs one", "pass as many")
+        raise DataError(
+            f"{len(clusters)} clusters for {len(observed)} outcomes",
+            "each outcome has its cluster",
+            "pass as many clusters as outcomes",
+        )
     with figure(path, 4.4 * max(len(panels), 1) + 0.2, 5.9) as drawn:
         drawn.suptitle(one_line(title, 60 * max(len(panels), 1)), fontsize=11)
         axes = drawn.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[4, 1])
@@ -126,7 +130,9 @@ def _mark_best(axes, steps: list, losses: list[float]) -> None:
 def _shares(name: str, values, n: int | None = None) -> np.ndarray:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x) or len(x) != (n or len(x)):
-        raise DataError(f"{name} of shape {x.shape}", f"{n or 'some'} numbers in a row were expected", "pass those")
+        raise DataError(
+            f"{name} of shape {x.shape}", f"the shape ({n or 'n'},) was expected", "pass one number for each pair"
+        )
     wrong = ~((x >= -1e-9) & (x <= 1 + 1e-9))  # three probabilities that were added up may pass 1 by rounding
     if wrong.any():
         raise DataError(

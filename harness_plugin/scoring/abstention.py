@@ -45,7 +45,11 @@ def fit_abstention(judgements: Sequence[Judgement], error: float, level: float =
             raise UsageError(f"an abstention {name} of {value}", "it is a share", "give a number between 0 and 1")
     decisive = [j for j in judgements if j.winner is not None and j.winner.class_index != TIE]
     if not decisive:
-        raise DataError("no decisive pair to fit an abstention on", "an error needs winners", "give pairs with winners")
+        raise DataError(
+            "no decisive pair to fit an abstention on",
+            "its error is measured on pairs with a winner",
+            "give such pairs",
+        )
     wrong = 1 - sign_credit(np.array([j.score for j in decisive]), np.array([_winner(j) for j in decisive]))
     prompts = [j.prompt_key for j in decisive]
     found = threshold_for_error(log_odds(decisive), wrong, prompts, error, level)

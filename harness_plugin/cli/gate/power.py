@@ -43,7 +43,7 @@ def command(runs, margin, alpha, power, sd, model, baseline_model, task):
             "name two runs, or give --sd, or neither",
         )
     if not runs and (idle := given("model", "baseline_model", "task")):
-        raise UsageError(f"{idle[0]} without runs", "it chooses something in stored runs", "name two runs")
+        raise UsageError(f"{idle[0]} without runs", "it has an effect on stored runs only", "name two runs")
     if not margin > 0 or (sd is not None and not sd > 0):
         raise UsageError(
             f"--margin {margin} --sd {sd}", "a drop and a standard deviation are positive", "give numbers above 0"
