@@ -34,7 +34,8 @@ def _sentence(people: int, agreement: Agreement) -> str:
 
 
 def _with_interval(e: Estimate) -> str:
-    return with_interval(*(None if math.isnan(x) else x for x in (e.value, e.low, e.high)), digits=2)
+    value, low, high = (None if math.isnan(x) else x for x in (e.value, e.low, e.high))
+    return with_interval(value, low, high, 2)
 
 
 def plan_text(plans: Mapping[str, LabelPlan | None], half: float) -> str:
