@@ -120,7 +120,7 @@ def _make_page(source, read, scores, n, seed, kind, page) -> None:
         f"{drawn} of {len(candidates)} battles are on {page}; the draw is in {label.design_path(page)}", err=True
     )
     if drawn < n:
-        click.echo(f"These are all battles between different answers: there are only {drawn}.", err=True)
+        click.echo(f"There are only {drawn} battles between different answers: all are on the page.", err=True)
 
 
 def _merge(files, output) -> None:
