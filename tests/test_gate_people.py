@@ -104,6 +104,24 @@ def test_what_is_printed_says_what_it_rests_on(duel, tmp_path):
     assert document(plain)["people"] is None and "people judged" not in terminal(plain)
 
 
+def test_votes_on_an_older_version_of_an_answer_are_counted_and_said(duel, tmp_path):
+    runs, found = duel()
+    labels = tmp_path / "l.jsonl"
+    labelled(labels, found, count=50)
+    rows = [json.loads(line) for line in labels.read_text("utf-8").splitlines()]
+    older = [{**row, "response_a": "An earlier answer.", "annotator": "ann"} for row in rows[:7]]
+    swapped = {"response_a": rows[9]["response_b"], "response_b": rows[9]["response_a"], "winner": "tie"}
+    more = [*older, older[0], {**rows[9], **swapped}]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in (*rows, *more)), "utf-8")
+    result = decided(runs, str(labels))
+    by_people = result.decision.by_people
+    assert (by_people.labels, by_people.voted, by_people.unused) == (50, 57, 7)
+    assert "7 of 57 battles with votes do not count" in terminal(result)
+    assert document(result)["people"]["battles_unused"] == 7
+    labelled(labels, found, count=50)
+    assert "do not count" not in terminal(decided(runs, str(labels)))
+
+
 def test_few_labels_are_bounded_safely_and_say_how_many_are_needed(duel, tmp_path):
     runs, found = duel()
     result = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5, 8), margin=0.05)
@@ -218,6 +236,9 @@ def test_two_judged_runs_need_votes_on_both_battles_of_an_answer_that_changed(ju
     assert measured.difference == pytest.approx(80 / 300 * -0.5, abs=0.04) and result.decision.by_people.labels == 80
     said = terminal(result)
     assert said.splitlines()[0].startswith("regression: win_rate_people got worse by 0.1") and "nan" not in said
+    by_people = result.decision.by_people
+    assert by_people.voted == len({min(p.key, p.swap().key) for p in (*first.pairs, *second.pairs)})
+    assert 150 < by_people.voted - by_people.unused <= 160, "two battles of each answer that changed"
     assert document(result)["metrics"][0]["baseline"] is None
     half = tmp_path / "half.jsonl"
     half.write_text("\n".join(rows[: len(first.pairs)]) + "\n", "utf-8")

@@ -112,7 +112,8 @@ class ByPeople:
     without a judge would give the same error, NaN if not known. correlation: of judge and people on what changed.
     judge_weight: 0 where the labels alone decide. equal: all were as likely to be labelled. needed: labels that are
     enough to tell a drop of the margin from no change; None where all that changed would not be, or where that is not
-    `known`."""
+    `known`. voted: battles with a vote; unused: those of them that are of no answer that changed, or that are only one
+    of its two battles."""
 
     labels: int
     changed: int
@@ -122,7 +123,9 @@ class ByPeople:
     equal: bool
     annotators: int
     needed: int | None
-    known: bool = True
+    known: bool
+    voted: int
+    unused: int
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,9 @@ def _measured(c: Comparison, votes: Votes, rules: Rules) -> tuple[Measured, ByPe
     state = State.PASS if test.low >= -margin else State.REGRESSION if test.p <= rules.alpha else State.INCONCLUSIVE
     smallest = _smallest_drop(found, margin, rules)
     measured = Measured(METRIC, DECIDES, True, test, margin, -lowest, False, test.p, smallest, state)
-    return measured, _by_people(found, votes, int(labelled.sum()), int(changed.sum()), margin, rules)
+    battles = [item.battle for k in np.flatnonzero(labelled) for item in pairs[k]]
+    used = {battle.key for battle in battles if battle is not None and not battle.identical}
+    return measured, _by_people(found, votes, int(labelled.sum()), int(changed.sum()), len(used), margin, rules)
 
 
 def _share(item: Item, votes: Votes) -> float:
@@ -122,7 +124,9 @@ def _smallest_drop(found: AnchoredDrop, margin: float, rules: Rules) -> float:
     return drop if drop <= -test.lowest else math.nan
 
 
-def _by_people(found: AnchoredDrop, votes: Votes, labels: int, changed: int, margin: float, rules: Rules) -> ByPeople:
+def _by_people(
+    found: AnchoredDrop, votes: Votes, labels: int, changed: int, used: int, margin: float, rules: Rules
+) -> ByPeople:
     mean = found.mean
     needed = found.labels_for(margin, rules.alpha, rules.power) if margin > 0 else None
     return ByPeople(
@@ -135,4 +139,6 @@ def _by_people(found: AnchoredDrop, votes: Votes, labels: int, changed: int, mar
         votes.annotators,
         needed if needed is not None and needed <= changed else None,
         found.noise > 0,
+        votes.battles,
+        votes.battles - used,
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness_plugin.files.printable import KEPT, log_line
+from harness_plugin.files.printable import KEPT, counted, log_line
 from harness_plugin.files.rounding import rounded_or_none
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES, SHOWN, ByPeople, signed
@@ -186,10 +186,16 @@ def _people(found: ByPeople | None) -> list[str]:
         said += "; the labels alone decide"
     if found.equal:
         said += "; all changed answers are assumed to be labelled with one probability (no column sampling_probability)"
-    enough = "not even all answers that changed" if found.needed is None else f"about {found.needed} labels"
+    lines = [said]
+    if found.unused:
+        lines.append(
+            f"{found.unused} of {counted(found.voted, 'battle')} with votes do not count: they are joined by the exact "
+            "texts, and these are not of an answer that changed, or the other one of its two battles has no vote"
+        )
     if not found.known:
-        return [said, "the labels are all the same, so they do not say how many would be enough"]
-    return [said, f"{enough} would be enough to tell a drop of the margin from no change"]
+        return [*lines, "the labels are all the same, so they do not say how many would be enough"]
+    enough = "not even all answers that changed" if found.needed is None else f"about {found.needed} labels"
+    return [*lines, f"{enough} would be enough to tell a drop of the margin from no change"]
 
 
 def _names(ids: tuple[str, ...]) -> str:
@@ -287,6 +293,8 @@ def _by_people(found: ByPeople) -> dict[str, Any]:
         "probabilities": "equal" if found.equal else "given",
         "annotators": found.annotators or None,
         "labels_needed": found.needed,
+        "battles_with_votes": found.voted,
+        "battles_unused": found.unused,
     }
 
 

@@ -31,13 +31,14 @@ class Votes:
     """What people said of battles, by the content ids of both orders of their sides. shares: the share of the votes for
     B, a tie counting one half; ties: the share of ties; chances: the probability with which the battle was drawn for
     labelling, None where the file does not say, and all were as likely; annotators: how many different ones are
-    named; source: the file that they are from."""
+    named; source: the file that they are from; battles: how many have a vote."""
 
     shares: dict[str, float]
     ties: dict[str, float]
     chances: dict[str, float] | None
     annotators: int
     source: str
+    battles: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
     chances: dict[str, float | None] = {}
     named: set[str] = set()
     seen: set[tuple[str, str, Winner]] = set()
+    battles: set[str] = set()
     for pair in judged:
         try:
             winner, chance = vote(pair), _probability(pair)
@@ -94,6 +96,7 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
             continue
         name = "" if is_absent(given := pair.meta.get(ANNOTATOR)) else str(given).strip()
         named |= {name} - {""}
+        battles.add(min(pair.key, pair.swap().key))
         again = bool(name) and (pair.key, name, winner) in seen
         for key, won in {pair.key: winner, pair.swap().key: winner.swapped}.items():
             seen.add((key, name, won))
@@ -120,7 +123,7 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
         )
     shares = {key: math.fsum(WIN_B[w] for w in ws) / len(ws) for key, ws in votes.items()}
     ties = {key: ws.count(Winner.TIE) / len(ws) for key, ws in votes.items()}
-    return Votes(shares, ties, known or None, len(named), source)
+    return Votes(shares, ties, known or None, len(named), source, len(battles))
 
 
 def labels_of(verdicts: Sequence[Judgement], votes: Votes) -> Labels:
