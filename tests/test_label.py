@@ -334,6 +334,31 @@ def test_votes_that_another_tool_wrote_as_pairs_can_be_merged(tmp_path):
     assert one.both_bad and one.annotator == "Ann"
 
 
+def test_votes_with_the_sides_exchanged_are_of_the_same_battle(tmp_path, capsys):
+    def exchanged(row):
+        winners = {"model_a": "model_b", "model_b": "model_a"}
+        swapped = {
+            f"{name}_{side}": row[f"{name}_{other}"] for name in ("response", "model") for side, other in ("ab", "ba")
+        }
+        first = "b" if row["first"] == "a" else "a"
+        return row | swapped | {"winner": winners.get(row["winner"], row["winner"]), "first": first}
+
+    ann = [vote(0, "model_a"), vote(1, "model_b"), vote(2, "tie")]
+    bob = [exchanged(vote(0, "model_a", "Bob")), vote(1, "model_b", "Bob"), exchanged(vote(2, "model_a", "Bob"))]
+    files = [saved(tmp_path / f"{n}.jsonl", rows) for n, rows in enumerate((ann, bob))]
+    votes = merged([read_votes(file) for file in files])
+    assert agreement(votes).share.value == pytest.approx(2 / 3) and agreement(votes).share.n == 3
+    plain = [vote(0, "model_a", "Bob"), bob[1], vote(2, "model_a", "Bob")]
+    as_shown = merged([read_votes(files[0]), read_votes(saved(tmp_path / "plain.jsonl", plain))])
+    assert agreement(votes).alpha.value == agreement(as_shown).alpha.value
+    assert [a.left.value for a in annotators(votes)] == [0.5, pytest.approx(2 / 3)]
+    again = saved(tmp_path / "again.jsonl", [exchanged(row) for row in ann])
+    assert len(merged([read_votes(files[0]), read_votes(again)])) == 3, "the same votes"
+    other = saved(tmp_path / "other.jsonl", [exchanged(vote(0, "model_b"))])
+    with pytest.raises(DataError, match="'Ann' has two different votes on the battle"):
+        merged([read_votes(files[0]), read_votes(other)])
+
+
 def test_one_annotator_has_no_agreement(tmp_path):
     votes = merged([read_votes(saved(tmp_path / "v.jsonl", [vote(n, "model_a") for n in range(5)]))])
     assert agreement(votes).share.n == 0 and math.isnan(agreement(votes).alpha.value)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from browser import SMALL
@@ -141,6 +142,17 @@ def test_a_reload_goes_on_where_it_was_and_each_person_has_their_own_votes(opene
     page.js("[...document.querySelectorAll('#tools button')].find((b) => b.innerText === 'Change').click()")
     begin(page, "Ann")
     assert "Battle 3 of 4, 2 done" in text(page, "#progress")
+
+
+def test_ids_that_are_names_of_every_object_are_ids_like_any_other(opened, tmp_path):
+    names = ("constructor", "__proto__", "toString")
+    page, _ = opened([replace(pair(n), id=name) for n, name in enumerate(names)])
+    begin(page)
+    assert "Battle 1 of 3, 0 done" in text(page, "#progress")
+    press(page, "abt")
+    assert "3 of 3 done" in text(page, "#progress") and not page.troubles()
+    (tmp_path / "saved").mkdir()
+    assert sorted(row["id"] for row in saved(page, tmp_path / "saved")[1]) == sorted(names)
 
 
 def test_votes_of_another_tab_are_kept(opened, chromium):

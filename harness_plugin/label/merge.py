@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,21 @@ class Vote:
     first: str
     row: dict[str, Any]
 
+    @cached_property
+    def battle(self) -> str:
+        """Content id of the battle, whichever side is called A."""
+        return min(self.pair.key, self.pair.swap().key)
+
     @property
     def key(self) -> tuple[str, str]:
-        """Whose vote it is, on what: content id of the battle and annotator."""
-        return self.pair.key, self.annotator
+        """Whose vote it is, on what."""
+        return self.battle, self.annotator
+
+    @property
+    def said(self) -> tuple:
+        """What makes it the same vote as another one of this annotator on this battle, whichever side is called A."""
+        pair = self.pair if self.pair.key == self.battle else self.pair.swap()
+        return pair.winner, self.both_bad, self.design, (self.row | pair.meta)["sampling_probability"]
 
     @property
     def both_bad(self) -> bool:
@@ -94,7 +106,7 @@ def merged(files: Sequence[list[Vote]]) -> list[Vote]:
     found: dict[tuple[str, str], Vote] = {}
     for vote in (vote for votes in files for vote in votes):
         earlier = found.setdefault(vote.key, vote)
-        if earlier.row != vote.row:
+        if earlier.said != vote.said:
             raise DataError(
                 f"{vote.annotator!r} has two different votes on the battle {vote.pair.id}",
                 "an annotator has one vote on each battle",
@@ -120,8 +132,8 @@ def check_replaced(path: str, votes: Sequence[Vote]) -> None:
         raise UsageError(
             f"{path} holds something else than votes", "it would be replaced", "choose another -o"
         ) from error
-    rows = {vote.key: vote.row for vote in votes}
-    lost = [vote for vote in there if rows.get(vote.key) != vote.row]
+    said = {vote.key: vote.said for vote in votes}
+    lost = [vote for vote in there if said.get(vote.key) != vote.said]
     if lost:
         raise UsageError(
             f"{path} has {counted(len(lost), 'vote')} that {'is' if len(lost) == 1 else 'are'} in none of the files",
@@ -174,10 +186,12 @@ def agreement(votes: Sequence[Vote]) -> Agreement:
     """How far the annotators agree on A, B or tie ("both bad" is a tie), over the battles that two or more of them
     judged, clustered by prompt."""
     counts: dict[str, np.ndarray] = {}
-    prompts: dict[str, str] = {}
+    first: dict[str, Pair] = {}  # the sides of a battle are those of its first vote
     for vote in votes:
-        if vote.pair.winner is not None:
-            counts.setdefault(vote.pair.key, np.zeros(len(Winner)))[vote.pair.winner.class_index] += 1
-            prompts[vote.pair.key] = vote.pair.prompt_key
+        winner = vote.pair.winner
+        if winner is not None:
+            sides = first.setdefault(vote.battle, vote.pair)
+            winner = winner if vote.pair.key == sides.key else winner.swapped
+            counts.setdefault(vote.battle, np.zeros(len(Winner)))[winner.class_index] += 1
     table = np.array(list(counts.values())).reshape(-1, len(Winner))
-    return agreement_of_votes(table, list(prompts.values()))
+    return agreement_of_votes(table, [pair.prompt_key for pair in first.values()])

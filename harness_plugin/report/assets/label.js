@@ -36,6 +36,9 @@ function keptVotes() {
   return Object.fromEntries(data.battles.filter(({ id }) => Object.hasOwn(found, id) && Object.hasOwn(CHOICES, found[id])).map(({ id }) => [id, found[id]]));
 }
 
+// Whether there is a vote on the battle; its id may be any text, also the name of what every object has.
+const voted = ({ id }) => Object.hasOwn(state.votes, id);
+
 function say(text) {
   $("#message").hidden = !text;
   $("#message").replaceChildren(...(text ? [name(text)] : []));
@@ -46,7 +49,7 @@ function begin(who) {
   state.votes = keptVotes();
   keep(LAST, who);
   say("");
-  const first = data.battles.findIndex(({ id }) => !(id in state.votes));
+  const first = data.battles.findIndex((b) => !voted(b));
   show(first < 0 ? data.battles.length : first);
 }
 
@@ -109,7 +112,7 @@ function vote(choice) {
   const { id } = data.battles[state.at];
   state.votes = { ...state.votes, ...keptVotes(), [id]: choice }; // another tab may have voted meanwhile
   keep(votesKey(), JSON.stringify(state.votes));
-  const open = data.battles.map((b, k) => (b.id in state.votes ? -1 : k)).filter((k) => k >= 0);
+  const open = data.battles.map((b, k) => (voted(b) ? -1 : k)).filter((k) => k >= 0);
   show(open.find((k) => k > state.at) ?? open[0] ?? data.battles.length);
 }
 
@@ -142,7 +145,7 @@ function line(b, choice) {
 }
 
 function save() {
-  const rows = data.battles.filter(({ id }) => id in state.votes).map((b) => JSON.stringify(line(b, state.votes[b.id])) + "\n");
+  const rows = data.battles.filter(voted).map((b) => JSON.stringify(line(b, state.votes[b.id])) + "\n");
   const address = URL.createObjectURL(new Blob(rows, { type: "application/jsonl" }));
   el("a", { href: address, download: `votes-${data.design}-${state.name.replace(/[^\p{L}\p{N}-]+/gu, "_")}.jsonl` }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60000);
@@ -165,7 +168,7 @@ async function open(file) {
   if (state.name && who !== state.name) return say(`${file.name} holds the votes of ${who}, and you are ${state.name}.`);
   if (!state.name) begin(who);
   const byId = new Map(rows.map((row) => [row.id, row]));
-  const read = data.battles.filter((b) => byId.has(b.id)).map((b) => [b.id, choiceOf(b, byId.get(b.id))]).filter(([, choice]) => choice);
+  const read = data.battles.filter((b) => byId.has(b.id)).map((b) => [b.id, choiceOf(b, byId.get(b.id))]).filter(([, choice]) => Object.hasOwn(CHOICES, choice));
   state.votes = { ...Object.fromEntries(read), ...state.votes };
   keep(votesKey(), JSON.stringify(state.votes));
   begin(who);
