@@ -47,7 +47,7 @@ def logit(a: str, b: str) -> float:
 
 @dataclass
 class Reply:
-    """One response. `how`: "" for a proper one, else how it is broken: half, reset, slow, drip."""
+    """One response. `how`: "" for a proper one, else how it is broken: half, reset, slow, drip, chunked drip."""
 
     body: Any = None
     status: int = 200
@@ -128,7 +128,8 @@ class Server:
         handler.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
+        chunked = reply.how.startswith("chunked")
+        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(content)))))
         handler.end_headers()
         if reply.how == "half":
             handler.wfile.write(content[: len(content) // 2])
@@ -136,9 +137,9 @@ class Server:
             handler.connection.close()
             handler.close_connection = True
             return
-        if reply.how == "drip":
+        if reply.how.endswith("drip"):
             for n in range(len(content)):
-                handler.wfile.write(content[n : n + 1])
+                handler.wfile.write(b"1\r\n%b\r\n" % content[n : n + 1] if chunked else content[n : n + 1])
                 handler.wfile.flush()
                 time.sleep(0.1)
             return

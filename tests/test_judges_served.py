@@ -60,6 +60,124 @@ def test_a_reasoning_model_is_asked_without_what_it_refuses_and_its_thoughts_dec
     assert found == ["b", "a", None, "a", "b"]
 
 
+def refusing(said, wrong, status=400):
+    """A chat server that refuses requests of which `wrong(body)` is true."""
+    return lambda method, path, body: (
+        Reply({"error": {"message": said}}, status) if wrong(body) else chat(method, path, body)
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Invalid value for 'top_logprobs': must be less than or equal to 5.",
+        "Requested sample logprobs of 20, which is greater than max allowed: 5",
+    ],
+)
+def test_a_server_that_lists_fewer_log_probabilities_is_asked_for_fewer(served, caplog, said):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    with openai(served(refusing(said, lambda body: body.get("top_logprobs", 0) > 5))) as judge:
+        assert judge.identity["reads"] == "log probabilities" and judge.identity["parameters"]["top_logprobs"] == 5
+        assert [judgement.preferred for judgement in judge.judge(SOME)] == ["b", "a", None, "a", "b"]
+    assert "model-1 gives 5 log probabilities for a token in the place of 20" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("System role not supported", 400),
+        ("Conversation roles must alternate user/assistant/user/assistant/...", 400),
+        ("Jinja Exception: System role not supported", 500),
+        ("bad request", 400),
+    ],
+)
+def test_a_model_without_a_system_turn_reads_its_text_before_the_question(served, clock, caplog, said, status):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    server = served(refusing(said, lambda body: body["messages"][0]["role"] == "system", status))
+    with openai(server) as judge, openai(served()) as other:
+        assert judge.identity["judge_prompt"] != other.identity["judge_prompt"]
+        assert [judgement.preferred for judgement in judge.judge(SOME[:2])] == ["b", "a"]
+    (message,) = server.requests[-1][2]["messages"]
+    assert message["content"].startswith("You compare two responses") and "of quality" in message["content"]
+    assert "model-1 knows no system turn, whose text stands before the question" in caplog.text
+
+
+def test_what_a_server_does_not_give_is_said(served, caplog):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    openai(served(chat_without_logprobs))
+    assert "model-1 gives no log probabilities, so that each verdict has the probability 0.8" in caplog.text
+    openai(served(reasoning), answer_tokens=900)
+    assert "model-1 is asked with max_completion_tokens=900" in caplog.text
+
+
+def named(*names):
+    """A chat server that answers as models of these names, in turn, and as the last of them from then on."""
+    left = list(names)
+
+    def speaks(method, path, body):
+        reply = chat(method, path, body)
+        reply.body["model"] = left.pop(0) if len(left) > 1 else left[0]
+        return reply
+
+    return speaks
+
+
+def test_verdicts_of_two_models_behind_one_address_are_not_mixed(served):
+    names = ["model-1-may"] * 6 + ["model-1-june"]
+    with openai(served(named(*names)), concurrency=1) as judge:
+        seen = []
+        with pytest.raises(ModelError, match="answers with the model model-1-june, and answered with model-1-may"):
+            seen.extend(judge.judge(SOME))
+    assert [judgement.id for judgement in seen] == ["p0"]
+
+
+def test_the_model_behind_an_alias_is_a_part_of_the_judge(served):
+    may, june, plain = served(named("model-1-may")), served(named("model-1-june")), served(named("model-1"))
+    with openai(may) as first:
+        list(first.judge(SOME))
+    assert first.identity["answering_model"] == "model-1-may"
+    with openai(may) as again:
+        before = may.asked
+        list(again.judge(SOME))
+        assert again.hash == first.hash and may.asked == before
+    with openai(june) as second:
+        before = june.asked
+        list(second.judge(SOME))
+        assert second.hash != first.hash and june.asked - before == 2 * len(SOME)
+    with openai(plain) as third:
+        assert "answering_model" not in third.identity
+
+
+def test_a_server_that_cuts_long_texts_without_a_word_is_noticed(served, caplog):
+    def cutting(limit):
+        def speaks(method, path, body):
+            reply = chat(method, path, body)
+            read = min(limit, len(str(body["messages"])) // 4)
+            reply.body["usage"] = {"prompt_tokens": read, "completion_tokens": 1, "total_tokens": read + 1}
+            return reply
+
+        return speaks
+
+    pairs = [pair(n, n % 5, n % 7).__class__(f"question {n} " + "word " * (300 * n), "a", f"b {n}") for n in range(9)]
+    for limit, is_noticed in ((2048, True), (10**6, False)):
+        caplog.clear()
+        with openai(served(cutting(limit))) as judge:
+            list(judge.judge(pairs))
+        assert ("as 2048 tokens each, and no text as more: it seems to cut long texts" in caplog.text) == is_noticed
+
+
+def test_two_judges_with_one_open_store_are_not_given_each_other_s_answers(served, tmp_path):
+    server, other = served(), served(chat_without_logprobs)
+    with ScoreCache(tmp_path / "answers.sqlite") as store:
+        one = openai(server, store=store)
+        two = openai(other, store=store)
+        mixed = list(zip(one.judge(SOME), two.judge(SOME), strict=True))
+        again = [list(one.judge(SOME)), list(two.judge(SOME))]
+    assert [list(each) for each in zip(*mixed, strict=True)] == again
+    assert [judgement.z_ab[2] for judgement in again[1][:2]] == pytest.approx([math.log(0.1)] * 2)
+    two.__exit__()
+
+
 def test_a_prompt_file_with_two_verdicts_gives_one_logit(served, tmp_path):
     file = tmp_path / "prompt.txt"
     file.write_text(

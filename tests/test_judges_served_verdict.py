@@ -97,6 +97,58 @@ def test_log_probabilities_are_those_at_the_verdict_and_not_of_another_letter():
     assert p == pytest.approx([0.2, 0.8, 1e-6], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ["<|im_end|>"],
+        ["</s>"],
+        ["<end_of_turn>", "\n"],
+        ["<\uff5cend\u2581of\u2581sentence\uff5c>"],
+        ["[|endofturn|]"],
+        ["<SPECIAL_12>"],
+        ["", "<|eot_id|>"],
+    ],
+)
+@pytest.mark.parametrize("letter", ["A", "c"])
+def test_the_mark_of_the_end_is_no_part_of_the_answer(letter, ends):
+    chosen = token(letter, math.log(0.8), (letter, math.log(0.8)), ("B", math.log(0.2)))
+    p = read(letter, chosen, *(token(end, -0.1, (end, -0.1)) for end in ends))
+    assert p["ABC".index(letter.upper())] == pytest.approx(0.8, abs=1e-5)
+
+
+def test_a_verdict_in_a_code_block_has_its_log_probabilities():
+    chosen = token("B", math.log(0.9), ("B", math.log(0.9)), ("A", math.log(0.1)))
+    p = read("```\nB\n```", token("```", 0.0), token("\n", 0.0), chosen, token("\n", 0.0), token("```", 0.0))
+    assert p[1] == pytest.approx(0.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [["Verdict", ":", "B"], ["\u2581Verdict", ":", "\u2581B"], ["Verdict:", " B"]])
+def test_white_space_that_tokens_lose_when_they_are_decoded_alone_does_not_matter(tokens):
+    before = [token(text, 0.0) for text in tokens[:-1]]
+    last = tokens[-1], math.log(0.9)
+    p = read("Verdict: B", *before, token(*last, last, ("A", math.log(0.1))))
+    assert p[1] == pytest.approx(0.9, abs=1e-5)
+
+
+def test_tokens_that_are_written_in_the_same_way_count_together():
+    """A letter with and without a space before it, each decoded alone by a tokenizer that drops the space."""
+    tops = [("A", math.log(0.4)), ("B", math.log(0.3)), ("A", math.log(0.2)), ("B", math.log(0.05))]
+    assert read("A", token("A", math.log(0.4), *tops)) == pytest.approx([0.6, 0.35, 0.05])
+    beside = read("A", token("A", math.log(0.2), ("B", math.log(0.7))))  # the chosen one is not among those at the top
+    assert beside == pytest.approx([0.2, 0.7, 0.1])
+
+
+@pytest.mark.parametrize("odd", [float("-inf"), float("nan"), -(10**400), -9999.0])
+def test_a_log_probability_of_nothing_is_that_of_an_absent_token(odd):
+    p = read("A", token("A", math.log(0.9), ("A", math.log(0.9)), ("B", odd)))
+    assert p[0] > 0.8 and 0 < p[1] < 0.1
+
+
+@pytest.mark.parametrize("reason", ["eos_token", "STOP", "", "eos", None])
+def test_every_word_for_a_proper_end_is_one(reason):
+    assert text_of(completion("A", reason=reason).body) == "A"
+
+
 def test_a_letter_that_is_not_listed_gets_what_it_may_have_at_most():
     p = read("A", token("A", math.log(0.9), ("A", math.log(0.9)), ("B", math.log(0.06)), ("The", math.log(0.01))))
     assert [x / p[0] for x in p] == pytest.approx([1, 0.06 / 0.9, 0.01 / 0.9])  # the smallest that is listed

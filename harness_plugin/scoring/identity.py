@@ -40,6 +40,7 @@ MEANINGS = {
 MEANINGS_OF_SERVED = {
     "server": "the software that serves it, which decides how its logits are read",
     "served_model": "the name of the model on the server",
+    "answering_model": "the name that the server gives to the model that answers, where it is another one",
     "judge_prompt": "the text around a pair that a chat model reads",
     "parameters": "the parameters of a request to a chat model",
     "reads": "whether log probabilities or only letters are read",

@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import urlsplit
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.naming import CHAT
@@ -34,13 +35,21 @@ class ApiKey:
         """The text without the key and without masked forms of it that begin as the key does."""
         if not self._text:
             return text
+        if len(self._text) < PREFIX:  # such as the x that people give to a server of their own
+            return re.sub(rf"(?<!\w){re.escape(self._text)}(?!\w)", "[key]", text)
         return re.sub(re.escape(self._text[:PREFIX]) + r"\S*", "[key]", text)
 
 
-def key_for(server: str) -> ApiKey:
-    """The key in ARENA_RM_API_KEY, or for chat completions in OPENAI_API_KEY. Raises UsageError for a text that cannot
-    be a header, without quoting it."""
-    names = (VARIABLE, OPENAI_VARIABLE) if server == CHAT else (VARIABLE,)
+def host_variable(url: str) -> str:
+    """The environment variable for the key of one host, such as ARENA_RM_API_KEY_API_EXAMPLE_ORG: with it, judges at
+    several providers have a key each."""
+    return f"{VARIABLE}_{re.sub('[^A-Za-z0-9]', '_', urlsplit(url).hostname or '').upper()}"
+
+
+def key_for(server: str, url: str) -> ApiKey:
+    """The key in the variable of the URL's host, in ARENA_RM_API_KEY, or for chat completions in OPENAI_API_KEY. Raises
+    UsageError for a text that cannot be a header, without quoting it."""
+    names = (host_variable(url), VARIABLE, *([OPENAI_VARIABLE] if server == CHAT else []))
     name = next((name for name in names if os.environ.get(name, "").strip()), None)
     if name is None:
         return ApiKey()

@@ -12,7 +12,8 @@ class BudgetSpent(Exception):
 
 
 class Budget:
-    """Counts every request that is sent, repeated ones too, since a server may charge for each.
+    """Counts every request that is sent, repeated ones too, since a server may charge for each, but not those for which
+    the server had no call left (429).
 
     `max_calls`, `max_tokens`: None for no limit. `calls`, `tokens`: spent so far; tokens are those that the server
     reports, or where it reports none, those that were expected. May be used by several threads.
@@ -33,6 +34,12 @@ class Budget:
                 raise BudgetSpent(f"{self.max_tokens} tokens")
             self.calls += 1
             self.tokens += expected
+
+    def give_back(self, expected: int) -> None:
+        """Takes back one call of so many expected tokens, which the server did not serve."""
+        with self._lock:
+            self.calls -= 1
+            self.tokens -= expected
 
     def correct(self, expected: int, used: int | None) -> None:
         """Puts what a call has used in the place of what was expected; `used` is None where the server does not say."""

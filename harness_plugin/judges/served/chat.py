@@ -5,6 +5,8 @@ and a tie; elsewhere only the letter is known, and it gets a stated probability 
 is, and which parameters the model takes, is found out once, before a run.
 """
 
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +17,7 @@ from harness_plugin.judges.served.dialect import Asked, Question, Values
 from harness_plugin.judges.served.handshake import PROBES
 from harness_plugin.judges.served.states import FAILED, REJECTED, UNLISTED, Unusable
 from harness_plugin.judges.served.verdict import (
+    CERTAIN,
     letter_in,
     likelihoods,
     listed_tokens,
@@ -25,9 +28,15 @@ from harness_plugin.judges.served.verdict import (
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 
+log = logging.getLogger("lm_eval.arena_rm")
+
 READING = 1  # the number of the rules by which an answer is read; a change of them needs another
 PATH = "/chat/completions"
-LISTED = 20  # log probabilities at a position: the most that the interface allows
+LISTED, FEWER = 20, 5  # log probabilities at a position: the most that the interface allows, and that all servers do
+NO_SYSTEM = re.compile(
+    r"system (role|message|prompt|instruction)|system['\" ]+role|developer instruction|roles must alternate",
+    re.IGNORECASE,
+)
 CHARACTERS = 3  # of a token, at least: what a call is expected to use is counted so
 PROBABILITIES, LETTERS = "log probabilities", "letters"
 
@@ -35,7 +44,9 @@ PROBABILITIES, LETTERS = "log probabilities", "letters"
 @dataclass(frozen=True)
 class Chat:
     """A chat model with a prompt. `model`: its name on the server; `answer_tokens`: the longest answer; `parameters`:
-    those of a request beside model, messages and log probabilities; `reads`: PROBABILITIES or LETTERS."""
+    those of a request beside model, messages and log probabilities; `reads`: PROBABILITIES or LETTERS; `listed`: how
+    many log probabilities are asked for at each position; `answering`: the model that answers under that name, where
+    the server says another name."""
 
     model: str
     prompt: ChatPrompt
@@ -43,6 +54,8 @@ class Chat:
     answer_tokens: int
     parameters: tuple[tuple[str, Any], ...]
     reads: str = PROBABILITIES
+    listed: int = LISTED
+    answering: str | None = None
     limit: str = "the length that the server takes"
     pointwise: bool = False
     classifier: bool = False
@@ -60,12 +73,13 @@ class Chat:
             "judge_prompt": self.prompt.hash,
             "reads": self.reads,
             "reading": READING,
-            "parameters": dict(self.parameters),
-        }
+            "parameters": dict(self.parameters) | ({} if self.listed == LISTED else {"top_logprobs": self.listed}),
+        } | ({} if self.answering is None else {"answering_model": self.answering})
 
     @property
     def answers(self) -> dict[str, Any]:
-        return {"kind": "chat", "reads": self.reads, "reading": READING, "letters": self.prompt.letters}
+        answering = {} if self.answering is None else {"answering_model": self.answering}
+        return {"kind": "chat", "reads": self.reads, "reading": READING, "letters": self.prompt.letters} | answering
 
     def asked(self, pair: Pair, both: bool) -> Asked:
         views = (pair, pair.swap()) if both else (pair,)
@@ -75,8 +89,9 @@ class Chat:
         messages = self.prompt.messages(pair)
         body = {"model": self.model, "messages": messages, **dict(self.parameters)}
         if self.reads == PROBABILITIES:
-            body |= {"logprobs": True, "top_logprobs": LISTED}
-        return Question(PATH, body, sum(len(m["content"]) for m in messages) // CHARACTERS + 1)
+            body |= {"logprobs": True, "top_logprobs": self.listed}
+        characters = sum(len(m["content"]) for m in messages)
+        return Question(PATH, body, characters // CHARACTERS + 1, characters)
 
     def read(self, answer: dict[str, Any]) -> Values:
         letters, text = self.prompt.letters, text_of(answer)
@@ -104,20 +119,23 @@ def negotiated(chat: Chat, send: Callable[[Question], dict[str, Any]]) -> Chat:
     question and returns the whole response, if it is a `completed` one.
 
     A server says which parameter it does not take: a reasoning model wants `max_completion_tokens` in the place of
-    `max_tokens` and no `temperature`, some models give no `logprobs`. Some take `logprobs` and answer without them.
-    Raises ModelError where the server rejects the plainest request too, and Unusable where it gives no answer at all.
+    `max_tokens` and no `temperature`, some models give no `logprobs` or fewer of them, some know no system turn. Some
+    take `logprobs` and answer without them. What is asked otherwise than at first is said on the log. Raises ModelError
+    where the server rejects the plainest request too, and Unusable where it gives no answer at all.
     """
+    asked_first = chat
     while True:
         question = chat.asked(PROBES[0], both=False).questions[0]
         try:
             answer = send(question)
             break
         except Unusable as e:
-            if e.state == FAILED:
+            no_system = bool(chat.prompt.system and NO_SYSTEM.search(e.detail))
+            if e.state == FAILED and not no_system:
                 raise
-            if e.state != REJECTED:
+            if e.state not in (REJECTED, FAILED):
                 return chat  # the handshake says what is wrong with the answer
-            simpler = _simpler(chat, str(e))
+            simpler = replace(chat, prompt=chat.prompt.in_one_message) if no_system else _simpler(chat, str(e))
             if simpler is None:
                 raise ModelError(
                     f"{chat.model} takes no chat request ({e.detail})",
@@ -125,14 +143,41 @@ def negotiated(chat: Chat, send: Callable[[Question], dict[str, Any]]) -> Chat:
                     "check the model's name, and whether it is a chat model",
                 ) from e
             chat = simpler
-    return chat if listed_tokens(answer) else replace(chat, reads=LETTERS)
+    if not listed_tokens(answer):
+        chat = replace(chat, reads=LETTERS, listed=LISTED)
+    name = answer.get("model")
+    if isinstance(name, str) and name not in ("", chat.model) and name.isprintable():
+        chat = replace(chat, answering=name)
+    _say(asked_first, chat)
+    return chat
+
+
+def _say(first: Chat, chat: Chat) -> None:
+    """Says how the model is asked otherwise than it was at first."""
+    said = []
+    if chat.reads == LETTERS:
+        said.append(f"gives no log probabilities, so that each verdict has the probability {CERTAIN}")
+    elif chat.listed != first.listed:
+        said.append(f"gives {chat.listed} log probabilities for a token in the place of {first.listed}")
+    if chat.prompt != first.prompt:
+        said.append("knows no system turn, whose text stands before the question")
+    if chat.parameters != first.parameters:
+        said.append(
+            f"is asked with {', '.join(f'{name}={value}' for name, value in chat.parameters) or 'no parameters'}"
+        )
+    if chat.answering is not None:
+        said.append(f"answers as {chat.answering}")
+    for each in said:
+        log.info("arena_rm: %s %s", chat.model, each)
 
 
 def _simpler(chat: Chat, said: str) -> Chat | None:
     """The same without what the server complains of, or where it does not say, without the next thing that may be left
     out; None where nothing is left."""
     given = dict(chat.parameters)
-    without_listed = replace(chat, reads=LETTERS) if chat.reads == PROBABILITIES else None
+    without_listed = replace(chat, reads=LETTERS, listed=LISTED) if chat.reads == PROBABILITIES else None
+    if without_listed is not None and chat.listed > FEWER and re.search(r"logprobs\D.*\d", said):
+        return replace(chat, listed=FEWER)
     if "max_completion_tokens" in said and "max_tokens" in given:
         return _renamed(chat, given)
     for name in given:
@@ -142,7 +187,9 @@ def _simpler(chat: Chat, said: str) -> Chat | None:
         return without_listed
     if "max_tokens" in given:
         return _renamed(chat, given)
-    return _without(chat, next(iter(given))) if given else None
+    if given:
+        return _without(chat, next(iter(given)))
+    return replace(chat, prompt=chat.prompt.in_one_message) if chat.prompt.system else None
 
 
 def _renamed(chat: Chat, given: dict[str, Any]) -> Chat:

@@ -39,6 +39,11 @@ class ChatPrompt:
         """16 hexadecimal digits that identify the prompt by its content."""
         return hashlib.sha256("\0".join((self.system, self.user, self.letters)).encode()).hexdigest()[:16]
 
+    @property
+    def in_one_message(self) -> "ChatPrompt":
+        """The same with the text of [system] before that of [user], for a model that knows no system turn."""
+        return ChatPrompt("", f"{self.system}\n\n{self.user}", self.letters)
+
     def messages(self, pair: Pair) -> list[dict[str, str]]:
         """The messages about a pair with A first. All places are filled in one pass, so that the spelling of a place in
         a text stays text."""

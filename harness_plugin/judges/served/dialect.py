@@ -38,11 +38,13 @@ class Answer:
 @dataclass(frozen=True)
 class Question:
     """One request. `path` follows the server's URL; `body` is sent as JSON and has everything that decides the answer;
-    `tokens`: how many are expected to be used."""
+    `tokens`: how many are expected to be used; `characters`: of the text that the server is to turn into tokens, 0
+    where it is given tokens."""
 
     path: str
     body: Mapping[str, Any]
     tokens: int
+    characters: int = 0
 
     @cached_property
     def digest(self) -> bytes:
@@ -112,6 +114,14 @@ def used_tokens(answer: Mapping[str, Any]) -> int | None:
     parts = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
     known = [count for count in (_count(usage.get(part)) for part in parts) if count is not None]
     return sum(known) if known else None
+
+
+def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
+    """The tokens that a response says were read for it; None where it does not say."""
+    usage = answer.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    return next((n for part in ("prompt_tokens", "input_tokens") if (n := _count(usage.get(part))) is not None), None)
 
 
 def _count(value: Any) -> int | None:

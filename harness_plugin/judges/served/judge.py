@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from harness_plugin.errors import ModelError, ScoreError
@@ -14,8 +15,9 @@ from harness_plugin.judges.judge import Done
 from harness_plugin.judges.presentations import naming_pairs
 from harness_plugin.judges.served.budget import BudgetSpent
 from harness_plugin.judges.served.client import Client
-from harness_plugin.judges.served.dialect import Answer, Asked, Dialect, Question, used_tokens
+from harness_plugin.judges.served.dialect import Answer, Asked, Dialect, Question, prompt_tokens, used_tokens
 from harness_plugin.judges.served.handshake import shake_hands
+from harness_plugin.judges.served.lengths import Lengths
 from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
@@ -28,6 +30,11 @@ log = logging.getLogger("lm_eval.arena_rm")
 AHEAD = 128  # pairs whose answers are looked up in the store at once
 WAITING = 4 * AHEAD  # pairs at most that wait for one before them
 NAMED = 5  # pairs in an error
+DOWN = "it seems to be down", "repeat the command when it answers again; it continues"
+TOO_FAST = (
+    "it takes fewer calls than it is sent",
+    "repeat the command, which continues, with a smaller --concurrency or with --calls-per-minute",
+)
 DRIFT = 0.25  # a logit of the handshake that moved so far since it was kept is another model's
 
 
@@ -45,6 +52,8 @@ class ServedJudge:
         numbers = {"temperature": c.temperature, "tie_nu": c.tie_nu, "length_worth": c.length_worth}
         self.identity: dict[str, Any] = {**dialect.identity, "order": order, **numbers}
         self.hash = identity_hash(self.identity)
+        self._answering: dict[str, str] = {}
+        self._read = Lengths()
         self._open = ExitStack()
         store.bind(dialect.answers, dialect.num_labels + 1)  # as `Answer.stored`
 
@@ -55,6 +64,8 @@ class ServedJudge:
         self._open.close()
         budget = self.client.budget
         log.info("arena_rm: %s: %d calls, %d tokens", self.name, budget.calls, budget.tokens)
+        if cut := self._read.seem_cut():
+            log.warning("arena_rm: %s %s", self.name, cut)
 
     def keep_open(self, opened: ExitStack) -> None:
         """Closes with the judge what was opened for it."""
@@ -85,13 +96,26 @@ class ServedJudge:
 
     def _ask(self, question: Question) -> Answer:
         try:
-            return self.client.ask(question, self.read)
+            return self.client.ask(question, partial(self.read, question))
         except BudgetSpent as e:
             raise over_before(e.limit) from e
 
-    def read(self, answer: dict[str, Any]) -> Answer:
-        """What a response says. Raises as `Dialect.read`."""
-        return Answer(self.dialect.read(answer), used_tokens(answer))
+    def read(self, question: Question, answer: dict[str, Any]) -> Answer:
+        """What the response to a question says. Raises as `Dialect.read`, and ModelError where another model gave it
+        than those before: behind one address may be several servers."""
+        name = answer.get("model")
+        if isinstance(name, str) and name:
+            first = self._answering.setdefault("model", name)  # in one step, since several threads read
+            if name != first:
+                raise ModelError(
+                    f"{self.name} answers with the model {self.client.told(name)}, and answered with "
+                    f"{self.client.told(first)}",
+                    "verdicts of two models are not those of one judge",
+                    "name one of them, and where several servers are behind the address, one server",
+                )
+        values = self.dialect.read(answer)
+        self._read.add(question.characters, prompt_tokens(answer))
+        return Answer(values, used_tokens(answer))
 
     def kept(self, digests: Sequence[bytes]) -> dict[bytes, Answer]:
         """The answers that the store has, by the digests of their questions."""
@@ -189,7 +213,7 @@ class _Run:
         for question in asked.questions:
             if question.digest not in self.answers and question.digest not in sent:
                 sent.add(question.digest)
-                future = self.pool.submit(self.judge.client.ask, question, self.judge.read)
+                future = self.pool.submit(self.judge.client.ask, question, partial(self.judge.read, question))
                 self.under_way[future] = question
 
     def _take_in(self, futures: list[Future]) -> None:
@@ -217,8 +241,7 @@ class _Run:
             self._end(
                 ScoreError(
                     f"{self.judge.name} left {self.failures_in_a_row} questions in a row unanswered ({error.detail})",
-                    "it seems to be down",
-                    "repeat the command when it answers again; it continues",
+                    *(TOO_FAST if error.detail.startswith("429") else DOWN),
                 )
             )
 
@@ -259,7 +282,7 @@ class _Run:
             f"{len(self.unusable)} of {len(self.pairs)} pairs have no verdict of {self.judge.name} ({counts}): pairs "
             f"{names}{more} (pair {pair.id}: {first.detail})",
             "an answer without a verdict is neither a tie nor a zero; the other pairs are judged and kept",
-            "repeat the command, which asks for these pairs only",
+            "repeat the command, which asks for these pairs only, and leave out those that the judge never answers",
         )
         error.unjudged = tuple(pair.key for pair, _ in self.unusable)
         return error

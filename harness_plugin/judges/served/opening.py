@@ -34,7 +34,7 @@ def open_served(spec: ModelSpec, address: Address, order: str, store: ScoreCache
     another model, or gives wrong scores, and ScoreError where the budget does not allow the handshake."""
     budget = Budget(spec.max_calls, spec.max_tokens)
     pace = Pace(spec.calls_per_minute)
-    client = Client(address.url, key_for(address.server), budget, pace, spec.timeout or TIMEOUT)
+    client = Client(address.url, key_for(address.server, address.url), budget, pace, spec.timeout or TIMEOUT)
     dialect = _dialect(spec, address, client)
     with ExitStack() as opened:
         if not isinstance(store, ScoreCache):

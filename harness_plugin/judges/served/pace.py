@@ -11,6 +11,7 @@ from harness_plugin.judges.served.states import Stopped
 
 MINUTE = 60.0
 SHORT = 1.0  # seconds that nobody need hear of
+MOMENT, IN_MILLISECONDS = 1e9, 1e11  # a number from here on is no wait but a time since 1970, in s or in ms
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -66,10 +67,10 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     none."""
     after = _number(headers.get("retry-after-ms"))
     if after is not None:
-        return max(after / 1000, 0.0)
-    text = headers.get("retry-after")
-    after = _number(text)
-    if after is None and text:
+        return after / 1000
+    text = headers.get("retry-after", "")
+    after = duration(text)
+    if after is None:
         after = _until(text)
     return exhausted_for(headers) if after is None else max(after, 0.0)
 
@@ -85,10 +86,12 @@ def exhausted_for(headers: Mapping[str, str]) -> float | None:
 
 
 def duration(text: str) -> float | None:
-    """The seconds of a duration such as 6m30s, 1h, 250ms or 12; None for any other text."""
+    """The seconds of a duration such as 6m30s, 1h, 250ms or 12, or until a time in seconds or milliseconds since 1970,
+    as some servers write it; None for any other text."""
     number = _number(text)
     if number is not None:
-        return number
+        moment = number / 1000 if number >= IN_MILLISECONDS else number
+        return number if number < MOMENT else max(moment - time.time(), 0.0)
     parts = re.findall(r"([\d.]+)(ms|h|m|s)", text)
     if not parts or "".join(map("".join, parts)) != text:
         return None
@@ -102,6 +105,6 @@ def _number(text: str | None) -> float | None:
 def _until(date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds()

@@ -8,6 +8,7 @@ UNPARSEABLE = "without a legal verdict"
 UNLIKELY = "with too little probability on the legal verdicts"
 UNLISTED = "without log probabilities"  # of a server that gave them before
 REJECTED = "rejected"  # the server says that the question is wrong, so that asking again is of no use
+FORBIDDEN = "forbidden"  # the server does not let this key ask this
 FAILED = "failed after retries"
 
 

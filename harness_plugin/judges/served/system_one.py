@@ -69,7 +69,8 @@ class SystemOne:
         }
         question = {"type": "choice", "instructions": INSTRUCTIONS, "criteria": CRITERIA}
         body = {"state": state, "questions": {NAME: question}} | ({"model": self.model} if self.path else {})
-        return Question(self.path, body, sum(map(len, (INSTRUCTIONS, *state.values()))) // CHARACTERS + 1)
+        characters = sum(map(len, (INSTRUCTIONS, *state.values())))
+        return Question(self.path, body, characters // CHARACTERS + 1, characters)
 
     def read(self, answer: dict[str, Any]) -> Values:
         inner = answer.get("result") if isinstance(answer.get("result"), dict) else answer  # Cloudflare wraps it

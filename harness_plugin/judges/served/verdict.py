@@ -43,10 +43,12 @@ FLOOR = 0.5  # the smallest total probability of the legal letters
 ABSENT = -9000.0  # a log probability below this says that a token is outside the list: vLLM writes -9999
 TOO_MUCH = 0.02  # what probabilities may add up to beyond one: servers round them
 SMALLEST = 1e-6
+NEAR = 1e-3  # log probabilities of one token, written twice, that differ by no more
 LONGEST_LINE = 200  # characters of a line that may be a verdict
 FENCE = re.compile(r"\n *(```+|~~~+)$")  # of the end of a code block, in which some models put their verdict
-MARK = re.compile(r"<\|[^|<>]*\|>|</?[a-z_]+>")  # of the end of a text or a turn, which some servers list
-ENDED = ("stop", "eos", "end_turn", "stop_sequence", "tool_calls", "function_call", None)
+# A token that some servers list after the answer: the mark of the end of a text or a turn, or the end of a code block.
+MARK = re.compile(r"\s*(?:[<\[][^\s<>\[\]]{1,40}[>\]]|`{3,}|~{3,})?\s*")
+ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call", "none", "")
 
 
 def text_of(answer: Mapping[str, Any]) -> str:
@@ -58,10 +60,10 @@ def text_of(answer: Mapping[str, Any]) -> str:
     choice, message = choices[0], choices[0].get("message")
     if not isinstance(message, Mapping):
         raise Malformed("a completion without a message")
-    text, reason = _joined(message.get("content")), choice.get("finish_reason")
+    text, reason = _joined(message.get("content")), str(choice.get("finish_reason")).lower()
     if message.get("refusal"):
         raise Unusable(REFUSED, str(message["refusal"]))
-    if str(reason).lower() in ("content_filter", "safety", "refusal"):
+    if reason in ("content_filter", "safety", "refusal"):
         raise Unusable(FILTERED, f"finish_reason {reason}")
     if reason in ("length", "max_tokens"):
         raise Unusable(CUT, f"finish_reason {reason}; allow longer answers with answer_tokens")
@@ -121,20 +123,21 @@ def likelihoods(answer: Mapping[str, Any], text: str, position: int, letters: st
     entry = _at(listed, text, position)
     if entry is None:
         raise Unusable(UNPARSEABLE, "the log probabilities are not those of the answer's text")
-    if _letter(entry["token"]) not in letters:  # a verdict of several tokens, such as "tie"
+    if _letter(entry["token"]) not in tuple(letters):  # a verdict of several tokens, such as "tie"
         return None
     entries = _entries(entry)
     found = dict.fromkeys(letters, 0.0)
-    for token, logprob in entries.items():
+    for token, logprob in entries:
         if (letter := _letter(token)) in found:
             found[letter] += math.exp(logprob)
     mass = sum(found.values())
     if mass < FLOOR:
         raise Unusable(UNLIKELY, f"the letters {', '.join(letters)} have {mass:.3f} of the probability")
-    left = 1.0 - sum(map(math.exp, entries.values()))
+    listed_at = [math.exp(logprob) for _, logprob in entries]
+    left = 1.0 - sum(listed_at)
     if left < -TOO_MUCH:
         raise Malformed("log probabilities that add up to more than one")
-    unlisted = max(min(left, math.exp(min(entries.values()))), SMALLEST)
+    unlisted = max(min(left, min(listed_at)), SMALLEST)
     weights = [max(found[letter] or unlisted, SMALLEST) for letter in letters]
     return [weight / sum(weights) for weight in weights]
 
@@ -154,36 +157,50 @@ def _letter(token: str) -> str:
 def _at(listed: Sequence[Any], text: str, position: int) -> Mapping[str, Any] | None:
     """The entry of the token at the position in the text; None where the tokens are not those of the text's end. The
     text's last line is looked for from the end, because some servers list the tokens of the hidden reasoning before it,
-    and marks of the end after it."""
+    and marks of the end after it. White space does not count: tokens that are decoded one by one lose it."""
     if not all(isinstance(entry, Mapping) and isinstance(entry.get("token"), str) for entry in listed):
         raise Malformed("a list of log probabilities without tokens")
-    joined = "".join(entry["token"] for entry in listed)
-    start = text.rfind("\n", 0, position) + 1
-    line = text[start:].rstrip()
-    found = joined.rfind(line)
-    if found < 0 or MARK.sub("", joined[found + len(line) :]).strip():
-        return None
-    place = found + position - start
-    for entry in listed:
-        if place < len(entry["token"]):
+    tokens = [_dense(entry["token"]) for entry in listed]
+    before = _dense(text[text.rfind("\n", 0, position) + 1 : position])
+    line = before + _dense(text[position:].partition("\n")[0])
+    while not "".join(tokens).endswith(line):
+        if not tokens or not MARK.fullmatch(listed[len(tokens) - 1]["token"]):
+            return None
+        tokens.pop()
+    place = sum(map(len, tokens)) - len(line) + len(before)
+    for entry, token in zip(listed, tokens, strict=False):
+        if place < len(token):
             return entry
-        place -= len(entry["token"])
+        place -= len(token)
     return None
 
 
-def _entries(entry: Mapping[str, Any]) -> dict[str, float]:
-    """The listed tokens at a position with their log probabilities, without those that stand for an absent token."""
+def _dense(text: str) -> str:
+    """The text without white space, and without the mark of it that some tokens have."""
+    return "".join(text.replace("\u2581", " ").split())
+
+
+def _entries(entry: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The listed tokens at a position with their log probabilities, without those that stand for an absent token.
+    Different tokens may be written in the same way. The chosen one is among those at the top, or beside them."""
     tops = entry.get("top_logprobs")
-    found: dict[str, float] = {}
+    found: list[tuple[str, float]] = []
     for row in [*(tops if isinstance(tops, list) else []), entry]:
         value: Any = row.get("logprob") if isinstance(row, Mapping) else None
         if type(value) not in (int, float) or not isinstance(row.get("token"), str) or value > TOO_MUCH:
             raise Malformed("a log probability that is no log probability")
-        if value > ABSENT:
-            found.setdefault(row["token"], min(float(value), 0.0))
+        if value <= ABSENT or value != value:
+            continue
+        one = row["token"], min(float(value), 0.0)
+        if row is not entry or not any(_is_same(one, other) for other in found):
+            found.append(one)
     if not found:
         raise Unusable(UNLIKELY, f"no log probability at {entry['token']!r}")
     return found
+
+
+def _is_same(one: tuple[str, float], other: tuple[str, float]) -> bool:
+    return one[0] == other[0] and abs(one[1] - other[1]) < NEAR
 
 
 def log_weights(probabilities: Sequence[float]) -> Values:
