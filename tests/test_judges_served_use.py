@@ -184,6 +184,20 @@ def test_a_comparison_refuses_options_that_none_of_its_judges_takes(server, tiny
     assert run("compare", stored, *out) == 0
 
 
+def test_votes_and_stages_name_no_host_and_errors_no_password(server, tmp_path, capsys):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", 3)
+    assert run("score", pairs, "--panel", f"{server.judge},{server.judge}2") == 0
+    out, _ = capsys.readouterr()
+    assert all(set(json.loads(line)["votes"]) == {"openai:model-1", "openai:model-12"} for line in out.splitlines())
+    assert run("score", pairs, "--judge", f"cascade:{server.judge}+{server.judge}2@0.99") == 0
+    out, _ = capsys.readouterr()
+    assert {json.loads(line)["stage"] for line in out.splitlines()} <= {"openai:model-1", "openai:model-12"}
+    secret = server.judge.replace("http://", "http://user:s3cret@")
+    for name in (f"cascade:{secret}+embedded", f"panel:{secret}", f"panel:{secret}+embedded"):
+        assert run("score", pairs, "--judge", name) == 2
+        assert "s3cret" not in "".join(capsys.readouterr())
+
+
 def test_of_what_lm_eval_asks_for_only_the_defaults_are_left_out_for_a_served_judge(server):
     from harness_plugin.harness.lm import ArenaRM
 

@@ -12,7 +12,7 @@ from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.panel import PanelJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
-from harness_plugin.model.several import Several, check_effect, members_of, several_of
+from harness_plugin.model.several import Several, check_effect, members_of, named_without_hosts, several_of
 from harness_plugin.scoring.identity import Distinct
 from harness_plugin.scoring.store import ScoreCache
 
@@ -30,9 +30,10 @@ def open_judge(
 
     `order`: "both" judges each pair in both orders and averages them, "ab" only as it stands. `batch_size`: most
     sequences in a batch; None leaves it to a budget of tokens. `store`: a store of scores, or the path of one, from
-    which known scores come and to which new ones go; a store that is given open stays open. A served judge has one in
-    any case. Raises UsageError for settings that are unknown or have no effect, ModelError for weights that are
-    missing, damaged or unsuitable and for a server that is, DataError for a file that is no store of scores.
+    which known scores come and to which new ones go; a store that is given open stays open, and a second judge opens
+    its file anew. A served judge has one in any case. Raises UsageError for settings that are unknown or have no
+    effect, ModelError for weights that are missing, damaged or unsuitable and for a server that is, DataError for a
+    file that is no store of scores.
 
         with open_judge() as judge:
             for judgement in judge.judge([Pair("Name a prime.", "9", "7")]):
@@ -41,6 +42,8 @@ def open_judge(
     check_order(order)
     chosen = spec or ModelSpec.from_args(settings)
     check_effect(chosen, members_of(chosen), batch_size)
+    if isinstance(store, ScoreCache) and store.is_bound:  # by another judge
+        store = store.path
     if several := several_of(chosen):
         return _open_several(several, order, batch_size, store)
     if served := chosen.served:
@@ -90,7 +93,7 @@ def _open_several(several: Several, order: str, batch_size: int | None, store) -
     place = store.path if isinstance(store, ScoreCache) else store
     with ExitStack() as opened:
         members, distinct = dict[str, Judge](), Distinct()
-        for name, member in several.members.items():
+        for name, member in named_without_hosts(several.members).items():
             size = None if member.served else batch_size
             judge = opened.enter_context(open_judge(member, order=order, batch_size=size, store=place))
             distinct.add(name, judge.hash)

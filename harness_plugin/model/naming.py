@@ -1,5 +1,6 @@
 """What one name of a judge stands for: a judge behind a server, an adapter, or a whole model."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,6 +38,11 @@ class Address:
     def scores(self) -> bool:
         """Whether the server gives the logits of a classifier for our own token ids."""
         return self.server in SCORES
+
+
+def without_secrets(judge: str) -> str:
+    """The name of a judge without what in its URLs may be a key: user, password and query."""
+    return re.sub(r"\?[^#+;,]*", "", re.sub(r"://[^\s/#]*@(?=[^/\s]*[/:#])", "://", judge))
 
 
 def is_several(judge: str) -> bool:

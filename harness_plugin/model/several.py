@@ -2,12 +2,12 @@
 judge hands what it is unsure of to a bigger one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness_plugin.errors import UsageError
-from harness_plugin.model.naming import CASCADE, PANEL, is_several
+from harness_plugin.model.naming import CASCADE, PANEL, is_several, without_secrets
 from harness_plugin.model.spec import ModelSpec
 
 SETTINGS = re.compile(r"[a-z_]+=")  # how settings in lm-eval's style begin; an address has a colon before any =
@@ -37,12 +37,22 @@ def several_of(spec: ModelSpec) -> Several | None:
     names = rest.split("+")
     if len(set(names)) < 2 or len(set(names)) != len(names) or not all(names) or (kind == CASCADE and len(names) != 2):
         raise UsageError(
-            f"judge={spec.judge}",
+            f"judge={without_secrets(spec.judge)}",
             f"a {kind} has {'two' if kind == CASCADE else 'several'} judges, each once",
             f"write {FORM[kind]}",
         )
     alone = replace(spec, judge=None)
     return Several(kind, {name: judge_spec(name, alone, ";") for name in names}, confidence)
+
+
+def named_without_hosts(members: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """The same members, where possible with names that stay the same when a server moves to another address: votes and
+    stages carry them into files."""
+    short = {
+        name: f"{spec.served.server}:{spec.served.model}" if spec.served and spec.served.model else name
+        for name, spec in members.items()
+    }
+    return {short[name] if len(set(short.values())) == len(short) else name: spec for name, spec in members.items()}
 
 
 def members_of(spec: ModelSpec) -> list[ModelSpec]:
@@ -116,7 +126,7 @@ def _confidence(judge: str, said: str) -> float:
         confidence = -1.0
     if not 0.5 <= confidence <= 1:
         raise UsageError(
-            f"judge={judge}",
+            f"judge={without_secrets(judge)}",
             "a cascade needs the confidence from which the small judge decides, from 0.5 to 1",
             f"write {FORM[CASCADE]}, such as @0.8",
         )

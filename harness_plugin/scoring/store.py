@@ -64,6 +64,12 @@ class ScoreCache:
                 self._db.close()
             self._db = None
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether a judge has this store. Another one opens the file for itself: the last `bind` counts, so that two
+        judges with one store would be given each other's scores."""
+        return self._judge is not None
+
     def bind(self, identity: dict, numbers: int) -> "ScoreCache":
         """From here on, the scores of the judge that `identity` describes: JSON-able, everything that decides a logit
         of given ids, and nothing else. `numbers`: how many a presentation has, such as its logits. Returns itself."""
