@@ -136,6 +136,20 @@ def test_numbers_and_truth_values_are_words_too(value, word):
     assert read_one({**ASK, "winner": value}, winner_map={word: "model_b"}).winner == Winner.MODEL_B
 
 
+def test_the_name_of_a_model_names_the_winner():
+    named = {**ASK, "model_a": "heron", "model_b": "stork"}
+    for format, row in (("canonical", named), ("arena_100k", ROWS["arena_100k"]), ("ppe", ROWS["ppe"])):
+        for name, winner in (("heron", "model_a"), ("stork", "model_b")):
+            pair = read_one({**row, "winner": name})
+            assert pair.winner == winner and "both_bad" not in pair.meta, format
+    pair = read_one({**ASK, "first": "heron", "second": "tie", "winner": "heron"}, fields={"model_a": "first"})
+    assert pair.winner == "model_a"
+    for bad in ({"winner": "ibis"}, {"model_b": "heron", "winner": "heron"}):
+        with pytest.raises(DataError, match="field winner is '.*'; allowed: 'model_a'"):
+            read_one({**named, **bad})
+    assert read_one({**named, "model_a": "model_b", "winner": "model_b"}).winner == "model_b"
+
+
 def test_words_are_mapped_in_every_format_that_has_one_column_of_winners():
     for format in ("arena_100k", "arena_140k", "chatbot_arena", "mt_bench"):
         pair = read_one(change(format, winner="left"), winner_map={"left": "model_a"})

@@ -318,6 +318,31 @@ def test_a_message_as_text_in_a_table_is_the_message_and_elsewhere_is_named(tmp_
     assert read_pairs(path).pairs[0].response_a == reply
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (("[{'generated_text': 'x'}]", "[1]"), "lists"),
+        (('{"answer": "x"}', "{'answer': 'y'}"), "objects"),
+        (('"x"', '"y\\n"'), "JSON strings"),
+        (("b'x'", 'b"y"'), "bytes"),
+        (("[1]", "y"), None),
+        (("[x]", "[y]"), None),
+        (('"x" and "y"', '"a" or "b"'), None),
+        (("{x}", "{y}"), None),
+    ],
+)
+def test_answers_that_a_program_wrote_as_text_are_named(texts, kind, tmp_path, notes):
+    read_outputs(write_lines(tmp_path / "a.jsonl", *({"prompt": text, "response": text} for text in texts)))
+    said = [text for text in warned(notes) if "all answers" in text]
+    assert [text.partition("all answers are ")[2].partition(" written")[0] for text in said] == ([kind] if kind else [])
+
+
+def test_rows_that_repeat_an_earlier_one_are_named(notes):
+    rows = [ASK, {**ASK, "winner": "model_a"}, ASK, {**ASK, "note": "other"}]
+    assert len(pairs_from_rows(rows, source="x").pairs) == 4
+    assert warned(notes) == ["x: 1 row repeats an earlier one in everything that is read, and counts again: row 3"]
+
+
 def test_llama_factory_rows_in_a_table_are_read(tmp_path):
     row = ROWS["llama_factory"]
     path = tmp_path / "x.csv"

@@ -275,21 +275,30 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: Pair
     """The pairs; one whose id and content an earlier one has gets a numbered id that no other row has."""
     rows = list(placed)
     taken = {pair.id for _, pair in rows}
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[str, tuple[str, Pair]] = {}
     count: dict[str, int] = {}
-    pairs = []
+    pairs, again = [], []
     for place, pair in rows:
-        earlier, key = first.setdefault(pair.id, (place, pair.key))
-        if earlier == place:
+        earlier, same = first.setdefault(pair.id, (place, pair))
+        if same is pair:
             pairs.append(pair)
-        elif key != pair.key and format.unique_ids:
+        elif same.key != pair.key and format.unique_ids:
             bad(_clash(name, place, pair.id, earlier))
         else:
+            if same == pair and same.meta == pair.meta:
+                again.append(place)
             number = count.get(pair.id, 1) + 1
             while f"{pair.id}-{number}" in taken:
                 number += 1
             count[pair.id] = number
             pairs.append(replace(pair, id=f"{pair.id}-{number}"))
+    if again:
+        log.warning(
+            "%s: %s an earlier one in everything that is read, and counts again: %s",
+            name,
+            "1 row repeats" if len(again) == 1 else f"{len(again)} rows repeat",
+            listed(again),
+        )
     return pairs
 
 

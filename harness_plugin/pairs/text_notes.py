@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from harness_plugin.files.printable import counted, listed
+from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.chat_templates import templated_messages
 from harness_plugin.pairs.formats.columns import json_turns
@@ -17,6 +18,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 _THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
 _MARKERS = re.compile(r"<\||\[\||<\uff5c|\[INST\]|<start_of_turn>")
+_BYTES = re.compile(r"""b(?:'[^']*'|"[^"]*")""")
 _LOST = "\ufffd"
 
 
@@ -46,9 +48,24 @@ def _say_lists(name: str, prompts: Iterable[Text], given: Collection[Text]) -> N
     if count:
         what = "prompt is a list" if count == 1 else "prompts are lists"
         log.warning("%s: %d %s written as text, read as it stands; write real lists for turns", name, count, what)
-    if given and all(map(_is_written_list, given)):
+    kind = next(map(_written_as, given), None)
+    if kind is not None and all(_written_as(answer) == kind for answer in given):
         why = "read as they stand; take the texts out of them if they are answers or turns"
-        log.warning("%s: all answers are lists written as text, %s", name, why)
+        log.warning("%s: all answers are %s written as text, %s", name, kind, why)
+
+
+def _written_as(text: Text) -> str | None:
+    """What a program wrote into the text in the place of an answer; None where it is none of these."""
+    if not isinstance(text, str):
+        return None
+    whole = text.strip()
+    if whole.startswith("["):
+        return "lists" if written_list(whole) is not None else None
+    if whole.startswith("{"):
+        return "objects" if written_list(f"[{whole}]") is not None else None
+    if whole[:1] == whole[-1:] == '"':
+        return "JSON strings" if written_list(f"[{whole}]") is not None else None
+    return "bytes" if _BYTES.fullmatch(whole) else None
 
 
 def _is_written_list(text: Text) -> bool:

@@ -70,13 +70,18 @@ class Naming:
         return columns[0][0] if len(columns) == 1 else None
 
     def own_winner(self, row: Fields, format: Layout) -> tuple[Fields, Winner | None]:
-        """The row without the word for its winner where the user says what it means, and that meaning.
+        """The row without the word for its winner where the user says what it means, or where it is the name of one of
+        the two models, and that meaning.
 
-        Raises RowError for a word that neither the user nor a canonical pair has.
+        Raises RowError for a word that neither the user nor a canonical pair has, if the user gave words.
         """
-        column = self.label_column(format) if self.words else None
+        column = self.label_column(format)
         value = row.get(column) if column is not None else None
         if column is None or is_absent(value):
+            return row, None
+        if (winner := _of_model(row, value, format)) is not None:
+            return {**row, column: None}, winner
+        if not self.words:
             return row, None
         word = as_word(value)
         if word in self.words:
@@ -120,6 +125,16 @@ class Naming:
 
 
 NOTHING_NAMED = Naming()
+
+
+def _of_model(row: Fields, value: Any, format: Layout) -> Winner | None:
+    """The side whose model, and whose alone, has the name `value`; None where that is no name of a model."""
+    if not isinstance(value, str) or value in set(Winner):
+        return None
+    sides = {Winner.MODEL_A: "model_a", Winner.MODEL_B: "model_b"}
+    columns = {side: [name for names in format.roles.get(role, []) for name in names] for side, role in sides.items()}
+    named = [side for side, names in columns.items() if value in [row.get(name) for name in names]]
+    return named[0] if len(named) == 1 else None
 
 
 def as_word(value: Any) -> str:
