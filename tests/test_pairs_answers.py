@@ -265,6 +265,12 @@ def test_results_of_a_batch_take_their_prompts_from_the_requests(tmp_path):
     ]
 
 
+def test_a_result_to_no_request_is_refused(tmp_path):
+    questions = lines(tmp_path / "q.jsonl", {"custom_id": "q7", "body": {"input": "Hi"}})
+    said = refused(lines(tmp_path / "x.jsonl", BATCH), questions=questions)
+    assert "row 1: field custom_id is 'q1'; allowed: one of the 1 ids in the questions file" in said
+
+
 def test_several_choices_of_a_batch_are_samples_and_a_refusal_is_an_answer(tmp_path):
     refusal = {"message": {"role": "assistant", "content": None, "refusal": "I cannot."}}
     answered = {"status_code": 200, "body": {"model": "heron", "choices": [refusal, refusal]}}

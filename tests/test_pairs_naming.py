@@ -145,7 +145,7 @@ def test_the_name_of_a_model_names_the_winner():
     pair = read_one({**ASK, "first": "heron", "second": "tie", "winner": "heron"}, fields={"model_a": "first"})
     assert pair.winner == "model_a"
     for bad in ({"winner": "ibis"}, {"model_b": "heron", "winner": "heron"}):
-        with pytest.raises(DataError, match="field winner is '.*'; allowed: 'model_a'"):
+        with pytest.raises(DataError, match=r"field winner is .*; allowed: .model_a"):
             read_one({**named, **bad})
     assert read_one({**named, "model_a": "model_b", "winner": "model_b"}).winner == "model_b"
 

@@ -19,7 +19,7 @@ def answer(row: Fields, questions: Questions) -> Answer:
     """The answer to one request, of a chat completion or of the API of responses; the model is the one that the answer
     names. A request that failed has no answer. Raises RowError for another kind of result."""
     id = question_id(row)
-    question = question_of(id, questions)
+    question = question_of(id, questions, "custom_id")
     prompt, body = with_parts(row, question.prompt), _body(row)
     if body is None:
         return Answer(prompt, None, None, question.category, id)

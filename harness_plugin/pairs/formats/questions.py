@@ -80,8 +80,8 @@ def question_id(row: Fields) -> str:
     return id
 
 
-def question_of(id: str, questions: Questions) -> Question:
-    """The question of that id. Raises DataError where no questions were given, RowError where it is none of them."""
+def question_of(id: str, questions: Questions, name: str = "question_id") -> Question:
+    """The question of that id, which stands in the column `name`. Raises DataError where no questions were given, RowError where it is none of them."""
     if not questions:
         raise DataError(
             f"the answer to question {id} comes without its prompt",
@@ -90,7 +90,7 @@ def question_of(id: str, questions: Questions) -> Question:
             "of the batch",
         )
     if id not in questions:
-        raise wrong_value("question_id", id, f"one of the {len(questions)} ids in the questions file")
+        raise wrong_value(name, id, f"one of the {len(questions)} ids in the questions file")
     return questions[id]
 
 
