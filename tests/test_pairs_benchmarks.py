@@ -122,7 +122,7 @@ def test_labels_mean_what_their_publishers_say(format, fields, winner):
         ("judgebench", {"label": "A"}, "field label is 'A'; allowed: 'A>B', 'B>A', 'A=B', or null"),
         ("llmbar", {"label": 3}, "field label is 3; allowed: 1 or 2, or null"),
         ("llmbar", {"label": True}, "field label is True; allowed: 1 or 2"),
-        ("ppe", {"winner": "heron"}, "field winner is 'heron'; allowed: 'model_a'"),
+        ("ppe", {"winner": "ibis"}, "field winner is 'ibis'; allowed: 'model_a'"),
         (
             "helpsteer2",
             {"preference_strength": "much"},

@@ -67,7 +67,7 @@ def test_what_a_format_says_it_uses_is_what_it_reads(format):
 
 def test_a_read_says_once_what_it_used_and_what_not(notes):
     row = {**ASK, "system": "Be kind.", "input": "", "winner": "tie", "source": "web", "lang": "en"}
-    pairs_from_rows([row, row], source="mine.jsonl")
+    pairs_from_rows([row, {**row, "source": "book"}], source="mine.jsonl")
     assert notes.messages == [
         "mine.jsonl: 2 pairs, read as canonical: prompt = system + prompt, response_a, response_b, winner; columns not "
         "used: source, lang"

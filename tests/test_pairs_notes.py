@@ -312,7 +312,7 @@ def test_a_message_as_text_in_a_table_is_the_message_and_elsewhere_is_named(tmp_
     (pair,) = pairs_from_rows([rows]).pairs
     assert {pair.response_a, pair.response_b} == {"Hello.", "Go."}
     pairs_from_rows([{**ASK, "response_a": json.dumps(message), "response_b": json.dumps(message)}])
-    assert "all answers are lists written as text" in warned(notes)[0]
+    assert "all answers are objects written as text" in warned(notes)[0]
     reply = json.dumps({"from": "Paris", "to": "London", "role": "train"})
     path.write_text('prompt,response_a,response_b\nHi,"' + reply.replace('"', '""') + '",b\n', "utf-8")
     assert read_pairs(path).pairs[0].response_a == reply
