@@ -81,7 +81,10 @@ def question_id(row: Fields) -> str:
 
 
 def question_of(id: str, questions: Questions, name: str = "question_id") -> Question:
-    """The question of that id, which stands in the column `name`. Raises DataError where no questions were given, RowError where it is none of them."""
+    """The question of that id, which stands in the column `name`.
+
+    Raises DataError where no questions were given, RowError where it is none of them.
+    """
     if not questions:
         raise DataError(
             f"the answer to question {id} comes without its prompt",
