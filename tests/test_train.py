@@ -55,6 +55,16 @@ def test_every_shipped_recipe_is_valid_and_found_by_its_name():
     assert find_config("no/such/file.yaml") == Path("no/such/file.yaml")
 
 
+def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()  # such as the adapter that the recipe made
+    assert find_config("default").stem == "default" and find_config("default").is_file()
+    (tmp_path / "card").write_text("epochs: 3", encoding="utf-8")
+    assert find_config("card") == Path("card"), "a file is the user's own recipe"
+    regular = recipe(tmp_path, "lora: {target_modules: '.*[qv]_proj'}")
+    assert regular.lora.target_modules == ".*[qv]_proj"
+
+
 def test_overrides_reach_every_field(tmp_path):
     text = "learning_rate: 2e-4\nlora: {r: 4}\n"  # YAML reads 2e-4 as a text
     config = recipe(
@@ -124,6 +134,31 @@ def test_overrides_reach_every_field(tmp_path):
         ("select: {min_margin: .nan}", (), "select.min_margin: nan"),
         ("select: {sources: {a: -1}}", (), "select.sources: {'a': -1}"),
         ("learning_rate: .inf", (), "learning_rate: inf"),
+        ("learnin_rate: 1", (), "did you mean learning_rate?"),
+        ("lora.r: 8", (), "unknown key lora.r; known: kind"),
+        ("lora.r: 8", (), "did you mean r under lora?"),
+        ("max_token: 8", (), "did you mean max_tokens under select?"),
+        ("lora: {learning_rate: 1}", (), "did you mean learning_rate outside of lora and select?"),
+        ("colour: red", (), "remove or rename it"),
+        ("revision: 1234567", (), "revision: 1234567; a text was expected; write it in quotes"),
+        ("base: no", (), "base: False; a text was expected; write it in quotes"),
+        (
+            "lora: {target_modules: 'q_proj, v_proj'}",
+            (),
+            "target_modules: 'q_proj, v_proj'; it must be a list in brackets",
+        ),
+        ("", ("lora.target_modules=q_proj",), "target_modules: 'q_proj'; it must be a list in brackets"),
+        ("lora: {target_modules: []}", (), "lora.target_modules: []"),
+        ("lora: {layers_to_transform: []}", (), "lora.layers_to_transform: []"),
+        ("lora: {layers_to_transform: [0, -1]}", (), "lora.layers_to_transform: [0, -1]"),
+        ("scheduler: cosine_with_min_lr", (), "scheduler: 'cosine_with_min_lr'; it must be one of linear, cosine"),
+        ("{scheduler: constant, warmup: 0.1}", (), "warmup: 0.1; it must be 0 while scheduler is constant"),
+        ("seed: -1", (), "seed: -1; it must be from 0 to 4294967295"),
+        ("weight_decay: .inf", (), "weight_decay: inf"),
+        ("head_std: .inf", (), "head_std: inf"),
+        ("head_learning_rate: .nan", (), "head_learning_rate: nan"),
+        ("{both_orders: 1.0, consistency: .inf}", (), "consistency: inf"),
+        ("weights: {a.jsonl: .inf}", (), "weights"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, overrides, said):
@@ -233,6 +268,7 @@ def test_a_share_of_the_pairs_stands_in_both_orders_side_by_side_with_mirrored_l
     some = Examples(many, renderer, TrainConfig(both_orders=0.3))
     both = sum("turned" in some[n] for n in range(200))
     assert 40 <= both <= 80
+    assert {ids.itemsize for both in some.ids for ids in both} == {4}, "a long text takes little memory"
     assert some.tokens() > Examples(many, renderer, TrainConfig()).tokens()
 
 

@@ -39,7 +39,7 @@ def test_fused_layers_learn_the_same_and_leave_no_trace_in_the_file(lesson_file,
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         change = f"compile={value}"
-        manifest = made("distill", base, lesson_file, tmp_path / value, "precision=float32", change)
+        manifest = made("three_way", base, lesson_file, tmp_path / value, "num_labels=1", "precision=float32", change)
         logs.append(losses(manifest) + losses(manifest, "eval_loss"))
         names.append(sorted(load_file(tmp_path / value / "adapter_model.safetensors")))
         assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == (value == "true")

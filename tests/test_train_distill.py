@@ -30,7 +30,7 @@ def test_distill_learns_the_mixture_of_the_teachers_and_the_datas_labels(
     turned = 0
     for i, pair in enumerate(training.pairs):
         y = 0.7 * theirs[pair.id] + 0.3 * own[pair.id].p_b
-        side = [view.ids for view in training.rendered[i]].index(training[i]["input_ids"])
+        side = [tuple(ids) for ids in training.ids[i]].index(training[i]["input_ids"])
         turned += side
         assert training[i]["labels"] == pytest.approx([y, 1 - y] if side else [1 - y, y], abs=1e-9)
     assert 0 < turned < len(training)
@@ -43,7 +43,7 @@ def test_distill_learns_the_mixture_of_the_teachers_and_the_datas_labels(
     manifest = json.loads((out / "arena_rm.json").read_text(encoding="utf-8"))
     assert manifest["training"]["teacher"]["name"] == "teacher.jsonl"
     model = load_model(ModelSpec(peft=str(out), dtype="float32", device="cpu"))
-    views = [view.ids for both in validation.rendered for view in both]
+    views = [tuple(ids) for both in validation.ids for ids in both]
     z = Engine(model).logits(views)[:, 0]
     s = (z[::2] - z[1::2]) / 2
     by = [

@@ -6,7 +6,7 @@ This module knows no model and no data.
 import json
 import logging
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelerate import PartialState
@@ -68,8 +68,10 @@ def only_one(work: Path):
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows deletes no open file
+            # While it is held: else a third run could make a new one beside a second run that waits for this one.
+            Path(lock.lock_file).unlink()
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def begin(work: Path, facts: dict) -> None:

@@ -3,10 +3,12 @@
 Knows nothing of torch, so that a recipe can be checked anywhere in an instant.
 """
 
+import re
 import types
 import typing
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ from harness_plugin.prompt import MAX_LENGTH, TRUNCATIONS
 ORDERS = ("random", "ab")
 PRECISIONS = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit",)
+# Those of transformers that need no setting of their own.
+SCHEDULERS: tuple[str, ...] = "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"
+SCHEDULERS += "constant", "constant_with_warmup"
+INFINITE = float("inf")
+# Names of modules in a text, which PEFT would take for a regular expression of whole names.
+NAMES = re.compile(r"\w+|[\w.]+(\s*,\s*[\w.]+)+")
+SEEDS = 2**32  # NumPy takes no larger seed
 
 
 def _refuse(settings: Any, checks: list[tuple[bool, str, str]], place: str = "") -> None:
@@ -27,6 +36,10 @@ def _refuse(settings: Any, checks: list[tuple[bool, str, str]], place: str = "")
     for good, name, want in checks:
         if not good:
             raise UsageError(f"{place}{name}: {getattr(settings, name)!r}", f"it must be {want}", "correct the recipe")
+
+
+def _are_layers(numbers: list[int] | None) -> bool:
+    return numbers is None or (bool(numbers) and min(numbers) >= 0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,9 @@ class LoraFields:
             (self.r > 0, "r", "1 or more"),
             (self.lora_alpha > 0, "lora_alpha", "1 or more, since LoRA is multiplied by it"),
             (0 <= self.lora_dropout < 1, "lora_dropout", "a share from 0 to below 1"),
+            (bool(self.target_modules), "target_modules", "names of modules"),
+            (not NAMES.fullmatch(str(self.target_modules)), "target_modules", "a list in brackets for names"),
+            (_are_layers(self.layers_to_transform), "layers_to_transform", "null, or numbers of layers, 0 or more"),
         ]
         _refuse(self, checks, "lora.")
 
@@ -111,18 +127,20 @@ class TrainConfig:
     # how
     epochs: float = 10.0
     learning_rate: float = 2e-4
-    head_learning_rate: float | None = None  # of the score head; None: as the rest. One step of Adam moves a Gemma's
+    head_learning_rate: float | None = (
+        None  # of the score head alone; None: as the rest. One step of Adam moves a Gemma's
+    )
     # logit by rate x |hidden|_1, about 1500 times the rate: a rate right for LoRA makes the head jump
-    scheduler: str = "linear"  # a transformers scheduler name
+    scheduler: str = "linear"  # how the rate changes after the warm-up: one of SCHEDULERS; "constant" has no warm-up
     warmup: float = 0.0  # share of the steps
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of trained matrices but the head; biases and DoRA's magnitudes have none
     batch_size: int = 4  # pairs per device and step
-    accumulation: int = 4  # steps per update
+    accumulation: int = 4  # steps per update; every pair of an update counts alike, also where a batch is not full
     max_grad_norm: float = 1.0
     group_by_length: bool = True  # batches of similar length: less padding, where batches are padded
     gradient_checkpointing: bool = False  # less memory; the forward pass runs twice: half more time with LoRA
     compile: bool | None = None  # fuse each layer with torch.compile; None: where a run is long enough to gain
-    evaluations: int = 10  # times per run that validation log loss is measured; the best weights are kept
+    evaluations: int = 10  # validation log loss is measured about so often, and at the end; the best weights are kept
     seed: int = 0
 
     def __post_init__(self):
@@ -135,22 +153,24 @@ class TrainConfig:
             (self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}"),
             *self._pointwise_checks(),
             (self.num_labels in (1, 3), "num_labels", "1 or 3"),
-            (self.head_std is None or self.head_std >= 0, "head_std", "0 or more"),
+            (self.head_std is None or 0 <= self.head_std < INFINITE, "head_std", "a number, 0 or more"),
             (self.frozen_layers >= 0, "frozen_layers", "0 or more"),
             (not self.frozen_layers or self.init is not None, "frozen_layers", "0 while init is null"),
             (0 <= self.both_orders <= 1, "both_orders", "a share between 0 and 1"),
             (0 <= self.mismatched <= 1, "mismatched", "a share between 0 and 1"),
             (0 <= self.degraded <= 1, "degraded", "a share between 0 and 1"),
             (0 <= self.teacher_share <= 1, "teacher_share", "a share between 0 and 1"),
-            (self.consistency >= 0, "consistency", "0 or more"),
+            (0 <= self.consistency < INFINITE, "consistency", "a number, 0 or more"),
             (not self.consistency or self.both_orders > 0, "consistency", "0 while both_orders is 0"),
             (0 <= self.length_debias <= 1, "length_debias", "between 0 and 1"),
             (not self.length_debias or self.num_labels == 1, "length_debias", "0 for a head of three logits"),
-            (all(w > 0 for w in (self.weights or {}).values()), "weights", "numbers above 0"),
-            (0 < self.epochs < float("inf"), "epochs", "a number above 0"),
-            (0 < self.learning_rate < float("inf"), "learning_rate", "a number above 0"),
-            (self.head_learning_rate is None or self.head_learning_rate >= 0, "head_learning_rate", "0 or more"),
-            (self.weight_decay >= 0, "weight_decay", "0 or more"),
+            (all(0 < w < INFINITE for w in (self.weights or {}).values()), "weights", "numbers above 0"),
+            (0 < self.epochs < INFINITE, "epochs", "a number above 0"),
+            (0 < self.learning_rate < INFINITE, "learning_rate", "a number above 0"),
+            (0 <= (self.head_learning_rate or 0) < INFINITE, "head_learning_rate", "a number, 0 or more"),
+            (0 <= self.weight_decay < INFINITE, "weight_decay", "a number, 0 or more"),
+            (self.scheduler in SCHEDULERS, "scheduler", f"one of {', '.join(SCHEDULERS)}"),
+            (not self.warmup or self.scheduler != "constant", "warmup", "0 while scheduler is constant"),
             (self.max_grad_norm >= 0, "max_grad_norm", "0 (no limit) or more"),
             (0 < self.validation_share < 1, "validation_share", "between 0 and 1"),
             (self.validation_pairs is None or self.validation_pairs > 1, "validation_pairs", "2 or more"),
@@ -158,6 +178,7 @@ class TrainConfig:
             (self.accumulation > 0, "accumulation", "1 or more"),
             (self.evaluations > 0, "evaluations", "1 or more"),
             (0 <= self.warmup < 1, "warmup", "a share between 0 and 1"),
+            (0 <= self.seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}"),
         ]
         _refuse(self, checks)
 
@@ -218,13 +239,14 @@ def _changes(overrides: tuple[str, ...]) -> dict[str, tuple[str, Any]]:
 def find_config(name: str) -> Path:
     """A file by path, or one of the shipped recipes by its bare name."""
     shipped = Path(__file__).parent / "configs" / f"{name}.yaml"
-    return shipped if not Path(name).exists() and shipped.is_file() else Path(name)
+    return shipped if not Path(name).is_file() and shipped.is_file() else Path(name)
 
 
 def _shipped() -> str:
     return ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.yaml")))
 
 
+PARTS = {"lora": LoraFields, "select": Selection}  # the settings of a recipe that have settings themselves
 WORDS = {
     float: "a number",
     int: "a whole number",
@@ -272,9 +294,20 @@ def _build(kind, data, where: str):
     unknown = sorted(str(k) for k in set(data) - set(known))
     if unknown:
         raise UsageError(
-            f"{where}: unknown key {', '.join(unknown)}", f"known: {', '.join(known)}", "remove or rename it"
+            f"{where}: unknown key {', '.join(unknown)}", f"known: {', '.join(known)}", _meant(unknown[0], kind)
         )
     return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in data.items()})
+
+
+def _meant(name: str, kind) -> str:
+    """What to do about a name that is no setting of the part `kind` of a recipe: a setting of a similar name there, or
+    in another part."""
+    known = {f.name: f.name for f in fields(kind)}
+    for part, other in PARTS.items():
+        known |= {f.name: f"{f.name} under {part}" for f in fields(other) if f.name not in known}
+    known |= {f.name: f"{f.name} outside of {' and '.join(PARTS)}" for f in fields(TrainConfig) if f.name not in known}
+    near = get_close_matches(name.rpartition(".")[2], known, 1, cutoff=0.75)
+    return f"did you mean {known[near[0]]}?" if near else "remove or rename it"
 
 
 def _value(hint, value, where: str):
@@ -294,7 +327,8 @@ def _value(hint, value, where: str):
     if origin is float and type(value) is int:
         return float(value)
     if type(value) is not origin:
-        raise UsageError(f"{where}: {value!r}", f"{WORDS[origin]} was expected", "correct the recipe")
+        do = "write it in quotes" if origin is str and isinstance(value, (int, float)) else "correct the recipe"
+        raise UsageError(f"{where}: {value!r}", f"{WORDS[origin]} was expected", do)
     if origin is list:
         (item,) = typing.get_args(kind)
         return [_value(item, v, where) for v in value]

@@ -3,6 +3,8 @@
 The renderer is the one that scoring uses. This module knows no model.
 """
 
+import logging
+from array import array
 from collections.abc import Collection
 
 import numpy as np
@@ -10,12 +12,15 @@ import numpy as np
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair, text_length
+from harness_plugin.prompt import Kept
 from harness_plugin.stats import length_feature
 from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.search import newton, solved_step
 from harness_plugin.train.config import Selection, TrainConfig
-from harness_plugin.train.render import AnyRenderer, length_of, views_of
+from harness_plugin.train.render import AnyRenderer, kept_of, views_of
 from harness_plugin.train.split import draw, label_of, target_of
+
+log = logging.getLogger("lm_eval.arena_rm")
 
 SLOPE_PRECISION = 1e-3  # of the prior on the length slope: weak, and finite where length alone explains the labels
 
@@ -25,6 +30,8 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
 
     `tokens(pair)` is the length of a pair before anything is cut. Raises TrainError if no pair is left.
     """
+    if rule.sources is not None:
+        _check_sources(pairs, rule.sources)
     kept = sorted(pairs, key=lambda p: draw("select", seed, p.key))
     kept = [p for p in kept if abs(label_of(p) - 0.5) >= rule.min_margin]
     if rule.max_tokens is not None:
@@ -37,7 +44,7 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
         raise TrainError(
             "no pair passes the recipe's `select`",
             "there is nothing to train on",
-            "lower select.min_margin, raise select.max_tokens, or name other select.sources",
+            "lower select.min_margin, raise select.max_tokens, or set select.shorter_right to null",
         )
     return kept
 
@@ -45,6 +52,20 @@ def select(pairs: list[Pair], rule: Selection, seed: int, tokens) -> list[Pair]:
 def source_of(pair: Pair) -> str:
     """The data set that a pair comes from, as its `meta` says; "" if it does not."""
     return str(pair.meta.get("source", ""))
+
+
+def _check_sources(pairs: list[Pair], most: dict[str, int]) -> None:
+    """Raises TrainError where no pair is from a source that is named; warns of one from which there is no pair."""
+    here, named = {source_of(p) for p in pairs}, {source for source, count in most.items() if count}
+    if not here & named:
+        raise TrainError(
+            f"select.sources names {', '.join(sorted(named)) or 'none'}, and the pairs are from "
+            f"{', '.join(sorted(here - {''})) or 'no named source'}",
+            "pairs of other sources are left out, so there is nothing to train on",
+            "use --set select.sources=null for all pairs, or name the sources of the data (its field source)",
+        )
+    if named - here:
+        log.warning("arena_rm: select.sources: no pair is from %s", ", ".join(sorted(named - here)))
 
 
 def _limit(pairs: list[Pair], most: dict[str, int]) -> list[Pair]:
@@ -156,7 +177,12 @@ class Examples:
 
     def __init__(self, pairs: list[Pair], renderer: AnyRenderer, config: TrainConfig, plain: bool = False):
         self.pairs, self.config, self.plain, self.epoch = pairs, config, plain, 0
-        self.rendered = [views_of(renderer, p) for p in pairs]
+        self.ids: list[list[array[int]]] = []  # of both presentations; four bytes a token, where a tuple takes forty
+        self.kept: list[tuple[Kept, Kept, Kept]] = []  # as from `kept_of`
+        for pair in pairs:
+            views = views_of(renderer, pair)
+            self.ids.append([array("i", view.ids) for view in views])
+            self.kept.append(kept_of(views))
         self.offsets = [0.0] * len(pairs) if plain or not config.length_debias else length_offsets(pairs)
 
     def __len__(self) -> int:
@@ -164,19 +190,19 @@ class Examples:
 
     def length(self, i: int) -> int:
         """The number of tokens of pair i, of its longer presentation."""
-        return length_of(self.rendered[i])
+        return max(map(len, self.ids[i]))
 
     def tokens(self) -> int:
         """The number of tokens in one epoch, without padding."""
         shown = ([0, 1] if self.config.kind == POINTWISE else self._sides(i) for i in range(len(self)))
-        return sum(len(self.rendered[i][side].ids) for i, sides in enumerate(shown) for side in sides)
+        return sum(len(self.ids[i][side]) for i, sides in enumerate(shown) for side in sides)
 
     def __getitem__(self, i: int) -> dict:
         """Pair i: `input_ids`, `labels` and `offset` of its presentation. If it is shown in both orders, the second
         presentation, with the sides exchanged, is under `turned`. For a pointwise model `input_ids` are those of
         response A, and those of response B are under `against`."""
         if self.config.kind == POINTWISE:
-            return self._view(i, 0) | {"against": self.rendered[i][1].ids}
+            return self._view(i, 0) | {"against": tuple(self.ids[i][1])}
         first, *rest = (self._view(i, side) for side in self._sides(i))
         return {**first, "turned": rest[0]} if rest else first
 
@@ -196,4 +222,4 @@ class Examples:
         labels = list(target_of(pair)) if self.config.num_labels == 3 else [1 - y, y]
         if turned:
             labels[:2], offset = labels[1::-1], -offset
-        return {"input_ids": self.rendered[i][turned].ids, "labels": labels, "offset": offset}
+        return {"input_ids": tuple(self.ids[i][turned]), "labels": labels, "offset": offset}

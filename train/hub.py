@@ -2,7 +2,25 @@
 
 from pathlib import Path
 
-from harness_plugin.errors import TrainError
+from harness_plugin.errors import TrainError, UsageError
+
+
+def check(repository: str) -> None:
+    """Raises UsageError, before a run, if its adapter could not be uploaded to `repository` after it: for a name that
+    the hub does not allow, with HF_HUB_OFFLINE=1, and if nobody is logged in."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    after, option = "the upload after the training would fail", f"--push-to-hub {repository}"
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as e:
+        raise UsageError(f"{option} ({str(e).splitlines()[0][:160]})", after, "name it as OWNER/NAME") from e
+    if constants.HF_HUB_OFFLINE:
+        raise UsageError(f"{option} with HF_HUB_OFFLINE=1", after, "unset HF_HUB_OFFLINE, or leave the option out")
+    if get_token() is None:
+        raise UsageError(f"{option}, and nobody is logged in to the hub", after, "run `hf auth login`")
 
 
 def push(folder: Path, repository: str) -> str:

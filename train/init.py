@@ -38,6 +38,12 @@ def read_init(config: TrainConfig, base: str) -> Adapter | None:
             OTHER_START,
             f"set kind to {adapter.manifest.kind}, or name another adapter",
         )
+    if adapter.manifest.found and config.chat_template not in (None, adapter.manifest.template):
+        raise UsageError(
+            f"init: {config.init} reads its texts in another chat_template than the recipe's",
+            OTHER_START,
+            "leave chat_template out of the recipe, or set it to null; then it is the adapter's",
+        )
     for name in SCALES:
         stored, wanted = adapter.config.get(name, False), getattr(config.lora, name)
         if stored != wanted:

@@ -64,12 +64,18 @@ class Base:
 def model_card(manifest: Manifest, run: Mapping, terms: str | None = None) -> str:
     """README.md for the folder of an adapter that the manifest describes.
 
-    run: as for `write_record`; keys that are missing are left out. terms: one sentence on the terms of the training
-    data from the person who trained; None becomes "not stated". Names are quoted so that they cannot break the front
-    matter or a table, and of absolute paths only the last part is shown.
+    run: as for `write_record`, and `own_tokenizer`, whether the folder has a tokenizer; keys that are missing are left
+    out. terms: one sentence on the terms of the training data from the person who trained; None becomes "not stated".
+    Names are quoted so that they cannot break the front matter or a table, and of absolute paths only the last part is
+    shown.
     """
     base = _base(manifest)
-    parts = [_front_matter(base), _what(manifest, base), _use(manifest, base), _training(manifest, run, base)]
+    parts = [
+        _front_matter(base),
+        _what(manifest, base),
+        _use(manifest, base, bool(run.get("own_tokenizer"))),
+        _training(manifest, run, base),
+    ]
     parts += [_measured(manifest), _calibration(manifest), _limits(manifest, base, terms)]
     return "\n\n".join(parts) + "\n"
 
@@ -137,7 +143,7 @@ The text that it reads, byte for byte, after the tokenizer's own BOS, at most {m
 {block(manifest.template or "")}"""
 
 
-def _use(manifest: Manifest, base: Base) -> str:
+def _use(manifest: Manifest, base: Base, own_tokenizer: bool) -> str:
     where, pretrained, option = "`FOLDER` is this folder.", "", ""
     if not base.hub:
         where = "`FOLDER` is this folder, `BASE` the base: its folder, or its id on the hub."
@@ -165,10 +171,10 @@ arena-rm score pairs.jsonl {option}--peft FOLDER -o scores.jsonl
 
 Both (from the package lm-eval-arena-rm) {both}, {alone}:
 
-{block(_snippet(manifest, base), "python")}"""
+{block(_snippet(manifest, base, own_tokenizer), "python")}"""
 
 
-def _snippet(manifest: Manifest, base: Base) -> str:
+def _snippet(manifest: Manifest, base: Base, own_tokenizer: bool) -> str:
     revision = f", revision={literal(base.revision)}" if base.revision else ""
     verdict = 'print("B" if logits[0] > 0 else "A", logits[0].item())'
     if manifest.kind == POINTWISE:
@@ -180,7 +186,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 base, adapter = {literal(base.hub or "BASE")}, "FOLDER"
-tokenizer = AutoTokenizer.from_pretrained(base{revision})
+tokenizer = AutoTokenizer.from_pretrained({"adapter" if own_tokenizer else f"base{revision}"})
 model = AutoModelForSequenceClassification.from_pretrained(
     base{revision}, num_labels={manifest.num_labels}, dtype=torch.float32
 )

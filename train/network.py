@@ -28,8 +28,7 @@ def build(config: TrainConfig, base: str, init: Adapter | None = None):
     """The base with a head and LoRA: new ones, or those of the adapter `init`. What an adapter holds is in float32, the
     rest in the recipe's precision. The LoRA of the recipe's `frozen_layers` is not trained.
 
-    Raises UsageError for a base whose trained parts an adapter could not hold, for an `init` that does not fit, and for
-    a library that is missing.
+    Raises UsageError for a base whose trained parts an adapter could not hold, and for an `init` that does not fit.
     (A head in float16 stops the GradScaler; in bfloat16, small updates would be rounded away.)
     """
     from peft import LoraConfig, get_peft_model
@@ -126,12 +125,6 @@ def _quantization(config: TrainConfig, dtype: torch.dtype):
     """The settings of transformers for a base in NF4 (QLoRA: Dettmers et al. 2023, arXiv:2305.14314), or None."""
     if config.quantization is None:
         return None
-    try:
-        import bitsandbytes  # noqa: F401  transformers would fail later, with an error of several lines
-    except ImportError as e:
-        raise UsageError(
-            "quantization: 4bit", "bitsandbytes is not installed", "run: pip install 'lm-eval-arena-rm[qlora]'"
-        ) from e
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness_plugin.errors import DataError, TrainError, UsageError
-from harness_plugin.model.file_hashes import file_sha256
+from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.train.augment import degrade, mismatch
 from harness_plugin.train.config import TrainConfig
-from harness_plugin.train.data import mix, select
+from harness_plugin.train.data import mix, select, source_of
 from harness_plugin.train.render import AnyRenderer, length_of, uncut, views_of
-from harness_plugin.train.split import evaluation_prompts, refuse_overlap, remove_duplicates, split
+from harness_plugin.train.split import (
+    evaluation_prompts,
+    label_of,
+    refuse_overlap,
+    remove_duplicates,
+    split,
+    target_of,
+)
 from harness_plugin.train.teacher import apply_teacher, read_teacher
 
 
@@ -43,6 +50,12 @@ class Data:
     training: list[Pair]
     validation: list[Pair]
     facts: dict
+
+    @property
+    def digest(self) -> str:
+        """A hash of the pairs and their labels, in their order."""
+        sides = (self.training, self.validation)
+        return short_hash([[(p.key, source_of(p), label_of(p), target_of(p)) for p in side] for side in sides])
 
 
 def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listing: Path | None = None) -> Data:
@@ -85,8 +98,15 @@ def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listin
     return Data(training, validation, facts)
 
 
-def check_files(request: Request) -> None:
-    """Raises UsageError for standard input, and DataError for data or a teacher that is no file here."""
+def check_request(request: Request, config: TrainConfig) -> None:
+    """Raises UsageError for standard input and for a recipe that needs a teacher where none is named, and DataError for
+    data or a teacher that is no file here."""
+    if request.teacher is None and config.teacher_share != 1:
+        raise UsageError(
+            f"teacher_share: {config.teacher_share} without --teacher",
+            "the labels would be those of the data alone",
+            "name the teacher's scores with --teacher FILE, or use --set teacher_share=1",
+        )
     if "-" in request.files:
         raise UsageError(
             "--data - is standard input",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from harness_plugin.model.adapter import Adapter
 from harness_plugin.model.reading import chat_template
 from harness_plugin.model.spec import POINTWISE
 from harness_plugin.pairs import Pair
@@ -14,12 +15,15 @@ AnyRenderer = Renderer | AnswerRenderer
 Views = Sequence[Rendered] | Sequence[RenderedAnswer]
 
 
-def renderer_for(config: TrainConfig, tokenizer, padding: int | None = None) -> AnyRenderer:
-    """The renderer of the recipe; `padding` as in `TextEncoder`. Raises ModelError for a pointwise model whose
-    tokenizer has no chat template, where the recipe gives none."""
+def renderer_for(
+    config: TrainConfig, tokenizer, padding: int | None = None, init: Adapter | None = None
+) -> AnyRenderer:
+    """The renderer of the recipe; `padding` as in `TextEncoder`. Where the recipe of a pointwise model gives no chat
+    template, it is that of the adapter `init`, else that of the tokenizer. Raises ModelError where none has one."""
     if config.kind != POINTWISE:
         return Renderer(tokenizer, config.max_length, config.truncation, padding)
-    template = config.chat_template or chat_template(tokenizer, f"{config.base} (the recipe's base)")
+    template = config.chat_template or (init.manifest.template if init and init.manifest.found else None)
+    template = template or chat_template(tokenizer, f"{config.base} (the recipe's base)", init)
     return AnswerRenderer(tokenizer, config.max_length, template, padding)
 
 

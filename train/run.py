@@ -4,9 +4,11 @@ The command for it is `arena-rm train RECIPE`.
 """
 
 import errno
+import gc
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from contextlib import contextmanager, nullcontext
@@ -19,10 +21,11 @@ from harness_plugin.engine.threads import use_threads
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import Manifest
 from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.base import base_config, find_base, load_tokenizer
+from harness_plugin.model.base import base_config, find_base, has_tokenizer, load_tokenizer, tokenizer_files
 from harness_plugin.model.device import choose_device
 from harness_plugin.model.file_hashes import short_hash
 from harness_plugin.model.fingerprint import fingerprint
+from harness_plugin.model.load import check_vocabulary
 from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.model.reading import padding_of
 from harness_plugin.model.spec import POINTWISE
@@ -31,12 +34,13 @@ from harness_plugin.train.checkpoints import begin, last_checkpoint, only_one, r
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples
 from harness_plugin.train.init import init_facts, init_name, read_init
+from harness_plugin.train.libraries import check_libraries, has_compiler
 from harness_plugin.train.measure import measure
 from harness_plugin.train.network import build, compile_layers, refuse_broken, save
 from harness_plugin.train.packed import can_pack
-from harness_plugin.train.prepare import Request, check_files, prepare
+from harness_plugin.train.prepare import Request, check_request, prepare
 from harness_plugin.train.record import write_record
-from harness_plugin.train.render import AnyRenderer, kept_of, renderer_for
+from harness_plugin.train.render import AnyRenderer, renderer_for
 from harness_plugin.train.split import describe_report, token_report
 from harness_plugin.train.trainer import make_trainer, train_from, updates, use_packs
 
@@ -59,31 +63,43 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
     """
     from accelerate import PartialState
 
-    started = time.monotonic()
     if out.exists():
         raise UsageError(
             f"{out} exists",
             "an adapter that is there is never overwritten",
             "give another folder with -o, or move this one away",
         )
-    check_files(request)  # before a base is downloaded
+    # Whatever can be refused is refused before a base is downloaded and the data is read.
+    check_request(request, config)
     place = _place(config, request.device)
+    check_libraries(config, request.report_to, place.type)
     state = PartialState(cpu=place.type == "cpu")
     if not state.is_main_process:
         log.setLevel(logging.WARNING)
+    with only_one(_work(out)) if state.is_main_process else nullcontext():
+        return _run(config, request, out, place, state)
+
+
+def _work(out: Path) -> Path:
+    return out.with_name(out.name + ".part")
+
+
+def _run(config: TrainConfig, request: Request, out: Path, place: torch.device, state) -> Manifest | None:
+    """`train` after its first checks. `state`: accelerate's, which says which of several processes this is."""
+    started, work = time.monotonic(), _work(out)
     with state.main_process_first():  # the first process converts the embedded base, the others use the result
         name, base = _base(config)
     init = read_init(config, base)
-    padding = padding_of(base_config(base, config.revision))
-    renderer = renderer_for(config, load_tokenizer(base, revision=config.revision), padding)
+    settings = base_config(base, config.revision)
+    renderer = renderer_for(config, load_tokenizer(base, init, config.revision), padding_of(settings), init)
+    check_vocabulary(renderer, settings, init, name)
     data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
     facts = {**_recipe_facts(config, init), **data.facts, "devices": state.num_processes}
     if config.kind == POINTWISE:
         facts["chat_template"] = short_hash(renderer.template)  # a run does not go on with another one
-    work = out.with_name(out.name + ".part")
-    with only_one(work) if state.is_main_process else nullcontext(), _resource_errors(work):
+    with _resource_errors(work):
         if state.is_main_process:
-            begin(work, facts)
+            begin(work, {**facts, "base_fingerprint": fingerprint(base), "content": data.digest})
         state.wait_for_everyone()
         refuse_private(work)
         resumed = last_checkpoint(work) is not None
@@ -91,9 +107,13 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
         report = _report(examples[0])
         counts = len(data.training), len(data.validation), describe_report(report)
         log.info("arena_rm: %d pairs to train on, %d to validate on; %s", *counts)
+        if request.report_to in ("tensorboard", "all"):  # else the curves would be deleted with the working folder
+            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out.with_name(out.name + ".runs").absolute()))
         trainer = _fit(config, base, init, examples, work, place, request.report_to)
-        folder = work / "adapter"
-        _save(trainer, name, config, folder, state)
+        folder, history = work / "adapter", _history(trainer)
+        _save(trainer, name, config, folder, state, init)
+        del trainer
+        _free_memory()  # the adapter is measured on a base of its own, for which there may be no room beside this one
         if not state.is_main_process:
             return None  # without waiting for the measurements, which may take longer than a barrier lasts
         run = {
@@ -102,13 +122,21 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
             "pairs": len(data.training),
             "seconds": None if resumed else round(time.monotonic() - started, 1),  # not known of a resumed run
             "truncation": report,
+            "own_tokenizer": init is not None and has_tokenizer(init),
             "tokens": round(examples[0].tokens() * config.epochs),
         }
-        manifest = _manifest(config, name, base, renderer, {**facts, "log": _history(trainer)})
+        manifest = _manifest(config, name, base, renderer, {**facts, "log": history})
         manifest = _finish(manifest, run, request, folder, data.validation)
         folder.rename(out)
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)  # the adapter is complete, whatever is left of this folder
     return manifest
+
+
+def _free_memory() -> None:
+    """Gives back the memory of a network that nothing names any more."""
+    gc.collect()  # a trainer and its network name each other
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _place(config: TrainConfig, device: str | None) -> torch.device:
@@ -159,7 +187,7 @@ def _recipe_facts(config: TrainConfig, init: Adapter | None) -> dict:
 
 def _report(examples: Examples) -> dict:
     """How many tokens the examples lose by being cut, as `token_report` gives it."""
-    fields = [kept_of(views) for views in examples.rendered]
+    fields = examples.kept
     return token_report(
         [(p.original, a.original, b.original) for p, a, b in fields], [(p.kept, a.kept, b.kept) for p, a, b in fields]
     )
@@ -194,14 +222,14 @@ def _fit(
 
 def _compiles(config: TrainConfig, network, place: torch.device, steps: int) -> bool:
     """Whether torch.compile is used: as the recipe says, else where the run is long enough to gain from it."""
-    compiler = place.type == "cuda" or shutil.which("g++") or shutil.which("clang++")
-    if config.compile and not compiler:
-        raise UsageError(
-            "compile: true", "torch.compile finds no C++ compiler", "install g++, or use --set compile=null"
-        )
     if config.compile is not None:
         return config.compile
-    return bool(compiler) and steps >= COMPILE_FROM and is_decoder_classifier(network) and not config.quantization
+    return (
+        has_compiler(place.type)
+        and steps >= COMPILE_FROM
+        and is_decoder_classifier(network)
+        and not config.quantization
+    )
 
 
 @contextmanager
@@ -232,12 +260,16 @@ def _spread(trainer) -> bool:
     return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
 
-def _save(trainer, name: str, config: TrainConfig, folder: Path, state) -> None:
-    """Writes the adapter; all processes take part in gathering its weights, the first one writes."""
+def _save(trainer, name: str, config: TrainConfig, folder: Path, state, init: Adapter | None) -> None:
+    """Writes the adapter, with the tokenizer of `init` if that has its own; all processes take part in gathering its
+    weights, the first one writes."""
     tensors = trainer.accelerator.get_state_dict(trainer.model_wrapped) if _spread(trainer) else None
     if state.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)  # an earlier run may have been killed while it wrote
         save(trainer.accelerator.unwrap_model(trainer.model), name, config, folder, tensors)
+        if init is not None and has_tokenizer(init):
+            for file in tokenizer_files(init):
+                shutil.copyfile(file, folder / file.name)
 
 
 def _manifest(config: TrainConfig, name: str, base: str, renderer: AnyRenderer, training: dict) -> Manifest:

@@ -4,6 +4,7 @@ This module knows the recipe and tensors; it does not know files, pairs or manif
 """
 
 import logging
+import math
 import random
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from harness_plugin.errors import TrainError
+from harness_plugin.model.adapter import HEAD_NAMES
 from harness_plugin.model.network import is_decoder_classifier
 from harness_plugin.model.spec import POINTWISE
 from harness_plugin.train.checkpoints import KeepWhole
@@ -65,13 +67,21 @@ class PreferenceTrainer(Trainer):
     def __init__(self, config: TrainConfig, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.config = config
-        # Our loss is a mean over the batch, so the Trainer must divide it by the accumulation steps. It would not do so
-        # by itself, because the forward of PEFT's wrapper takes **kwargs.
+        # Our loss has to be divided by the accumulation steps, which the Trainer would not do by itself, because the
+        # forward of PEFT's wrapper takes **kwargs.
         self.model_accepts_loss_kwargs = False
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of the next update, and how many pairs they have on average. With this number in the place of its
+        own, a batch at the end of an epoch, which may not be full, weighs as much as its pairs do."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(batch["weights"].sum() for batch in batches) / len(batches) if batches else None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of a batch from `collate` (n presentations) or `collate_packed`, and with `return_outputs` the
-        logits (n, num_labels) in the order of the labels. Raises TrainError if the loss is not finite."""
+        logits (n, num_labels) in the order of the labels. `num_items_in_batch`: as from `get_batch_samples`, the number
+        of pairs by which the sum over the batch is divided; None: that of the batch. Raises TrainError if the loss is
+        not finite."""
         inputs = dict(inputs)
         labels, offsets, twins, weights = (inputs.pop(name) for name in ("labels", "offsets", "twins", "weights"))
         if "pack" in inputs:
@@ -90,6 +100,8 @@ class PreferenceTrainer(Trainer):
             loss = preference_loss(logits, labels, weights, config.length_debias * offsets)
             if config.consistency:
                 loss = loss + config.consistency * inconsistency(logits, twins) / weights.sum()
+            if num_items_in_batch is not None:
+                loss = loss * weights.sum() / num_items_in_batch
         else:
             loss = preference_loss(logits, labels, weights)
         if not torch.isfinite(loss):
@@ -106,11 +118,16 @@ class PreferenceTrainer(Trainer):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss, outputs["logits"].float(), inputs["labels"]
 
+    def get_decay_parameter_names(self, model) -> list[str]:
+        """The names of the trained parameters that `weight_decay` draws towards zero: matrices outside of the head."""
+        names = set(super().get_decay_parameter_names(model))
+        trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad and name in names)
+        return [name for name, p in trained if p.dim() > 1 and not _is_of_head(name)]
+
     def create_optimizer(self, *args, **kwargs):
         optimizer = super().create_optimizer(*args, **kwargs)
         if self.config.head_learning_rate is not None:
-            named = self.model.named_parameters()
-            head = [p for name, p in named if p.requires_grad and "modules_to_save" in name]
+            head = [p for name, p in self.model.named_parameters() if p.requires_grad and _is_of_head(name)]
             ids = {id(p) for p in head}
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if id(p) not in ids]
@@ -120,6 +137,11 @@ class PreferenceTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         examples = self.train_dataset if train_dataset is None else train_dataset
         return LengthBatches(examples, self.args.train_batch_size, self.config.group_by_length, self.config.seed)
+
+
+def _is_of_head(name: str) -> bool:
+    """Whether a trained parameter is one of the head's, not of another module that is saved whole."""
+    return any(f".{head}.modules_to_save." in name for head in HEAD_NAMES)
 
 
 def accuracy(prediction) -> dict[str, float]:
@@ -199,8 +221,10 @@ def train_from(last: str | None, trainer: Trainer) -> None:
 
 
 def updates(config: TrainConfig, pairs: int, devices: int = 1) -> int:
-    """The number of optimizer steps of a run over `pairs` pairs."""
-    return max(1, int(pairs / (config.batch_size * config.accumulation * devices) * config.epochs))
+    """The number of optimizer steps of a run over `pairs` pairs, as the Trainer counts them: the last update of an
+    epoch may have fewer batches, and its last batch fewer pairs."""
+    batches = math.ceil(pairs / (config.batch_size * devices))
+    return math.ceil(math.ceil(batches / config.accumulation) * config.epochs)
 
 
 def _arguments(config: TrainConfig, pairs: int, work: Path, device: torch.device, report_to: str) -> TrainingArguments:

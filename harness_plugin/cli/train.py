@@ -71,7 +71,7 @@ def command(recipe, files, output, overrides, keep_out, teacher, device, report_
     `accelerate launch -m harness_plugin.cli train ...`.
 
     \b
-    Example: arena-rm train embedded --data pairs.jsonl -o my-judge --set epochs=1
+    Example: arena-rm train default --set base=embedded --data pairs.jsonl -o my-judge
 
     Exit codes: 0 done, 2 wrong usage or settings, 3 bad data, or training failed.
     """
@@ -79,6 +79,10 @@ def command(recipe, files, output, overrides, keep_out, teacher, device, report_
     from harness_plugin.train.config import find_config, read_config
 
     config = read_config(find_config(recipe), overrides)
+    if push_to_hub:
+        from harness_plugin.train.hub import check
+
+        check(push_to_hub)
     from harness_plugin.train.prepare import Request
     from harness_plugin.train.run import describe, train
 

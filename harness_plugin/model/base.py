@@ -10,10 +10,11 @@ from harness_plugin.model.bare_config import read_bare_config
 from harness_plugin.model.embedded import BASE_NAME, base_folder, embedded_base
 from harness_plugin.model.embedded_tokenizer import load_embedded_tokenizer
 from harness_plugin.model.naming import EMBEDDED, is_path, refuse_file
-from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
+from harness_plugin.model.part_hashes import TOKENIZER_CONFIG, TOKENIZER_FILES
 from harness_plugin.model.plain import refuse_marked
 from harness_plugin.model.quiet import quiet_transformers
 
+CHAT_TEMPLATE = "chat_template.jinja"
 NO_CODE = {"trust_remote_code": False}  # without it, transformers asks on the terminal whether to run a folder's code
 
 
@@ -78,6 +79,12 @@ def local_folder(base: str, revision: str | None) -> Path:
 def has_tokenizer(adapter: Adapter | None) -> bool:
     """Whether the adapter's folder has a tokenizer of its own, which is then used instead of the base's."""
     return adapter is not None and (adapter.folder / TOKENIZER_CONFIG).is_file()
+
+
+def tokenizer_files(adapter: Adapter) -> list[Path]:
+    """The files of the adapter's own tokenizer (`has_tokenizer`), with its chat template."""
+    names = (TOKENIZER_CONFIG, *TOKENIZER_FILES, CHAT_TEMPLATE)
+    return [adapter.folder / name for name in names if (adapter.folder / name).is_file()]
 
 
 def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | None = None, bare: bool = False):

@@ -130,13 +130,13 @@ def plan_model(spec: ModelSpec) -> Plan:
     """Everything about a judge that can be known without loading the base's weights: kind, adapter, manifest,
     tokenizer, settings, device and dtype, each checked. Raises ModelError or UsageError, each in one line."""
     spec = spec.resolved()
+    device = choose_device(spec.device)  # before the embedded base is converted, or another one downloaded
     named = _named(spec)
     if named.adapter:
         check_base(named.adapter, named.name, fingerprint(named.base))
     calibration = calibration_of(spec, named.manifest)
     kind, classes, renderer = reading(spec, named)
-    device = choose_device(spec.device)
-    _check_vocabulary(renderer, named.config, named.adapter, named.name)
+    check_vocabulary(renderer, named.config, named.adapter, named.name)
     packs = has_packs(named.config) and (spec.merge or named.adapter is None)
     arithmetic = choose_dtype(spec.dtype, device, getattr(named.config, "model_type", ""), packs)
     return Plan(
@@ -151,7 +151,7 @@ def plan_model(spec: ModelSpec) -> Plan:
     )
 
 
-def _check_vocabulary(renderer: Renderer | AnswerRenderer, config: Any, adapter: Adapter | None, name: str) -> None:
+def check_vocabulary(renderer: Renderer | AnswerRenderer, config: Any, adapter: Adapter | None, name: str) -> None:
     """Raises ModelError for a tokenizer whose ids have no row in the embedding: on a CPU they would end the run in the
     middle, on a GPU they would stop the device."""
     rows = config.get_text_config().vocab_size

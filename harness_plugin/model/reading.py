@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.base import load_tokenizer
+from harness_plugin.model.base import CHAT_TEMPLATE, load_tokenizer
 from harness_plugin.model.kind import class_order, judge_kind
 from harness_plugin.model.manifest import Manifest
 from harness_plugin.model.naming import EMBEDDED
@@ -18,7 +18,6 @@ from harness_plugin.prompt import AnswerRenderer, Renderer
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-CHAT_TEMPLATE = "chat_template.jinja"
 LONGEST = 4096  # tokens that a pointwise model reads where nobody says how many it was trained on
 
 
