@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from training_runs import CARD_LORA, ENCODER, LINEAR, in_order, judges, losses, made, recipe, stored, targets
+from training_runs import CARD_LORA, ENCODER, HEAD, LINEAR, in_order, judges, losses, made, recipe, stored, targets
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import ModelSpec, load_model
@@ -107,3 +107,11 @@ def test_a_head_of_two_layers_is_trained_and_judges_but_has_no_spread_of_its_own
     judges(base, tmp_path / "mine")
     with pytest.raises(UsageError, match="head_std with RobertaForSequenceClassification"):
         build(recipe("card", base, *ENCODER, "head_std=0.1"), str(base))
+
+
+@pytest.mark.parametrize("change", ["lora.use_dora=false", "lora.use_dora=true"], ids=["packed", "padded"])
+def test_a_base_that_reads_pictures_too_makes_a_judge_of_texts(lesson_file, tmp_path, change):
+    base, out = tiny.save_with_pictures(tmp_path / "base"), tmp_path / "mine"
+    made("card", base, lesson_file, out, "precision=float32", change)
+    assert all(".language_model." in name or name == HEAD for name in load_file(out / "adapter_model.safetensors"))
+    judges(base, out)

@@ -1,6 +1,7 @@
 """What an update is: how the pairs of its batches count, which weights decay, and at which rates they are learned."""
 
 import pytest
+import tiny
 import torch
 from training_runs import HEAD, lesson, recipe
 
@@ -9,15 +10,14 @@ from harness_plugin.train import trainer
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.data import Examples
 from harness_plugin.train.loss import collate
-from harness_plugin.train.network import build
+from harness_plugin.train.network import _layers, build
+from harness_plugin.train.packed import can_pack
 
 PLAIN = ("precision=float32", "lora.lora_dropout=0", "max_length=96")
 
 
 def trainer_of(base, tmp_path, count, *changes):
     """A trainer of the recipe `card` with the changes, on so many pairs."""
-    import tiny
-
     config = recipe("card", base, *PLAIN, *changes)
     examples = Examples(lesson(count), Renderer(tiny.tokenizer(), 96, "budget"), config)
     return trainer.make_trainer(config, build(config, str(base)), examples, examples, tmp_path, torch.device("cpu"))
@@ -74,3 +74,12 @@ def test_the_head_does_not_decay_without_a_rate_of_its_own(tiny_base, tmp_path):
     made = trainer_of(tiny_base("gemma"), tmp_path, 9, "weight_decay=0.1")
     decaying = made.get_decay_parameter_names(made.model)
     assert decaying and not any("score" in name for name in decaying)
+
+
+def test_of_a_base_that_reads_pictures_too_only_the_language_model_is_trained(tmp_path):
+    base = tiny.save_with_pictures(tmp_path / "base")
+    network = build(recipe("card", base, *PLAIN, "lora.target_modules=all-linear"), str(base))
+    trained = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert len(trained) == 3 * 7 * 2 + 1 and sum(".language_model.layers." in name for name in trained) == 3 * 7 * 2
+    assert [type(layer).__name__ for layer in _layers(network)] == ["Gemma3DecoderLayer"] * 3
+    assert not network.config.get_text_config().use_cache and can_pack(network, torch.device("cpu"))

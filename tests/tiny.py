@@ -193,6 +193,22 @@ def save_other(kind: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def save_with_pictures(folder: Path, seed: int = 0) -> Path:
+    """A random Gemma 3 that reads pictures too, in float32, and its tokenizer, saved as a hub folder is."""
+    import torch
+    from transformers import Gemma3Config, Gemma3ForSequenceClassification
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    sight = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    sight |= {"image_size": 16, "patch_size": 8}
+    text = config("gemma3").to_dict()
+    made = Gemma3Config(text_config=text, vision_config=sight, mm_tokens_per_image=1, num_labels=1)
+    Gemma3ForSequenceClassification(made).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 def save_adapter(base: Path, folder: Path, num_labels: int = 1, seed: int = 1) -> Path:
     """An adapter with the card's settings whose lora_B and head are random instead of zero and untrained."""
     import torch

@@ -3,6 +3,7 @@
 This module knows no pairs.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness_plugin.engine.shape import language_model
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model.adapter import PREFIX, Adapter
 from harness_plugin.model.base import load_base
@@ -40,7 +42,8 @@ def build(config: TrainConfig, base: str, init: Adapter | None = None):
     _keep_packing(model)
     if config.head_std is not None:
         nn.init.normal_(_head(model).weight, std=config.head_std)
-    lora = LoraConfig(task_type="SEQ_CLS", **asdict(config.lora))  # asdict copies the lists, to which PEFT adds
+    own = asdict(config.lora)  # which copies the lists, to which PEFT adds
+    lora = LoraConfig(task_type="SEQ_CLS", exclude_modules=_beside_the_texts(model), **own)
     with quiet_transformers():
         network = get_peft_model(model, lora)
     _refuse_untrained(network, fresh)
@@ -50,7 +53,7 @@ def build(config: TrainConfig, base: str, init: Adapter | None = None):
     if init is not None:
         start_from(network, init, str(config.init))
     _freeze(network, config.frozen_layers)
-    network.config.use_cache = False
+    network.config.get_text_config().use_cache = False
     if config.gradient_checkpointing:
         network.enable_input_require_grads()
     return network
@@ -92,9 +95,20 @@ def _is_lora(name: str) -> bool:
 def _layers(network) -> list[nn.Module]:
     """The layers of the base, from the lowest to the highest; empty if it has no list of layers."""
     inner = network.get_base_model()
-    backbone = getattr(inner, inner.base_model_prefix, inner)
+    backbone: Any = language_model(getattr(inner, inner.base_model_prefix, inner))
     stacks = (module for module in backbone.modules() if isinstance(module, nn.ModuleList))
     return list(getattr(backbone, "layers", None) or next(stacks, ()))
+
+
+def _beside_the_texts(model) -> str | None:
+    """A regular expression of the modules that read no text, such as those for pictures of Gemma 3 from 4B on; None
+    where there are none. LoRA on them would be saved and never trained."""
+    backbone = getattr(model, model.base_model_prefix, None)
+    texts = language_model(backbone)
+    if texts is backbone:
+        return None
+    name = next(name for name, module in model.named_modules() if module is texts)
+    return rf"(?!{re.escape(name)}\.).*"
 
 
 def _refuse_untrained(network, fresh: set[str]) -> None:
