@@ -178,6 +178,18 @@ def test_a_difference_of_two_models_is_paired_by_prompt():
     assert difference.low < paired.mean() < difference.high
 
 
+def test_degrees_of_freedom_are_those_of_the_prompts_that_the_labels_are_worth():
+    rng, sizes = np.random.default_rng(9), np.maximum(40 // np.arange(1, 21), 1)
+    codes = np.repeat(np.arange(20), sizes)
+    people = (rng.random(len(codes)) < 0.5).astype(float)
+    uneven = anchored_mean(people, np.full(len(codes), 0.5), codes)
+    assert uneven.degrees == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum() - 1) and uneven.degrees < 8
+    assert agreeing(5, 20).degrees == pytest.approx(19)
+    as_many = anchored_mean(people, np.full(len(codes), 0.5), codes, weight=1 / sizes[codes])
+    assert as_many.degrees == pytest.approx(19), "where every prompt counts the same"
+    assert anchored_mean(people, people, np.zeros(len(codes))).degrees == 0, "of one prompt"
+
+
 @cache
 def agreeing(wins: int, n: int):
     """n labels, so many of which are wins, on one in four of the prompts; the judge says nothing."""

@@ -119,8 +119,8 @@ def _smallest_drop(found: AnchoredDrop, margin: float, rules: Rules) -> float:
     test, labelled = found.test, found.mean.estimate.n_clusters
     if not test.stderr > 0 or 2.0**-labelled > rules.alpha:
         return math.nan
-    seen = t_quantile(rules.power, labelled - 1) * test.stderr
-    drop = max(t_quantile(1 - rules.alpha, labelled - 1) * test.stderr, margin - (test.difference - test.low)) + seen
+    seen, certain = (t_quantile(level, found.mean.degrees) * test.stderr for level in (rules.power, 1 - rules.alpha))
+    drop = max(certain, margin - (test.difference - test.low)) + seen
     return drop if drop <= -test.lowest else math.nan
 
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import UPPER, Estimate, cluster_codes, normal_quantile, positive, undefined, wilson
+from harness_plugin.stats.estimates import (
+    UPPER,
+    Estimate,
+    cluster_codes,
+    kish,
+    normal_quantile,
+    positive,
+    undefined,
+    wilson,
+)
 from harness_plugin.stats.student import t_quantile
 
 FEWEST_LABELS = 10  # with fewer there is no interval
@@ -28,7 +37,7 @@ class Anchored:
     judge. bias: the judge's own mean less the estimate. tuning: the weight of the judge, from 0 (the labels alone) to
     1. correlation: of judge and people over the labelled battles. worth: how many labels alone would give the same
     error; NaN without an error. influence: (G,), each prompt's, whose squares sum to the squared error up to
-    n_clusters / (n_clusters - 1).
+    n_clusters / (n_clusters - 1). degrees: of freedom, of Student's t.
     """
 
     estimate: Estimate
@@ -38,6 +47,7 @@ class Anchored:
     correlation: float
     worth: float
     influence: np.ndarray
+    degrees: float
 
     @property
     def adds_nothing(self) -> bool:
@@ -72,7 +82,7 @@ def anchored_mean(
     rows = _checked(people, judge, clusters, weight, probability, strata, known)
     if not rows.labels:
         nothing = undefined(0, 0)
-        return Anchored(nothing, nothing, nothing, 0.0, math.nan, math.nan, np.full(rows.clusters, math.nan))
+        return Anchored(nothing, nothing, nothing, 0.0, math.nan, math.nan, np.full(rows.clusters, math.nan), 0.0)
     mean, a, b, shift = _influence(rows)
     by_prompt, on_judge, moved = (np.bincount(rows.codes, x, rows.clusters) for x in (a, b, shift))
     correlation = weighted_correlation(rows.people, rows.judge, rows.inverse * rows.asked)
@@ -90,7 +100,7 @@ def anchored_mean(
         bias = replace(bias, low=low, high=high)
     ratio = alone.stderr / estimate.stderr
     used = float(tuning[np.unique(rows.codes[rows.asked])].mean())
-    return Anchored(estimate, alone, bias, used, correlation, rows.labels * ratio**2, influence)
+    return Anchored(estimate, alone, bias, used, correlation, rows.labels * ratio**2, influence, rows.degrees)
 
 
 def anchored_difference(first: Anchored, second: Anchored) -> Estimate:
@@ -152,6 +162,12 @@ class Labelled:
     def prompts(self) -> int:
         """How many hold a label."""
         return len(np.unique(self.codes[self.asked]))
+
+    @property
+    def degrees(self) -> float:
+        """One less than as many prompts as those of the labels are worth by what their labels stand for (`kish`)."""
+        held = np.bincount(self.codes[self.asked], self.inverse[self.asked])
+        return max(kish(held) - 1, 1.0) if self.prompts > 1 else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +237,7 @@ def _tunings(by_prompt, on_judge, rows: _Rows) -> np.ndarray:
 
 
 def _estimate(rows: _Rows, value: float, influence, share: bool) -> Estimate:
-    found = _student(value, influence, rows.labels, rows.prompts)
+    found = _student(rows, value, influence)
     if not share:
         return found
     value, low, high = _share(rows, value, found.stderr)
@@ -244,7 +260,7 @@ def _share(rows: _Rows, value: float, stderr: float) -> tuple[float, float, floa
     if rows.prompts < 2:
         return value, math.nan, math.nan
     mix = np.bincount(rows.codes, rows.weight / total * (np.where(open_, among, rows.people) - value), rows.clusters)
-    mixed, t = float(mix @ mix), t_quantile(UPPER, rows.prompts - 1)
+    mixed, t = float(mix @ mix), t_quantile(UPPER, rows.degrees)
     # At 0 and 1 the variance would be 0: nearer than half a label the labels cannot tell.
     p = min(max(among, 0.5 / rows.labels), 1 - 0.5 / rows.labels)
     alone = min(rows.prompts, float(w.sum() ** 2 / (w @ w)))
@@ -257,10 +273,11 @@ def _share(rows: _Rows, value: float, stderr: float) -> tuple[float, float, floa
     return value, max(value + low, 0.0), min(value + high, 1.0)
 
 
-def _student(value: float, influence, labels: int, prompts: int) -> Estimate:
+def _student(rows: _Rows, value: float, influence) -> Estimate:
     """The value with the clustered error of its influence values and Student's interval."""
+    labels, prompts = rows.labels, rows.prompts
     if labels < FEWEST_LABELS or prompts < 2:
         return undefined(labels, prompts, value)
     stderr = positive(math.sqrt(prompts / (prompts - 1) * float(influence @ influence)), value)
-    half = t_quantile(UPPER, prompts - 1) * stderr
+    half = t_quantile(UPPER, rows.degrees) * stderr
     return Estimate(value, stderr, labels, prompts, value - half, value + half)

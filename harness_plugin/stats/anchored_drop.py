@@ -76,7 +76,7 @@ def anchored_drop(
     labels = _labels(people, judge, changed, codes, weight, probability)
     share = float(weight[changed].sum() / weight.sum())
     few = labels.are_few or not mean.estimate.stderr > 0
-    found = _from_few(labels, mean, share, alpha, lowest) if few else _from_many(labels, mean, alpha, lowest)
+    found = _from_few(labels, mean, share, alpha, lowest) if few else _from_many(mean, alpha, lowest)
     test = DropTest(
         before=math.nan,
         after=math.nan,
@@ -140,9 +140,9 @@ class _Found:
     method: str
 
 
-def _from_many(labels: _Labels, mean: Anchored, alpha: float, lowest: float) -> _Found:
+def _from_many(mean: Anchored, alpha: float, lowest: float) -> _Found:
     """By Student's t, from the labels and the judge."""
-    value, stderr, degrees = mean.estimate.value, mean.estimate.stderr, labels.prompts - 1
+    value, stderr, degrees = mean.estimate.value, mean.estimate.stderr, mean.degrees
     half = t_quantile(1 - alpha, degrees) * stderr
     low, high = max(value - half, lowest), min(value + half, -lowest)
     method = "t, labels and judge" if mean.tuning else "t, labels alone"

@@ -82,6 +82,19 @@ def clustered_rate(good: float):
     return draw
 
 
+def uneven_rate(good: float):
+    """All battles of n in POOL n prompts are labelled, whose numbers of battles are as 1 to 1 / n."""
+
+    def draw(rng, n, truth):
+        each = np.tile(np.maximum(40 // np.arange(1, n + 1), 1), POOL)
+        names, shift = np.repeat(np.arange(len(each)), each), NormalDist().inv_cdf(truth)
+        taste = math.sqrt(0.5) * (rng.standard_normal(len(each))[names] + rng.standard_normal(len(names))) + shift
+        people, judge = (taste > 0).astype(float), judged(taste, rng.standard_normal(len(names)), good)
+        return [(anchored_mean(np.where(names < n, people, np.nan), judge, names).estimate, truth)]
+
+    return draw
+
+
 def unequal_rate(good: float):
     """Close battles are labelled four times as often as clear ones."""
 

@@ -75,6 +75,7 @@ ALONE = {  # their truth is not a share
     "ece, 0.1 too confident": judges.calibration_error(0.1),
     "ece, nearly certain, 0.05 too confident": judges.certain_error,
     "difference of two judges' accuracy, uneven prompts": judges.uneven_difference,
+    "win rate for people, poor judge, uneven prompts": people.uneven_rate(0.3),
 }
 # How often something happens that should happen in at most 5 % of all cases.
 ERRORS = {
