@@ -168,7 +168,7 @@ GOOD = [0.2, 0.4], [1.0, 0.0]
         ([0.2, math.nan], GOOD[1], None, "1 of 2 values of probability are not between 0 and 1 (such as nan)"),
         ([0.2, 1.01], GOOD[1], None, "such as 1.01"),
         (GOOD[0], [0.5, -1], None, "values of outcome"),
-        (GOOD[0], [1.0], None, "probability of shape (2,); 1 numbers"),
+        (GOOD[0], [1.0], None, "probability of shape (2,); the shape (1,) was expected"),
         ([], [], None, "outcome of shape (0,)"),
         ({"a": GOOD[0], "b": [0.1]}, GOOD[1], None, "probability of shape (1,)"),
         ([GOOD[0]], [GOOD[1]], None, "outcome of shape (1, 2)"),

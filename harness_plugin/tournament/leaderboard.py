@@ -5,6 +5,7 @@ A verdict is a `Judgement` whose models are named.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -84,41 +85,39 @@ def leaderboard(
         raise DataError("there are no verdicts", "without them nobody can be ranked", "judge some battles first")
     c = judgement_arrays(verdicts, models)
     base = None if baseline is None else c.models.index(baseline)
-    ratings = bradley_terry_ratings(c.i, c.j, c.win_b, clusters=c.clusters, models=len(c.models), anchor=base)
-    rates = _rates(c, base)
-    tests = ratings.tests() if base is None else _rate_tests(c, base)
-    controlled = {"length": _at_equal_length(c, base)}
-    counted = None if style is None else side_counts(c, style)
-    if counted is not None and counted.any():  # without a mark in any answer, style is length
-        controlled["style"] = _at_equal_style(c, counted, base)
-    order = _order(rates, ratings, base)
+    marks = None if style is None else side_counts(c, style)
+    if marks is not None and not marks.any():  # without a mark in any answer, style is length
+        marks = None
+    fits = _fits(c, base, marks)
+    order = _order(fits, base)
     lengths = [_mean_length(c, m) for m in range(len(c.models))]
-    rows = _rows(c, order, rates, ratings, tests, controlled, _with_ties(c, base), lengths)
-    columns = (mean_counts(c, counted) if "style" in controlled else {}) | dict(counts or {})
+    columns = ({} if marks is None else mean_counts(c, marks)) | dict(counts or {})
     digits = POINTS if base is None else SHARE
     return {
         "schema": SCHEMA,
         "baseline": baseline,
-        "models": [row | {k: of.get(row["model"], 0) for k, of in columns.items()} for row in rows],
+        "models": [
+            row | {k: of.get(row["model"], 0) for k, of in columns.items()} for row in _rows(c, order, fits, lengths)
+        ],
         "battles": len(verdicts),
         "prompts": len(set(c.clusters.tolist())),
         "truncated": int(c.truncated.sum()),
-        "tests": tests_of(c.models, order, tests, digits),
-        "smallest_difference": rounded_or_none(tests.smallest_difference(), digits),
+        "tests": tests_of(c.models, order, fits.tests, digits),
+        "smallest_difference": rounded_or_none(fits.tests.smallest_difference(), digits),
         "stopping": None,
         "differences_of": "rating" if base is None else "win_rate",
-        "length_slope": numbers("value", controlled["length"].slope),
-        "style_slopes": _style_slopes(controlled.get("style")),
+        "length_slope": numbers("value", fits.controlled["length"].slope),
+        "style_slopes": _style_slopes(fits.controlled.get("style")),
         "length_scale": rounded_or_none(length_scale(_length_differences(c, base)), 1),
         **_length(c),
-        "length_rating_correlation": _along_length(lengths, ratings.rating),
+        "length_rating_correlation": _along_length(lengths, fits.ratings.rating),
         "head_to_head": _head_to_head(c, order),
         "position": _position(c),
         "categories": _by_category(c, base),
         "people": None,
         "concerns": [
             {"kind": k.kind, "models": [c.models[m] for m in k.models], "meaning": CONCERNS[k.kind]}
-            for k in (*ratings.concerns, *_of_style(controlled))
+            for k in (*fits.ratings.concerns, *_of_style(fits.controlled))
         ],
     }
 
@@ -136,6 +135,29 @@ def summary(
         "red_team": red_team,
         "agreement": agreement,
     }
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """What is estimated of the models, in the order of their names. `tests`: of what ranks them; `controlled`: "length"
+    and, if answers have marks, "style" -> what ranks them at equal length or style; `with_ties`: Davidson's ratings,
+    None for a judge without ties."""
+
+    rates: list[WinRate]
+    ratings: Ratings
+    tests: Pairwise
+    controlled: dict[str, Controlled]
+    with_ties: Ratings | None
+
+
+def _fits(c: JudgementArrays, base: int | None, marks: np.ndarray | None) -> _Fits:
+    """`base`: the number of the baseline, None without one; `marks`: as `side_counts` gives them."""
+    ratings = bradley_terry_ratings(c.i, c.j, c.win_b, clusters=c.clusters, models=len(c.models), anchor=base)
+    tests = ratings.tests() if base is None else _rate_tests(c, base)
+    controlled = {"length": _at_equal_length(c, base)}
+    if marks is not None:
+        controlled["style"] = _at_equal_style(c, marks, base)
+    return _Fits(_rates(c, base), ratings, tests, controlled, _with_ties(c, base))
 
 
 def _rates(c: JudgementArrays, base: int | None) -> list[WinRate]:
@@ -169,9 +191,9 @@ def _length_differences(c: JudgementArrays, base: int | None) -> np.ndarray:
     return (c.lengths[:, 1] - c.lengths[:, 0])[met]
 
 
-def _at_equal_style(c: JudgementArrays, counted: np.ndarray, base: int | None) -> Controlled:
+def _at_equal_style(c: JudgementArrays, marks: np.ndarray, base: int | None) -> Controlled:
     """As `_at_equal_length`, had they been of one style too."""
-    features = style_features(c.lengths, counted)
+    features = style_features(c.lengths, marks)
     if base is None:
         return style_controlled_ratings(c.i, c.j, c.win_b, features, clusters=c.clusters, models=len(c.models))
     return style_controlled_win_rates(c.i, c.j, c.win_b, features, base, c.clusters, len(c.models))
@@ -196,28 +218,30 @@ def _of_style(controlled: Mapping[str, Controlled]) -> list[Concern]:
     return found
 
 
-def _order(rates: list[WinRate], ratings: Ratings, base: int | None) -> list[int]:
-    values = ratings.rating if base is None else np.array([r.soft.value for r in rates])
-    return sorted(range(len(rates)), key=lambda m: (-values[m] if math.isfinite(values[m]) else math.inf, m))
+def _order(fits: _Fits, base: int | None) -> list[int]:
+    """The numbers of the models, best first; those that cannot be ranked come last."""
+    values = fits.ratings.rating if base is None else np.array([r.soft.value for r in fits.rates])
+    return sorted(range(len(values)), key=lambda m: (-values[m] if math.isfinite(values[m]) else math.inf, m))
 
 
-def _rows(c: JudgementArrays, order, rates, ratings, tests, controlled, with_ties, lengths) -> list[dict]:
+def _rows(c: JudgementArrays, order: list[int], fits: _Fits, lengths: list[float | None]) -> list[dict]:
     """One row per model, all with the same keys."""
-    ranges = tests.rank_ranges()
+    ranges = fits.tests.rank_ranges()
     rows = []
     for rank, m in enumerate(order, start=1):
         row = {"model": c.models[m], "rank": rank, "rank_low": int(ranges[m, 0]), "rank_high": int(ranges[m, 1])}
-        row |= numbers("win_rate", rates[m].soft) | numbers("win_rate_hard", rates[m].hard)
-        row |= {"wins": rates[m].wins, "ties": rates[m].ties, "losses": rates[m].losses}
-        for name, at in controlled.items():
+        rate, ratings = fits.rates[m], fits.ratings
+        row |= numbers("win_rate", rate.soft) | numbers("win_rate_hard", rate.hard)
+        row |= {"wins": rate.wins, "ties": rate.ties, "losses": rate.losses}
+        for name, at in fits.controlled.items():
             if isinstance(at, ControlledWinRates):
                 row |= numbers(f"win_rate_{name}_controlled", at.win_rates[m])
         row |= numbers("rating", ratings.estimate(m), POINTS)
-        for name, at in controlled.items():
+        for name, at in fits.controlled.items():
             if isinstance(at, Ratings):
                 row |= numbers(f"rating_{name}_controlled", at.estimate(m), POINTS)
-        if with_ties is not None:
-            row |= numbers("rating_davidson", with_ties.estimate(m), POINTS)
+        if fits.with_ties is not None:
+            row |= numbers("rating_davidson", fits.with_ties.estimate(m), POINTS)
         row |= {"battles": int(ratings.n[m]), "prompts": int(ratings.n_clusters[m]), "mean_length": lengths[m]}
         rows.append(row)
     return rows

@@ -200,7 +200,7 @@ function judgeCards({ words, charts }) {
   else responsive($("#position .chart"), histogram(charts.position, { label: "position bias (logits in favour of the second answer)", title: "How many battles have which position bias", mark: charts.position.mean, zero: true }));
   const bins = charts.reliability;
   $("#confidence h3").append(bins ? "Reliability" : "Confidence");
-  caption("confidence", [words.agreement || "No labels of people are known here, so whether these probabilities hold cannot be said.", words.calibration].join(" ").trim());
+  caption("confidence", [words.agreement || "There are no labels of people here, so it is not known whether these probabilities are right.", words.calibration].join(" ").trim());
   responsive($("#confidence .chart"), bins ? reliabilityChart(bins, "Predicted probability against the share that people gave")
     : histogram(charts.confidence, { label: "probability of the preferred answer", title: "How many battles were decided with which probability" }));
 }
