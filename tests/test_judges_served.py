@@ -102,6 +102,21 @@ def test_a_model_without_a_system_turn_reads_its_text_before_the_question(served
     assert "model-1 knows no system turn, whose text stands before the question" in caplog.text
 
 
+@pytest.mark.parametrize("tops", [None, []])
+def test_the_log_probabilities_of_the_chosen_tokens_alone_are_none(served, tops):
+    """They would leave all answers of which the model is not sure without a verdict."""
+
+    def speaks(method, path, body):
+        reply = chat(method, path, body)
+        for entry in (reply.body["choices"][0]["logprobs"] or {}).get("content", []):
+            entry["top_logprobs"] = tops
+        return reply
+
+    with openai(served(speaks)) as judge:
+        assert judge.identity["reads"] == "letters"
+        assert [judgement.preferred for judgement in judge.judge(SOME)] == ["b", "a", None, "a", "b"]
+
+
 def test_what_a_server_does_not_give_is_said(served, caplog):
     caplog.set_level("INFO", "lm_eval.arena_rm")
     openai(served(chat_without_logprobs))

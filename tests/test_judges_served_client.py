@@ -161,6 +161,10 @@ def test_a_connection_that_breaks_while_it_is_encrypted_is_made_again(served, cl
         assert [judgement.preferred for judgement in judge.judge(SOME[:1])] == ["b"] and not broken
 
 
+def test_a_time_for_an_answer_that_is_too_long_for_a_socket_is_used_as_far_as_it_goes(served):
+    assert [j.preferred for j in openai(served(), timeout=1e300).judge(SOME[:1])] == ["b"]
+
+
 def test_a_host_or_a_certificate_that_cannot_be_used_is_named(monkeypatch):
     with pytest.raises(ModelError, match=r"label empty or too long.*no host has this name"):
         open_judge(judge=f"openai:http://{'a' * 70}.example/v1#m")

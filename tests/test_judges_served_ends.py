@@ -147,7 +147,9 @@ def test_a_budget_that_does_not_reach_for_the_handshake_says_so(served, calls):
     assert "repeat" not in str(error.value)  # the same command would end in the same way
 
 
-@pytest.mark.parametrize("usage", [{"total_tokens": -(10**9)}, {"total_tokens": True}, {"prompt_tokens": -5}, [7]])
+@pytest.mark.parametrize(
+    "usage", [{"total_tokens": -(10**9)}, {"total_tokens": True}, {"prompt_tokens": -5}, [7], {"total_tokens": 10**400}]
+)
 def test_a_server_cannot_give_tokens_back_to_the_budget(served, usage):
     server = served(chat_without_logprobs)
     with openai(server) as judge:

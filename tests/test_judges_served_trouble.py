@@ -39,7 +39,7 @@ USELESS = {
     "no such letter": completion("D"),
     "little mass": completion("A", {"content": [token("A", -3.0, ("A", -3.0), ("The", -0.1), ("B", -4.0))]}),
     "absent": completion("A", {"content": [token("A", -9999.0, ("The", -0.01))]}),
-    "tokens of the reasoning": completion("A", {"content": [token("Hmm", -0.1), token("A", -0.1), token("so", -0.1)]}),
+    "tokens of the reasoning": completion("A", {"content": [token(x, -0.1, (x, -0.1)) for x in ("Hmm", "A", "so")]}),
     "rejected": Reply({"error": {"message": "maximum context length is 4096 tokens"}}, 400),
     "too large": Reply({"detail": [{"msg": "too long"}]}, 422),
 }
@@ -102,7 +102,7 @@ PASSING = {
     "aborted": completion("A", reason="abort"),
     "impossible": completion("A", {"content": [token("A", 0.0, ("A", 0.0), ("B", 0.0), ("C", 0.0))]}),
     "positive": completion("A", {"content": [token("A", 3.0, ("A", 3.0))]}),
-    "not numbers": completion("A", {"content": [token("A", "high")]}),
+    "not numbers": completion("A", {"content": [token("A", "high", ("A", "high"))]}),
     "NaN": Reply(b'{"choices": [{"message": {"content": NaN}}]}'),
 }
 

@@ -176,7 +176,15 @@ def test_a_word_of_several_tokens_has_no_log_probability_of_a_letter():
     assert read("Tie", token("T", -0.1), token("ie", -0.1)) is None
 
 
-@pytest.mark.parametrize("tokens", [[{"logprob": -1}], ["A"], [token("A", True)], [token("A", -0.1, ("A", "x"))]])
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [{"logprob": -1, "top_logprobs": [{}]}],
+        ["A", token("A", -0.1, ("A", -0.1))],
+        [token("A", True, ("A", True))],
+        [token("A", -0.1, ("A", "x"))],
+    ],
+)
 def test_log_probabilities_of_another_shape_are_malformed(tokens):
     with pytest.raises(Malformed):
         read("A", *tokens)

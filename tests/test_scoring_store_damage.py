@@ -78,7 +78,7 @@ def test_a_table_that_is_gone_is_damage(tmp_path):
     db = sqlite3.connect(filled(tmp_path / "c", 3))
     db.execute("ALTER TABLE scores RENAME TO others")
     db.close()
-    refused(tmp_path / "c", "damaged", "no such table", "delete it", "--no-cache")
+    refused(tmp_path / "c", "damaged", "no such table", "delete it", "--cache-file")
 
 
 def test_a_schema_that_is_not_even_text_is_damage(tmp_path):

@@ -1,6 +1,7 @@
 """How a judge is opened. `open_judge` is the only place that loads weights, makes an engine and binds the store of
 scores to it; a judge behind a server is opened by `served.opening`."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.panel import PanelJudge
 from harness_plugin.judges.presentations import check_order
 from harness_plugin.model import ModelSpec
-from harness_plugin.model.several import Several, check_effect, members_of, named_without_hosts, several_of
+from harness_plugin.model.several import Several, check_effect, members_of, several_of
 from harness_plugin.scoring.identity import Distinct
 from harness_plugin.scoring.store import ScoreCache
 
@@ -93,13 +94,24 @@ def _open_several(several: Several, order: str, batch_size: int | None, store) -
     place = store.path if isinstance(store, ScoreCache) else store
     with ExitStack() as opened:
         members, distinct = dict[str, Judge](), Distinct()
-        for name, member in named_without_hosts(several.members).items():
+        for name, member in several.members.items():
             size = None if member.served else batch_size
             judge = opened.enter_context(open_judge(member, order=order, batch_size=size, store=place))
             distinct.add(name, judge.hash)
             members[name] = judge
         closing = opened.pop_all()
+    members = _without_hosts(several.members, members)
     if several.confidence is None:
         return PanelJudge(members, closing)
     small, big = members.items()
     return CascadeJudge(small, big, several.confidence, closing)
+
+
+def _without_hosts(specs: Mapping[str, ModelSpec], judges: dict[str, Judge]) -> dict[str, Judge]:
+    """The judges by names that stay the same when a server moves to another address, where such names differ: votes and
+    stages carry them into files."""
+    names = {
+        name: f"{served.server}:{judge.identity['served_model']}" if (served := specs[name].served) else name
+        for name, judge in judges.items()
+    }
+    return {names[name]: judge for name, judge in judges.items()} if len(set(names.values())) == len(names) else judges

@@ -2,7 +2,7 @@
 judge hands what it is unsure of to a bigger one."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -43,16 +43,6 @@ def several_of(spec: ModelSpec) -> Several | None:
         )
     alone = replace(spec, judge=None)
     return Several(kind, {name: judge_spec(name, alone, ";") for name in names}, confidence)
-
-
-def named_without_hosts(members: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    """The same members, where possible with names that stay the same when a server moves to another address: votes and
-    stages carry them into files."""
-    short = {
-        name: f"{spec.served.server}:{spec.served.model}" if spec.served and spec.served.model else name
-        for name, spec in members.items()
-    }
-    return {short[name] if len(set(short.values())) == len(short) else name: spec for name, spec in members.items()}
 
 
 def members_of(spec: ModelSpec) -> list[ModelSpec]:

@@ -194,7 +194,7 @@ class ScoreCache:
                 raise DataError(
                     f"the score cache {self.path} is damaged ({e})",
                     "its scores cannot be read",
-                    "delete it when no run is using it, or leave the cache out with --no-cache",
+                    "delete it when no run is using it, or name another file with --cache-file",
                 ) from e
             raise
 

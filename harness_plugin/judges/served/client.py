@@ -36,7 +36,7 @@ ATTEMPTS = 6  # that fail; a server that says "not now" is asked again for as lo
 LOOKS = 3  # attempts to learn what a server is, before a run
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
 MOST_PATIENCE = 900.0  # seconds that a server may ask to wait, and that a question may wait in all
-CONNECT = 10.0  # seconds
+CONNECT, WEEK = 10.0, 7 * 86400.0  # seconds; no operating system waits for any number of them
 LARGEST, PART = 32 << 20, 1 << 16  # bytes of a response, and read of it at once
 SHOWN = 200  # characters of a server's message
 AGAIN = {408, 409, 425, 429}
@@ -57,7 +57,8 @@ class Client:
     """One server. `url`: without a slash at the end; `timeout`: seconds for one response, from its start to its end."""
 
     def __init__(self, url: str, key: ApiKey, budget: Budget, pace: Pace, timeout: float):
-        self.url, self.key, self.budget, self.pace, self.timeout = url, key, budget, pace, timeout
+        self.url, self.key, self.budget, self.pace = url, key, budget, pace
+        self.timeout = min(timeout, WEEK)
         self._threads = threading.local()
 
     def ask(self, question: Question, read: Callable[[dict[str, Any]], Value]) -> Value:

@@ -13,6 +13,7 @@ from harness_plugin.pairs import Pair
 Values = tuple[float, ...]
 """What one answer says: a logit, or log weights of A, B and a tie as they were shown."""
 
+MOST_TOKENS = 1 << 40  # of one answer: a larger number is none
 UNKNOWN = -1.0  # in the store, the tokens of an answer of which the server does not say them
 
 
@@ -126,4 +127,4 @@ def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
 
 def _count(value: Any) -> int | None:
     """The value, if it is a number of tokens."""
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

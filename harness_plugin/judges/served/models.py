@@ -12,7 +12,7 @@ def served_model(client: Client, named: str | None) -> str:
         return named
     listed = (client.get("/v1/models") or {}).get("data")
     names = [row.get("id") for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    known = [name for name in names if isinstance(name, str)]
+    known = list(dict.fromkeys(name for name in names if isinstance(name, str)))
     if len(known) > 1:
         raise UsageError(
             f"{client.url} serves {', '.join(known[:5])}", "the judge is one of them", "name it after the URL: #MODEL"

@@ -143,11 +143,13 @@ def likelihoods(answer: Mapping[str, Any], text: str, position: int, letters: st
 
 
 def listed_tokens(answer: Mapping[str, Any]) -> list[Any]:
-    """The tokens of a completion with their log probabilities; none where the server lists none, or in a shape of its
-    own."""
+    """The tokens of a completion with their log probabilities; none where the server lists none, those of the chosen
+    tokens alone, or in a shape of its own."""
     logprobs = answer["choices"][0].get("logprobs")
     listed = logprobs.get("content") if isinstance(logprobs, Mapping) else None
-    return listed if isinstance(listed, list) else []
+    if not isinstance(listed, list) or not any(isinstance(e, Mapping) and e.get("top_logprobs") for e in listed):
+        return []
+    return listed
 
 
 def _letter(token: str) -> str:
