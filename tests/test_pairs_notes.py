@@ -337,6 +337,36 @@ def test_answers_that_a_program_wrote_as_text_are_named(texts, kind, tmp_path, n
     assert [text.partition("all answers are ")[2].partition(" written")[0] for text in said] == ([kind] if kind else [])
 
 
+def test_answers_that_are_one_text_or_begin_with_their_prompts_are_named(tmp_path, notes):
+    asked = [f"Name nut {n}." for n in range(10)]
+    path = write_lines(tmp_path / "a.jsonl", *({"prompt": text, "response": "heron-7b"} for text in asked))
+    read_outputs(path)
+    assert warned(notes) == [f"{path}: all answers are the same text, 'heron-7b'; check their column"]
+    rows = [{"prompt": text, "response_a": f"{text} {n}", "response_b": f"x{n}"} for n, text in enumerate(asked)]
+    pairs_from_rows(rows, source="x")
+    assert warned(notes) == [
+        "x: all answers of one side begin with their prompts, which the judge then reads twice; take them off if a "
+        "program put them there"
+    ]
+    pairs_from_rows([*rows[:9], {**rows[9], "response_a": "Owl."}])
+    pairs_from_rows(rows[:9])
+    assert not warned(notes)
+
+
+def test_answers_that_end_at_the_same_character_are_named(notes):
+    def rows(*lengths):
+        texts = [chr(ord("a") + n) * length for n, length in enumerate(lengths)]
+        return [{**ASK, "prompt": f"Hi {n}", "response_a": text} for n, text in enumerate(texts)]
+
+    pairs_from_rows(rows(255, 12, 255, 255, 200), source="x")
+    assert warned(notes) == [
+        "x: 3 different answers have exactly 255 characters, and none has more; they may have been cut"
+    ]
+    for others in ((255, 255, 12), (255, 255, 255, 256), (20, 20, 20), (255, 255, 255, 250, 248, 254)):
+        pairs_from_rows(rows(*others))
+        assert not warned(notes)
+
+
 def test_rows_that_repeat_an_earlier_one_are_named(notes):
     rows = [ASK, {**ASK, "winner": "model_a"}, ASK, {**ASK, "note": "other"}]
     assert len(pairs_from_rows(rows, source="x").pairs) == 4

@@ -72,7 +72,7 @@ def read_outputs(
     answers = _owned(answers)
     _check_models(name, answers)
     columns.say(name, counted(len(answers), "answer"))
-    say_texts(name, [(place, a.prompt) for place, a in answers], [a.response for _, a in answers])
+    say_texts(name, [(place, a.prompt) for place, a in answers], [(a.prompt, a.response) for _, a in answers])
     if not any(answer.model for _, answer in answers):
         columns.say_models(name)
     _say_missing(name, answers)

@@ -160,8 +160,8 @@ def _read(
     if not pairs:
         raise _nothing(name, bad)
     columns.say(name, counted(len(pairs), "pair"))
-    answers = [text for pair in pairs for text in (pair.response_a, pair.response_b)]
-    say_texts(name, [(f"id {pair.id}", pair.prompt) for pair in pairs], answers)
+    sides = [(p.prompt, p.response_a) for p in pairs], [(p.prompt, p.response_b) for p in pairs]
+    say_texts(name, [(f"id {pair.id}", pair.prompt) for pair in pairs], *sides)
     say_contradictions(name, pairs)
     if doubt := found.doubt(pairs):
         log.warning("%s: %s", name, doubt)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from harness_plugin.files.checked import excerpt
 from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
@@ -19,27 +20,67 @@ log = logging.getLogger("lm_eval.arena_rm")
 _THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
 _MARKERS = re.compile(r"<\||\[\||<\uff5c|\[INST\]|<start_of_turn>")
 _BYTES = re.compile(r"""b(?:'[^']*'|"[^"]*")""")
+_ALIKE, _CUT, _LONG, _NEAR = 10, 3, 200, 10
+"""So many prompts whose answers are alike, and so many answers of one length from 200 characters on, are no accident."""
 _LOST = "\ufffd"
 
 
-def say_texts(name: str, prompts: Collection[tuple[str, Text]], answers: Collection[Text | None]) -> None:
+Side = Sequence[tuple[Text, Text | None]]
+"""The prompts and the answers of a file of answers, or of one side of its pairs."""
+
+
+def say_texts(name: str, prompts: Sequence[tuple[str, Text]], *sides: Side) -> None:
     """Logs a warning for each of: prompts without a text; prompts, or all answers, that are lists of turns or messages
     that somebody wrote into a text, or that have the markers of a chat template; answers that hold the thoughts that a
-    model wrote before them; texts with characters that were lost. The judge reads them all as they stand. `prompts`:
-    the place of each for messages, and its text."""
-    given = [answer for answer in answers if answer]
+    model wrote before them; answers that all begin with their prompts, are all the same, or seem to be cut at one
+    length; texts with characters that were lost. The judge reads them all as they stand. `prompts`: the place of each
+    for messages, and its text."""
+    given = [answer for side in sides for _, answer in side if answer]
     empty = [place for place, prompt in prompts if not flat_text(prompt).strip()]
     if empty:
         log.warning("%s: the prompt has no text in %s (%s)", name, counted(len(empty), "row"), listed(empty))
     _say_lists(name, [prompt for _, prompt in prompts], given)
     _say_markers(name, (prompt for _, prompt in prompts))
     _say_thoughts(name, given)
+    whose = "all answers" if len(sides) == 1 else "all answers of one side"
+    for side in sides:
+        texts = [(flat_text(prompt), flat_text(answer)) for prompt, answer in side if answer]
+        _say_alike(f"{name}: {whose}", texts)
+    _say_cut(name, {flat_text(answer) for answer in given})
     lost = sum(_LOST in flat_text(text) for text in (*(prompt for _, prompt in prompts), *given))
     if lost:
         log.warning(
             "%s: %s with the character U+FFFD, which stands for what a program could not decode; read as they stand",
             name,
             counted(lost, "text"),
+        )
+
+
+def _say_alike(whose: str, side: Sequence[tuple[str, str]]) -> None:
+    """Logs a warning where answers to several prompts are all one text, or all begin with their prompts."""
+    if len({prompt for prompt, _ in side}) < _ALIKE:
+        return
+    if len({answer for _, answer in side}) == 1:
+        log.warning("%s are the same text, %s; check their column", whose, excerpt(side[0][1]))
+    elif all(prompt.strip() and answer.lstrip().startswith(prompt.strip()) for prompt, answer in side):
+        why = "which the judge then reads twice; take them off if a program put them there"
+        log.warning("%s begin with their prompts, %s", whose, why)
+
+
+def _say_cut(name: str, answers: Collection[str]) -> None:
+    """Logs a warning where several answers are as long as the longest one, to the character, as if they were cut, and
+    more than those that are up to ten characters shorter: of long answers that nobody cut, fewer are longer."""
+    longest = max(map(len, answers), default=0)
+    if longest < _LONG:
+        return
+    count = sum(len(answer) == longest for answer in answers)
+    near = sum(longest - _NEAR <= len(answer) < longest for answer in answers)
+    if count >= _CUT and count > near:
+        log.warning(
+            "%s: %d different answers have exactly %s characters, and none has more; they may have been cut",
+            name,
+            count,
+            f"{longest:,}",
         )
 
 
