@@ -21,7 +21,7 @@ _THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
 _MARKERS = re.compile(r"<\||\[\||<\uff5c|\[INST\]|<start_of_turn>")
 _BYTES = re.compile(r"""b(?:'[^']*'|"[^"]*")""")
 _ALIKE, _CUT, _LONG, _NEAR = 10, 3, 200, 10
-"""So many prompts whose answers are alike, and so many answers of one length from 200 characters on, are no accident."""
+"""So many prompts whose answers are alike, and so many answers of one length, if they are long, are no accident."""
 _LOST = "\ufffd"
 
 
