@@ -1,4 +1,4 @@
-"""Labels of people without a browser: the draw and its probabilities, its file, the merging of votes, the command."""
+"""Which battles people label: the draw and its probabilities, its file, the command that makes the page."""
 
 import json
 import math
@@ -7,38 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from label_rows import judged_folder, pair
 from test_cli import run
-from tournament_rows import alpaca, answers_of, run_of, three_files, verdict
+from tournament_rows import alpaca, answers_of, three_files, verdict
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.label import (
     Candidate,
-    agreement,
-    annotators,
     candidates_of_folder,
     candidates_of_pairs,
     draw,
-    merged,
-    read_votes,
 )
 from harness_plugin.label.design import confidence_strata, inclusion_probabilities, systematic
 from harness_plugin.label.design_file import design_hash
-from harness_plugin.label.merge import Vote
-from harness_plugin.pairs import Pair, read_pairs, write_pairs
-from harness_plugin.stats.agreement import agreement_of_votes, krippendorff_alpha
+from harness_plugin.pairs import Pair
 from harness_plugin.stats.anchored import anchored_mean
-from harness_plugin.tournament import VERDICTS_FILE, write_answers
+from harness_plugin.tournament import VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import read_verdicts
-
-
-def judged_folder(folder, files):
-    """A folder as `arena-rm judge` leaves it, as far as labelling reads it, judged by length."""
-    _, judged = run_of(files)
-    folder.mkdir()
-    write_answers(folder, judged.battles)
-    rows = "".join(json.dumps(v.to_row()) + "\n" for v in judged.verdicts)
-    (folder / VERDICTS_FILE).write_text(rows, "utf-8")
-    return judged
 
 
 @pytest.fixture
@@ -46,10 +31,6 @@ def folder(tmp_path):
     (tmp_path / "answers").mkdir()
     judged_folder(tmp_path / "judged", three_files(tmp_path / "answers"))
     return tmp_path / "judged"
-
-
-def pair(n, a="heron", b="ibis", **more):
-    return Pair(prompt=f"Question {n}?", response_a=f"{a} {n}", response_b=f"{b} {n}", model_a=a, model_b=b, **more)
 
 
 def many(count=200, models=("heron", "ibis", "stork")):
@@ -239,183 +220,6 @@ def test_a_file_of_pairs_without_scores_gives_a_page_too(tmp_path, capsys):
     assert code == 0 and "4 of 4 battles" in err and "all are on the page" in err
     head = json.loads((tmp_path / "p.design.jsonl").read_text("utf-8").splitlines()[0])
     assert head["judge"] is None and [row["sampling_probability"] for row in head["strata"]] == [1.0]
-
-
-def vote(n, winner, annotator="Ann", both_bad=False, first="a", **more):
-    row = pair(n).to_dict() | {
-        "winner": winner,
-        "annotator": annotator,
-        "both_bad": both_bad,
-        "skipped": winner is None,
-    }
-    return (
-        row | {"sampling_probability": 0.25, "stratum": 1, "design": "d" * 16, "design_seed": 0, "first": first} | more
-    )
-
-
-def saved(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(path)
-
-
-def test_votes_of_several_annotators_become_one_file_with_their_agreement(tmp_path, capsys):
-    ann = [vote(0, "model_a"), vote(1, "tie"), vote(2, "model_b", first="b"), vote(3, None)]
-    bob = [vote(0, "model_a", "Bob"), vote(1, "tie", "Bob", both_bad=True), vote(2, "model_a", "Bob", first="b")]
-    files = [saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob)]
-    out = tmp_path / "labels.jsonl"
-    code, said, err = run(["label", "--merge", *files, "-o", out], capsys)
-    assert code == 0 and f"{out} has 7 votes" in err
-    assert "| Ann | 2 | 1 | 0 | 1 | 1.00" in said and "| Bob | 2 | 0 | 1 | 0 | 0.50" in said
-    assert "On 3 battles with two votes or more, two votes agree in 0.67" in said and "alpha is 0.5" in said
-    read = read_pairs(out).pairs
-    assert sorted(p.meta["annotator"] for p in read) == ["Ann"] * 4 + ["Bob"] * 3
-    assert {p.meta["sampling_probability"] for p in read} == {0.25} and sum(p.meta["both_bad"] for p in read) == 1
-    assert sum(p.winner is None for p in read) == 1
-    again = merged([read_votes(str(out)), read_votes(files[0])])
-    assert [v.row for v in again] == [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-
-
-def test_merging_never_replaces_votes_that_are_in_none_of_the_files(tmp_path, capsys):
-    ann, bob = ([vote(n, "model_a", who) for n in range(2)] for who in ("Ann", "Bob"))
-    one, two, out = saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob), tmp_path / "labels.jsonl"
-    assert run(["label", "--merge", one, "-o", out], capsys)[0] == 0
-    before = out.read_bytes()
-    code, _, err = run(["label", "--merge", two, "-o", out], capsys)
-    assert code == 2 and f"{out} has 2 votes that are in none of the files; it would be replaced" in err
-    saved(tmp_path / "ann.jsonl", [vote(0, "model_b"), ann[1]])
-    assert "has 1 vote that is in none of the files" in run(["label", "--merge", one, two, "-o", out], capsys)[2]
-    assert out.read_bytes() == before
-    for files in ((two, out), (two, out), (out,)):
-        assert run(["label", "--merge", *files, "-o", out], capsys)[0] == 0
-        assert len(out.read_text("utf-8").splitlines()) == 4
-    other = saved(tmp_path / "pairs.jsonl", [pair(0).to_dict()])
-    assert "holds something else than votes; it would be" in run(["label", "--merge", one, "-o", other], capsys)[2]
-
-
-def test_annotators_whose_names_look_alike_are_named(tmp_path, capsys):
-    files = [saved(tmp_path / f"{n}.jsonl", [vote(0, "tie", who)]) for n, who in enumerate(("Ann", "ann ", "Bob"))]
-    code, _, err = run(["label", "--merge", *files, "-o", tmp_path / "labels.jsonl"], capsys)
-    assert code == 0 and "'Ann', 'ann ' count as different annotators; if they are one person, give" in err
-
-
-def test_merging_refuses_two_votes_of_one_person_and_votes_of_two_designs(tmp_path, capsys):
-    one, two = saved(tmp_path / "1.jsonl", [vote(0, "model_a")]), saved(tmp_path / "2.jsonl", [vote(0, "model_b")])
-    code, _, err = run(["label", "--merge", one, two], capsys)
-    assert code == 3 and "'Ann' has two different votes on the battle" in err
-    other = saved(tmp_path / "3.jsonl", [vote(1, "model_a", design="e" * 16)])
-    code, _, err = run(["label", "--merge", one, other], capsys)
-    assert code == 3 and "the votes are of 2 designs" in err
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (vote(0, "model_a", sampling_probability=0), "field sampling_probability is 0"),
-        (vote(0, "model_a", sampling_probability=1.5), "field sampling_probability is 1.5"),
-        (vote(0, "model_a", first="left"), "field first is 'left'"),
-        (vote(0, "model_a", both_bad=True), "field winner is 'model_a'"),
-        (vote(0, "best"), "field winner is 'best'"),
-        (pair(0).to_dict(), "field sampling_probability is missing (fields found: id, model_a, model_b, prompt, "),
-        (vote(0, "model_a", skipped=True), "field winner is 'model_a'; allowed: null, since skipped is true"),
-        (vote(0, "tie", annotator=""), "field annotator is ''"),
-        (vote(0, "tie", both_bad="yes"), "field both_bad is 'yes'; allowed: true or false"),
-        (vote(0, "tie", skipped=1), "field skipped is 1; allowed: true or false"),
-    ],
-)
-def test_rows_that_are_no_votes_are_named(tmp_path, capsys, row, said):
-    file = saved(tmp_path / "votes.jsonl", [vote(1, "tie"), row])
-    code, _, err = run(["label", "--merge", file], capsys)
-    assert code == 3 and f"{file} row 2" in err.replace("line 2", "row 2") and said in err
-
-
-def test_votes_that_another_tool_wrote_as_pairs_can_be_merged(tmp_path):
-    write_pairs(tmp_path / "pairs.jsonl", [Pair.from_dict(vote(0, "tie", both_bad=True))])
-    (one,) = read_votes(str(tmp_path / "pairs.jsonl"))
-    assert one.both_bad and one.annotator == "Ann"
-
-
-def test_votes_with_the_sides_exchanged_are_of_the_same_battle(tmp_path, capsys):
-    def exchanged(row):
-        winners = {"model_a": "model_b", "model_b": "model_a"}
-        swapped = {
-            f"{name}_{side}": row[f"{name}_{other}"] for name in ("response", "model") for side, other in ("ab", "ba")
-        }
-        first = "b" if row["first"] == "a" else "a"
-        return row | swapped | {"winner": winners.get(row["winner"], row["winner"]), "first": first}
-
-    ann = [vote(0, "model_a"), vote(1, "model_b"), vote(2, "tie")]
-    bob = [exchanged(vote(0, "model_a", "Bob")), vote(1, "model_b", "Bob"), exchanged(vote(2, "model_a", "Bob"))]
-    files = [saved(tmp_path / f"{n}.jsonl", rows) for n, rows in enumerate((ann, bob))]
-    votes = merged([read_votes(file) for file in files])
-    assert agreement(votes).share.value == pytest.approx(2 / 3) and agreement(votes).share.n == 3
-    plain = [vote(0, "model_a", "Bob"), bob[1], vote(2, "model_a", "Bob")]
-    as_shown = merged([read_votes(files[0]), read_votes(saved(tmp_path / "plain.jsonl", plain))])
-    assert agreement(votes).alpha.value == agreement(as_shown).alpha.value
-    assert [a.left.value for a in annotators(votes)] == [0.5, pytest.approx(2 / 3)]
-    again = saved(tmp_path / "again.jsonl", [exchanged(row) for row in ann])
-    assert len(merged([read_votes(files[0]), read_votes(again)])) == 3, "the same votes"
-    other = saved(tmp_path / "other.jsonl", [exchanged(vote(0, "model_b"))])
-    with pytest.raises(DataError, match="'Ann' has two different votes on the battle"):
-        merged([read_votes(files[0]), read_votes(other)])
-
-
-def test_one_annotator_has_no_agreement(tmp_path):
-    votes = merged([read_votes(saved(tmp_path / "v.jsonl", [vote(n, "model_a") for n in range(5)]))])
-    assert agreement(votes).share.n == 0 and math.isnan(agreement(votes).alpha.value)
-    (one,) = annotators(votes)
-    assert (one.decided, one.left.value) == (5, 1.0)
-
-
-def test_the_side_that_was_chosen_follows_from_where_the_answers_stood():
-    def left(winner, first):
-        return Vote(pair(0, winner=winner), "Ann", "d", first, {}).left
-
-    assert [left("model_a", "a"), left("model_a", "b"), left("model_b", "b"), left("tie", "a"), left(None, "a")] == [
-        1.0,
-        0.0,
-        1.0,
-        None,
-        None,
-    ]
-
-
-def test_alpha_is_that_of_krippendorffs_own_example():
-    # Krippendorff 2011, section C: four observers, twelve units, nominal alpha 0.743
-    observers = [
-        [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
-        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
-        [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
-        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
-    ]
-    counts = [[sum(row[u] == c for row in observers) for c in range(1, 6)] for u in range(12)]
-    assert krippendorff_alpha(counts) == pytest.approx(0.743, abs=5e-4)
-    found = agreement_of_votes(counts)
-    assert found.alpha.value == krippendorff_alpha(counts) and found.alpha.low < 0.743 < found.alpha.high
-    assert found.share.n == 11, "the last unit has one value"
-
-
-def test_alpha_of_perfect_and_of_random_votes():
-    rng = np.random.default_rng(0)
-    assert krippendorff_alpha([[2, 0], [0, 2], [2, 0]]) == 1.0
-    assert math.isnan(krippendorff_alpha([[2, 0], [3, 0]])) and math.isnan(krippendorff_alpha(np.zeros((0, 3))))
-    random = [np.bincount(rng.integers(0, 3, 2), minlength=3) for _ in range(4000)]
-    assert abs(krippendorff_alpha(random)) < 0.05
-
-
-def two_votes(agree: int, differ: int, ties: int = 0):
-    """Counts of two people's votes for A, B and tie: how many battles they agree on, differ on, and call a tie."""
-    return [[2, 0, 0]] * agree + [[1, 1, 0]] * differ + [[0, 0, 2]] * ties
-
-
-def test_the_interval_of_alpha_holds_where_all_agree_and_where_nearly_all_votes_are_alike():
-    all_agree = agreement_of_votes(two_votes(10, 0, 10)).alpha
-    assert (all_agree.value, all_agree.high) == (1.0, 1.0) and 0.6 < all_agree.low < 0.9
-    # 39 battles of one class and one that they differ on: next to nothing is known of an agreement beyond chance.
-    alike = agreement_of_votes(two_votes(39, 1)).alpha
-    assert alike.value < 0.01 and alike.low < -0.9 and alike.high > 0.7
-    assert math.isnan(agreement_of_votes(two_votes(5, 0)).alpha.low), "votes of one class have no alpha"
-    of_one_prompt = agreement_of_votes(two_votes(5, 2, 3), ["p"] * 10).alpha
-    assert math.isnan(of_one_prompt.low) and of_one_prompt.value > 0
 
 
 @pytest.mark.slow

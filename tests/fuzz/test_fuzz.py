@@ -17,8 +17,8 @@ import gate_rows
 import pytest
 import tiny
 import yaml
+from label_rows import judged_folder, saved, vote
 from mutations import mutated
-from test_label import judged_folder, saved, vote
 from tournament_rows import three_files
 
 from harness_plugin.cli import main
