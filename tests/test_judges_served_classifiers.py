@@ -70,7 +70,7 @@ def test_logits_of_our_own_token_ids_are_read(served, folder, name):
             assert judgement.z_ba == (logit(one.response_b, one.response_a),)
             assert (judgement.temperature, judgement.tie_nu) == (2.0, 0.5)
             assert judgement.kept["prompt"] == (renderer.render(one).prompt.kept,) * 2
-    bodies = [body for _, _, body in server.requests[before:]]
+    bodies = [body for _, _, body in server.requests[before:-1]]  # the last one is a question of the handshake
     sent = {tuple(body["input" if name == "vllm" else "input_ids"]) for body in bodies}
     assert sent == {view.ids for one in SOME for view in renderer.render_orders(one)}
     if name == "vllm":
@@ -111,7 +111,8 @@ def test_a_pointwise_model_is_asked_about_each_answer_once(served, folder, name)
         three = [one("question", *sides, id="-".join(sides)) for sides in ((a, b), (a, c), (b, c))]
         judgements = list(opened.judge(three))
     assert [(j.r_a, j.r_b, j.score) for j in judgements] == [(-1, 2, 3), (-1, 7, 8), (2, 7, 5)]
-    assert all(j.position_bias == 0 for j in judgements) and server.asked - before == 3
+    assert all(j.position_bias == 0 for j in judgements)
+    assert server.asked - before == 3 + 1, "and one question of the handshake once more"
 
 
 def test_without_a_word_on_its_kind_a_model_of_one_logit_is_refused(served, folder):
@@ -179,6 +180,29 @@ def test_another_model_behind_the_same_name_is_noticed(served, folder):
     made.score = lambda a, b: [logit(a, b) * 2]
     with pytest.raises(ModelError, match="another model has been put behind its name"):
         open_judge(judge=judge, pretrained=files)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_another_model_that_comes_during_a_run_is_noticed_at_its_end(served, folder, name):
+    made = Classifying(tiny.tokenizer())
+    server, judge = served(name, made)
+    with open_judge(judge=judge, pretrained=folder(max_length=200)) as opened:
+        list(opened.judge(SOME[:2]))
+        seen, judgements = [], opened.judge(SOME)
+        seen.append(next(judgements))
+        made.score = lambda a, b: [logit(a, b) * 2]
+        with pytest.raises(ModelError, match="another model has been put behind its name"):
+            seen.extend(judgements)
+        before = server.asked
+        made.score = lambda a, b: [logit(a, b)]
+        assert len(list(opened.judge(SOME))) == len(SOME) and server.asked == before  # all are kept: nothing is asked
+
+
+def test_a_server_that_is_gone_at_the_end_of_a_run_takes_no_verdict_away(served, folder):
+    server, judge = served("vllm")
+    with open_judge(judge=judge, pretrained=folder(max_length=200), max_calls=6 + 2 * len(SOME)) as opened:
+        assert len(list(opened.judge(SOME))) == len(SOME)  # there is no call left for the question at the end
+        assert server.asked == 6 + 2 * len(SOME)
 
 
 def test_kept_answers_are_not_asked_for_again_on_another_host(served, folder):

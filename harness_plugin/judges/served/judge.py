@@ -6,7 +6,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness_plugin.judges.presentations import naming_pairs
 from harness_plugin.judges.served.budget import BudgetSpent
 from harness_plugin.judges.served.client import Client
 from harness_plugin.judges.served.dialect import Answer, Asked, Dialect, Question, prompt_tokens, used_tokens
-from harness_plugin.judges.served.handshake import shake_hands
+from harness_plugin.judges.served.handshake import PROBES, shake_hands
 from harness_plugin.judges.served.lengths import Lengths
 from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
 from harness_plugin.model.calibration import Calibration
@@ -54,6 +54,7 @@ class ServedJudge:
         self.hash = identity_hash(self.identity)
         self._answering: dict[str, str] = {}
         self._read = Lengths()
+        self._met: Mapping[bytes, Answer] = {}
         self._open = ExitStack()
         store.bind(dialect.answers, dialect.num_labels + 1)  # as `Answer.stored`
 
@@ -84,15 +85,29 @@ class ServedJudge:
         an earlier run kept: another model now has its name."""
         answers = shake_hands(self.dialect, self._ask, self.name, probes)
         kept = self.kept(list(answers))
-        for digest, answer in answers.items():
-            now, before = answer.values, kept[digest].values if digest in kept else None
-            if before and self.dialect.classifier and max(map(_distance, now, before)) > DRIFT:
-                raise ModelError(
-                    f"{self.name} now gives {now[0]:.3f} where it gave {before[0]:.3f}",
-                    "another model has been put behind its name, and the stored answers are not its",
-                    "use another store of answers (--cache-file), or serve the model under another name",
-                )
+        for digest in kept:
+            self._compare(kept[digest], answers[digest])
         self.keep(answers)
+        self._met = answers
+
+    def check_unchanged(self) -> None:
+        """Asks a classifier a question of the handshake once more. Raises ModelError where the answer is another one:
+        a server may be given another model while it is asked. One that gives no answer now takes no verdict away."""
+        if not self.dialect.classifier:
+            return
+        question = self.dialect.asked(PROBES[0], both=False).questions[0]
+        self.client.pace.resume()
+        with suppress(BudgetSpent, ScoreError, Unusable):
+            self._compare(self._met[question.digest], self.client.ask(question, partial(self.read, question)))
+
+    def _compare(self, before: Answer, now: Answer) -> None:
+        """Raises ModelError for two answers of a classifier to one question that cannot be of one model."""
+        if self.dialect.classifier and max(map(_distance, now.values, before.values)) > DRIFT:
+            raise ModelError(
+                f"{self.name} now gives {now.values[0]:.3f} where it gave {before.values[0]:.3f}",
+                "another model has been put behind its name, and the stored answers are not its",
+                "use another store of answers (--cache-file), or serve the model under another name",
+            )
 
     def _ask(self, question: Question) -> Answer:
         try:
@@ -141,6 +156,8 @@ class ServedJudge:
                     yield judgement
         finally:
             run.close()
+        if run.has_asked and run.ended is None:
+            self.check_unchanged()
         run.check_complete()
 
     def judgement(self, asked: Asked, answers: Sequence[Answer]) -> Judgement:
@@ -166,6 +183,7 @@ class _Run:
         self.unusable: list[tuple[Pair, Unusable]] = []
         self.ended: Exception | None = None  # why no more is asked
         self.judged = self.failures_in_a_row = 0
+        self.has_asked = False  # whether an answer came that was not in the store
         judge.client.pace.resume()
         self.pool = ThreadPoolExecutor(judge.concurrency, thread_name_prefix="arena-rm")
 
@@ -226,6 +244,7 @@ class _Run:
             error = future.exception()
             if error is None:
                 new[question.digest] = future.result()
+                self.has_asked = True
                 self.failures_in_a_row = 0
             elif isinstance(error, Unusable):
                 self._count(question, error)
