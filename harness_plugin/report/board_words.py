@@ -68,34 +68,36 @@ def certainty(board: dict) -> str:
 
 def worth(board: dict) -> str:
     """How well the judge agrees with people, beside chance and beside taking the longer answer."""
-    found = board["agreement"]
-    if found is None:
+    metrics = board["agreement"]
+    if metrics is None:
         return (
             "Unknown: all of this is the judge's opinion. No votes of people were given (--labels), so how often "
             "people agree with it cannot be said. The command arena-rm label makes a page on which people can vote."
         )
-    if not found["battles"]:
+    if not metrics["battles"]:
         return agreement(board)
-    if found["acc"] is None:
-        return f"People judged {counted(found['battles'], 'battle')} of these, and preferred neither answer in any."
-    against = "" if found["longer_wins"] is None else f"; the longer answer agrees in {number(found['longer_wins'], 2)}"
+    if metrics["acc"] is None:
+        return f"People judged {counted(metrics['battles'], 'battle')} of these, and preferred neither answer in any."
+    against = (
+        "" if metrics["longer_wins"] is None else f"; the longer answer agrees in {number(metrics['longer_wins'], 2)}"
+    )
     return (
-        f"Where people preferred one of the two answers ({counted(found['acc_n'], 'battle')}), the judge agrees with "
-        f"them in {interval(found, 'acc', 2)}; chance would agree in 0.50{against}.{_of_the_drawn(board)} "
-        f"{_conclusion(found)}"
+        f"Where people preferred one of the two answers ({counted(metrics['acc_n'], 'battle')}), the judge agrees with "
+        f"them in {interval(metrics, 'acc', 2)}; chance would agree in 0.50{against}.{_of_the_drawn(board)} "
+        f"{_conclusion(metrics)}"
     )
 
 
-def _conclusion(found: dict) -> str:
+def _conclusion(metrics: dict) -> str:
     """What the agreement with people means for somebody who relies on the judge."""
-    low, high, longer = found["acc_low"], found["acc_high"], found["longer_wins"]
+    low, high, longer = metrics["acc_low"], metrics["acc_high"], metrics["longer_wins"]
     if low is None:
         return "These are too few votes to say whether the judge is better than chance."
     if high < CHANCE:
         return "The judge prefers what people do not: do not rely on this ranking."
     if low <= CHANCE:
         return "It is not clearly better than chance: do not rely on this ranking alone."
-    if longer is not None and found["acc"] <= longer:
+    if longer is not None and metrics["acc"] <= longer:
         return "It is better than chance, but not better than taking the longer answer."
     return "It is better than chance."
 
@@ -134,15 +136,21 @@ def basis(board: dict) -> str:
     )
 
 
-def stopped(found: dict) -> str:
+def stopped(stopping: dict) -> str:
     """Where judging ended, of `Stopped.counts`."""
-    looks = f"look {found['look']} of {found['looks']}" if found["looks"] else counted(found["look"], "look")
-    saved = f"{found['battles_saved']} of {counted(found['battles_saved'] + found['battles_judged'], 'battle')}"
-    if found["clear"]:
-        judged = f"{found['prompts']} of {counted(found['prompts_planned'], 'prompt')}"
+    looks = (
+        f"look {stopping['look']} of {stopping['looks']}" if stopping["looks"] else counted(stopping["look"], "look")
+    )
+    saved = (
+        f"{stopping['battles_saved']} of {counted(stopping['battles_saved'] + stopping['battles_judged'], 'battle')}"
+    )
+    if stopping["clear"]:
+        judged = f"{stopping['prompts']} of {counted(stopping['prompts_planned'], 'prompt')}"
         said = f"Judging stopped when the result was clear, after {judged} ({looks}), and saved {saved}."
     else:
-        said = f"All {counted(found['prompts_planned'], 'prompt')} were judged ({looks}), and the result is not clear."
+        said = (
+            f"All {counted(stopping['prompts_planned'], 'prompt')} were judged ({looks}), and the result is not clear."
+        )
     return f"{said} Intervals and p values allow for the looks before the end; the usual ones would be too narrow."
 
 
@@ -211,38 +219,39 @@ def calibration(board: dict) -> str:
 
 def agreement(board: dict) -> str:
     """How the judge goes with people's labels; empty without any."""
-    found = board["agreement"]
-    if found is None:
+    metrics = board["agreement"]
+    if metrics is None:
         return ""
-    if not found["battles"]:
+    if not metrics["battles"]:
         return "None of the labels is of a battle of this run: they are joined by the exact texts."
     return (
-        f"People judged {counted(found['battles'], 'battle')} of these. Where they decided, the judge agrees in "
-        f"{interval(found, 'acc', 2)} (n={found['acc_n']}), the longer answer in {interval(found, 'longer_wins', 2)}; "
-        f"expected calibration error {interval(found, 'ece', 2)}.{_of_the_drawn(board)}"
+        f"People judged {counted(metrics['battles'], 'battle')} of these. Where they decided, the judge agrees in "
+        f"{interval(metrics, 'acc', 2)} (n={metrics['acc_n']}), the longer answer in "
+        f"{interval(metrics, 'longer_wins', 2)}; expected calibration error {interval(metrics, 'ece', 2)}."
+        f"{_of_the_drawn(board)}"
     )
 
 
 def _of_the_drawn(board: dict) -> str:
     """That the labelled battles are not like all battles, if they were drawn with unequal probabilities."""
-    found = board.get("people")
-    unequal = found is not None and found["probabilities"] != "equal"
+    votes = board.get("people")
+    unequal = votes is not None and votes["probabilities"] != "equal"
     return " This is of the battles that were drawn; of all battles it may be different." if unequal else ""
 
 
 def people(board: dict) -> str:
     """What people's labels are worth together with the judge, and what the columns for people rest on; empty without
     labels."""
-    found = board["people"]
-    if found is None:
+    votes = board["people"]
+    if votes is None:
         return ""
-    labelled, prompts = counted(found["labels"], "battle"), counted(found["prompts"], "prompt")
-    by = f", by {counted(found['annotators'], 'annotator')}" if found["annotators"] else ""
+    labelled, prompts = counted(votes["labels"], "battle"), counted(votes["prompts"], "prompt")
+    by = f", by {counted(votes['annotators'], 'annotator')}" if votes["annotators"] else ""
     said = (
-        f"People judged {labelled} of {found['battles']}, on {prompts}{by}. {_worth(found)} Win rates and ratings for "
+        f"People judged {labelled} of {votes['battles']}, on {prompts}{by}. {_worth(votes)} Win rates and ratings for "
         "people hold whatever the judge's errors, if the labelled battles were drawn at random"
     )
-    if found["probabilities"] == "equal":
+    if votes["probabilities"] == "equal":
         said += ", each with the same probability (the labels have no column sampling_probability)."
     else:
         said += " with the probabilities in the column sampling_probability."
@@ -251,29 +260,29 @@ def people(board: dict) -> str:
     return f"{said} They do not allow for the looks at the judge's verdicts at which judging could stop."
 
 
-def _worth(found: dict) -> str:
-    if found["correlation"] is None or found["labels_worth"] is None:
+def _worth(votes: dict) -> str:
+    if votes["correlation"] is None or votes["labels_worth"] is None:
         return "These are too few labels to say what the judge is worth."
     correlation = (
-        f"the correlation of its verdicts with people's, beyond the ratings, is {number(found['correlation'], 2)}"
+        f"the correlation of its verdicts with people's, beyond the ratings, is {number(votes['correlation'], 2)}"
     )
-    if not found["judge_adds"]:
-        clearly = 1 / math.sqrt(max(found["labels"] - 2, 1))  # as small as chance may make it otherwise
-        against = "contradicts people" if found["correlation"] < -clearly else "adds nothing to so many labels"
+    if not votes["judge_adds"]:
+        clearly = 1 / math.sqrt(max(votes["labels"] - 2, 1))  # a smaller correlation may be chance
+        against = "contradicts people" if votes["correlation"] < -clearly else "adds nothing to so many labels"
         return f"The judge {against}: {correlation}. Numbers for people rest on the labels alone."
     return (
-        f"With the judge's verdicts on all battles these labels are worth {number(found['labels_worth'], 0)} labels "
-        f"without a judge: {correlation}, and its verdicts count with the weight {number(found['judge_weight'], 2)}."
+        f"With the judge's verdicts on all battles these labels are worth {number(votes['labels_worth'], 0)} labels "
+        f"without a judge: {correlation}, and its verdicts count with the weight {number(votes['judge_weight'], 2)}."
     )
 
 
 def red_team(board: dict, name: Name) -> str:
     """What the rows of attacks are; empty without any."""
-    found = board["red_team"]
-    if found is None:
+    attacks = board["red_team"]
+    if attacks is None:
         return ""
     return (
-        f"Answers of {name(found['model'])}, changed without making them better, against the answers as they were; "
+        f"Answers of {name(attacks['model'])}, changed without making them better, against the answers as they were; "
         "both orders averaged. A win rate of 0.5 means that the change did not influence the judge; for a null model, "
         "whose answer says nothing, 0 is right. These battles are part of no other number."
     )
@@ -281,11 +290,11 @@ def red_team(board: dict, name: Name) -> str:
 
 def warnings(board: dict, name: Name) -> list[str]:
     """What a reader must know before believing the numbers."""
-    found = []
+    notes = []
     for c in (*board["concerns"], *(board["people"] or {"concerns": []})["concerns"]):
         some = c["models"] if len(c["models"]) < len(board["models"]) else []
-        found.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
-    return found + [_own_family(board, row, name) for row in board["own_family"]]
+        notes.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
+    return notes + [_own_family(board, row, name) for row in board["own_family"]]
 
 
 def _own_family(board: dict, row: dict, name: Name) -> str:
