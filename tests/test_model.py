@@ -196,6 +196,20 @@ def test_a_pickle_that_runs_code_is_refused_even_when_pickles_are_allowed(adapte
 # -- bases that do not fit ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["gemma", "qwen2"])
+def test_a_base_without_a_tokenizer_is_refused(tiny_base, tiny_adapter, tiny_spec, tmp_path, kind):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base(kind), base)
+    for file in base.glob("*token*"):
+        file.unlink()
+    spec = tiny_spec(kind, pretrained=str(base))
+    tiny.refused(spec, f"{base} has no vocabulary of a tokenizer", "tokenizer.json")
+    adapter = tmp_path / "adapter"  # whose own tokenizer has lost its vocabulary
+    shutil.copytree(tiny_adapter(kind), adapter)
+    shutil.copy(tiny_base(kind) / "tokenizer_config.json", adapter)
+    tiny.refused(tiny_spec(kind, peft=str(adapter)), f"{adapter} has no vocabulary of a tokenizer")
+
+
 def test_a_base_of_other_shapes_is_refused(tiny_base, tiny_spec, tmp_path):
     wide = tiny.save_base("gemma", tmp_path / "wide", hidden_size=48)
     tiny.refused(tiny_spec(pretrained=str(wide)), "does not fit", "trained on another base")

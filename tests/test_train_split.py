@@ -252,16 +252,12 @@ def test_validation_rows_with_equal_texts_come_in_one_order():
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.999, math.nan])
 def test_a_side_without_pairs_stops_the_run(share):
     rows = [pair(f"q{n}", f"a{n}", "b", f"r{n}") for n in range(3)]
-    tiny.refusal(
-        TrainError, lambda: split(rows, share, 0), "3 prompts in 3 connected groups", "each need at least one pair"
-    )
+    tiny.refusal(TrainError, lambda: split(rows, share, 0), "from 3 groups of pairs", "each need at least one pair")
 
 
 def test_data_that_hang_together_cannot_be_split():
     rows = [pair(f"q{n}", "yes", "no", f"r{n}") for n in range(50)]
-    tiny.refusal(
-        TrainError, lambda: split(rows, 0.5, 0), "50 prompts in 1 connected groups", "each need at least one pair"
-    )
+    tiny.refusal(TrainError, lambda: split(rows, 0.5, 0), "from 1 groups of pairs", "each need at least one pair")
     tiny.refusal(TrainError, lambda: split([], 0.5, 0), "0 prompts", "each need at least one pair")
 
 

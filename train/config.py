@@ -153,6 +153,11 @@ class TrainConfig:
             (self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}"),
             *self._pointwise_checks(),
             (self.num_labels in (1, 3), "num_labels", "1 or 3"),
+            (
+                self.num_labels == 1 or not self.select.min_margin,
+                "num_labels",
+                "1 with select.min_margin: no ties are left",
+            ),
             (self.head_std is None or 0 <= self.head_std < INFINITE, "head_std", "a number, 0 or more"),
             (self.frozen_layers >= 0, "frozen_layers", "0 or more"),
             (not self.frozen_layers or self.init is not None, "frozen_layers", "0 while init is null"),

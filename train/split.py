@@ -172,8 +172,8 @@ def split(pairs: Sequence[Pair], share: float, seed: int, most: int | None = Non
     validation = [p for p, name in zip(pairs, names, strict=True) if held[name]]
     if not training or not validation:
         raise TrainError(
-            f"{len({p.prompt_key for p in pairs})} prompts in {len(held)} connected groups give "
-            f"{len(training)} training and {len(validation)} validation pairs",
+            f"{len(training)} training and {len(validation)} validation pairs, from {len(held)} groups of pairs "
+            "(those that share a prompt or both responses)",
             "training and validation each need at least one pair",
             "give more data, or change validation_share in the recipe",
         )

@@ -89,7 +89,8 @@ def tokenizer_files(adapter: Adapter) -> list[Path]:
 
 def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | None = None, bare: bool = False):
     """The adapter folder's own tokenizer where it has one, else the base's, as transformers loads it. `bare`: only its
-    `backend_tokenizer` is used, so the embedded base's comes without transformers."""
+    `backend_tokenizer` is used, so the embedded base's comes without transformers. Raises ModelError where there is
+    none."""
     own = adapter.folder if adapter is not None and has_tokenizer(adapter) else None
     place = base if own is None else str(own)
     if bare and Path(place) == base_folder():
@@ -98,7 +99,16 @@ def load_tokenizer(base: str, adapter: Adapter | None = None, revision: str | No
 
     with quiet_transformers():
         chosen = revision if own is None else None
-        return from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=chosen, **NO_CODE))
+        tokenizer = from_hub(place, lambda: AutoTokenizer.from_pretrained(place, revision=chosen, **NO_CODE))
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    # Where there is no file of a vocabulary, transformers makes a tokenizer of special tokens alone.
+    if backend is not None and backend.get_vocab_size(with_added_tokens=False) <= len(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"{place} has no vocabulary of a tokenizer",
+            "every text would be read as the same few tokens",
+            "put the tokenizer.json and the tokenizer_config.json of the model there",
+        )
+    return tokenizer
 
 
 def load_base(
