@@ -244,6 +244,16 @@ ANSWER_ROWS = {
         "model": "heron",
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
     },
+    "wildbench": {
+        "session_id": "q1",
+        "chat_history": ["Hi"],
+        "model_input": "n/a",
+        "output": ["Hello."],
+        "generator": "heron",
+        "configs": {"engine": "vllm", "temperature": 0},
+        "dataset": "wild_bench_v2",
+        "primary_tag": "greetings",
+    },
     "openai_batch": {
         "id": "batch_req_1",
         "custom_id": "q1",

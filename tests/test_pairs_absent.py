@@ -127,6 +127,8 @@ NONE = [
     ("canonical", {"response": [None]}),
     ("canonical", {"response": []}),
     ("alpaca_eval", {"output": [], "generator": None}),
+    ("wildbench", {"output": []}),
+    ("wildbench", {"output": [None], "generator": None}),
     ("openai_batch", {"response": None, "error": {"code": "batch_expired"}}),
     ("openai_batch", {"response": {"status_code": 500, "body": {"error": {"code": "server_error"}}}}),
     ("openai_batch", {"response": {"status_code": 200, "body": {"choices": []}}}),
@@ -140,7 +142,7 @@ def test_a_missing_answer_keeps_its_prompt_and_has_no_response(format, fields, t
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         return tmp_path / name
 
-    other = {"question_id": "q2", "uid": "q2", "custom_id": "q2", "doc_hash": "d2"}
+    other = {"question_id": "q2", "uid": "q2", "custom_id": "q2", "session_id": "q2", "doc_hash": "d2"}
     good = ANSWER_ROWS[format]
     path = lines("x.jsonl", {**good, **other}, {**good, **fields})
     questions = lines("question.jsonl", *({"question_id": id, "turns": ["Hi"]} for id in ("q1", "q2")))

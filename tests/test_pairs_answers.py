@@ -308,3 +308,19 @@ def test_missing_answers_that_name_no_model_are_those_of_the_only_one_in_the_fil
     assert {answer.model for answer in read_outputs(lines(tmp_path / "x.jsonl", *rows))} == {"heron"}
     rows.insert(0, {**ALPACA, "generator": "stork"})
     assert "row 3 names no model, and row 1 names 'stork'" in refused(lines(tmp_path / "y.jsonl", *rows))
+
+
+def test_the_turns_of_a_conversation_of_wildbench_are_the_prompt(tmp_path, caplog):
+    row = ANSWER_ROWS["wildbench"] | {"output": ["1 2", "1, 2"], "chat_history": ["Hi", "Hello.", "Count."]}
+    (answer,) = read_outputs(lines(tmp_path / "x.jsonl", row))
+    assert answer.prompt == ("Human: Hi", "Assistant: Hello.", "Human: Count.")
+    assert (answer.response, answer.category, answer.id, answer.samples) == ("1 2", "greetings", "q1", 2)
+    assert not [message for message in caplog.messages if "part of the prompt" in message]
+    for fields, said in (
+        ({"chat_history": ["Hi", "Hello."]}, "field chat_history is .*; allowed: a list of turns, the user's first"),
+        ({"chat_history": "Hi"}, "field chat_history is 'Hi'"),
+        ({"chat_history": ["Hi", None, "Count."]}, r"field chat_history\[1\] is None"),
+        ({"output": [3]}, "field output is 3"),
+    ):
+        with pytest.raises(DataError, match=f"row 1: {said}"):
+            read_outputs(lines(tmp_path / "x.jsonl", row | fields))

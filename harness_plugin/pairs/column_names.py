@@ -32,6 +32,7 @@ _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that
     rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|references?|golden|expected|ideal|judges?|critique|reasons?"
     r"|rationale|explanation|error"
 )
+_TEMPLATED = ["model", "input"]  # WildBench's name for the prompt in the words of a chat template
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
 
 
@@ -49,7 +50,7 @@ def looks_like_label(column: str) -> bool:
 @lru_cache
 def looks_like_part(column: str) -> bool:
     """Whether the name of a column says that a part of the prompt stands in it."""
-    return _says(column, _PART, _NO_TEXT)
+    return _says(column, _PART, _NO_TEXT) and words(column) != _TEMPLATED
 
 
 @lru_cache

@@ -26,6 +26,7 @@ from harness_plugin.pairs.formats import (
     mt_bench,
     openai_batch,
     preferences,
+    wildbench,
 )
 from harness_plugin.pairs.formats.format import AnswerFormat, PairFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
@@ -249,6 +250,13 @@ ANSWER_FORMATS = (
         alpaca_eval.answer,
         "prompt=instruction response=output model=generator category=category|dataset",
         texts="instruction output",
+    ),
+    AnswerFormat(
+        "wildbench",
+        "chat_history output",
+        wildbench.answer,
+        "id=session_id prompt=chat_history response=output model=generator category=primary_tag",
+        unique_ids=True,
     ),
     AnswerFormat(
         "canonical",
