@@ -258,7 +258,7 @@ def test_a_side_without_pairs_stops_the_run(share):
 def test_data_that_hang_together_cannot_be_split():
     rows = [pair(f"q{n}", "yes", "no", f"r{n}") for n in range(50)]
     tiny.refusal(TrainError, lambda: split(rows, 0.5, 0), "from 1 groups of pairs", "each need at least one pair")
-    tiny.refusal(TrainError, lambda: split([], 0.5, 0), "0 prompts", "each need at least one pair")
+    tiny.refusal(TrainError, lambda: split([], 0.5, 0), "from 0 groups", "each need at least one pair")
 
 
 def test_pairs_without_a_label_stop_the_run():
