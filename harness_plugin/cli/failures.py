@@ -47,7 +47,7 @@ def _of_system(error: OSError) -> str:
         return f"{file}: a file is there; a folder is needed in its place; name another path"
     do = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        do = "; the command has to use it; name another place, or change its rights"
+        do = "; the command has to use it; name another place, or change its permissions"
     return f"{place}{reason}{do}"
 
 

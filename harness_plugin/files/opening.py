@@ -78,7 +78,7 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[Stream]:
     except OSError as error:
         why = error.strerror or str(error)
         raise DataError(
-            f"{name} cannot be read ({why})", "there is no data", "check the path and its rights"
+            f"{name} cannot be read ({why})", "there is no data", "check the path and its permissions"
         ) from error
 
 
@@ -169,7 +169,7 @@ def text_lines(stream: Iterable[bytes], name: str, unit: str = "line") -> Iterat
                 number,
                 DataError(
                     f"{name} {unit} {number}: byte {raw[error.start]:#04x} at position {error.start} is not UTF-8",
-                    "the text cannot be read for certain",
+                    "characters could be read wrongly",
                     "save the file as UTF-8",
                 ),
             )
@@ -187,7 +187,7 @@ def text_pieces(stream: Stream, name: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{name}: byte {error.object[error.start]:#04x} at position {before - kept + error.start} is not UTF-8",
-                "the text cannot be read for certain",
+                "characters could be read wrongly",
                 "save the file as UTF-8",
             ) from error
         before += len(data)

@@ -62,7 +62,7 @@ def unreachable(place: str, how: str, error: Exception) -> DataError:
     """The error for a place that cannot be `how` ("read", "written"), with the first line of the system's own words."""
     first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     missing = re.search(r"[Ii]nstall (\S+) to", first)  # fsspec's words for a package that it needs
-    advice = f"run: pip install {missing[1]}" if missing else "check the URI, your rights and the network"
+    advice = f"run: pip install {missing[1]}" if missing else "check the URI, your permissions and the network"
     return DataError(f"{place} cannot be {how} ({first[:200]})", "a file system that the URI names is needed", advice)
 
 

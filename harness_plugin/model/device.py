@@ -35,7 +35,9 @@ def choose_device(requested: str | None) -> torch.device:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise ModelError(
-            f"device={requested!r} but {count} CUDA devices are here", "", "use --device cpu or leave it out"
+            f"device={requested!r} but {count} CUDA devices are here",
+            "the judge would have nowhere to run",
+            "use --device cpu or leave it out",
         )
     return device
 

@@ -132,7 +132,11 @@ def check_files(folder: Path) -> None:
         try:
             changed = file_sha256(folder / name) != sha256
         except OSError as e:
-            raise ModelError(f"{folder / name} cannot be read ({e.strerror or e})", "", "check the disk") from e
+            raise ModelError(
+                f"{folder / name} cannot be read ({e.strerror or e})",
+                "the judge's weights are in it",
+                f"check the disk, or delete the folder {folder}, and the next run converts the base anew",
+            ) from e
         if changed:
             raise ModelError(
                 f"{folder / name} has changed since the embedded base was converted",

@@ -83,7 +83,11 @@ def _kind_at(place: str) -> str:
 
 
 def _unreadable(place: str, error: OSError) -> DataError:
-    return DataError(f"{place} cannot be read ({error.strerror or error})", "there is nothing to compare", "check it")
+    return DataError(
+        f"{place} cannot be read ({error.strerror or error})",
+        "there is nothing to compare",
+        "check the path and its permissions",
+    )
 
 
 def _of_folder(path: Path) -> str:
