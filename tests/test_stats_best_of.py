@@ -69,3 +69,14 @@ def test_the_mean_of_estimates_joins_their_errors_and_intervals():
     always = stats.best_of([margins([1], [0])] * 60)
     assert 0 < stats.mean_of([one, always]).low < stats.mean_of([one, always]).value
     assert math.isnan(stats.mean_of([one, stats.best_of([])]).value)
+
+
+def test_ties_have_an_interval_where_nearly_all_prompts_are_right_or_all_are():
+    right, wrong = margins([5, 5.1], [0]), margins([5, -1], [0])
+    one = margins([5], [0])
+    refs = {str(n): one for n in range(20)}
+    all_right = stats.ties(refs, dict.fromkeys(refs, right))
+    assert all_right.low < 0.85 and all_right.value <= all_right.high <= 1.01
+    nearly = stats.ties(refs, {name: wrong if name == "0" else right for name in refs})
+    assert nearly.low < 0.9 and nearly.low < nearly.value < nearly.high <= 1.01
+    assert math.isnan(stats.ties({"1": one}, {"1": right}).low), "one prompt"

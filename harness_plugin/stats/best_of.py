@@ -8,11 +8,24 @@ differences of scores, and the results are RewardBench 2's own. Numbers in, numb
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_plugin.stats.estimates import Estimate, clustered_share, jackknife, positive, undefined
+from harness_plugin.stats.estimates import (
+    UPPER,
+    Estimate,
+    clustered_share,
+    jackknife,
+    normal_quantile,
+    positive,
+    undefined,
+    wilson,
+)
+from harness_plugin.stats.student import t_quantiles
+
+SMALLEST, LARGEST = -0.01, 1.01  # of the score of Ties
+PRIOR = 2.0  # chosen by simulation: without it, scores from 0.9 on are covered too rarely
 
 
 def best_of(margins: Sequence[np.ndarray]) -> Estimate:
@@ -47,7 +60,7 @@ def _tied(margins: np.ndarray) -> _Tied:
 
 
 def ties(ref: Mapping[str, np.ndarray], tied: Mapping[str, np.ndarray]) -> Estimate:
-    """The score of the subset Ties, whose standard error is a jackknife over prompts.
+    """The score of the subset Ties, whose standard error is a jackknife over prompts, with Wilson's interval.
 
     `ref`: prompt -> margins with one right answer; `tied`: the same prompts with several. The score is 0.3 times the
     accuracy on `tied`, 0.3 times that on `ref`, 0.2 times the share of prompts whose right answers lie closer together
@@ -63,7 +76,24 @@ def ties(ref: Mapping[str, np.ndarray], tied: Mapping[str, np.ndarray]) -> Estim
         kept = {name for name, stays in zip(names, keep, strict=True) if stays}
         return _score({n: t for n, t in refs.items() if n in kept}, {n: t for n, t in several.items() if n in kept})
 
-    return jackknife(score, len(names), bounds=(-0.01, 1.01))
+    return with_score_interval(jackknife(score, len(names)))
+
+
+def with_score_interval(found: Estimate) -> Estimate:
+    """The score of n prompts with Wilson's interval, on the size that gives its error: near the ends Student's interval
+    is too short, and there is none where all prompts agree. The error is drawn towards that of n prompts that are all
+    right or all wrong, as by PRIOR more units of information."""
+    n, span = found.n_clusters, LARGEST - SMALLEST
+    if n < 2 or math.isnan(found.value):
+        return found
+    p = min(max((found.value - SMALLEST) / span, 0.0), 1.0)
+    information = n * p * (1 - p)
+    known = found.stderr > 0 and information > 0
+    ratio = (found.stderr / span * n) ** 2 / information if known else 1.0
+    size = n / max(ratio, (information * ratio + PRIOR) / (information + PRIOR))
+    size *= (normal_quantile() / float(t_quantiles(UPPER, n - 1))) ** 2
+    low, high = wilson(p * size, size)
+    return replace(found, low=SMALLEST + span * low, high=SMALLEST + span * high)
 
 
 def _score(refs: Mapping[str, _Tied], tied: Mapping[str, _Tied]) -> float:

@@ -55,7 +55,7 @@ def for_people(
     given = _given(c, labels)
     rates = [_rate(c, given, m, base) for m in range(len(c.models))]
     ratings, davidson = _ratings(c, given, base), _ratings(c, given, base, True) if c.p[:, TIE].any() else None
-    tests = ratings.ratings.tests() if base is None else _rate_tests(rates, base)
+    tests = ratings.ratings.tests() if base is None else rate_tests(rates, base)
     order = [c.models.index(row["model"]) for row in board["models"]]
     ranges, rows = tests.rank_ranges(), []
     for row, m in zip(board["models"], order, strict=True):
@@ -133,7 +133,7 @@ def _ratings(c: JudgementArrays, given: _Given, base: int | None, with_ties: boo
     )
 
 
-def _rate_tests(rates: list[Anchored | None], base: int) -> Pairwise:
+def rate_tests(rates: list[Anchored | None], base: int) -> Pairwise:
     """Between all models, of their win rates against the baseline, which itself has one half.
 
     The intervals are those of the win rates and of their differences. The error of a test is what gives Student's

@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from harness_plugin import stats
+from harness_plugin.stats.best_of import with_score_interval
 from harness_plugin.stats.estimates import FEWEST_LOSSES
 from harness_plugin.stats.measures import logistic
 from harness_plugin.stats.panels import disagreement, effective_judges
@@ -149,6 +150,14 @@ def _halved(z) -> tuple[np.ndarray, np.ndarray]:
 def _expected_difference(truth: float) -> float:
     p, other = (_three_ways(truth, z) for z in _halved(NORMAL))
     return float((p * (np.log(other) - np.log(p))).sum(axis=1).mean())
+
+
+def tied(rng, n, truth):
+    """RewardBench 2's subset Ties: the mean of four parts of each prompt, each of which is right as often as `truth`
+    says, more often where the others are."""
+    z = math.sqrt(0.5) * (rng.standard_normal((n, 1)) + rng.standard_normal((n, 4)))
+    score = (z < NormalDist().inv_cdf(truth)) @ np.array([0.3, 0.3, 0.2, 0.2])
+    return [(with_score_interval(stats.clustered_mean(score)), truth)]
 
 
 def independent_judges(rng, n, truth):

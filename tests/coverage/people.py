@@ -22,6 +22,7 @@ from harness_plugin.stats.anchored import anchored_difference, anchored_mean
 from harness_plugin.stats.anchored_drop import anchored_drop
 from harness_plugin.stats.anchored_ratings import anchored_ratings
 from harness_plugin.stats.ratings import POINTS
+from harness_plugin.tournament.people import rate_tests
 
 KIND, TIES, POOL = 0.8, 0.2, 4  # logits that the judge is too kind, the share of ties, prompts for each label
 ALPHA, CHANGED = 0.05, 0.3
@@ -120,6 +121,37 @@ def rate_difference(good: float):
         return [(anchored_difference(first, second), truth - ALWAYS)]
 
     return draw
+
+
+def equal_rates(good: float, truth: float = 0.5):
+    """The smallest Holm-adjusted p of four models that people prefer to a baseline as often, with n labels of each."""
+
+    def smallest(rng, n) -> float:
+        battles = [people_and_judge(rng, POOL * n, truth, good, False) for _ in range(4)]
+        people, judge = (np.concatenate(column) for column in zip(*battles, strict=True))
+        labels, prompts = with_labels(rng, people, 4 * n), np.tile(np.arange(POOL * n), 4)
+        model = np.repeat(np.arange(4), POOL * n)
+        rates = [anchored_mean(labels, judge, prompts, weight=(model == m) * 1.0) for m in range(4)]
+        return _smallest(rate_tests([None, *rates], 0).p_holm[1:, 1:])
+
+    return smallest
+
+
+def equal_ratings(good: float):
+    """The same of the ratings of four models in a round robin."""
+
+    def smallest(rng, n) -> float:
+        i, j, won, _, prompts = chatbots.games(rng, POOL * n, np.zeros(4))
+        likes = 1.0 * (j == 3) - 1.0 * (i == 3)
+        judge = 1 / (1 + np.exp(-2 * good * (won - 0.5) - likes - rng.standard_normal(len(i))))
+        found = anchored_ratings(i, j, with_labels(rng, won, n), judge, clusters=prompts, models=4)
+        return _smallest(found.ratings.tests().p_holm)
+
+    return smallest
+
+
+def _smallest(p) -> float:
+    return float(np.nanmin(p)) if np.isfinite(p).any() else math.nan
 
 
 def rating(good: float, ties: bool = False):

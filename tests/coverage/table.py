@@ -27,6 +27,7 @@ INTERVALS = {
     "acc_length_balanced": judges.length_balanced(),
     "acc_length_balanced, clusters": judges.length_balanced(True),
     "section accuracy": judges.section,
+    "score of Ties (RewardBench 2)": judges.tied,
     "auc": judges.area(),
     "auc, clusters": judges.area(True),
     "brier": judges.score("brier"),
@@ -102,6 +103,15 @@ ERRORS = {
     "duel for people, good judge: regression without a change": people.failed(0.8),
     "two of four equal models differ (Holm): win rates": lambda rng, n: chatbots.equal_win_rates(rng, n) <= 0.05,
     "two of four equal models differ (Holm): ratings": lambda rng, n: chatbots.equal_ratings(rng, n) <= 0.05,
+    "two of four equal models differ for people (Holm): win rates": lambda rng, n: (
+        people.equal_rates(0.8)(rng, n) <= 0.05
+    ),
+    "two of four equal models differ for people (Holm): win rates of 0.95": (
+        lambda rng, n: people.equal_rates(0.8, 0.95)(rng, n) <= 0.05
+    ),
+    "two of four equal models differ for people (Holm): ratings": lambda rng, n: (
+        people.equal_ratings(1.0)(rng, n) <= 0.05
+    ),
     "a judge that abstains errs more often than 0.2": judges.over_the_error(0.2),
     "a cascade agrees more rarely than 0.9": judges.below_the_agreement(0.9),
     "two of four equal judges differ (Holm): accuracy": lambda rng, n: judges.equal_judges(rng, n) <= 0.05,
@@ -121,7 +131,10 @@ EARLY = (
 # Many fits for each interval: fewer draws.
 SLOW = ("win rate at equal length", *(name for name in INTERVALS if name.startswith("rating for people")))
 FLIPS = ("every value", "probabilities", "clusters of", "duel")
-FITTED = ("a judge that abstains errs more often than 0.2", "a cascade agrees more rarely than 0.9")  # a search each
+FITTED = (  # a search or several fits each
+    *("a judge that abstains errs more often than 0.2", "a cascade agrees more rarely than 0.9"),
+    *(name for name in ERRORS if "for people (Holm)" in name),
+)
 FLIPPED = 20  # prompts, at which the gate counts a million flips of signs: fewer draws
 # Which simulation stands for each number that lm-eval's tasks, the leaderboard and a comparison of judges print.
 STANDS_FOR = {
@@ -150,6 +163,7 @@ STANDS_FOR = {
     "worth of style, 20% of the style within pairs": ("length_slope", "style_slopes"),
     "win rate for people, good judge": ("win_rate_people", "win_rate_labels_alone"),
     "difference of two win rates for people, good judge": ("difference of win_rate_people",),
+    "score of Ties (RewardBench 2)": ("ties",),
     "agreement of two annotators (alpha)": ("alpha",),
     "judge's error, good judge": ("judge_error",),
     "rating for people, good judge": ("rating_people", "rating_labels_alone"),
