@@ -96,7 +96,7 @@ def test_a_zip_archive_with_a_password_is_refused_in_words(tmp_path):
         ("x.csv", "prompt,".encode("utf-16"), "is text in UTF-16; such files are not read; save it as UTF-8"),
         (
             "x.jsonl.gz",
-            gzip.compress(gzip.compress(b"{}")),
+            gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0),
             "holds a file that is compressed with gzip; one is unpacked",
         ),
         ("x.jsonl.zip", zipped(bz2.compress(b"{}"), "x.jsonl.bz2"), "holds a file that is compressed with bzip2"),
