@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("change", ["head_learning_rate=-0.1", "weight_decay=-1", "max_grad_norm=-1"])
 def test_a_setting_that_would_stop_or_turn_the_run_is_refused_with_the_recipe(change):
-    with pytest.raises(UsageError, match=f"{change.split('=')[0]}: .*it must be 0"):
+    with pytest.raises(UsageError, match=f"{change.split('=')[0]}: .*it must be .*0"):
         recipe("default", "any", change)
 
 
