@@ -325,6 +325,24 @@ def test_calibrate_writes_both_numbers_and_a_picture_and_says_what_was_gained(ca
     assert calibrate(file, "--no-plot")[:2] == (0, out) and not (adapter / "reliability.png").exists()
 
 
+def test_calibrate_with_the_surface_fits_one_more_number_which_counts_in_verdicts(
+    calibrate, adapter, winners, judge, tmp_path, capsys
+):
+    file = labelled(tmp_path, winners(mostly_right))
+    code, out, _ = calibrate(file, "--surface", "--no-plot")
+    found = json.loads((adapter / "arena_rm.json").read_text(encoding="utf-8"))["calibration"]
+    assert code == 0 and found["surface_worth"] != 0 and f", surface_worth {found['surface_worth']} from 40" in out
+    assert calibrate(file, "--surface", "--no-plot")[:2] == (0, out)  # fitted to the judge's own logits again
+    again = ["--pretrained", judge[judge.index("--pretrained") + 1], "--dtype", "float32"]
+    rows = lines(run(["score", file, "--peft", adapter, *again], capsys)[1])
+    for row in rows:
+        own = (row["z_ab"] - row["z_ba"]) / 2
+        assert row["score"] == pytest.approx(own + found["surface_worth"] * row["surface"], abs=1e-6)
+    assert calibrate(file, "--no-plot")[0] == 0
+    found = json.loads((adapter / "arena_rm.json").read_text(encoding="utf-8"))["calibration"]
+    assert "surface_worth" not in found
+
+
 def test_calibrate_renews_the_figures_of_the_model_card_and_nothing_else_there(calibrate, adapter, winners, tmp_path):
     card = "# A judge\n\n## Calibration\n\nTemperature 403.43, tie mass 0 (Davidson).\n\n## Limits\n\nSome.\n"
     (adapter / "README.md").write_text(card, encoding="utf-8")

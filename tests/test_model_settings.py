@@ -66,6 +66,7 @@ def test_a_manifest_comes_back_as_it_was_saved(tmp_path):
         {"calibration": [1.0, 0.5]},
         {"calibration": {"temperature": 10**400, "tie_nu": 0}},
         {"calibration": {"temperature": 1, "tie_nu": 0, "length_worth": 10**400}},
+        {"calibration": {"temperature": 1, "tie_nu": 0, "surface_worth": "much"}},
         {"sampling": "new"},
         {"base": 5},
         {"training": "none"},

@@ -1,6 +1,7 @@
 """Calibrations find what made the data, minimise the log loss with the prior, and never end at a limit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ from harness_plugin.scoring.fit_calibration import (
     calibration_loss,
     fit_calibration,
     fit_length_worth,
+    fit_surface_worth,
     fit_temperature,
 )
+from harness_plugin.scoring.identity import differences
 from harness_plugin.scoring.judgement import joined, judged
 from harness_plugin.scoring.probabilities import IMPOSSIBLE, combine, length_ratio, log_probabilities
+from harness_plugin.scoring.surface import surface_logit
 
 A_FIRST = [1, 0, 2]  # the columns A, B, tie after the sides are exchanged
 
@@ -238,3 +242,79 @@ def test_length_control_comes_from_the_manifest_and_makes_another_judge(tiny_spe
     assert plain.hash != controlled.hash and controlled.identity["length_worth"] == 0.5
     one, other = (next(judge.judge([pair])) for judge in (plain, controlled))
     assert other.score == pytest.approx(one.score - 0.5 * float(length_ratio(*pair.lengths)), abs=1e-6)
+
+
+# -- what the surface tells beside a judge -------------------------------------------------------------------------
+
+
+def test_the_worth_of_the_surface_is_what_the_verdicts_were_drawn_with():
+    rng = np.random.default_rng(0)
+    s, surface = rng.normal(scale=3, size=4000), rng.normal(scale=0.5, size=4000)
+    target = np.eye(3)[(rng.random(4000) < 1 / (1 + np.exp(-(s + 1.5 * surface) / 3))).astype(int)]
+    worth = fit_surface_worth(s, target, surface)
+    assert worth == pytest.approx(1.5, abs=0.45)  # three standard errors
+    assert fit_surface_worth(-s, target[:, A_FIRST], -surface) == pytest.approx(worth, abs=1e-5)
+    assert fit_surface_worth(100 * s, target, surface) == pytest.approx(100 * worth, rel=1e-2)
+    without = calibration_loss(s, target, fit_calibration(s, target))
+    assert calibration_loss(s + worth * surface, target, fit_calibration(s + worth * surface, target)) < without
+
+
+def test_the_worth_of_the_surface_is_small_where_it_tells_nothing_or_there_are_few_pairs():
+    rng = np.random.default_rng(1)
+    s, surface = rng.normal(size=4000), rng.normal(scale=0.5, size=4000)
+    target = np.eye(3)[(rng.random(4000) < 1 / (1 + np.exp(-s))).astype(int)]
+    assert abs(fit_surface_worth(s, target, surface)) < 0.25
+    assert fit_surface_worth(s, target, np.zeros(4000)) == 0
+    assert abs(fit_surface_worth([1.0, -1.0], [[0, 1, 0], [1, 0, 0]], [0.5, -0.5])) < 1
+    assert fit_surface_worth([1.0, -1.0], [[0, 0, 1]] * 2, [0.5, 0.5]) == 0  # ties alone tell nothing
+
+
+@pytest.mark.parametrize(
+    ("s", "said"), [([-1.0, 1.0, -2.0], "go against the labels"), ([math.nan, 1.0, 1.0], "not finite")]
+)
+def test_a_worth_of_the_surface_that_cannot_be_fitted_is_refused(s, said):
+    with pytest.raises(DataError, match=said):
+        fit_surface_worth(s * 9, [[0, 1, 0], [1, 0, 0], [0, 1, 0]] * 9, [0.1, -0.2, 0.3] * 9)
+
+
+@pytest.mark.parametrize("head", [1, 3])
+def test_verdicts_with_a_surface_term_have_it_added(head):
+    pair = Pair("Name three primes.", "2, 3", "Here they are:\n\n- 2\n- 3\n- 5")
+    z = [[[0.5], [-0.3]], [[0.1, 0.6, -1.0], [0.3, -0.2, -2.0]]][head == 3]
+    plain, added = (
+        judged([pair], [z[0]], [z[1]], Calibration(1.3, 0.5, surface_worth=worth), "0" * 16)[0] for worth in (0, 2.0)
+    )
+    more = 2.0 * surface_logit(pair)
+    assert abs(more) > 0.2 and plain.surface is None and added.surface == more / 2
+    assert added.score == pytest.approx(plain.score + more) and added.position_bias == plain.position_bias
+    assert added.logit == pytest.approx(plain.score) and plain.logit == plain.score
+    assert math.log(added.p_b / added.p_a) == pytest.approx((plain.score + more) / 1.3)
+    row = added.to_row()
+    assert "surface_worth" not in plain.to_row() and Judgement.from_row(row) == added
+    (turned,) = judged([pair.swap()], [z[1]], [z[0]], Calibration(1.3, 0.5, surface_worth=2.0), "0" * 16)
+    assert (turned.score, turned.p) == (added.swapped().score, pytest.approx(added.swapped().p))
+    assert added.of_pair(pair) == added
+    for change in ({"surface_worth": 1.0}, {"surface": 0.0}, {"surface": None}):
+        with pytest.raises(DataError, match=r"score is|surface is"):
+            Judgement.from_row(row | change)
+    ab = judged([pair], [z[0]], None, Calibration(1.3, 0.5, surface_worth=2.0), "0" * 16)
+    ba = judged([pair], None, [z[1]], Calibration(1.3, 0.5, surface_worth=2.0), "0" * 16)
+    assert joined(ab, ba)[0].score == pytest.approx(added.score)
+
+
+def test_a_surface_term_comes_from_the_manifest_and_counts_no_more_at_equal_length(tiny_spec, adapter_copy):
+    pair = Pair("Name a prime.", "9", "7 is a prime number:\n\n- and so is 11\n- and so is 13.")
+    folder = adapter_copy(manifest=True)
+    numbers = {"temperature": 2.0, "tie_nu": 0.1, "length_worth": 0.5}
+    tiny.change_json(folder / "arena_rm.json", calibration=numbers)
+    spec = tiny_spec(peft=str(folder))
+    without = open_judge(spec)
+    bare = next(without.judge([pair]))
+    tiny.change_json(folder / "arena_rm.json", calibration=numbers | {"surface_worth": 0.75})
+    with_it, controlled = open_judge(spec), open_judge(replace(spec, length_control=True))
+    one, other = (next(judge.judge([pair])) for judge in (with_it, controlled))
+    assert one.score == pytest.approx(bare.score + 0.75 * surface_logit(pair), abs=1e-6)
+    assert other.score == pytest.approx(bare.score - 0.5 * float(length_ratio(*pair.lengths)), abs=1e-6)
+    assert "surface_worth" not in without.identity and with_it.identity["surface_worth"] == 0.75
+    assert differences(without.identity, with_it.identity) == ["surface_worth"]
+    assert len({without.hash, with_it.hash, controlled.hash}) == 3

@@ -285,6 +285,8 @@ def _calibration(manifest: Manifest) -> str:
         measured = "Metrics of probabilities above are on the pairs that it was fitted on."
         if "log_loss" in fitted:
             measured = "Fitted after training: metrics of probabilities above are with the calibration before."
+        if fitted.get("surface_worth"):
+            tie += f", and {number(fitted['surface_worth'])} for each unit of the log odds of the surface features"
         text = f"""Temperature {number(fitted.get("temperature"))}{tie}; by maximum likelihood on
 {count(fitted.get("n"))} held-out pairs. {measured}"""
     elif manifest.num_labels == 3:

@@ -29,11 +29,17 @@ REFUSED = ("judge", "peft", "temperature", "tie_nu", "length_control", *OF_SERVE
     help="Write arena_rm.json here instead. To use it, put it beside the weights. [default: the folder of the judge]",
 )
 @click.option(
+    "--surface",
+    is_flag=True,
+    help="Also fit how much the length, the lists, the headings and the like of the responses tell beside the judge, "
+    "and let them count in its verdicts. With length_control=true they do not count.",
+)
+@click.option(
     "--plot/--no-plot",
     default=None,
     help=f"Draw {PLOT} beside arena_rm.json. [default: --plot if matplotlib is installed]",
 )
-def command(adapter, file, spec, read, out, plot):
+def command(adapter, file, spec, read, out, surface, plot):
     """Fit the temperature and the tie mass of JUDGE to the labelled pairs of FILE (- for stdin) by maximum likelihood,
     and write both numbers to arena_rm.json in the judge's folder. They turn logits into probabilities of A, B and a
     tie. If the scores contradict the labels, nothing is written.
@@ -60,7 +66,7 @@ def command(adapter, file, spec, read, out, plot):
             "give more pairs",
         )
     model, s = _scored(adapter, spec, pairs)
-    fitted, entry = _fitted(s, pairs)
+    fitted, s, entry = _fitted(s, pairs, surface)
     folder = Path(out or adapter)
     _save(folder, model, entry)
     _say(entry)
@@ -115,25 +121,42 @@ def _scored(adapter, spec, pairs):
             "they already give the probabilities of A, B and a tie",
             "use the judge without a calibration",
         )
-    return judge.model, [judgement.score for judgement in judge.judge(pairs)]
+    return judge.model, [judgement.logit for judgement in judge.judge(pairs)]
 
 
-def _fitted(s, pairs):
-    """(the calibration, what the manifest says of it)."""
+def _fitted(logits, pairs, with_surface):
+    """(the calibration, the logits to which it applies, what the manifest says of it)."""
+    import numpy as np
+
     from harness_plugin.model.calibration import Calibration
-    from harness_plugin.scoring.fit_calibration import calibration_loss, fit_calibration, fit_length_worth
+    from harness_plugin.scoring.fit_calibration import (
+        calibration_loss,
+        fit_calibration,
+        fit_length_worth,
+        fit_surface_worth,
+    )
+    from harness_plugin.scoring.surface import surface_logit
 
-    target = [p.target for p in pairs]
-    fitted = fit_calibration(s, target)
+    target, worth, s = [p.target for p in pairs], 0.0, np.array(logits)
+    if with_surface:
+        surface = np.array([surface_logit(pair) for pair in pairs])
+        worth = fit_surface_worth(s, target, surface)
+        s = s + worth * surface
+    fitted = replace(fit_calibration(s, target), surface_worth=worth)
     before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))
-    return fitted, {
-        "temperature": fitted.temperature,
-        "tie_nu": fitted.tie_nu,
-        "length_worth": fit_length_worth(s, [p.soft_label for p in pairs], [p.lengths for p in pairs]),
-        "n": len(pairs),
-        "log_loss_at_temperature_1": round(before, 5),
-        "log_loss": round(after, 5),
-    }
+    return (
+        fitted,
+        s,
+        {
+            "temperature": fitted.temperature,
+            "tie_nu": fitted.tie_nu,
+            "length_worth": fit_length_worth(logits, [p.soft_label for p in pairs], [p.lengths for p in pairs]),
+            **({"surface_worth": worth} if with_surface else {}),
+            "n": len(pairs),
+            "log_loss_at_temperature_1": round(before, 5),
+            "log_loss": round(after, 5),
+        },
+    )
 
 
 def _save(folder, model, entry) -> None:
@@ -149,8 +172,9 @@ def _save(folder, model, entry) -> None:
 def _say(entry) -> None:
     from harness_plugin.scoring.fit_calibration import ENOUGH_FOR_NO_TIES
 
+    surface = f", surface_worth {entry['surface_worth']}" if "surface_worth" in entry else ""
     click.echo(
-        f"temperature {entry['temperature']}, tie_nu {entry['tie_nu']} from {entry['n']} pairs: "
+        f"temperature {entry['temperature']}, tie_nu {entry['tie_nu']}{surface} from {entry['n']} pairs: "
         f"log loss {entry['log_loss_at_temperature_1']:.4f} at temperature 1, {entry['log_loss']:.4f} now"
     )
     if entry["n"] < ENOUGH_FOR_NO_TIES:

@@ -10,7 +10,7 @@ from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash, parts
 from harness_plugin.scoring.judgement import Judgement, judged, total_tokens
-from harness_plugin.scoring.judgement_rows import length_logit, outcomes_of
+from harness_plugin.scoring.judgement_rows import added_logit, outcomes_of
 from harness_plugin.scoring.probabilities import IMPOSSIBLE, NEUTRAL
 
 KIND = "panel"
@@ -102,7 +102,7 @@ def _of_one_order(judgement: Judgement, order: str) -> np.ndarray | None:
         for x in (
             judgement.temperature,
             judgement.tie_nu,
-            length_logit(judgement.length_worth, judgement.length_a, judgement.length_b),
+            added_logit(judgement, judgement.length_a, judgement.length_b, judgement.surface),
         )
     ]
     return outcomes_of([z] if order == "ab" else None, [z] if order == "ba" else None, *numbers).p[0]

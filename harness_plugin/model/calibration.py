@@ -11,11 +11,13 @@ class Calibration:
     """Numbers fitted on held-out data: `temperature` divides logits, `tie_nu` is Davidson's tie mass (0: none).
     `length_worth` is what length alone is worth to the judge, in logits per unit of
     `scoring.probabilities.length_ratio`; it is taken off the logit, and is 0 unless verdicts are to be at equal
-    length."""
+    length. `surface_worth` is what the surface of the responses tells beside the judge, in logits per unit of
+    `scoring.surface.surface_logit`; it is added to the logit, and is 0 where verdicts are to be at equal length."""
 
     temperature: float = 1.0
     tie_nu: float = 0.0
     length_worth: float = 0.0
+    surface_worth: float = 0.0
 
     def __post_init__(self):
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -26,3 +28,7 @@ class Calibration:
             )
         if not math.isfinite(self.length_worth):
             raise UsageError(f"length_worth={self.length_worth}", "it is taken off every logit", "give a finite number")
+        if not math.isfinite(self.surface_worth):
+            raise UsageError(
+                f"surface_worth={self.surface_worth}", "it is added to every logit", "give a finite number"
+            )

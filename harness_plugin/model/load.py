@@ -240,4 +240,4 @@ def calibration_of(spec: ModelSpec, manifest: Manifest) -> Calibration:
             "what length is worth to this judge was not measured",
             "calibrate it with `arena-rm calibrate`",
         )
-    return replace(calibration, length_worth=worth)
+    return replace(calibration, length_worth=worth, surface_worth=0.0)

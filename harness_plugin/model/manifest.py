@@ -44,7 +44,7 @@ class Manifest:
     truncation: str = "card"
     positive_means: str = POSITIVE_MEANS
     num_labels: int = 1
-    calibration: dict | None = None  # {"temperature", "tie_nu", "length_worth"} and how they were fitted
+    calibration: dict | None = None  # the fields of a `Calibration`, and how they were fitted
     training: dict = field(default_factory=dict)  # recipe, data file hashes, counts, seed
     metrics: dict = field(default_factory=dict)  # on held-out data, each with n
     versions: dict = field(default_factory=dict)
@@ -53,7 +53,9 @@ class Manifest:
     def calibrated(self) -> Calibration | None:
         if self.calibration is None:
             return None
-        return Calibration(float(self.calibration["temperature"]), float(self.calibration["tie_nu"]))
+        c = self.calibration
+        surface = float(c.get("surface_worth") or 0.0)
+        return Calibration(float(c["temperature"]), float(c["tie_nu"]), surface_worth=surface)
 
     def length_worth(self) -> float | None:
         """What length alone is worth to the judge, as in `Calibration`; None where it was not measured."""

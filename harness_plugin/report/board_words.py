@@ -214,7 +214,8 @@ def calibration(board: dict) -> str:
     if scale is None:
         return ""
     tied = f"tie mass {number(ties, 2)}" if ties else "no ties"
-    return f"The judge's probabilities come from logits at temperature {number(scale, 2)}, {tied}."
+    added = " The length, lists and headings of answers count in them." if judge.get("surface_worth") else ""
+    return f"The judge's probabilities come from logits at temperature {number(scale, 2)}, {tied}.{added}"
 
 
 def agreement(board: dict) -> str:

@@ -115,6 +115,46 @@ def fit_length_worth(s, labels, lengths) -> float | None:
     return round(float(np.linalg.lstsq(x, s, rcond=None)[0][1]), DIGITS)
 
 
+def fit_surface_worth(s, target, surface) -> float:
+    """What the surface of the responses tells beside a judge, for `Calibration.surface_worth`.
+
+    `s`: debiased logits, shape (n,); `target`: the probabilities of A, B, tie, shape (n, 3); `surface`: the log odds of
+    `scoring.surface.surface_logit`, shape (n,). Fits P(B, given that there is no tie) = sigmoid(a s + b surface) by
+    maximum likelihood on these pairs and the prior's, whose surface is 0, with a standard normal prior for b, and
+    returns b / a. Raises DataError as `fit_calibration`, and where scores go against the labels.
+    """
+    from scipy.optimize import minimize  # here, so that scoring does not pay for scipy
+
+    s, target, surface = (np.asarray(x, dtype=np.float64) for x in (s, target, surface))
+    if not (np.isfinite(s).all() and np.isfinite(surface).all()):
+        raise DataError("logits that are not finite", "a calibration of them would mean nothing", "score them again")
+    _check_targets(target)
+    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+    s, surface = np.concatenate([s, prior]), np.append(surface, [0.0, 0.0])
+    target = np.concatenate([target, np.exp(log_probabilities(prior, PRIOR)) * PRIOR_PAIRS / 2])
+    decided, scale = target[:, 0] + target[:, 1], float(np.sqrt(np.mean(s**2)))
+    x = np.stack([s / scale, surface], axis=1)
+
+    def share(b: np.ndarray) -> np.ndarray:
+        return 0.5 * (1 + np.tanh(x @ b / 2))
+
+    a, b = minimize(
+        lambda b: float((decided * np.logaddexp(0, x @ b) - target[:, 1] * (x @ b)).sum() + b[1] ** 2 / 2),
+        np.zeros(2),
+        jac=lambda b: x.T @ (decided * share(b) - target[:, 1]) + [0.0, b[1]],
+        hess=lambda b: (x.T * (decided * share(b) * (1 - share(b)))) @ x + np.diag([0.0, 1.0]),
+        method="trust-exact",
+        options={"gtol": 1e-9},
+    ).x
+    if a <= 0:
+        raise DataError(
+            "the scores go against the labels beside the surface of the responses",
+            "what the surface tells beside such a judge cannot be fitted",
+            "check the labels, and which side a positive score prefers",
+        )
+    return round(float(b / a * scale), DIGITS)
+
+
 def _check_targets(target: np.ndarray) -> None:
     if not np.isfinite(target).all() or (target < 0).any() or (np.abs(target.sum(axis=1) - 1) > 1e-6).any():
         raise DataError(

@@ -12,6 +12,8 @@ from typing import Any
 
 from harness_plugin import __version__
 from harness_plugin.errors import UsageError
+from harness_plugin.model.calibration import Calibration
+from harness_plugin.scoring.surface import surface_model
 
 COMPUTES = ("torch", "transformers", "peft")
 _BASE = ("base_sha256", "base_fingerprint")
@@ -36,6 +38,8 @@ MEANINGS = {
     "temperature": "what logits are divided by",
     "tie_nu": "the weight of a tie",
     "length_worth": "what is taken off for length, 0 without length_control",
+    "surface_worth": "what is added for each unit of the surface's log odds",
+    "surface_weights": "the weights of the surface's features, where they count",
 }
 MEANINGS_OF_SERVED = {
     "server": "the software that serves it, which decides how its logits are read",
@@ -52,9 +56,21 @@ LOGIT_PARTS = ("kind", "num_labels", "base_sha256", "base_config", "adapter_sha2
 def judge_identity(model, order: str) -> dict:
     """The identity of a loaded model that scores in this order: its own (`RewardModel.identity`), with the order and
     the calibration in use."""
-    c = model.calibration
+    return {**model.identity, "order": order, **calibration_identity(model.calibration)}
+
+
+def calibration_identity(calibration: Calibration) -> dict[str, Any]:
+    """What a calibration decides of a verdict. The surface is named only where it counts, so that a judge without it
+    keeps the hash that it had before there was such a number."""
+    c = calibration
     numbers = {"temperature": c.temperature, "tie_nu": c.tie_nu, "length_worth": c.length_worth}
-    return {**model.identity, "order": order, **numbers}
+    if not c.surface_worth:
+        return numbers
+    weights = json.dumps(surface_model().weights, sort_keys=True).encode()
+    return numbers | {
+        "surface_worth": c.surface_worth,
+        "surface_weights": hashlib.sha256(weights).hexdigest()[:16],
+    }
 
 
 def parts(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +91,9 @@ def parts(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The names of the parts in which two identities differ; a part that one of them does not have is not compared."""
-    mine, theirs = parts(one), parts(other)
+    """The names of the parts in which two identities differ; a part that one of them does not have is not compared,
+    but for the worth of the surface, which is 0 where it is not named."""
+    mine, theirs = ({"surface_worth": 0.0, **parts(identity)} for identity in (one, other))
     return [name for name in mine if name in theirs and mine[name] != theirs[name]]
 
 

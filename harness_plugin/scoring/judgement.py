@@ -20,10 +20,10 @@ from harness_plugin.scoring.judgement_rows import (
     SCHEMA,
     Logits,
     Vote,
+    added_logit,
     check_checksum,
     check_judgements,
     fields_of_row,
-    length_logit,
     outcomes_of,
     recompute,
     row_checksum,
@@ -47,17 +47,18 @@ class Judgement:
 
     `z_ab`: logits with A shown first; `z_ba`: logits with B shown first; None where that order was not judged. A pair
     of identical texts needs no judge: then both are None and `identical` is true. `temperature`, `tie_nu`,
-    `length_worth`: the calibration that was in force. From these follow `score` (the log odds for B, position
-    cancelled, less what length is worth) and `position_bias` (positive: the response shown second; None with one
-    order), both in raw logits, not divided by the temperature; and `p_a`, `p_b`, `p_tie`.
+    `length_worth`, `surface_worth`: the calibration that was in force. From these follow `score` (the log odds for B,
+    position cancelled, with what the calibration adds for surface and length) and `position_bias` (positive: the
+    response shown second; None with one order), both in raw logits, not divided by the temperature; and `p_a`, `p_b`,
+    `p_tie`.
 
     `tokens` and `truncated` are over the presentations that were judged: how many tokens were read, and of a chat model
     written too (None where its server does not say), and whether a text was cut. `kept` maps a field to (kept,
     original) tokens with A first. `length_a`, `length_b`: characters, None in rows of version 0.1.0 that lack them.
     `winner`, `model_a`, `model_b`, `category`: what the pair's file said. `surface`: what the baseline of surface
-    features says of a pair with a winner, as log odds for B. `r_a`, `r_b`: the logits of the two responses where a
-    pointwise reward model gave them one each, else None; then z_ab is (r_b - r_a,) and z_ba, where it is given, (r_a -
-    r_b,).
+    features says, as log odds for B, of a pair with a winner or where the calibration adds it. `r_a`, `r_b`: the logits
+    of the two responses where a pointwise reward model gave them one each, else None; then z_ab is (r_b - r_a,) and
+    z_ba, where it is given, (r_a - r_b,).
 
     `votes`: of a panel, each member's P of A, B, tie, None where it could not judge the pair. `stage`: of a cascade,
     the judge that decided. `abstained`: the judge was not sure enough, so that this is no verdict.
@@ -89,6 +90,7 @@ class Judgement:
     identical: bool = False
     surface: float | None = None
     length_worth: float = 0.0
+    surface_worth: float = 0.0
     r_a: float | None = None
     r_b: float | None = None
     votes: Mapping[str, Vote] = field(default_factory=dict, hash=False)
@@ -115,6 +117,11 @@ class Judgement:
         return 1 / (1 + math.exp(-min(abs(self.score) / self.temperature, 700.0)))
 
     @property
+    def logit(self) -> float:
+        """The judge's own log odds for B, position cancelled: `score` without what the calibration adds."""
+        return self.score - added_logit(self, self.length_a, self.length_b, self.surface)
+
+    @property
     def preferred(self) -> str | None:
         """ "a" or "b", whichever is the more likely winner; None where neither is."""
         return None if self.score == 0 else "b" if self.score > 0 else "a"
@@ -131,7 +138,7 @@ class Judgement:
 
     def of_pair(self, pair: Pair) -> "Judgement":
         """The same judgement of the same texts under the name of `pair`, with what that pair's file said."""
-        return replace(self, **_pair_fields(pair, self.surface))
+        return replace(self, **_pair_fields(pair, self.surface_worth, self.surface))
 
     def swapped(self) -> "Judgement":
         """The judgement of the pair with its sides exchanged. `key` remains that of the texts as they were judged."""
@@ -167,6 +174,7 @@ class Judgement:
             "identical": self.identical or None,
             "surface": self.surface,
             "length_worth": self.length_worth or None,
+            "surface_worth": self.surface_worth or None,
             "r_a": self.r_a,
             "r_b": self.r_b,
             "votes": {name: vote and list(vote) for name, vote in self.votes.items()} or None,
@@ -221,13 +229,14 @@ def judged(
     if not pairs:
         return []
     n = len(pairs)
-    for_length = np.array([length_logit(calibration.length_worth, *pair.lengths) for pair in pairs])
-    numbers = np.full(n, calibration.temperature), np.full(n, calibration.tie_nu), for_length
+    fields = [_pair_fields(pair, calibration.surface_worth) for pair in pairs]
+    added = np.array([added_logit(calibration, f["length_a"], f["length_b"], f["surface"]) for f in fields])
+    numbers = np.full(n, calibration.temperature), np.full(n, calibration.tie_nu), added
     outcomes = outcomes_of(z_ab, z_ba, *numbers)
     p = outcomes.p  # (n, 3)
     return [
         Judgement(
-            **_pair_fields(pair),
+            **fields[n],
             key=pair.key,
             judge=judge,
             z_ab=None if z_ab is None else tuple(map(float, z_ab[n])),
@@ -235,6 +244,7 @@ def judged(
             temperature=calibration.temperature,
             tie_nu=calibration.tie_nu,
             length_worth=calibration.length_worth,
+            surface_worth=calibration.surface_worth,
             score=float(outcomes.s[n]),
             position_bias=_number_or_none(outcomes.bias[n]),
             p_a=float(p[n, 0]),
@@ -329,9 +339,10 @@ def sound_rows(rows: Iterable[tuple[Place, Mapping[str, Any]]], place: str) -> I
 _AT_ONCE = 1024
 
 
-def _pair_fields(pair: Pair, surface: float | None = None) -> dict[str, Any]:
-    """What a judgement has of its pair. `surface`: what `surface_logit` says of the texts, where it is known."""
-    if pair.winner is None:
+def _pair_fields(pair: Pair, surface_worth: float, surface: float | None = None) -> dict[str, Any]:
+    """What a judgement has of its pair. `surface`: what `surface_logit` says of the texts, where it is known. It is
+    kept for pairs with a winner, as the baseline, and where it counts in the verdict."""
+    if pair.winner is None and not surface_worth:
         surface = None
     elif surface is None:
         surface = surface_logit(pair)

@@ -40,21 +40,25 @@ def recompute(judgements: Sequence[Any]) -> Outcomes:
         None if one.z_ba is None else [j.z_ba for j in judgements],
         np.array([j.temperature for j in judgements]),
         np.array([j.tie_nu for j in judgements]),
-        np.array([length_logit(j.length_worth, j.length_a, j.length_b) for j in judgements]),
+        np.array([added_logit(j, j.length_a, j.length_b, j.surface) for j in judgements]),
     )
 
 
-def length_logit(worth: float, length_a: int | None, length_b: int | None) -> float:
-    """What is taken off the logit of a pair for the lengths of its responses."""
-    if not worth or length_a is None or length_b is None:
-        return 0.0
-    return worth * float(length_ratio(length_a, length_b))
+def added_logit(worths: Any, length_a: int | None, length_b: int | None, surface: float | None) -> float:
+    """What a calibration adds to the logit of a pair: what its surface tells, and less what its lengths are worth.
+    `worths`: whatever has `length_worth` and `surface_worth`, a `Calibration` or a `Judgement`."""
+    added = 0.0
+    if worths.length_worth and length_a is not None and length_b is not None:
+        added -= worths.length_worth * float(length_ratio(length_a, length_b))
+    if worths.surface_worth and surface is not None:
+        added += worths.surface_worth * surface
+    return added
 
 
-def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, for_length: np.ndarray) -> Outcomes:
+def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, added: np.ndarray) -> Outcomes:
     """`outcome.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
     first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side.
-    `for_length`, shape (n,): taken off the logit (`length_logit`)."""
+    `added`, shape (n,): to the logit (`added_logit`)."""
     if z_ab is None and z_ba is None:
         s, bias, log_tie = np.zeros(len(temperature)), np.full(len(temperature), np.nan), None
     elif z_ab is None:
@@ -62,7 +66,7 @@ def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, for_len
         s = -s
     else:
         s, bias, log_tie = average_orders(z_ab, z_ba)
-    s = s - for_length
+    s = s + added
     with np.errstate(divide="ignore"):  # a tie mass of 0 is a log weight of -inf
         log_tie = np.log(tie_nu) if log_tie is None else log_tie / temperature
     return Outcomes(s, bias, davidson_log_probabilities(s / temperature, log_tie))
@@ -102,6 +106,8 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     if temperature == 0:
         raise wrong_value("temperature", 0, "a number above 0", where)
     prompt_key = text(row, "prompt_key", where)
+    if row.get("surface_worth") and row.get("surface") is None:
+        raise wrong_value("surface", None, "a number, as surface_worth is given", where)
     winner = optional_text(row, "winner", where)
     if winner and winner not in list(Winner):
         raise wrong_value("winner", winner, ", ".join(Winner), where)
@@ -116,6 +122,7 @@ def fields_of_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         "temperature": temperature,
         "tie_nu": number(row, "tie_nu", where, 0),
         "length_worth": 0.0 if row.get("length_worth") is None else number(row, "length_worth", where),
+        "surface_worth": 0.0 if row.get("surface_worth") is None else number(row, "surface_worth", where),
         "score": number(row, "score", where),
         "position_bias": None if row.get("position_bias") is None else number(row, "position_bias", where),
         "p_a": p_a,

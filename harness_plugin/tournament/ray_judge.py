@@ -68,7 +68,8 @@ class RayJudge:
         found = identity_of(ray, everywhere, devices)
         said = {getattr(everywhere, name): getattr(spec, name) for name in FOLDERS}
         self.identity = {name: said.get(value, value) for name, value in found.items()}
-        self.calibration = Calibration(found["temperature"], found["tie_nu"], found["length_worth"])
+        numbers = ("temperature", "tie_nu", "length_worth", "surface_worth")
+        self.calibration = Calibration(*(found.get(name, 0.0) for name in numbers))
         self.hash = identity_hash(found)
         self.limit = f"{found['max_length']} tokens ({found['truncation']})"
         self.blocks = Blocks(output, self.hash)

@@ -21,7 +21,7 @@ from harness_plugin.judges.served.lengths import Lengths
 from harness_plugin.judges.served.states import FAILED, Stopped, Unusable
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
-from harness_plugin.scoring.identity import identity_hash
+from harness_plugin.scoring.identity import calibration_identity, identity_hash
 from harness_plugin.scoring.judgement import Judgement, judged, total_tokens
 from harness_plugin.scoring.store import ScoreCache
 
@@ -48,8 +48,7 @@ class ServedJudge:
     def __init__(self, dialect: Dialect, client: Client, store: ScoreCache, order: str, concurrency: int, name: str):
         self.dialect, self.client, self.store, self.order, self.name = dialect, client, store, order, name
         self.concurrency = concurrency
-        c = dialect.calibration
-        numbers = {"temperature": c.temperature, "tie_nu": c.tie_nu, "length_worth": c.length_worth}
+        numbers = calibration_identity(dialect.calibration)
         self.identity: dict[str, Any] = {**dialect.identity, "order": order, **numbers}
         self.hash = identity_hash(self.identity)
         self._answering: dict[str, str] = {}
