@@ -56,6 +56,17 @@ def test_a_server_that_never_takes_the_call_is_given_up_in_the_end(served, clock
     assert 200 <= clock.time - start < 300 and server.asked - before < 30  # two questions
 
 
+def test_the_log_says_about_once_a_minute_why_a_question_waits(served, clock, caplog):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    server = served()
+    with openai(server, concurrency=4) as judge:
+        end = clock.time + 300
+        server.trouble = lambda *request: Reply({"error": {"message": "slow down"}}, 429) if clock.time < end else None
+        assert len(list(judge.judge([pair(n, 1, 2) for n in range(4)]))) == 4
+    said = [line for line in caplog.messages if "seconds (429 slow down), and is asked again" in line]
+    assert 3 <= len(said) <= 5 and not [line for line in said if KEY in line]
+
+
 def test_a_limit_that_lasts_is_not_called_a_server_that_is_down(served, clock, monkeypatch):
     monkeypatch.setattr(client, "MOST_PATIENCE", 2.0)
     server = served()
@@ -66,19 +77,20 @@ def test_a_limit_that_lasts_is_not_called_a_server_that_is_down(served, clock, m
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "headers"),
     [
-        (402, {"error": {"message": "Payment required"}}),
-        (400, {"error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}}),
-        (403, {"error": {"message": "out", "code": "insufficient_quota"}}),
-        (429, {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota"}}),
+        (402, {"error": {"message": "Payment required"}}, {}),
+        (402, {"error": {"message": "Payment required"}}, {"Retry-After": "5"}),
+        (400, {"error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}}, {}),
+        (403, {"error": {"message": "out", "code": "insufficient_quota"}}, {}),
+        (429, {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota"}}, {}),
     ],
 )
-def test_a_quota_that_is_used_up_ends_the_run_at_once(served, status, body):
+def test_a_quota_that_is_used_up_ends_the_run_at_once(served, status, body, headers):
     server = served()
     with openai(server, concurrency=1) as judge:
         before = server.asked
-        server.trouble = lambda *request: Reply(body, status)
+        server.trouble = lambda *request: Reply(body, status, headers)
         with pytest.raises(ScoreError, match="a quota that is used up does not come back by waiting"):
             list(judge.judge(SOME))
     assert server.asked - before <= 2

@@ -36,6 +36,7 @@ ATTEMPTS = 6  # that fail; a server that says "not now" is asked again for as lo
 LOOKS = 3  # attempts to learn what a server is, before a run
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
 MOST_PATIENCE = 900.0  # seconds that a server may ask to wait, and that a question may wait in all
+SILENT = 60.0  # seconds without an answer after which the log says why, and that it then is silent about it
 CONNECT, WEEK = 10.0, 7 * 86400.0  # seconds; no operating system waits for any number of them
 LARGEST, PART = 32 << 20, 1 << 16  # bytes of a response, and read of it at once
 SHOWN = 200  # characters of a server's message
@@ -60,13 +61,15 @@ class Client:
         self.url, self.key, self.budget, self.pace = url, key, budget, pace
         self.timeout = min(timeout, WEEK)
         self._threads = threading.local()
+        self._silent_until = 0.0  # time of `Pace.now`
 
     def ask(self, question: Question, read: Callable[[dict[str, Any]], Value]) -> Value:
         """What `read` makes of the answer. Raises Unusable for a question that has none, BudgetSpent, Stopped, and
         ModelError or ScoreError where no other question would be answered either."""
-        problem, failed, tries, waited = "", 0, 0, 0.0
+        problem, failed, tries, waited, start = "", 0, 0, 0.0, self.pace.now()
         while failed < ATTEMPTS:
             if tries:
+                self._say(problem, self.pace.now() - start)
                 waited += self._rest(tries)
             self.pace.wait_for_turn()
             self.budget.take(question.tokens)
@@ -137,6 +140,18 @@ class Client:
         except Unusable as e:
             raise Unusable(e.state, self.told(e.detail)) from None
 
+    def _say(self, problem: str, seconds: float) -> None:
+        """Says now and then, for all threads together, why a question has waited for its answer for so many seconds."""
+        now = self.pace.now()
+        if seconds >= SILENT and now >= self._silent_until:
+            self._silent_until = now + SILENT
+            log.info(
+                "arena_rm: %s has not answered a question for %.0f seconds (%s), and is asked again",
+                self.url,
+                seconds,
+                problem,
+            )
+
     def _rest(self, attempt: int) -> float:
         """A pause before another attempt; returns its seconds. Random, so that many clients do not come back at
         once."""
@@ -170,7 +185,8 @@ class Client:
                 "check the URL (of a chat model it is what stands before /chat/completions, often with /v1 at its "
                 "end) and the model's name",
             )
-        if asked_wait(response.headers) is None and is_used_up(status, response.body):
+        waits = status != HTTPStatus.PAYMENT_REQUIRED and asked_wait(response.headers) is not None
+        if is_used_up(status, response.body) and not waits:
             raise ScoreError(
                 f"{found} ({said})",
                 "a quota that is used up does not come back by waiting",
