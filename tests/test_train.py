@@ -159,7 +159,6 @@ def test_overrides_reach_every_field(tmp_path):
         ("head_learning_rate: .nan", (), "head_learning_rate: nan"),
         ("{both_orders: 1.0, consistency: .inf}", (), "consistency: inf"),
         ("weights: {a.jsonl: .inf}", (), "weights"),
-        ("{num_labels: 3, select: {min_margin: 0.1}}", (), "num_labels: 3; it must be 1 with select.min_margin"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused_in_a_sentence(tmp_path, text, overrides, said):

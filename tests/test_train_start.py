@@ -23,7 +23,7 @@ from harness_plugin.train.checkpoints import only_one
 from harness_plugin.train.config import LoraFields, Selection, TrainConfig
 from harness_plugin.train.data import select
 from harness_plugin.train.init import read_init
-from harness_plugin.train.prepare import Data, Request
+from harness_plugin.train.prepare import Data, Request, check_request
 from harness_plugin.train.render import renderer_for
 
 
@@ -57,6 +57,11 @@ def config(base, **more):
     ("settings", "request_", "words"),
     [
         ({"teacher_share": 0.7}, {}, ("teacher_share: 0.7 without --teacher", "--set teacher_share=1")),
+        (
+            {"num_labels": 3, "select": Selection(min_margin=0.1)},
+            {},
+            ("num_labels: 3 with select.min_margin", "--set num_labels=1"),
+        ),
         ({"quantization": "4bit"}, {}, ("quantization: 4bit", "pip install 'lm-eval-arena-rm[qlora]'")),
         ({"compile": True}, {}, ("compile: true", "no C++ compiler")),
         ({}, {"report_to": "pigeon"}, ("--report-to pigeon", "pigeon is not supported")),
@@ -67,6 +72,11 @@ def test_what_is_missing_is_said_before_the_base_is_looked_for(data, tmp_path, m
     monkeypatch.setattr(libraries.shutil, "which", lambda name: None)
     asked = Request([data], device="cpu", **request_)
     refusal(UsageError, lambda: run.train(config("no/base", **settings), asked, tmp_path / "mine"), *words)
+
+
+def test_three_logits_learn_from_a_teachers_ties_on_pairs_with_a_winner(data):
+    asked = Request([data], teacher=data)
+    check_request(asked, config("no/base", num_labels=3, select=Selection(min_margin=0.1)))
 
 
 def test_a_tracker_without_its_package_is_refused_in_one_line(monkeypatch):
@@ -145,18 +155,20 @@ def test_other_labels_of_the_same_pairs_are_other_data():
 
 
 def test_curves_for_tensorboard_do_not_lie_in_the_folder_that_is_deleted(tiny_base, data, tmp_path, monkeypatch):
-    environment = {}
+    environment, during = {}, []
     monkeypatch.setattr(run, "os", SimpleNamespace(environ=environment))
     monkeypatch.setattr(run, "check_libraries", lambda *_: None)
 
     def stop(*_):
+        during.append(dict(environment))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "_fit", stop)
     asked = Request([data], device="cpu", report_to="tensorboard")
     with pytest.raises(KeyboardInterrupt):
         run.train(config(tiny_base("gemma")), asked, tmp_path / "mine")
-    assert environment == {"TENSORBOARD_LOGGING_DIR": str(tmp_path / "mine.runs")}
+    assert during == [{"TENSORBOARD_LOGGING_DIR": str(tmp_path / "mine.runs")}]
+    assert environment == {}  # so that the next run in this process has a folder of its own
 
 
 # The texts of the adapter from which a run starts

@@ -127,10 +127,8 @@ class TrainConfig:
     # how
     epochs: float = 10.0
     learning_rate: float = 2e-4
-    head_learning_rate: float | None = (
-        None  # of the score head alone; None: as the rest. One step of Adam moves a Gemma's
-    )
-    # logit by rate x |hidden|_1, about 1500 times the rate: a rate right for LoRA makes the head jump
+    head_learning_rate: float | None = None  # of the score head alone; None: as the rest. One step of Adam moves the
+    # logit of a Gemma by rate x |hidden|_1, about 1500 times the rate: a rate right for LoRA makes the head jump
     scheduler: str = "linear"  # how the rate changes after the warm-up: one of SCHEDULERS; "constant" has no warm-up
     warmup: float = 0.0  # share of the steps
     weight_decay: float = 0.0  # of trained matrices but the head; biases and DoRA's magnitudes have none
@@ -153,11 +151,6 @@ class TrainConfig:
             (self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}"),
             *self._pointwise_checks(),
             (self.num_labels in (1, 3), "num_labels", "1 or 3"),
-            (
-                self.num_labels == 1 or not self.select.min_margin,
-                "num_labels",
-                "1 with select.min_margin: no ties are left",
-            ),
             (self.head_std is None or 0 <= self.head_std < INFINITE, "head_std", "a number, 0 or more"),
             (self.frozen_layers >= 0, "frozen_layers", "0 or more"),
             (not self.frozen_layers or self.init is not None, "frozen_layers", "0 while init is null"),

@@ -99,13 +99,20 @@ def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listin
 
 
 def check_request(request: Request, config: TrainConfig) -> None:
-    """Raises UsageError for standard input and for a recipe that needs a teacher where none is named, and DataError for
-    data or a teacher that is no file here."""
+    """Raises UsageError for standard input, for a recipe that needs a teacher where none is named, and for one that leaves
+    the third logit no ties (a teacher's labels may be ties in part), and DataError for data or a teacher that is no file
+    here."""
     if request.teacher is None and config.teacher_share != 1:
         raise UsageError(
             f"teacher_share: {config.teacher_share} without --teacher",
             "the labels would be those of the data alone",
             "name the teacher's scores with --teacher FILE, or use --set teacher_share=1",
+        )
+    if request.teacher is None and config.num_labels == 3 and config.select.min_margin > 0:
+        raise UsageError(
+            "num_labels: 3 with select.min_margin and without --teacher",
+            "the pairs that are left have no ties, so the third logit would learn nothing",
+            "use --set num_labels=1 or --set select.min_margin=0, or name a teacher's scores with --teacher FILE",
         )
     if "-" in request.files:
         raise UsageError(

@@ -51,6 +51,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 DISK_FULL: tuple[str, ...] = ("No space left", "os error 28", "Disk quota exceeded", "File too large", "os error 27")
 DISK_FULL += ("PytorchStreamWriter failed", "iostream error", "unexpected pos")
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
+CURVES_FOLDER = "TENSORBOARD_LOGGING_DIR"  # the variable that transformers reads
 COMPILE_FROM = 100  # updates from which a run gains more than the minute that torch.compile takes
 
 
@@ -107,9 +108,8 @@ def _run(config: TrainConfig, request: Request, out: Path, place: torch.device, 
         report = _report(examples[0])
         counts = len(data.training), len(data.validation), describe_report(report)
         log.info("arena_rm: %d pairs to train on, %d to validate on; %s", *counts)
-        if request.report_to in ("tensorboard", "all"):  # else the curves would be deleted with the working folder
-            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out.with_name(out.name + ".runs").absolute()))
-        trainer = _fit(config, base, init, examples, work, place, request.report_to)
+        with _curves_beside(out, request.report_to):
+            trainer = _fit(config, base, init, examples, work, place, request.report_to)
         folder, history = work / "adapter", _history(trainer)
         _save(trainer, name, config, folder, state, init)
         del trainer
@@ -130,6 +130,20 @@ def _run(config: TrainConfig, request: Request, out: Path, place: torch.device, 
         folder.rename(out)
         shutil.rmtree(work, ignore_errors=True)  # the adapter is complete, whatever is left of this folder
     return manifest
+
+
+@contextmanager
+def _curves_beside(out: Path, report_to: str):
+    """Within it, the curves for TensorBoard are written beside `out`, unless the user names another folder: they would
+    be deleted with the working folder."""
+    if report_to not in ("tensorboard", "all") or CURVES_FOLDER in os.environ:
+        yield
+        return
+    os.environ[CURVES_FOLDER] = str(out.with_name(out.name + ".runs").absolute())
+    try:
+        yield
+    finally:
+        del os.environ[CURVES_FOLDER]  # else those of the next run in this process would be written there, too
 
 
 def _free_memory() -> None:
