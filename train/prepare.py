@@ -99,9 +99,9 @@ def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listin
 
 
 def check_request(request: Request, config: TrainConfig) -> None:
-    """Raises UsageError for standard input, for a recipe that needs a teacher where none is named, and for one that leaves
-    the third logit no ties (a teacher's labels may be ties in part), and DataError for data or a teacher that is no file
-    here."""
+    """Raises UsageError for standard input, for a recipe that needs a teacher where none is named, and for one that
+    leaves the third logit no ties (a teacher's labels may be ties in part), and DataError for data or a teacher that is
+    no file here."""
     if request.teacher is None and config.teacher_share != 1:
         raise UsageError(
             f"teacher_share: {config.teacher_share} without --teacher",
