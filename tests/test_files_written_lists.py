@@ -1,6 +1,7 @@
 """Lists that stand as text in a cell: JSON, Python's and numpy's spellings of them, and texts that are none."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -43,3 +44,10 @@ def test_arrays_inside_of_an_array_are_lists():
 )
 def test_other_texts_are_no_lists(text):
     assert written_list(text) is None
+
+
+@pytest.mark.parametrize("text", ["['" + r"\'" * 200_000, '["' + r"a \"b\" " * 50_000])
+def test_open_quotes_take_time_that_grows_with_the_length_alone(text):
+    start = time.process_time()
+    assert written_list(text) is None
+    assert time.process_time() - start < 5  # seconds; the square of the length takes minutes

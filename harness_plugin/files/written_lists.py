@@ -38,7 +38,12 @@ def _python_list(text: str) -> Any:
     numpy writes no commas between the values of an array. Python itself takes two texts without a comma for one.
     """
     try:
-        tokens = [t for t in tokenize.generate_tokens(io.StringIO(text.strip()).readline) if t.type not in _SPACES]
+        tokens = []
+        for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline):
+            if token.type == tokenize.ERRORTOKEN:  # each open quote behind it would be sought to the end of the text
+                return None
+            if token.type not in _SPACES:
+                tokens.append(token)
         return ast.literal_eval(" ".join(_with_commas(tokens)))
     except (tokenize.TokenError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
