@@ -150,6 +150,12 @@ def test_the_name_of_a_model_names_the_winner():
     assert read_one({**named, "model_a": "model_b", "winner": "model_b"}).winner == "model_b"
 
 
+def test_words_that_the_user_explains_count_before_names_of_models():
+    row = {"prompt": "Hi", "response_a": "x", "response_b": "y", "model_a": "A", "model_b": "B", "winner": "A"}
+    (pair,) = pairs_from_rows([row], winner_map={"A": "model_b", "B": "model_a"}).pairs
+    assert pair.winner == Winner.MODEL_B
+
+
 def test_words_are_mapped_in_every_format_that_has_one_column_of_winners():
     for format in ("arena_100k", "arena_140k", "chatbot_arena", "mt_bench"):
         pair = read_one(change(format, winner="left"), winner_map={"left": "model_a"})

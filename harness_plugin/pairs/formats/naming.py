@@ -79,13 +79,13 @@ class Naming:
         value = row.get(column) if column is not None else None
         if column is None or is_absent(value):
             return row, None
+        word = as_word(value)
+        if word in self.words:
+            return {**row, column: None}, self.words[word]
         if (winner := _of_model(row, value, format)) is not None:
             return {**row, column: None}, winner
         if not self.words:
             return row, None
-        word = as_word(value)
-        if word in self.words:
-            return {**row, column: None}, self.words[word]
         if word in set(Winner):
             return {**row, column: None}, Winner(word)
         raise unknown_winner(self.fields.get("winner", column), value, self.words)
