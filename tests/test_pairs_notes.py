@@ -7,8 +7,11 @@ import logging
 import pytest
 from pair_rows import ANSWER_ROWS, ROWS, talk, write_lines
 
+from harness_plugin.files.rows import Row
 from harness_plugin.pairs import pairs_from_rows, read_outputs, read_pairs
 from harness_plugin.pairs.column_names import looks_like_part
+from harness_plugin.pairs.formats.registry import get_format
+from harness_plugin.pairs.notes import ColumnNotes
 
 ASK = {"prompt": "Hi", "response_a": "Hello.", "response_b": "Yes?", "winner": "tie"}
 RANKED = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Yes?"}
@@ -380,3 +383,50 @@ def test_llama_factory_rows_in_a_table_are_read(tmp_path):
         csv.writer(file).writerows([list(row), [json.dumps(value) for value in row.values()]])
     found = read_pairs(path)
     assert found.format == "llama_factory" and found.pairs == pairs_from_rows([row]).pairs
+
+
+def test_addresses_hashes_and_what_a_labelling_program_wrote_are_not_named(notes):
+    more = {
+        "email": "ann@example.org",
+        "post": "https://example.org/1",
+        "response_0_sha256": "0c1f",
+        "labelling_prompt": "Which answer is better?",
+        "raw_completion": {"message": {"role": "assistant", "content": "The first."}},
+        "additional_metadata": {"prompt_norm": "Hi!"},
+    }
+    pairs_from_rows([{**ASK, **more}])
+    assert not warned(notes)
+    pairs_from_rows([{**ASK, "post": "Read https://example.org/1 first", "email": "Dear ann@example.org, hi."}])
+    assert "post, email may hold a part of the prompt" in warned(notes)[0]
+
+
+def test_columns_of_texts_of_a_model_do_not_name_models(tmp_path, notes):
+    rows = [
+        {"prompt": f"Ask {n}", "response": f"Say {n}", "model_input": f"Ask {n}", "llm_output": f"Say {n}"}
+        for n in range(3)
+    ]
+    read_outputs(write_lines(tmp_path / "x.jsonl", *rows))
+    assert not warned(notes)
+    read_outputs(write_lines(tmp_path / "x.jsonl", *({**row, "answer_model_name": row["prompt"]} for row in rows)))
+    (said,) = warned(notes)
+    assert "answer_model_name has 3 different names" in said
+
+
+def test_words_that_say_that_nothing_failed_are_not_named(tmp_path, notes):
+    for value in ("None", "false", "0", ""):
+        read_outputs(write_lines(tmp_path / "x.jsonl", {"prompt": "Hi", "response": "", "error": value}))
+        assert not warned(notes)
+    read_outputs(write_lines(tmp_path / "x.jsonl", {"prompt": "Hi", "response": "", "error": "timed out"}))
+    assert "tells of an error" in warned(notes)[0]
+
+
+def test_columns_that_are_nested_deeply_or_have_numbers_for_names_are_read(notes):
+    deep = ["Be brief."]
+    for _ in range(2000):
+        deep = [deep]
+    read = pairs_from_rows([{**RANKED, 0: "x", "score_chosen": 1}], source="frame")
+    assert len(read.pairs) == 1
+    columns = ColumnNotes(get_format("canonical"), {})
+    columns.add(Row("row 1", {**ASK, "background": deep}))
+    columns.say("mine", "1 pair")
+    assert "background may hold a part of the prompt" in warned(notes)[0]

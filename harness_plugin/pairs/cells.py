@@ -23,6 +23,7 @@ _NOBODY = frozenset(  # as programs write a missing value into a text, and Excel
     )
 )
 _NOBODY_IN_CAPITALS = ("NA", r"\N")  # R's, and that of database dumps; Na is sodium
+_NO_FAILURE = ("", "false", "no", "0", "[]", "{}")
 _LONGEST = 40
 _TIES = ("tie", "tied", "equal")
 _LARGEST_OF_EXCEL = 32_767
@@ -136,7 +137,9 @@ def _is_nobody(value: Any) -> bool:
 
 def _tells_of_failure(item: tuple[str, Any]) -> bool:
     column, value = item
-    return not is_absent(value) and value not in ("", False, [], {}) and tells_of_failure(column)
+    if not tells_of_failure(column) or is_absent(value) or value in (False, [], {}):
+        return False
+    return not (isinstance(value, str) and (value.strip().lower() in _NO_FAILURE or _is_nobody(value)))
 
 
 def _number(value: Any) -> float | None:

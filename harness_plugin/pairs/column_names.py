@@ -25,13 +25,15 @@ _OPTIONS = {  # a word in the name of a part -> the field that it may be named f
     **dict.fromkeys(("input", "inputs"), "input"),
 }
 _NO_TEXT = re.compile(  # words of columns that say something about a text, and hold none
-    r"ids?|uuid|hash|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
+    r"ids?|uuid|hash|sha|md|tokens?|length|len|counts?|num|number|sources?|types?|meta|metadata|categor(?:y|ies)|languages?|lang"
     r"|index|names?|tags?|dates?|time|tstamp|urls?|version|kwargs|format|style|difficulty|domain|topic|template"
+    r"|norm|normali[sz]ed|labell?ing"
 )
 _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that nobody is to judge
     rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|references?|golden|expected|ideal|judges?|critique|reasons?"
     r"|rationale|explanation|error"
 )
+_MODELS = ("model", "generator", "llm")
 _TEMPLATED = ["model", "input"]  # WildBench's name for the prompt in the words of a chat template
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
 
@@ -67,8 +69,16 @@ def looks_like_measure(column: str) -> bool:
 
 @lru_cache
 def looks_like_model(column: str) -> bool:
-    """Whether the name of a column says that it names a model."""
-    return bool({"model", "generator", "llm"} & {*words(column)})
+    """Whether the name of a column says that it names a model. In model_output and llm_prompt stand texts."""
+    found = words(column)
+    last = max((at for at, word in enumerate(found) if word in _MODELS), default=len(found))
+    return last < len(found) and not any(_PART.fullmatch(word) or _ANSWER.fullmatch(word) for word in found[last:])
+
+
+@lru_cache
+def looks_like_judgement(column: str) -> bool:
+    """Whether the name of a column says that it is about answers: what stands within it is no part of the prompt."""
+    return any(_ANSWER.fullmatch(word) or _LABEL.fullmatch(word) for word in words(column))
 
 
 @lru_cache

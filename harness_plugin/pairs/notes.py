@@ -4,6 +4,7 @@ It goes to the package's log, which the command line prints on stderr.
 """
 
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness_plugin.files.rows import Row
 from harness_plugin.pairs.cells import CellNotes
 from harness_plugin.pairs.column_names import (
     looks_like_answer,
+    looks_like_judgement,
     looks_like_label,
     looks_like_model,
     looks_like_part,
@@ -26,8 +28,8 @@ from harness_plugin.pairs.pair import Pair
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-
 _SIDES = ("response_a", "response_b")
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+|https?://\S+")
 
 
 class ColumnNotes:
@@ -66,15 +68,20 @@ class ColumnNotes:
                 self._apart[column] = False if looks and self._name(column) is not None else None
             if self._apart[column] is False:
                 self._apart[column] = self._is_new(row, column, value)
-            elif isinstance(value, Mapping) and (self._name(column) not in self._read or self._name(column) == "meta"):
+            elif isinstance(value, Mapping) and self._may_hold_parts(column):
                 for name in filter(looks_like_part, map(str, value)):
                     place = f"{column}.{name}"
                     if place not in self._inside and self._is_new(row, column, value.get(name)):
                         self._inside[place] = None
 
+    def _may_hold_parts(self, column: str) -> bool:
+        name = self._name(column)
+        return (name not in self._read or name == "meta") and not looks_like_judgement(column)
+
     def _is_new(self, row: Mapping[str, Any], column: str, value: Any) -> bool:
-        """Whether the value, of that column, holds a text that no other column which is read repeats."""
-        texts = _texts(value)
+        """Whether the value, of that column, holds a text that no other column which is read repeats. The address of a
+        person or of a page is none."""
+        texts = [text for text in _texts(value) if not _ADDRESS.fullmatch(text)]
         if not texts:
             return False
         others = (cell for other, cell in row.items() if other != column and self._name(other) in self._read)
@@ -226,12 +233,17 @@ def _says_something(value: Any) -> bool:
 
 def _texts(value: Any) -> list[str]:
     """The texts that a value holds, however deep, without white space around them; of messages only what they say."""
-    if isinstance(value, str):
-        return [value.strip()] if value.strip() not in ("", "[]", "{}", "null") else []
-    if isinstance(value, Mapping):
-        spoken = [name for name in ("content", "value") if name in value] if chat.is_message(value) else []
-        return [text for name in spoken or value for text in _texts(value[name])]
-    return [text for entry in value for text in _texts(entry)] if isinstance(value, (list, tuple)) else []
+    found, left = [], [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            found.append(one.strip())
+        elif isinstance(one, Mapping):
+            spoken = [name for name in ("content", "value") if name in one] if chat.is_message(one) else []
+            left.extend(one[name] for name in spoken or one)
+        elif isinstance(one, (list, tuple)):
+            left.extend(one)
+    return [text for text in found if text not in ("", "[]", "{}", "null")]
 
 
 def cleaned(rows: Iterator[Row], name: str, naming: Naming) -> Iterator[Row]:

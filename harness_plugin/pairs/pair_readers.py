@@ -84,12 +84,13 @@ def pairs_from_rows(
     ignore: Collection[str] = (),
 ) -> PairFile:
     """The pairs of rows that are loaded already, such as those of a hub's data set or of a data frame, whose lists may
-    be arrays; `source` names them in errors.
+    be arrays, and whose columns may have numbers for names; `source` names them in errors.
 
     Everything else is as in `read_pairs`.
     """
     naming = _naming(format, fields, winner_map, ignore)
-    numbered = (Row(f"row {number}", plain_lists(dict(row))) for number, row in enumerate(rows, start=1))
+    named = ({str(column): plain_lists(value) for column, value in row.items()} for row in rows)
+    numbered = (Row(f"row {number}", row) for number, row in enumerate(named, start=1))
     return _read(numbered, source, source, format, skip_bad_rows, naming)
 
 
