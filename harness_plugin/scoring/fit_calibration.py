@@ -50,9 +50,7 @@ def fit_calibration(s, target) -> Calibration:
         )
     _check_targets(target)
     has_ties = bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES
-    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
-    said = np.exp(log_probabilities(prior, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0)))
-    s, target = np.concatenate([s, prior]), np.concatenate([target, said * PRIOR_PAIRS / 2])
+    s, target = _with_prior(s, target, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0))
 
     def best_log_nu(log_inverse: float) -> float:
         d = s * math.exp(log_inverse)
@@ -87,9 +85,8 @@ def fit_temperature(z_ab, z_ba, target) -> Calibration:
     _check_targets(target)
     s, _, log_tie = average_orders(first, second)
     assert log_tie is not None  # it is None for one logit only, and there are three
-    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
-    target = np.concatenate([target, np.exp(log_probabilities(prior, PRIOR)) * PRIOR_PAIRS / 2])
-    s, log_tie = np.concatenate([s, prior]), np.append(log_tie, [math.log(PRIOR.tie_nu)] * 2)
+    s, target = _with_prior(s, target)
+    log_tie = np.append(log_tie, [math.log(PRIOR.tie_nu)] * 2)
 
     def slope(log_inverse: float) -> float:
         inverse = math.exp(log_inverse)
@@ -129,9 +126,8 @@ def fit_surface_worth(s, target, surface) -> float:
     if not (np.isfinite(s).all() and np.isfinite(surface).all()):
         raise DataError("logits that are not finite", "a calibration of them would mean nothing", "score them again")
     _check_targets(target)
-    prior = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
-    s, surface = np.concatenate([s, prior]), np.append(surface, [0.0, 0.0])
-    target = np.concatenate([target, np.exp(log_probabilities(prior, PRIOR)) * PRIOR_PAIRS / 2])
+    s, target = _with_prior(s, target)
+    surface = np.append(surface, [0.0, 0.0])
     decided, scale = target[:, 0] + target[:, 1], float(np.sqrt(np.mean(s**2)))
     x = np.stack([s / scale, surface], axis=1)
 
@@ -153,6 +149,13 @@ def fit_surface_worth(s, target, surface) -> float:
             "check the labels, and which side a positive score prefers",
         )
     return round(float(b / a * scale), DIGITS)
+
+
+def _with_prior(s: np.ndarray, target: np.ndarray, prior: Calibration = PRIOR) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n,) and targets (n, 3) with the prior's behind them: its pairs as two rows, labelled as `prior` says."""
+    logits = np.array([PRIOR_LOGIT, -PRIOR_LOGIT])
+    said = np.exp(log_probabilities(logits, prior)) * PRIOR_PAIRS / 2
+    return np.concatenate([s, logits]), np.concatenate([target, said])
 
 
 def _check_targets(target: np.ndarray) -> None:
