@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from harness_plugin.errors import DataError
@@ -21,10 +20,10 @@ class Candidate:
     win_b: float | None = None
     judge: str | None = None
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Content id of the battle, whichever side is called A."""
-        return min(self.pair.key, self.pair.swap().key)
+        return self.pair.battle_key
 
 
 def candidates_of_folder(folder: Path) -> list[Candidate]:

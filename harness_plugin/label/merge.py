@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,20 +34,15 @@ class Vote:
     first: str
     row: dict[str, Any]
 
-    @cached_property
-    def battle(self) -> str:
-        """Content id of the battle, whichever side is called A."""
-        return min(self.pair.key, self.pair.swap().key)
-
     @property
     def key(self) -> tuple[str, str]:
         """Whose vote it is, on what."""
-        return self.battle, self.annotator
+        return self.pair.battle_key, self.annotator
 
     @property
     def said(self) -> tuple:
         """What makes it the same vote as another one of this annotator on this battle, whichever side is called A."""
-        pair = self.pair if self.pair.key == self.battle else self.pair.swap()
+        pair = self.pair if self.pair.key == self.pair.battle_key else self.pair.swap()
         return pair.winner, self.both_bad, self.design, (self.row | pair.meta)["sampling_probability"]
 
     @property
@@ -190,8 +184,8 @@ def agreement(votes: Sequence[Vote]) -> Agreement:
     for vote in votes:
         winner = vote.pair.winner
         if winner is not None:
-            sides = first.setdefault(vote.battle, vote.pair)
+            sides = first.setdefault(vote.pair.battle_key, vote.pair)
             winner = winner if vote.pair.key == sides.key else winner.swapped
-            counts.setdefault(vote.battle, np.zeros(len(Winner)))[winner.class_index] += 1
+            counts.setdefault(vote.pair.battle_key, np.zeros(len(Winner)))[winner.class_index] += 1
     table = np.array(list(counts.values())).reshape(-1, len(Winner))
     return agreement_of_votes(table, [pair.prompt_key for pair in first.values()])

@@ -210,6 +210,11 @@ class Pair:
         return content_id(self.prompt, self.response_a, self.response_b)
 
     @cached_property
+    def battle_key(self) -> str:
+        """Content id of the prompt and both responses, whichever side is called A."""
+        return min(self.key, self.swap().key)
+
+    @cached_property
     def prompt_key(self) -> str:
         """Content id of the prompt alone: pairs that share it form one cluster."""
         return content_id(self.prompt)

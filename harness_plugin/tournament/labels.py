@@ -96,7 +96,7 @@ def votes_of(judged: Sequence[Pair], source: str) -> Votes:
             continue
         name = "" if is_absent(given := pair.meta.get(ANNOTATOR)) else str(given).strip()
         named |= {name} - {""}
-        battles.add(min(pair.key, pair.swap().key))
+        battles.add(pair.battle_key)
         again = bool(name) and (pair.key, name, winner) in seen
         for key, won in {pair.key: winner, pair.swap().key: winner.swapped}.items():
             seen.add((key, name, won))
