@@ -1,12 +1,15 @@
 """Whole training runs on tiny judges: what moves, what is learned, what is written, and what stops a run."""
 
 import json
+import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from training_runs import CARD_LORA, in_order, lesson, snippet
+from transformers.utils import logging as transformers_logging
 
 from harness_plugin.engine import Engine
 from harness_plugin.errors import TrainError, UsageError
@@ -194,15 +197,31 @@ def test_a_killed_run_continues_where_it_stopped(tiny_base, data, tmp_path, monk
     assert files[0] == files[1]
 
 
-def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched, capsys):
+def test_the_head_may_have_a_rate_of_its_own(tiny_base, data, tmp_path, watched):
     recipe = config(tiny_base("gemma"), epochs=0.5, head_learning_rate=1e-30)
     run.train(recipe, asked(data), tmp_path / "mine")
-    assert capsys.readouterr().out == "", "notes belong on stderr"
     moved = {
         name: float((p - watched["before"][name]).abs().max()) for name, p in watched["network"].named_parameters()
     }
     head = "base_model.model.score.modules_to_save.default.weight"
     assert moved.pop(head) < 1e-20 < 1e-4 < max(moved.values())
+
+
+@pytest.mark.parametrize("verbosity", [logging.WARNING, logging.ERROR])
+def test_a_run_whose_notes_go_to_a_file_writes_lines_of_measurements_there_and_no_bar(
+    tiny_base, data, tmp_path, capsys, caplog, verbosity
+):
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(verbosity)  # above WARNING, transformers prints the measurements itself
+    caplog.set_level(logging.INFO, "lm_eval.arena_rm")
+    try:
+        run.train(config(tiny_base("gemma"), epochs=0.5), asked(data), tmp_path / "mine")
+    finally:
+        transformers_logging.set_verbosity(before)
+    said = capsys.readouterr()
+    assert said.out == "", "notes belong on stderr"
+    assert "it/s" not in said.err
+    assert any(re.match(r"arena_rm: step \d+ of \d+: \{'eval_loss'", line) for line in caplog.messages)
 
 
 def test_an_existing_folder_is_never_written_to(tiny_base, data, tmp_path):

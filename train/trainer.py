@@ -6,6 +6,7 @@ This module knows the recipe and tensors; it does not know files, pairs or manif
 import logging
 import math
 import random
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Sampler
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from harness_plugin.errors import TrainError
 from harness_plugin.model.adapter import HEAD_NAMES
@@ -175,12 +176,19 @@ class OwnNoise(TrainerCallback):
             torch.manual_seed(args.seed + args.process_index)
 
 
-class Progress(ProgressCallback):
-    """The progress bar. The one of transformers also prints each measurement on stdout; here it goes to the log."""
+class Measurements(TrainerCallback):
+    """Writes each measurement to the log; the callbacks of transformers print it on stdout."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
-            log.info("arena_rm: step %d: %s", state.global_step, logs)
+            log.info("arena_rm: step %d of %d: %s", state.global_step, state.max_steps, logs)
+
+
+class Progress(ProgressCallback):
+    """The progress bar alone."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Nothing: `Measurements` writes them."""
 
 
 def make_trainer(
@@ -198,10 +206,12 @@ def make_trainer(
         eval_dataset=validation,
         data_collator=partial(collate, padding=network.config.get_text_config().pad_token_id),
         compute_metrics=accuracy,
-        callbacks=[TellEpoch(training), OwnNoise(), KeepWhole()],
+        callbacks=[TellEpoch(training), OwnNoise(), KeepWhole(), Measurements()],
     )
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Progress)
+    for callback in (ProgressCallback, PrinterCallback):  # which of them it has depends on TRANSFORMERS_VERBOSITY
+        trainer.remove_callback(callback)
+    if sys.stderr.isatty():  # a file would get one endless line of all states of the bar
+        trainer.add_callback(Progress)
     return trainer
 
 
