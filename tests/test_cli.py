@@ -343,6 +343,20 @@ def test_calibrate_with_the_surface_fits_one_more_number_which_counts_in_verdict
     assert "surface_worth" not in found
 
 
+def test_calibrate_takes_a_stated_share_of_ties_for_labels_without_any(
+    calibrate, adapter, winners, judge, tmp_path, capsys
+):
+    file = labelled(tmp_path, winners(mostly_right))
+    assert calibrate(file, "--tie-share", "0.2", "--surface", "--no-plot")[0] == 0
+    found = json.loads((adapter / "arena_rm.json").read_text(encoding="utf-8"))["calibration"]
+    again = ["--pretrained", judge[judge.index("--pretrained") + 1], "--dtype", "float32"]
+    rows = lines(run(["score", file, "--peft", adapter, *again], capsys)[1])
+    assert found["tie_share"] == 0.2
+    assert sum(row["p_tie"] for row in rows) / len(rows) == pytest.approx(0.2, abs=1e-4)
+    code, _, err = calibrate(file, "--tie-share", "1", "--no-plot")
+    assert code == 2 and "0<x<1" in err
+
+
 def test_calibrate_renews_the_figures_of_the_model_card_and_nothing_else_there(calibrate, adapter, winners, tmp_path):
     card = "# A judge\n\n## Calibration\n\nTemperature 403.43, tie mass 0 (Davidson).\n\n## Limits\n\nSome.\n"
     (adapter / "README.md").write_text(card, encoding="utf-8")

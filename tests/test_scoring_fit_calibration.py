@@ -82,6 +82,18 @@ def test_without_ties_there_is_no_tie_mass_and_a_single_pair_is_no_data():
         fit_calibration(s, verdicts[:, :2])
 
 
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
+def test_a_stated_share_of_ties_sets_the_tie_mass_and_leaves_the_temperature_to_the_decisive_pairs(share):
+    truth = Calibration(0.7, 1.2)
+    s, verdicts = simulated(truth, 4_000, seed=9)
+    found = fit_calibration(s, verdicts, share)
+    assert found.temperature == pytest.approx(truth.temperature, rel=0.1)
+    assert np.exp(log_probabilities(s, found))[:, 2].mean() == pytest.approx(share, abs=1e-5)
+    decisive = verdicts[:, 2] == 0
+    assert found.temperature == fit_calibration(s[decisive], verdicts[decisive]).temperature
+    assert fit_calibration(s[:3], verdicts[:3], share).tie_nu > 0, "also where there are few pairs"
+
+
 @pytest.mark.parametrize("codes", [[0, 1, 0, 1], [1, 0, 1, 0], [2, 2, 2, 2]], ids=["right", "wrong", "only ties"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_few_pairs_that_all_say_the_same_give_moderate_numbers(codes, scale):

@@ -282,6 +282,8 @@ def _calibration(manifest: Manifest) -> str:
     if fitted:
         tie = ", and the head says P(tie) itself" if manifest.num_labels == 3 else ""
         tie = tie or f", tie mass {number(fitted.get('tie_nu'))} (Davidson)"
+        if "tie_share" in fitted:
+            tie += f" for a stated share of ties of {number(fitted['tie_share'])}"
         measured = "Metrics of probabilities above are on the pairs that it was fitted on."
         if "log_loss" in fitted:
             measured = "Fitted after training: metrics of probabilities above are with the calibration before."

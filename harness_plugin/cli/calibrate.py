@@ -35,11 +35,18 @@ REFUSED = ("judge", "peft", "temperature", "tie_nu", "length_control", *OF_SERVE
     "and let them count in its verdicts. With length_control=true they do not count.",
 )
 @click.option(
+    "--tie-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="State how often people tie, where the labels do not say it: the mean probability of a tie on these pairs. "
+    "The temperature is then fitted to the decisive pairs. [default: as often as the labels say]",
+)
+@click.option(
     "--plot/--no-plot",
     default=None,
     help=f"Draw {PLOT} beside arena_rm.json. [default: --plot if matplotlib is installed]",
 )
-def command(adapter, file, spec, read, out, surface, plot):
+def command(adapter, file, spec, read, out, surface, tie_share, plot):
     """Fit the temperature and the tie mass of JUDGE to the labelled pairs of FILE (- for stdin) by maximum likelihood,
     and write both numbers to arena_rm.json in the judge's folder. They turn logits into probabilities of A, B and a
     tie. If the scores contradict the labels, nothing is written.
@@ -66,7 +73,7 @@ def command(adapter, file, spec, read, out, surface, plot):
             "give more pairs",
         )
     model, s = _scored(adapter, spec, pairs)
-    fitted, s, entry = _fitted(s, pairs, surface)
+    fitted, s, entry = _fitted(s, pairs, surface, tie_share)
     folder = Path(out or adapter)
     _save(folder, model, entry)
     _say(entry)
@@ -124,7 +131,7 @@ def _scored(adapter, spec, pairs):
     return judge.model, [judgement.logit for judgement in judge.judge(pairs)]
 
 
-def _fitted(logits, pairs, with_surface):
+def _fitted(logits, pairs, with_surface, tie_share):
     """(the calibration, the logits to which it applies, what the manifest says of it)."""
     import numpy as np
 
@@ -142,7 +149,7 @@ def _fitted(logits, pairs, with_surface):
         surface = np.array([surface_logit(pair) for pair in pairs])
         worth = fit_surface_worth(s, target, surface)
         s = s + worth * surface
-    fitted = replace(fit_calibration(s, target), surface_worth=worth)
+    fitted = replace(fit_calibration(s, target, tie_share), surface_worth=worth)
     before, after = (calibration_loss(s, target, c) for c in (Calibration(1.0, fitted.tie_nu), fitted))
     return (
         fitted,
@@ -152,6 +159,7 @@ def _fitted(logits, pairs, with_surface):
             "tie_nu": fitted.tie_nu,
             "length_worth": fit_length_worth(logits, [p.soft_label for p in pairs], [p.lengths for p in pairs]),
             **({"surface_worth": worth} if with_surface else {}),
+            **({"tie_share": tie_share} if tie_share is not None else {}),
             "n": len(pairs),
             "log_loss_at_temperature_1": round(before, 5),
             "log_loss": round(after, 5),

@@ -32,14 +32,16 @@ NEAR = 1.01  # a number within this factor of a limit has run into it
 DIGITS = 6
 
 
-def fit_calibration(s, target) -> Calibration:
+def fit_calibration(s, target, tie_share: float | None = None) -> Calibration:
     """Temperature and tie mass of a one-logit judge, by maximum likelihood on held-out pairs and the prior's.
 
     `s`: debiased logits, shape (n,). `target`: shape (n, 3), the probability (or one-hot) of A, B, tie for each pair.
     Minimises the three-way log loss, which is convex in (1 / T, ln nu) together: for each T the best nu is where the
     mean P(tie) equals the share of ties, and T is where the loss with that nu is flat. With no ties in 100 pairs or
-    more, nu is 0. Raises DataError for logits that are not finite, fewer than 2 pairs, other shapes, targets that are
-    no probabilities, and where T or nu are beyond all reason: the scores go against the labels.
+    more, nu is 0. `tie_share`, above 0 and below 1, is for labels that do not say how often people tie: T then has the
+    maximum likelihood of A against B, and nu is where the mean P(tie) of these pairs is `tie_share`. Raises DataError
+    for logits that are not finite, fewer than 2 pairs, other shapes, targets that are no probabilities, and where T or
+    nu are beyond all reason: the scores go against the labels.
     """
     s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if not np.isfinite(s).all():
@@ -49,7 +51,10 @@ def fit_calibration(s, target) -> Calibration:
             f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"
         )
     _check_targets(target)
-    has_ties = bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES
+    own, stated = s, tie_share is not None
+    if stated:
+        target = target * [1, 1, 0]
+    has_ties = not stated and (bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES)
     s, target = _with_prior(s, target, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0))
 
     def best_log_nu(log_inverse: float) -> float:
@@ -62,8 +67,19 @@ def fit_calibration(s, target) -> Calibration:
         return float(_slopes(d, log_tie, target)[0] @ s) - PRIOR_SLOPE * math.exp(-log_inverse)
 
     best = _minimum(slope, *_LOG_INVERSE_BOUNDS)
-    nu = round(math.exp(best_log_nu(best)), DIGITS) if has_ties else 0.0
-    return _within_limits(Calibration(_temperature(best), nu))
+    temperature, log_nu = _temperature(best), best_log_nu(best) if has_ties else -math.inf
+    if tie_share is not None:
+        log_nu = _log_nu_of(own / temperature, tie_share)
+    return _within_limits(Calibration(temperature, round(math.exp(log_nu), DIGITS)))
+
+
+def _log_nu_of(d: np.ndarray, tie_share: float) -> float:
+    """The ln nu with which the mean P(tie) of log odds d, shape (n,), is `tie_share`."""
+
+    def above(x: float) -> float:
+        return float(np.exp(davidson_log_probabilities(d, np.full_like(d, x)))[:, 2].mean()) - tie_share
+
+    return _minimum(above, *np.log(TIE_NU_BOUNDS))
 
 
 def fit_temperature(z_ab, z_ba, target) -> Calibration:
