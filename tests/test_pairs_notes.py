@@ -268,6 +268,22 @@ def test_a_tie_beside_a_chosen_answer_and_equal_answers_of_which_one_won_are_nam
     ]
     pairs_from_rows([{**ASK, "response_b": "Hello."}])
     assert not warned(notes)
+    for value in (True, 1, "True"):
+        pairs_from_rows([{**RANKED, "is_tie": value}], source="x")
+        assert len(warned(notes)) == 1, value
+    pairs_from_rows([{**RANKED, "is_tie": False, "equal_length": "x", "ties": 0}], source="x")
+    assert not warned(notes)
+
+
+def test_an_earlier_conversation_that_is_the_question_itself_is_named(notes):
+    row = {**ASK, "id": "7", "prompt": "Hi", "messages": talk("Hi", "Another answer.")}
+    pairs_from_rows([row], source="x")
+    assert warned(notes) == [
+        "x: the earlier conversation is the question itself and an answer to it in 1 row (id 7); if these are no "
+        "earlier turns, leave their column alone (such as --ignore messages)"
+    ]
+    pairs_from_rows([{**row, "messages": talk("Who?", "I.", "Hi", "You.")}, {**ASK, "messages": talk("Hi", "Yes?")}])
+    assert not warned(notes)
 
 
 def test_markers_of_a_chat_template_and_lost_characters_are_named(tmp_path, notes):

@@ -132,6 +132,16 @@ def test_what_a_column_of_messages_repeats_is_not_read_twice():
     )
 
 
+def test_parts_that_repeat_the_prompt_are_read_once():
+    row = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Go."}
+    for name in ("context", "input", "history"):
+        assert read_one({**row, name: "Hi "}).prompt == "Hi"
+    assert read_one({**row, "history": talk("Hi")}).prompt == "Hi"
+    assert read_one({**row, "messages": talk("Hi ", " Hello.\n")}).prompt == "Hi", "white space at the ends"
+    again = read_one({**row, "prompt": "More.", "history": [["Who?", "I."], ["More.", "You."]]}).prompt
+    assert again == ("Human: Who?", "Assistant: I.", "Human: More.", "Assistant: You.", "Human: More.")
+
+
 def test_a_column_of_messages_repeats_conversations_turn_by_turn():
     turns = {"prompt": ["Hi", "Bye"], "response_a": ["a", "b"], "response_b": ["c", "d"]}
     sides = [talk("Hi", "a", "Bye", "b"), talk("Hi", "c", "Bye", "d")]

@@ -309,6 +309,9 @@ def made(rng, format):
     skip = SKIPPED.get(format, ())
     for own in {"input", "context"} & set(skip):  # the column of the prompt itself
         setattr(said, own, None)
+    for part in ("context", "input"):  # what repeats the prompt is read once
+        if (getattr(said, part) or "").strip() == "\n".join(said.turns).strip():
+            setattr(said, part, None)
     if format in ("ms_swift", "shp"):
         said.history = []
     row = with_parts(rng, said, MAKERS[format](rng, said), skip)

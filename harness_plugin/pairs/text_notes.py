@@ -30,8 +30,9 @@ Side = Sequence[tuple[Text, Text | None]]
 
 
 def say_texts(name: str, prompts: Sequence[tuple[str, Text]], *sides: Side) -> None:
-    """Logs a warning for each of: prompts without a text; prompts, or all answers, that are lists of turns or messages
-    that somebody wrote into a text, or that have the markers of a chat template; answers that hold the thoughts that a
+    """Logs a warning for each of: prompts without a text; prompts with their own question as the earlier conversation;
+    prompts, or all answers, that are lists of turns or messages that somebody wrote into a text, or that have the
+    markers of a chat template; answers that hold the thoughts that a
     model wrote before them; answers that all begin with their prompts, are all the same, or seem to be cut at one
     length; texts with characters that were lost. The judge reads them all as they stand. `prompts`: the place of each
     for messages, and its text."""
@@ -39,6 +40,15 @@ def say_texts(name: str, prompts: Sequence[tuple[str, Text]], *sides: Side) -> N
     empty = [place for place, prompt in prompts if not flat_text(prompt).strip()]
     if empty:
         log.warning("%s: the prompt has no text in %s (%s)", name, counted(len(empty), "row"), listed(empty))
+    asked_again = [place for place, prompt in prompts if _asks_again(prompt)]
+    if asked_again:
+        log.warning(
+            "%s: the earlier conversation is the question itself and an answer to it in %s (%s); if these are no "
+            "earlier turns, leave their column alone (such as --ignore messages)",
+            name,
+            counted(len(asked_again), "row"),
+            listed(asked_again),
+        )
     _say_lists(name, [prompt for _, prompt in prompts], given)
     _say_markers(name, (prompt for _, prompt in prompts))
     _say_thoughts(name, given)
@@ -82,6 +92,14 @@ def _say_cut(name: str, answers: Collection[str]) -> None:
             count,
             f"{longest:,}",
         )
+
+
+def _asks_again(prompt: Text) -> bool:
+    """Whether all that comes before the question is the same question with an answer."""
+    turns = [turn for turn in (() if isinstance(prompt, str) else prompt) if chat.speaker(turn) != "System: "]
+    if [chat.speaker(turn) for turn in turns] != ["Human: ", "Assistant: ", "Human: "]:
+        return False
+    return turns[0].strip() == turns[2].strip()
 
 
 def _say_lists(name: str, prompts: Iterable[Text], given: Collection[Text]) -> None:

@@ -12,7 +12,7 @@ from harness_plugin.files.checked import RowError, is_absent, required, text_val
 from harness_plugin.files.written_lists import written_list
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import EARLIER_PARTS, PROMPT_PARTS, SYSTEM_PARTS, Fields
-from harness_plugin.pairs.pair import Text, checked_text
+from harness_plugin.pairs.pair import Text, checked_text, flat_text
 
 _EARLIER = "a string, a list of messages, of strings or of [question, answer], or null"
 
@@ -39,9 +39,10 @@ def with_parts(
     """The prompt with the parts that the row has in `PROMPT_PARTS`, the columns `used` not counted; `session`: turns
     that came between the earlier conversation and the prompt.
 
-    A part that is null or empty changes nothing. A system prompt and an earlier conversation become turns before the
-    prompt, each prefixed by its speaker, as in `chat.history`. `context` and `input` stand in the turn of the question,
-    before and after it, with an empty line between them. Raises RowError where a column holds pictures (`PICTURES`).
+    A part that is null or empty, or that repeats the prompt, changes nothing. A system prompt and an earlier
+    conversation become turns before the prompt, each prefixed by its speaker, as in `chat.history`. `context` and
+    `input` stand in the turn of the question, before and after it, with an empty line between them. Raises RowError
+    where a column holds pictures (`PICTURES`).
     """
     before: list[chat.Message] = []
     texts: dict[str, str] = {}
@@ -52,8 +53,8 @@ def with_parts(
     for name in part_columns(row, used):
         with _or_ignored(name):
             turns, text = _part(name, row[name])
-        before += turns if name == "history" else _without_echo(turns, prompt, answers)
-        if text is not None:
+        before += _without_echo(turns, prompt, answers, answered=name != "history")
+        if text is not None and text.strip() != flat_text(prompt).strip():
             texts[name] = text
     return _preceded(before, session, _joined(texts.get("context"), prompt, texts.get("input")))
 
@@ -115,13 +116,17 @@ def _exchange(name: str, entry: Any) -> list[chat.Message]:
     return said if answer is None else [*said, chat.Message("assistant", text_value(name, answer))]
 
 
-def _without_echo(turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None]) -> list[chat.Message]:
-    """The turns without those at their end that other columns hold: the prompt, or it and one of the answers."""
+def _without_echo(
+    turns: list[chat.Message], prompt: Text, answers: Sequence[Text | None], answered: bool
+) -> list[chat.Message]:
+    """The turns without those at their end that other columns hold: the prompt, or, if `answered`, it and one of the
+    answers."""
     talks = [_talk(prompt, answer) for answer in answers or (None,)]
-    asked = [_common_end(turns, talk[:-1]) for talk in talks]
-    # The same last words alone may be an earlier answer: an answer is repeated only together with its question.
-    answered = [count for talk in talks if (count := _common_end(turns, talk)) > 1]
-    return turns[: len(turns) - max(asked + answered)]
+    counts = [_common_end(turns, talk[:-1]) for talk in talks]
+    if answered:
+        # The same last words alone may be an earlier answer: an answer is repeated only together with its question.
+        counts += [count for talk in talks if (count := _common_end(turns, talk)) > 1]
+    return turns[: len(turns) - max(counts)]
 
 
 def _talk(prompt: Text, answer: Text | None) -> list[chat.Message]:
@@ -135,10 +140,14 @@ def _talk(prompt: Text, answer: Text | None) -> list[chat.Message]:
 
 
 def _common_end(some: Sequence[chat.Message], others: Sequence[chat.Message]) -> int:
-    """With how many equal messages both lists end; one of `others` without a text equals all of its role."""
+    """With how many equal messages both lists end, without regard to white space around them; one of `others` without
+    a text equals all of its role."""
     pairs = zip(reversed(some), reversed(others), strict=False)
-    same = (one == other or (one.role == other.role and other.text is None) for one, other in pairs)
-    return sum(1 for _ in itertools.takewhile(bool, same))
+    return sum(1 for _ in itertools.takewhile(lambda both: _is_same(*both), pairs))
+
+
+def _is_same(one: chat.Message, other: chat.Message) -> bool:
+    return one.role == other.role and (other.text is None or (one.text or "").strip() == other.text.strip())
 
 
 def _joined(context: str | None, prompt: Text, given: str | None) -> Text:
