@@ -93,10 +93,32 @@ def test_of_columns_that_may_hold_the_same_thing_the_one_that_was_read_is_named(
     assert "prompt = question, better = chosen" in notes.text and "columns not used: prompt, instruction" in notes.text
 
 
+def test_of_files_that_were_joined_each_row_is_read_by_its_own_column(tmp_path, notes):
+    rows = [{"prompt": "Hi"}, {"question": "Who?"}, {"instruction": "Sort.", "input": "b a"}]
+    answers = {"chosen": "a", "rejected": "b"}
+    columns = ("prompt", "question", "instruction", "input")
+    lines(tmp_path / "x.jsonl", *({**row, **answers} for row in rows))
+    lines(tmp_path / "null.jsonl", *({**dict.fromkeys(columns), **row, **answers} for row in rows))
+    text = "prompt,question,instruction,input,chosen,rejected\nHi,,,,a,b\n,Who?,,,a,b\n,,Sort.,b a,a,b\n"
+    (tmp_path / "x.csv").write_text(text, "utf-8")
+    for name in ("x.jsonl", "null.jsonl", "x.csv"):
+        notes.clear()
+        assert [pair.prompt for pair in read_pairs(tmp_path / name).pairs] == ["Hi", "Who?", "Sort.\n\nb a"]
+        (said,) = notes.messages
+        assert "prompt = prompt + instruction + question + input, better = chosen" in said
+        assert said.endswith("columns not used: none")
+
+
 # --- labels
 
 
-@pytest.mark.parametrize("column", ["label", "preference", "human_preference", "overallPreference", "better", "Vote"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("label", "preference", "human_preference", "overallPreference", "better", "Vote"),
+        *("overall_pref", "winning_model", "pick", "safer_response_id"),
+    ],
+)
 def test_a_column_that_looks_like_a_label_and_is_not_used_is_named(column, notes):
     pairs_from_rows([{**ASK, column: 1, "source": "web"}], source="mine.jsonl")
     (said,) = [record.getMessage() for record in notes.records if record.levelname == "WARNING"]

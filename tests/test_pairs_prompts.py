@@ -302,6 +302,25 @@ def test_transcripts_beside_a_prompt_that_they_begin_with_are_read_as_transcript
     assert {one.response_a, one.response_b} == {row["chosen"], "Go."}, "an answer may be a transcript"
 
 
+def test_a_prompt_may_be_a_transcript_up_to_the_answer():
+    both = {"chosen": " Hello.", "rejected": " Go."}
+    for start in ("\n\nHuman:", "Human:"):
+        prompt = f"{start} Who?\n\nAssistant: I.\n\nHuman: Hi\n\nAssistant:"
+        pair = read_one({"prompt": prompt, **both})
+        whole = read_one({name: prompt + text for name, text in both.items()})
+        assert pair.prompt == ("Human: Who?", "Assistant: I.", "Human: Hi") and pair == whole
+    assert read_one({"prompt": "Human: what is that?", **both}).prompt == "Human: what is that?"
+    assert read_one({"prompt": "Hi", **both}).response_a.startswith(" "), "other answers stay as they are"
+
+
+def test_a_prompt_beside_messages_as_text_is_read_as_they_are(tmp_path):
+    both = {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", "Go.")}
+    answers = {name: said[-1:] for name, said in both.items()}
+    for texts in (both, answers):
+        row = {"prompt": json.dumps(talk("Hi")), **{name: json.dumps(said) for name, said in texts.items()}}
+        assert read_one(row).prompt == "Hi"
+
+
 def test_the_prompt_beside_chosen_and_rejected_may_be_an_instruction_or_a_question():
     row = without("chosen_rejected", "prompt")
     assert read_one({**row, "instruction": "Hi", "input": "x"}).prompt == "Hi\n\nx"

@@ -44,6 +44,8 @@ class ColumnNotes:
         self._shadowed = set(self._ours.values()) - set(self._ours)
         self._read = {*format.used, *PROMPT_PARTS}
         self._seen: dict[str, bool] = {}
+        self._taken: set[str] = set()
+        self._choices = [names for columns in format.roles.values() for names in columns if len(names) > 1]
         self._apart: dict[str, bool | None] = {}
         self._inside: dict[str, None] = {}
         self._labels: dict[str, None] = {}
@@ -56,8 +58,16 @@ class ColumnNotes:
         for column, value in row.value.items():
             if not seen.get(column):
                 seen[str(column)] = _says_something(value)
+        self._take(row.value)
         self._cells.add(row)
         self._add_texts(row.value)
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        """Notes, of columns that may hold the same thing, the one that the row has it in."""
+        if self._choices:
+            by_name = {self._name(column): column for column, value in row.items() if _says_something(value)}
+            for names in self._choices:
+                self._taken.update([by_name[name] for name in names if name in by_name][:1])
 
     def _add_texts(self, row: Mapping[str, Any]) -> None:
         """Notes columns that look like a part of the prompt or like an answer and hold a text that no column which is
@@ -104,9 +114,9 @@ class ColumnNotes:
         """What was read (`prompt`, `winner` and so on) -> the columns from which it was."""
         found: dict[str, list[str]] = {}
         for role, choices in self._format.roles.items():
-            columns = [self._first_of(choice) for choice in choices]
-            if any(columns):
-                found[role] = [column for column in columns if column]
+            columns = [column for choice in choices for column in self._columns_of(choice)]
+            if columns:
+                found[role] = columns
         read = {column for columns in found.values() for column in columns}
         parts = [column for column in self._parts() if column not in read]
         if parts:
@@ -114,10 +124,11 @@ class ColumnNotes:
             found["prompt"] = [*(c for c in parts if c not in after), *found.get("prompt", []), *after]
         return found
 
-    def _first_of(self, choices: Sequence[str]) -> str | None:
-        """The column, of several that may hold the same thing the first that has a value."""
-        columns = [column for name in choices for column in self._seen if self._name(column) == name]
-        return next((column for column in columns if self._seen[column]), columns[0] if columns else None)
+    def _columns_of(self, choice: Sequence[str]) -> list[str]:
+        """The columns of something that was read: of several that may hold the same thing, those that a row had it in,
+        or the first where none did."""
+        columns = [column for name in choice for column in self._seen if self._name(column) == name]
+        return [column for column in columns if column in self._taken] or columns[:1]
 
     def _name(self, column: str) -> str | None:
         """What the format calls a column of the file; None for one whose place another was named for."""

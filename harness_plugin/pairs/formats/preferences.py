@@ -79,18 +79,21 @@ def _texts(row: Fields, column: str | None, *answers: tuple[str, Any]) -> tuple[
             raise wrong_value(name, value, "a string, or messages with role and content")
     if all(_is_plain(value) for _, value in answers):
         chosen, rejected = (text_value(name, value) for name, value in answers)
-        whole = all(answer.startswith(chat.TRANSCRIPT_START) for answer in (chosen, rejected))
+        begun = [(name, _begun(value)) for name, value in answers]
+        whole = all(text.startswith(chat.TRANSCRIPT_START) for _, text in begun)
         column = column if whole else _prompt_column(row, PROMPTS)
         if column is not None and not whole:
+            if (asked := _of_transcript(column, row[column])) is not None:
+                row, chosen, rejected = {**row, column: asked}, chosen.strip(), rejected.strip()
             return prompt_of(row, column, (chosen, rejected)), chosen, rejected
         if not whole:
             raise RowError(
                 f"field {answers[0][0]} is {excerpt(chosen)}, and no column holds the prompt (fields found: "
                 f"{_names(row)})",
-                f"allowed: a column {', '.join(PROMPTS)}, or transcripts, which begin with '\\n\\nHuman:'",
+                f"allowed: a column {', '.join(PROMPTS)}, or transcripts, which begin with 'Human:'",
                 "name the column of the prompt (--field prompt=COLUMN), correct the row",
             )
-        talks = [(name, chat.transcript(name, value)) for name, value in answers]
+        talks = [(name, chat.transcript(name, text)) for name, text in begun]
     else:
         talks = [(name, chat.messages(name, value)) for name, value in answers]
     shared, best, worst = chat.split_shared(*talks)
@@ -101,11 +104,30 @@ def _texts(row: Fields, column: str | None, *answers: tuple[str, Any]) -> tuple[
     if column is None:
         allowed = "the prompt before the answer, or a prompt column"
         raise wrong_value(answers[0][0], f"an answer alone ({best})", allowed)
-    return prompt_of(row, column, (best, worst)), best, worst
+    value = row[column]
+    written = chat.written_messages(value) if isinstance(value, str) else None
+    return prompt_of({**row, column: written or value}, column, (best, worst)), best, worst
+
+
+def _begun(text: str) -> str:
+    """The text; a transcript with the white space before it that a program may have taken off."""
+    start = text.lstrip()
+    return f"\n\n{start}" if start.startswith("Human:") and "\n\nAssistant:" in start else text
+
+
+def _of_transcript(column: str, prompt: Any) -> list[dict[str, Any]] | None:
+    """The messages of a prompt that is a transcript up to the answer; None for any other prompt."""
+    begun = _begun(prompt) if isinstance(prompt, str) else ""
+    if not begun.startswith(chat.TRANSCRIPT_START) or not begun.rstrip().endswith("\n\nAssistant:"):
+        return None
+    turns = chat.transcript(column, text_value(column, begun))
+    return [{"role": turn.role, "content": turn.text} for turn in turns[:-1]]
 
 
 def _prompt_column(row: Fields, columns: Sequence[str]) -> str | None:
-    return next((name for name in columns if not is_absent(row.get(name))), None)
+    """The first of the columns with a text; files that were joined have several, empty ones among them."""
+    given = [name for name in columns if not is_absent(row.get(name))]
+    return next((name for name in given if row[name] != ""), given[0] if given else None)
 
 
 def _names(row: Fields) -> str:
@@ -128,7 +150,7 @@ def _repeated(row: Fields, column: str | None, shared: list[chat.Message]) -> tu
 
 def _said(column: str, value: Any) -> list[str]:
     """The texts of a prompt's turns. A transcript may end with the assistant's name, where the answer begins."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or chat.written_messages(value) is not None:
         turns = chat.messages(column, value)
     elif value.startswith(chat.TRANSCRIPT_START):
         turns = chat.transcript(column, value)
