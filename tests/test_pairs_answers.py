@@ -158,6 +158,7 @@ def test_an_unknown_field_is_a_usage_error(tmp_path):
         ({**CHOICES, "question_id": "q7"}, "field question_id is 'q7'; allowed: one of the 1 ids in the questions"),
         ({**CHOICES, "question_id": None}, "field question_id is missing"),
         ({**CHOICES, "choices": [3]}, "field choices is [3]; allowed: a list of objects with a list of turns"),
+        ({**CHOICES, "choices": [{"text": "x"}]}, "field choices is [{'text': 'x'}]; allowed: a list of objects with"),
         ({**CHOICES, "choices": [{"turns": [3]}]}, "field choices[0].turns[0] is 3; allowed: a string, or an object"),
         ({**MESSAGES, "messages": ["Hi"]}, "field messages is ['Hi']; allowed: a list of messages"),
         ({**MESSAGES, "messages": MESSAGES["messages"][1:]}, "field messages is ['assistant']; allowed: a user's"),

@@ -54,8 +54,17 @@ def test_the_side_of_the_right_answer_does_not_depend_on_the_label():
 def test_an_absent_answer_leaves_the_row_out_and_other_values_are_refused():
     found = read(ROWS["rewardbench2"], change("rewardbench2", id="5", rejected=["Go.", None]))
     assert len(found.pairs) == 3 and len(found.missing) == 1
-    with pytest.raises(DataError, match=r"row 2: field rejected is 'Go.'; allowed: a list of answers"):
-        read(ROWS["rewardbench2"], change("rewardbench2", id="5", rejected="Go."))
+    with pytest.raises(DataError, match=r"row 2: field rejected is 7; allowed: a list of answers"):
+        read(ROWS["rewardbench2"], change("rewardbench2", id="5", rejected=7))
+
+
+def test_one_answer_may_stand_alone_beside_a_list():
+    rows = [{"prompt": "Hi", "chosen": "Hello.", "rejected": ["Go.", "No."]}]
+    rows += [{"prompt": "Hi", "chosen": ["Hello."], "rejected": "Go."}]
+    assert [[(p.response_a, p.response_b) for p in read(row).pairs] for row in rows] == [
+        [("Hello.", "Go."), ("Hello.", "No.")],
+        [("Hello.", "Go.")],
+    ]
 
 
 def test_tables_spell_the_lists_in_json(tmp_path):

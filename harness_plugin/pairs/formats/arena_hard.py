@@ -15,6 +15,8 @@ from harness_plugin.pairs.pair import Text, checked_text, content_id
 
 _BESIDE = ("response", "output")
 """Columns that may hold the answer to messages that end with a question."""
+_OTHERS = ("text", "message", "content")
+"""Where other programs put the answer of a choice."""
 _FAILED = "$ERROR$"
 """What FastChat writes in the place of an answer that the model's API did not give."""
 
@@ -36,7 +38,7 @@ def _response(row: Fields, wanted: int) -> Text | None:
         return None
     first = choices[0] if isinstance(choices, list) else None
     turns = first.get("turns") if isinstance(first, Mapping) else None
-    if isinstance(first, Mapping) and is_absent(turns):
+    if isinstance(first, Mapping) and is_absent(turns) and not first.keys() & {*_OTHERS}:
         return None
     if not isinstance(turns, list):
         raise wrong_value("choices", choices, "a list of objects with a list of turns")

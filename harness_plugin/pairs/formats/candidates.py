@@ -28,9 +28,12 @@ def rm_bench(row: Fields) -> list[Pair]:
 
 
 def holds_lists(row: Fields) -> bool:
-    """Whether `chosen` and `rejected` are lists of texts, or spell such lists in JSON beside a column that only these
-    benchmarks have."""
+    """Whether `chosen` and `rejected` are lists of texts, or one of them is beside a single text, or they spell such
+    lists in JSON beside a column that only these benchmarks have."""
     values = [row.get(name) for name in ("chosen", "rejected")]
+    if [type(value) for value in values].count(str) == 1:
+        values = [value for value in values if not isinstance(value, str)]
+        return json_turns(values[0]) is not None
     if not {"num_correct", "domain"} & row.keys() and any(isinstance(value, str) for value in values):
         return False
     return all(json_turns(value) is not None for value in values)
@@ -80,6 +83,8 @@ def _answers(row: Fields, name: str) -> tuple[str, ...]:
     """The answers of a list. Raises MissingAnswer where one of them is absent."""
     (value,) = required(row, name)
     answers = json_turns(value)
+    if answers is None and isinstance(value, str):
+        answers = (value,)
     if answers is None:
         raise wrong_value(name, value, "a list of answers, each a string")
     texts = checked_answer(name, answers)
