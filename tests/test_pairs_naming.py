@@ -131,6 +131,17 @@ def test_a_column_that_looks_like_a_label_and_is_not_used_is_named(column, notes
     assert f"columns not used: {column}" in notes.text
 
 
+def test_labels_that_are_about_one_answer_each_are_to_be_made_one(notes):
+    advice = "; if each of them is about one answer, make one column of them that says who won"
+    for names in (("score_a", "score_b"), ("rating1", "rating2"), ("a_wins", "b_wins")):
+        notes.clear()
+        pairs_from_rows([{**ASK, **dict.fromkeys(names, 3)}])
+        assert notes.messages[-1].endswith("(--winner-map)" + advice)
+    notes.clear()
+    pairs_from_rows([{**ASK, "label": "A", "choice": "A"}])
+    assert advice not in notes.text
+
+
 def test_columns_of_other_things_do_not_look_like_labels():
     columns = ["source", "language", "question_id", "turn", "tstamp", "is_code", "model", "annotator_id", "tokens"]
     assert not list(filter(looks_like_label, columns))

@@ -10,7 +10,7 @@ from typing import Any
 from harness_plugin.files.checked import is_absent
 from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row
-from harness_plugin.pairs.column_names import looks_like_measure, looks_like_model, tells_of_failure
+from harness_plugin.pairs.column_names import looks_like_measure, looks_like_model, looks_like_tie, tells_of_failure
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
 from harness_plugin.pairs.formats.format import Layout
 
@@ -25,7 +25,7 @@ _NOBODY = frozenset(  # as programs write a missing value into a text, and Excel
 _NOBODY_IN_CAPITALS = ("NA", r"\N")  # R's, and that of database dumps; Na is sodium
 _NO_FAILURE = ("", "false", "no", "0", "[]", "{}")
 _LONGEST = 40
-_TIES = ("tie", "tied", "equal")
+_TIES, _YES = ("tie", "tied", "equal"), ("true", "yes", "1", "1.0")
 _LARGEST_OF_EXCEL = 32_767
 ANSWERS = ("response", "response_a", "response_b", "better", "worse", "rejected_response")
 """The fields that hold answers."""
@@ -67,14 +67,14 @@ class CellNotes:
 
     def _add_worse(self, row: Row) -> None:
         """Notes a row whose better answer is not better by another column: one such as score_chosen that is not above
-        score_rejected, or one that is only the word for a tie."""
+        score_rejected, or one that says that there was a tie."""
         for column, value in row.value.items():
             if "chosen" in column and looks_like_measure(column):
                 other = column.replace("chosen", "rejected")
                 high, low = _number(value), _number(row.value.get(other))
                 if high is not None and low is not None and high <= low:
                     self._worse.setdefault(f"{column} and {other}", []).append(row.place)
-            elif isinstance(value, str) and value.lower() in _TIES and self._name(column) not in self._format.used:
+            elif self._name(column) not in self._format.used and _says_tie(column, value):
                 self._worse.setdefault(column, []).append(row.place)
 
     def _add_models(self, row: Mapping[str, Any]) -> None:
@@ -140,6 +140,12 @@ def _tells_of_failure(item: tuple[str, Any]) -> bool:
     if not tells_of_failure(column) or is_absent(value) or value in (False, [], {}):
         return False
     return not (isinstance(value, str) and (value.strip().lower() in _NO_FAILURE or _is_nobody(value)))
+
+
+def _says_tie(column: str, value: Any) -> bool:
+    """Whether a cell is the word for a tie, or says yes in a column that is named for ties."""
+    word = str(value).lower() if isinstance(value, (str, bool, int, float)) else ""
+    return word in _TIES or (word in _YES and looks_like_tie(column))
 
 
 def _number(value: Any) -> float | None:

@@ -7,8 +7,9 @@ import re
 from functools import lru_cache
 
 _LABEL = re.compile(
-    r"labels?|winners?|wins?|won|prefer|preferred|preferences?|votes?|voted|verdict|choices?|chosen|better|best"
-    r"|judge?ments?|annotations?|ratings?|scores?|rank|ranking|gold|accept|accepted|selected|selection|picked|decision"
+    r"labels?|winners?|winning|wins?|won|losers?|prefer|preferred|preferences?|prefs?|votes?|voted|verdicts?|choices?"
+    r"|chosen|better|best|safer|judge?ments?|annotations?|ratings?|scores?|ranks?|ranking|gold|accept|accepted|selected"
+    r"|selection|picks?|picked|decision"
     r"|outcome|prob|probability|targets?|results?|correct|truth|y"
 )
 _PART = re.compile(
@@ -33,6 +34,7 @@ _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that
     rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|references?|golden|expected|ideal|judges?|critique|reasons?"
     r"|rationale|explanation|error"
 )
+_SIDES = ("a", "b", "first", "second", "left", "right")
 _MODELS = ("model", "generator", "llm")
 _TEMPLATED = ["model", "input"]  # WildBench's name for the prompt in the words of a chat template
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
@@ -68,6 +70,12 @@ def looks_like_measure(column: str) -> bool:
 
 
 @lru_cache
+def looks_like_tie(column: str) -> bool:
+    """Whether the name of a column says that it tells of a tie."""
+    return bool({"tie", "ties", "tied", "equal"} & {*words(column)})
+
+
+@lru_cache
 def looks_like_model(column: str) -> bool:
     """Whether the name of a column says that it names a model. In model_output and llm_prompt stand texts."""
     found = words(column)
@@ -85,6 +93,11 @@ def looks_like_judgement(column: str) -> bool:
 def tells_of_failure(column: str) -> bool:
     """Whether the name of a column says that it tells why there is no answer."""
     return bool({"error", "errors", "exception", "failure"} & {*words(column)})
+
+
+def side_free(column: str) -> tuple[str, ...]:
+    """The words of a name without those for a side: of score_a and score_b, and of score_1 and score_2, the same."""
+    return tuple(word for word in words(column) if word not in _SIDES)
 
 
 def part_option(column: str) -> str:

@@ -19,6 +19,7 @@ from harness_plugin.pairs.column_names import (
     looks_like_model,
     looks_like_part,
     part_option,
+    side_free,
 )
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import PROMPT_PARTS
@@ -175,13 +176,16 @@ class ColumnNotes:
             labels = list(self._labels)
             where = f" in {counted(len(self._unlabelled), 'row')} ({listed(self._unlabelled)})"
         if labels:
+            sides = [side_free(column) for column in labels]
+            each = "; if each of them is about one answer, make one column of them that says who won"
             log.warning(
                 "%s: no winner was read%s, and %s like a label; name its column (--field winner=%s), and say what its "
-                "words mean if they are not model_a, model_b and tie (--winner-map)",
+                "words mean if they are not model_a, model_b and tie (--winner-map)%s",
                 name,
                 where,
                 f"{listed(labels)} {'looks' if len(labels) == 1 else 'look'}",
                 labels[0],
+                each if len(set(sides)) < len(sides) else "",
             )
 
     def _say_better(self, name: str) -> None:
