@@ -169,6 +169,16 @@ def test_numbers_and_truth_values_are_words_too(value, word):
     assert read_one({**ASK, "winner": value}, winner_map={word: "model_b"}).winner == Winner.MODEL_B
 
 
+def test_a_number_or_a_truth_value_is_one_word_however_it_is_written(tmp_path):
+    (tmp_path / "x.csv").write_text("prompt,response_a,response_b,winner\nHi,a,b,1.0\nHo,a,b,True\nHm,a,b,\n", "utf-8")
+    for words in ({"1": "model_b", "true": "tie"}, {"1.0": "model_b", "TRUE": "tie"}):
+        found = read_pairs(tmp_path / "x.csv", winner_map=words).pairs
+        assert [pair.winner for pair in found] == [Winner.MODEL_B, Winner.TIE, None]
+        assert read_one({**ASK, "winner": 1.0}, winner_map=words).winner == Winner.MODEL_B
+    with pytest.raises(UsageError, match="the word '1.0' is to mean 'tie'; 1 has another meaning already"):
+        pairs_from_rows([ASK], winner_map={"1": "model_a", "1.0": "tie"})
+
+
 def test_the_name_of_a_model_names_the_winner():
     named = {**ASK, "model_a": "heron", "model_b": "stork"}
     for format, row in (("canonical", named), ("arena_100k", ROWS["arena_100k"]), ("ppe", ROWS["ppe"])):

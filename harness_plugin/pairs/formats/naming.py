@@ -80,8 +80,8 @@ class Naming:
         if column is None or is_absent(value):
             return row, None
         word = as_word(value)
-        if word in self.words:
-            return {**row, column: None}, self.words[word]
+        if (known := _alike(word)) in self.words:
+            return {**row, column: None}, self.words[known]
         if (winner := _of_model(row, value, format)) is not None:
             return {**row, column: None}, winner
         if not self.words:
@@ -146,8 +146,16 @@ def as_word(value: Any) -> str:
     return str(value)
 
 
+def _alike(word: str) -> str:
+    """The one spelling of words that programs write in several ways: 1.0 as 1, True as true."""
+    if re.fullmatch(r"-?\d+\.0+", word):
+        return word.partition(".")[0]
+    return word.lower() if word.lower() in ("true", "false") else word
+
+
 def winner_words(words: Mapping[str, str | None]) -> dict[str, Winner | None]:
-    """Words of a file -> outcomes, checked: model_a, model_b, tie, or none. Raises UsageError for another outcome."""
+    """Words of a file -> outcomes, checked: model_a, model_b, tie, or none. Raises UsageError for another outcome, and
+    for two outcomes of one word."""
     found: dict[str, Winner | None] = {}
     for word, outcome in words.items():
         if outcome is not None and outcome != NO_WINNER and outcome not in set(Winner):
@@ -156,7 +164,10 @@ def winner_words(words: Mapping[str, str | None]) -> dict[str, Winner | None]:
                 f"outcomes: {', '.join(map(str, Winner))}, {NO_WINNER} (nobody won or judged)",
                 "name one of them",
             )
-        found[word] = None if outcome in (None, NO_WINNER) else Winner(outcome)
+        meant = None if outcome in (None, NO_WINNER) else Winner(outcome)
+        if found.setdefault(_alike(word), meant) != meant:
+            why = f"{_alike(word)} has another meaning already, and is the same word in a file"
+            raise UsageError(f"the word {excerpt(word)} is to mean {excerpt(outcome)}", why, "leave one of them out")
     return found
 
 
