@@ -92,11 +92,23 @@ def test_csv_errors_name_the_row_and_its_last_line(tmp_path):
 
 @pytest.mark.parametrize("quote", ["", '"'])
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_columns_without_commas_between_them_are_named(tmp_path, separator, quote):
+@pytest.mark.parametrize("before", ["", "sep={}\r\n"])
+def test_columns_may_be_separated_by_something_else_than_commas(tmp_path, separator, quote, before):
     path = tmp_path / "x.csv"
-    rows = (["prompt", "response_a", "response_b"], ["a", "b", "c"])
-    path.write_text("".join(separator.join(f"{quote}{cell}{quote}" for cell in row) + "\n" for row in rows))
-    assert f"these seem to be separated by {separator!r}; write the file with commas" in message(path)
+    rows = (["prompt", "response_a", "response_b", "what, if any"], ["a, or so", "b", "c", "d"])
+    text = "".join(separator.join(f"{quote}{cell}{quote}" for cell in row) + "\r\n" for row in rows)
+    for name, start in (("x.csv", ""), ("x.csv", "\ufeff"), ("x.tsv", ""), ("x", "")):
+        path = tmp_path / name
+        path.write_text(start + before.format(separator) + text, "utf-8", newline="")
+        (pair,) = read_pairs(path).pairs
+        assert (pair.prompt, pair.response_b, pair.meta) == ("a, or so", "c", {"what, if any": "d"})
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\r\n", "\r\n"])
+def test_lines_of_a_csv_file_may_end_with_a_carriage_return(tmp_path, end):
+    path = tmp_path / "x.csv"
+    path.write_text(f'prompt,response_a,response_b{end}"a{end}b",c,d{end}e,f,g{end}', "utf-8", newline="")
+    assert [(p.prompt, p.response_b) for p in read_pairs(path).pairs] == [(f"a{end}b", "d"), ("e", "g")]
 
 
 def test_what_spreadsheets_add_to_a_csv_file_is_no_row(tmp_path):
@@ -106,8 +118,6 @@ def test_what_spreadsheets_add_to_a_csv_file_is_no_row(tmp_path):
     assert read_pairs(path).pairs[0].meta == {"column 1": "0", "column 5": None, "column 6": None}
     path.write_text("\nsep=,\nprompt,response_a,response_b\n,,\na,b\n", "utf-8")
     assert message(path).startswith(f"{path} row 1 (line 5): 2 cells")
-    path.write_text('prompt;response_a;response_b;"a, b"\n1;2;3;4\n', "utf-8")
-    assert "these seem to be separated by ';'" in message(path)
 
 
 TWICE = '{"prompt": "ask", "response_a": "x", "response_b": "y", "winner": "model_a", "winner": "model_b"}'

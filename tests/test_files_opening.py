@@ -93,7 +93,10 @@ def test_a_zip_archive_with_a_password_is_refused_in_words(tmp_path):
         ("x.db", b"SQLite format 3\0", "is an SQLite database; such files are not read; write the rows as JSON lines"),
         ("x.pkl", b"\x80\x04\x95\0\0", "is a pickle; such files are not read; write the rows as JSON lines"),
         ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", "is an Excel workbook; such files are not read; save the sheet as CSV"),
-        ("x.csv", "prompt,".encode("utf-16"), "is text in UTF-16; such files are not read; save it as UTF-8"),
+        *(
+            ("x.csv", "prompt,".encode(code), "is text in UTF-16; such files are not read; save it as UTF-8")
+            for code in ("utf-16", "utf-16-le", "utf-16-be")
+        ),
         (
             "x.jsonl.gz",
             gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0),

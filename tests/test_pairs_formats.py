@@ -16,6 +16,7 @@ from harness_plugin.pairs import (
     detect_format,
     pair_from_row,
     pairs_from_rows,
+    read_outputs,
     read_pairs,
     write_pairs,
 )
@@ -68,6 +69,25 @@ def test_unknown_columns_are_listed_with_the_formats_known():
     assert text.startswith("file.jsonl row 1: the columns fit no known format; columns found: better, question")
     assert f"formats known: {', '.join(FORMATS)}" in text
     assert "columns found: none" in refused({})
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "column"),
+    [
+        ({"version": 1, "data": [ROWS["canonical"]]}, "data"),
+        ({"rows": [{"row_idx": 0, "row": ROWS["canonical"]}], "num_rows_total": 1}, "rows"),
+        ({"train": [ROWS["chosen_rejected"]], "test": []}, "train"),
+        ({"q1": ROWS["alpaca_eval"], "q2": ROWS["alpaca_eval"]}, "q1"),
+    ],
+)
+def test_rows_within_an_object_are_found_and_their_column_is_named(wrapped, column, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(wrapped), "utf-8")
+    for read in (read_pairs, read_outputs):
+        with pytest.raises(
+            DataError, match=f"no known format, and those of what stands in '{column}' do; .* of their own"
+        ):
+            read(path)
 
 
 def test_columns_of_two_formats_are_ambiguous_until_one_is_named():

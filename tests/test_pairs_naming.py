@@ -175,7 +175,7 @@ def test_a_number_or_a_truth_value_is_one_word_however_it_is_written(tmp_path):
         found = read_pairs(tmp_path / "x.csv", winner_map=words).pairs
         assert [pair.winner for pair in found] == [Winner.MODEL_B, Winner.TIE, None]
         assert read_one({**ASK, "winner": 1.0}, winner_map=words).winner == Winner.MODEL_B
-    with pytest.raises(UsageError, match="the word '1.0' is to mean 'tie'; 1 has another meaning already"):
+    with pytest.raises(UsageError, match="the word '1\\.0' is to mean 'tie'; 1 has another meaning already"):
         pairs_from_rows([ASK], winner_map={"1": "model_a", "1.0": "tie"})
 
 

@@ -30,7 +30,7 @@ def test_what_lies_in_a_folder_and_is_not_read_is_named(tmp_path, warnings):
     read = [written(tmp_path / name, answer("Hi")) for name in ("HERON.JSONL", "ibis.ndjson", "results_stork.json")]
     assert find_files([str(tmp_path)]) == read and warnings() == []
     for name in (
-        "crane.tsv",
+        "crane.txt",
         "egret/answers.jsonl",
         "report.md",
         "scores/judge/block.parquet",
@@ -41,7 +41,7 @@ def test_what_lies_in_a_folder_and_is_not_read_is_named(tmp_path, warnings):
         written(tmp_path / name, answer("Hi"))
     written(tmp_path / "results_2026-11-29T10-00-00.json", {})
     assert find_files([str(tmp_path)]) == read
-    assert warnings() == [f"{tmp_path}: not read, name them if they hold answers: crane.tsv, egret/"]
+    assert warnings() == [f"{tmp_path}: not read, name them if they hold answers: crane.txt, egret/"]
     assert sorted(gather(read).by_model) == ["HERON", "ibis", "results_stork"]
 
 

@@ -104,8 +104,15 @@ def _refuse_other_kinds(name: str, stream: Stream) -> None:
     place, tar = _TAR
     kinds = [(kind, do) for magic, kind, do in _NOT_READ if head.lower().startswith(magic.lower())]
     kinds += [("a tar archive", _UNPACK)] * (head[place] == tar)
+    kinds += [("text in UTF-16", _UTF8)] * _is_wide(head[:16])
     if kinds:
         raise DataError(f"{name} is {kinds[0][0]}", "such files are not read", kinds[0][1])
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether each second byte is 0, and no other one: UTF-16 without the mark at its beginning."""
+    even, odd = head[::2], head[1::2]
+    return bool(odd) and any(not any(zeros) and all(others) for zeros, others in ((even, odd), (odd, even)))
 
 
 def _refuse_compressed(name: str, stream: Stream) -> None:

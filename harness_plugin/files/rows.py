@@ -26,6 +26,8 @@ from harness_plugin.files.systems import without_query
 
 _LARGEST_CELL = 2**31 - 1
 _FIX = "correct the row"
+_SEPARATORS = (",", ";", "\t", "|")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Row:
 def read_rows(path: str | os.PathLike[str]) -> Iterator[Row | DataError]:
     """The rows of a file, numbered from 1: in JSON lines the line number, elsewhere the record (a header not counted).
 
-    The container is told by the name (.csv, .parquet, before a compression's suffix) and else by the first bytes. A row
-    that cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole cannot be
-    read.
+    The container is told by the name (.csv, .tsv, .parquet, before a compression's suffix) and else by the first bytes.
+    A row that cannot be read is yielded as the DataError that names it. Raises DataError where the file as a whole
+    cannot be read.
     """
     name = display(path)
     with open_binary(path) as stream:
@@ -80,7 +82,7 @@ def _container(name: str, stream: Stream) -> str:
         raise DataError(f"{name} is empty", "there is nothing to read", "check how the file was made")
     if stem.endswith(".parquet") or head.startswith(b"PAR1"):
         return "parquet"
-    if stem.endswith(".csv"):
+    if stem.endswith((".csv", ".tsv")):
         return "csv"
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first == b"[":
@@ -212,8 +214,7 @@ def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
     before, first = 0, next(lines, "")
     while first and _is_before_header(first):
         before, first = before + 1, next(lines, "")
-    _refuse_other_separators(first, name)
-    reader = csv.reader(itertools.chain([first], lines), strict=True)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=_separator(first), strict=True)
     header: list[str] | None = None
     number = 0
     try:
@@ -232,28 +233,25 @@ def _csv_rows(stream: Stream, name: str) -> Iterator[Row | DataError]:
 
 
 def _is_before_header(line: str) -> bool:
-    """Whether a line stands before the header: an empty one, or what tells Excel that commas separate columns."""
-    return line.strip().strip('"').lower() in ("", "sep=,")
+    """Whether a line stands before the header: an empty one, or what tells Excel by what columns are separated."""
+    return line.strip().strip('"').lower() in ("", "sep=", *(f"sep={separator}" for separator in _SEPARATORS))
 
 
 def _decoded(stream: Stream, name: str) -> Iterator[str]:
+    """The lines, which may end with a carriage return alone: cells in quotes are put together again by the reader."""
     for _, line in text_lines(stream, name):
         if isinstance(line, DataError):
             raise line
-        yield line
+        yield from _LINE.findall(line) if "\r" in line else [line]
 
 
-def _refuse_other_separators(header: str, name: str) -> None:
-    """Raises DataError for a header line whose columns are separated by something else than commas. The line is looked
-    at before the module csv reads it, which would find fault with its quotes; one that ends within quotes is left."""
+def _separator(header: str) -> str:
+    """What separates the columns of a header line: a comma, unless another separator stands in it more often. A line
+    that ends within quotes is not looked at."""
+    if header.count('"') % 2:
+        return ","
     names = re.sub('"[^"]*"', "", header)
-    other = next((c for c in ";\t|" if c in names), None)
-    if other is not None and "," not in names and header.count('"') % 2 == 0:
-        raise DataError(
-            f"{name} has one column, {excerpt(header.strip())}",
-            f"columns are separated by commas, and these seem to be separated by {other!r}",
-            "write the file with commas",
-        )
+    return max(_SEPARATORS, key=names.count)
 
 
 def _header(cells: list[str], name: str) -> list[str]:

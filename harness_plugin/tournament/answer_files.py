@@ -15,7 +15,7 @@ from harness_plugin.tournament.folder import is_companion, is_of_report
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-KINDS = (".json", ".jsonl", ".ndjson", ".csv")
+KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 SUFFIXES = (*(kind + packed for kind in KINDS for packed in ("", *PACKED)), ".parquet")
 
 

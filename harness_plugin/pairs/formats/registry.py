@@ -7,7 +7,7 @@ ANSWER_FORMATS, which says in `uses` what is read from which column. For the tes
 ANSWER_ROWS in tests/pair_rows.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness_plugin.errors import DataError, UsageError
@@ -28,6 +28,7 @@ from harness_plugin.pairs.formats import (
     preferences,
     wildbench,
 )
+from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.format import AnswerFormat, PairFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
 from harness_plugin.pairs.pair import FIELDS
@@ -343,6 +344,8 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
             "judge them with `arena-rm judge` and another model's file, or put two models' answers side by side: one "
             "row with prompt, response_a and response_b each",
         )
+    if not fitting and (column := _holder(row)) is not None:
+        raise _within(column)
     what = f"fit more than one format ({', '.join(fitting)})" if fitting else "fit no known format"
     raise DataError(
         f"the columns {what}; columns found: {_names(row)}",
@@ -370,10 +373,38 @@ def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED)
             "a leaderboard needs one file of answers for each model",
             "score the pairs with `arena-rm score`, or name the columns that hold prompt and response",
         )
+    if (column := _holder(row)) is not None:
+        raise _within(column)
     raise DataError(
         f"the columns fit no known format of answers; columns found: {_names(row)}",
         f"columns known: {'; '.join(' + '.join(sorted(format.columns.split())) for format in ANSWER_FORMATS)}",
         "name the columns that hold prompt and response (--field prompt=COLUMN --field response=COLUMN)",
+    )
+
+
+def _holder(row: Fields) -> str | None:
+    """The column in which rows of a known format stand, as where a file wraps them into an object."""
+    formats = (*PAIR_FORMATS, *ANSWER_FORMATS)
+    for column, value in row.items():
+        if any(format.matches(inner) for inner in _objects(value) for format in formats):
+            return str(column)
+    return None
+
+
+def _objects(value: Any, depth: int = 2) -> Iterator[Fields]:
+    """A value that is an object, and those within it, of each list the first."""
+    if isinstance(value, Mapping):
+        yield value
+    if depth and isinstance(value, (Mapping, list, tuple)):
+        for inner in value.values() if isinstance(value, Mapping) else value[:1]:
+            yield from _objects(inner, depth - 1)
+
+
+def _within(column: str) -> DataError:
+    return DataError(
+        f"the columns fit no known format, and those of what stands in {excerpt(column)} do",
+        "rows are read from the top of a file, not from within an object",
+        "write the rows that stand there into a file of their own",
     )
 
 
