@@ -79,6 +79,13 @@ def test_people_decide_and_the_judge_stands_beside_them(duel, tmp_path):
     assert failed.decision.deciding[0].difference == pytest.approx(0.4 * (0.1 - 0.5), abs=0.03)
 
 
+def test_people_decide_where_every_answer_changed(duel, tmp_path):
+    runs, found = duel(len(PROMPTS))
+    assert not found.identical
+    result = decided(runs, labelled(tmp_path / "l.jsonl", found, better=1.0))
+    assert result.state == State.PASS and result.decision.deciding[0].name == "win_rate_people"
+
+
 def test_labels_of_what_changed_say_more_than_as_many_of_everything(duel, tmp_path):
     runs, found = duel()
     result = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5))

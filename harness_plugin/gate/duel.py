@@ -66,7 +66,7 @@ def duel_runs(found: Battles, verdicts: Sequence[Judgement]) -> tuple[Run, Run]:
         same = pair.response_a == pair.response_b
         battle = JudgedBattle(pair.key, pair.model_b == NEW, same)
         itself = JudgedBattle("", True, True)  # the old answer meets itself
-        even, made = dict.fromkeys(METRICS, 0.5), pair.key if same else ""
+        even, made = dict.fromkeys(METRICS, 0.5), pair.key if same else f"{pair.key} {NEW}"
         old.append(Item(key, pair.prompt_key, even, made=pair.key, category=pair.category, battle=itself))
         new.append(Item(key, pair.prompt_key, values, made=made, category=pair.category, battle=battle))
     return (_run(found, OLD, [*old, *_alone(found, NEW)]), _run(found, NEW, [*new, *_alone(found, OLD)]))
