@@ -245,7 +245,7 @@ def main() -> None:
     draws = parser.parse_args().draws
     print("| labels | drop | any prompts: no judge | good judge | changed ones: no judge | poor judge | good judge |")
     print("|---|---|---|---|---|---|---|")
-    ways = ((0.0, True), (0.8, True), (0.0, False), (0.4, False), (0.8, False))
+    ways = ((0.0, True), (0.8, True), (0.0, False), (0.3, False), (0.8, False))
     for labels in (20, 50, 100, 200):
         for drop in (0.05, 0.0):
             rng = np.random.default_rng([labels, int(100 * drop)])
