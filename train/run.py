@@ -92,7 +92,8 @@ def _run(config: TrainConfig, request: Request, out: Path, place: torch.device, 
         name, base = _base(config)
     init = read_init(config, base)
     settings = base_config(base, config.revision)
-    renderer = renderer_for(config, load_tokenizer(base, init, config.revision), padding_of(settings), init)
+    tokenizer = load_tokenizer(base, init, config.revision)
+    renderer = renderer_for(config, tokenizer, padding_of(settings, tokenizer, init), init)
     check_vocabulary(renderer, settings, init, name)
     data = prepare(config, request, renderer, listing=out.with_name(out.name + ".overlap.jsonl"))
     facts = {**_recipe_facts(config, init), **data.facts, "devices": state.num_processes}

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model.adapter import Adapter
-from harness_plugin.model.base import CHAT_TEMPLATE, load_tokenizer
+from harness_plugin.model.base import CHAT_TEMPLATE, has_tokenizer, load_tokenizer
 from harness_plugin.model.kind import class_order, judge_kind
 from harness_plugin.model.manifest import Manifest
 from harness_plugin.model.naming import EMBEDDED
@@ -55,7 +55,9 @@ def reading_of(
     tokenizer = load_tokenizer(named.base, adapter, named.revision, bare=kind == PAIR)
     if kind == PAIR:
         chosen = _rendering(spec, manifest)
-        renderer: Renderer | AnswerRenderer = Renderer(tokenizer, **chosen, padding=padding_of(named.config))
+        renderer: Renderer | AnswerRenderer = Renderer(
+            tokenizer, **chosen, padding=padding_of(named.config, tokenizer, adapter)
+        )
     else:
         renderer = _answer_renderer(spec, named, judge, tokenizer)
     return kind, class_order(judge, num_labels, named.config, manifest, adapter), renderer
@@ -76,12 +78,16 @@ def _answer_renderer(spec: ModelSpec, named: Named, judge: str, tokenizer) -> An
     most.append(getattr(named.config.get_text_config(), "max_position_embeddings", None) or LONGEST)
     length = spec.max_length or (stated and stated.max_length) or min(most)
     log.info("arena_rm: %s scores one response at a time, in its chat template, up to %d tokens", judge, length)
-    return AnswerRenderer(tokenizer, int(length), template, padding_of(named.config))
+    return AnswerRenderer(tokenizer, int(length), template, padding_of(named.config, tokenizer, named.adapter))
 
 
-def padding_of(config: Any) -> int | None:
-    """The padding token that the configuration of a base or a whole model names."""
-    return getattr(config.get_text_config(), "pad_token_id", None)
+def padding_of(config: Any, tokenizer: Any, adapter: Adapter | None) -> int | None:
+    """The padding token with which the weights were trained: that of the adapter's own tokenizer, else the one that the
+    configuration of the base or the whole model names. Trainers such as TRL write the tokenizer's into the base's
+    configuration, which is not saved with an adapter. Where it is also the last token of a chat template (the end of a
+    turn, in Llama 3), the logit is read before that."""
+    own = getattr(tokenizer, "pad_token_id", None) if has_tokenizer(adapter) else None
+    return getattr(config.get_text_config(), "pad_token_id", None) if own is None else own
 
 
 def chat_template(tokenizer, judge: str, adapter: Adapter | None = None) -> str:
