@@ -1,7 +1,9 @@
 """How identities of judges are compared, shown by `arena-rm doctor`, and asked for before verdicts are used again."""
 
 import json
+import re
 
+import tiny_rewards
 import tournament_rows
 from judge_copies import BASE, adapter_config
 
@@ -60,9 +62,16 @@ def test_doctor_says_what_identifies_a_judge_part_by_part(judge_copy, arena):
         "parts": parts(identity),
         "names": {name: identity[name] for name in ("base", "revision", "adapter")},
     }
-    of_the_surface = {"surface_worth", "surface_weights"}  # parts where a calibration lets the surface count
-    assert set(parts(identity)) == set(MEANINGS) - of_the_surface
+    # parts where a calibration lets the surface count, and of a judge without an adapter
+    others = {"surface_worth", "surface_weights", "adapter"}
+    assert set(parts(identity)) == set(MEANINGS) - others
     assert json.loads(arena("doctor", *options, "--json", "--order", "ab")[1])["parts"]["order"] == "ab"
+
+
+def test_doctor_says_what_identifies_a_whole_model(tmp_path, arena):
+    folder = tiny_rewards.save_reward_model("llama", tmp_path / "model")
+    code, said, _ = arena("doctor", "--judge", folder, "--kind", "pointwise", "--dtype", "float32", "--device", "cpu")
+    assert code == 0 and re.search(r"^adapter +none +which adapter", said, re.M)
 
 
 def test_doctor_refuses_a_judge_that_cannot_be_identified(judge_copy, arena):

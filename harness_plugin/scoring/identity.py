@@ -25,6 +25,7 @@ MEANINGS = {
     "base_sha256": "all weights of the base",
     "base_config": "the base's configuration, such as its sliding window",
     "tokenizer": "how a text becomes tokens: vocabulary, rules, special and added tokens",
+    "adapter": "which adapter, where no hash says it: a whole model has none",
     "adapter_sha256": "all weights of the adapter, with its head",
     "adapter_config": "the adapter's configuration, such as lora_alpha",
     "prompt_version": "how a pair becomes tokens",
