@@ -8,6 +8,7 @@ from harness_plugin.errors import DataError, ModelError
 from harness_plugin.files.rows import read_object
 from harness_plugin.model.manifest import MANIFEST_FILE, Manifest, read_manifest
 from harness_plugin.model.naming import ADAPTER_CONFIG, adapters_in, hub_reason, refuse_file
+from harness_plugin.model.plain import CONVERT, VALUE_HEADS
 
 CONFIG, WEIGHTS, PICKLE = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base's weights
@@ -82,7 +83,7 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
         raise ModelError(
             f"{name}: task_type {config.get('task_type')!r}",
             "a judge is a sequence classifier, whose task_type is SEQ_CLS",
-            "use an adapter of a sequence classifier",
+            _classifier_from(folder, config),
         )
     path, tensors = _tensors(folder, name, allow_pickle)
     _check_tensors(name, tensors)
@@ -101,6 +102,15 @@ def read_adapter(name: str, allow_pickle: bool = False) -> Adapter:
             "restore it",
         )
     return adapter
+
+
+def _classifier_from(folder: Path, config: dict) -> str:
+    """How to get a sequence classifier from an adapter that says that it is something else."""
+    if any((folder / name).is_file() for name in VALUE_HEADS):
+        return f"merge it into its base, and {CONVERT}"
+    if set(HEAD_NAMES) & set(config.get("modules_to_save") or ()):
+        return f"if it was trained as one, with its head, write SEQ_CLS as the task_type into its {CONFIG}"
+    return "use an adapter of a sequence classifier"
 
 
 def _config(path: Path) -> dict:
@@ -156,18 +166,23 @@ def _check_config(adapter: Adapter) -> None:
 
 def _folder(name: str, allow_pickle: bool) -> Path:
     refuse_file(name)
-    if Path(name).is_dir():
-        if not (Path(name) / CONFIG).is_file():
-            inside = adapters_in(name)
-            raise ModelError(
-                f"{name} holds no {CONFIG}",
-                "it is not a PEFT adapter",
-                f"name one of the adapters in it: {inside}" if inside else "name the adapter's folder",
-            )
-        return Path(name)
+    folder = Path(name) if Path(name).is_dir() else _from_hub(name, allow_pickle)
+    if not (folder / CONFIG).is_file():
+        inside = adapters_in(str(folder))
+        other = "name the adapter, or a whole model with pretrained=... (--pretrained)"
+        raise ModelError(
+            f"{name} holds no {CONFIG}",
+            "it is not a PEFT adapter",
+            f"name one of the adapters in it: {inside}" if inside else other,
+        )
+    return folder
+
+
+def _from_hub(name: str, allow_pickle: bool) -> Path:
     want = [
         CONFIG,
         WEIGHTS,
+        *VALUE_HEADS,
         MANIFEST_FILE,
         "tokenizer*",
         "special_tokens_map.json",
@@ -280,4 +295,6 @@ def check_base(adapter: Adapter, name: str, base_print: str | None) -> None:
     if adapter.manifest.base and adapter.base_name != trained_on:
         found += f" (so says {MANIFEST_FILE}; {CONFIG} names {adapter.base_name!r})"
     elsewhere = "" if name == adapter.base_name else " or leave pretrained out"
+    if not known:  # the names alone were compared
+        elsewhere += f", or if {name!r} is a copy of that base, give its folder on this machine"
     raise ModelError(found, "on another base its scores mean nothing", f"use pretrained={trained_on}{elsewhere}")

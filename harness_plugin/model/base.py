@@ -9,7 +9,7 @@ from harness_plugin.model.adapter import HEAD_NAMES, Adapter
 from harness_plugin.model.bare_config import read_bare_config
 from harness_plugin.model.embedded import BASE_NAME, base_folder, embedded_base
 from harness_plugin.model.embedded_tokenizer import load_embedded_tokenizer
-from harness_plugin.model.naming import EMBEDDED, is_path, refuse_file
+from harness_plugin.model.naming import ADAPTER_CONFIG, EMBEDDED, is_path, refuse_file
 from harness_plugin.model.part_hashes import TOKENIZER_CONFIG, TOKENIZER_FILES
 from harness_plugin.model.plain import refuse_marked
 from harness_plugin.model.quiet import quiet_transformers
@@ -20,10 +20,17 @@ NO_CODE = {"trust_remote_code": False}  # without it, transformers asks on the t
 
 def find_base(name: str) -> tuple[str, str]:
     """(the base's name to show and to store, what transformers loads). The embedded base is converted on first use;
-    any other name is a folder or a hub id already. Raises ModelError for the name of a file."""
+    any other name is a folder or a hub id already. Raises ModelError for the name of a file, and for the folder of an
+    adapter, of which transformers would load the base that it names."""
     if name in (EMBEDDED, BASE_NAME):
         return BASE_NAME, str(embedded_base())
     refuse_file(name)
+    if (Path(name) / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"{name} holds an adapter ({ADAPTER_CONFIG})",
+            "a base or a whole model is named with pretrained",
+            "name the adapter with peft=... (--peft), or take that file out of the folder of a whole model",
+        )
     return name, name
 
 

@@ -96,9 +96,10 @@ def is_path(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1
 
 
-def adapters_in(folder: str) -> str:
-    """The adapters in the folders inside a folder, such as the checkpoints of a training; "" where there are none."""
-    inside = sorted((str(file.parent) for file in Path(folder).glob(f"*/{ADAPTER_CONFIG}")), key=lambda x: (len(x), x))
+def adapters_in(folder: str, config: str = ADAPTER_CONFIG) -> str:
+    """The adapters in the folders inside a folder, such as the checkpoints of a training; "" where there are none. With
+    MODEL_CONFIG: the whole models in them."""
+    inside = sorted((str(file.parent) for file in Path(folder).glob(f"*/{config}")), key=lambda x: (len(x), x))
     return ", ".join(inside[-NAMED:])
 
 
@@ -117,11 +118,11 @@ def is_adapter(judge: str) -> bool:
     if Path(judge).is_dir():
         here = [name for name in (ADAPTER_CONFIG, MODEL_CONFIG) if (Path(judge) / name).is_file()]
         if not here:
-            inside = adapters_in(judge)
+            inside = adapters_in(judge) or adapters_in(judge, MODEL_CONFIG)
             raise ModelError(
                 f"{judge} has neither {ADAPTER_CONFIG} nor {MODEL_CONFIG}",
                 "it is neither an adapter nor a model",
-                f"name one of the adapters in it: {inside}" if inside else "name the folder of the one or the other",
+                f"name one of those in it: {inside}" if inside else "name the folder of the one or the other",
             )
         return here[0] == ADAPTER_CONFIG
     from huggingface_hub import hf_hub_download
