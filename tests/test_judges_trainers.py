@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness_plugin.errors import ModelError
 from harness_plugin.judges import open_judge
-from harness_plugin.model import ModelSpec
+from harness_plugin.model import ModelSpec, plan_model
 from harness_plugin.model.adapter import check_base, read_adapter
 from harness_plugin.pairs import Pair
 
@@ -48,6 +48,21 @@ def test_trl_pads_with_the_token_of_the_adapters_tokenizer_and_reads_the_logit_b
         )
         with torch.no_grad():
             assert [judgement.r_a, judgement.r_b] == pytest.approx(network(**ids).logits[:, 0].tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_reward_model_with_the_settings_of_the_card_is_not_taken_for_a_judge_of_pairs(tiny_base, adapter_copy, older):
+    """TRL saves the tokenizer with the adapter: its template stands in a file of its own, in older versions in the
+    tokenizer's configuration."""
+    adapter = adapter_copy("gemma")
+    assert plan_model(ModelSpec(peft=str(adapter), pretrained=str(tiny_base("gemma")), device="cpu")).kind == "pair"
+    tiny_rewards.tokenizer("gemma").save_pretrained(adapter)
+    if older:
+        template = (adapter / "chat_template.jinja").read_text(encoding="utf-8")
+        (adapter / "chat_template.jinja").unlink()
+        tiny.change_json(adapter / "tokenizer_config.json", chat_template=template)
+    spec = ModelSpec(peft=str(adapter), pretrained=str(tiny_base("gemma")), device="cpu")
+    tiny.refused(spec, "its tokenizer has a chat template", "kind=pointwise")
 
 
 # -- language models with a value head --------------------------------------------------------------------------------

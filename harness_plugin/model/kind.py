@@ -1,11 +1,15 @@
 """What kind of judge some weights are: what their logits stand for, and whether they read one response or two."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from harness_plugin.errors import ModelError
+from harness_plugin.errors import DataError, ModelError
+from harness_plugin.files.rows import read_object
 from harness_plugin.model.adapter import Adapter
+from harness_plugin.model.base import CHAT_TEMPLATE
 from harness_plugin.model.manifest import Manifest
+from harness_plugin.model.part_hashes import TOKENIZER_CONFIG
 from harness_plugin.model.spec import PAIR, POINTWISE
 
 CLASSES = ("a", "b", "tie")  # of a head of three logits, in the order of everything that is computed from them
@@ -25,7 +29,8 @@ def judge_kind(name: str, said: str | None, num_labels: int, manifest: Manifest,
 
     A head of one logit looks the same in a judge of pairs and in a pointwise reward model, whose logit says how good
     one response is. So the kind is what the manifest says, else what the user says; an adapter with all settings of the
-    reference card is a judge of pairs. Raises ModelError where nobody says it, and where two say different things.
+    reference card and no chat template is a judge of pairs. Raises ModelError where nobody says it, and where two say
+    different things.
     """
     if manifest.found:
         if said not in (None, manifest.kind):
@@ -58,7 +63,9 @@ def judge_kind(name: str, said: str | None, num_labels: int, manifest: Manifest,
 
 
 def unlike_card(adapter: Adapter) -> list[str]:
-    """The adapter's settings that differ from the reference card's, as "r is 8 instead of 16"."""
+    """The adapter's settings that differ from the reference card's, as "r is 8 instead of 16", and a chat template: TRL
+    saves it with every reward model that it trained on conversations, and the card's rank and scale are its defaults.
+    """
     unlike = []
     for name, wanted in CARD.items():
         value = adapter.config.get(name)
@@ -66,7 +73,17 @@ def unlike_card(adapter: Adapter) -> list[str]:
         if not same:
             given, card = (sorted(v) if isinstance(v, set | list) else v for v in (value, wanted))
             unlike.append(f"{name} is {given} instead of {card}")
-    return unlike
+    return [*unlike, "its tokenizer has a chat template"] if _has_chat_template(adapter.folder) else unlike
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """Whether a tokenizer with a chat template lies in an adapter's folder."""
+    config = folder / TOKENIZER_CONFIG
+    try:
+        named = config.is_file() and bool(read_object(config).get("chat_template"))
+    except DataError:  # loading the tokenizer says what is wrong with the file
+        named = False
+    return named or (folder / CHAT_TEMPLATE).is_file()
 
 
 def class_order(name: str, num_labels: int, config: Any, manifest: Manifest, adapter: Adapter | None) -> list[int]:
