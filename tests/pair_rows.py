@@ -244,6 +244,11 @@ ANSWER_ROWS = {
         "model": "heron",
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": {"answer": "Hello."}}],
     },
+    "sharegpt": {
+        "id": "s-1",
+        "model": "heron",
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}],
+    },
     "wildbench": {
         "session_id": "q1",
         "chat_history": ["Hi"],

@@ -325,3 +325,28 @@ def test_the_turns_of_a_conversation_of_wildbench_are_the_prompt(tmp_path, caplo
     ):
         with pytest.raises(DataError, match=f"row 1: {said}"):
             read_outputs(lines(tmp_path / "x.jsonl", row | fields))
+
+
+def test_logs_of_chats_need_no_name_of_a_model_and_may_be_text(tmp_path):
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    shared = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
+    for row in ({"messages": said}, {"messages": json.dumps(said)}, {"conversations": shared}):
+        (answer,) = read_outputs(lines(tmp_path / "heron.jsonl", row))
+        assert (answer.prompt, answer.response, answer.model) == ("Hi", "Hello.", None)
+    for pair in ({"rejected_response": "Go."}, {"prompt": "Hi", "response_a": "x", "response_b": "y"}):
+        with pytest.raises(DataError, match="the file holds pairs"):
+            read_outputs(lines(tmp_path / "x.jsonl", {"messages": said, **pair}))
+
+
+def test_several_samples_in_the_place_of_an_answer_are_named_by_their_column(tmp_path):
+    path = lines(tmp_path / "x.jsonl", {"instruction": "Hi", "output": ["Hello.", "Yes?"]})
+    with pytest.raises(
+        DataError, match=r"field output is \('Hello.', 'Yes\?'\); allowed: .*, 1; of several samples, one"
+    ):
+        read_outputs(path)
+
+
+def test_numbers_in_which_rows_with_one_prompt_differ_are_no_part_of_it(tmp_path, caplog):
+    row = {"prompt": "Hi", "response": "Hello.", "helpfulness": 4}
+    read_outputs(lines(tmp_path / "x.jsonl", row, {**row, "response": "Go.", "helpfulness": 1}))
+    assert "already answered" in caplog.text and "their rows differ" not in caplog.text

@@ -114,6 +114,15 @@ def test_a_system_column_gives_the_prompt_that_a_system_message_gives():
     )
 
 
+def test_a_system_prompt_may_be_a_message_or_parts():
+    row = {"prompt": "Hi", "response_a": "a", "response_b": "b"}
+    part = {"type": "text", "text": "Be brief."}
+    message = {"role": "system", "content": "Be brief."}
+    for system in (message, [message], [part]):
+        assert read_one({**row, "system": system}).prompt == ("System: Be brief.", "Human: Hi")
+    assert read_one({**row, "system": [{"type": "text", "text": None}]}).prompt == "Hi"
+
+
 def test_what_a_column_of_messages_repeats_is_not_read_twice():
     row = {"prompt": "Hi", "chosen": "Hello.", "rejected": "Go."}
     for messages in (talk("Hi", "Hello."), talk("Hi", "Go."), talk("Hi")):

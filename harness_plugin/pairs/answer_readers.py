@@ -107,21 +107,22 @@ def _answer(row: Row, format: AnswerFormat, naming: Naming, questions: Questions
     naming.require(row.value, "prompt", "model", "category")
     value = table_cells(naming.renamed(row.value, format), row.container, TEXT_COLUMNS, NUMBER_COLUMNS)
     try:
-        answer = format.answer(value, questions)
+        answer = _of_all_turns(format.answer(value, questions), format.column_of("response"))
     except DataError as error:
         raise naming.in_words_of_the_file(error, format) from error
     if "model" in naming.fields and not answer.model:
         raise wrong_value(naming.fields["model"], answer.model, "the name of the model that answered")
     category = optional_id(value, "category") or answer.category
-    return _of_all_turns(replace(answer, category=category))
+    return replace(answer, category=category)
 
 
-def _of_all_turns(answer: Answer) -> Answer:
-    """The answer, missing where it lacks a turn. Raises RowError where it has more turns than the prompt."""
+def _of_all_turns(answer: Answer, column: str) -> Answer:
+    """The answer, missing where it lacks a turn; it stands in `column`. Raises RowError where it has more turns than
+    the prompt."""
     if answer.response is None:
         return answer
     try:
-        check_turns(answer.prompt, answer.response, "response")
+        check_turns(answer.prompt, answer.response, column)
     except MissingAnswer:
         return replace(answer, response=None)
     return answer

@@ -287,7 +287,8 @@ class RepeatedPrompts:
         first = self._first.setdefault(prompt, unread)
         if first is not unread:
             self._count += 1
-            differ = (name for name, value in unread.items() if value != first.get(name))
+            texts = {name: value for name, value in unread.items() if not isinstance(value, (int, float))}
+            differ = (name for name, value in texts.items() if value != first.get(name))
             self._differ |= dict.fromkeys(name for name in differ if not looks_like_model(name))
 
     def say(self, name: str) -> None:

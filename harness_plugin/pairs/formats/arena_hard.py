@@ -52,15 +52,25 @@ def _response(row: Fields, wanted: int) -> Text | None:
 def answer_v2(row: Fields, questions: Questions) -> Answer:
     """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}. Where a user's
     message is the last, the answer stands in `response` or `output`, or is missing. Logs of chats without an id are
-    told apart by their prompts."""
-    (value,) = required(row, "messages")
+    told apart by their prompts, and may name no model."""
+    return _last_answer(row, "messages", questions)
+
+
+def sharegpt(row: Fields, questions: Questions) -> Answer:
+    """The same with the messages in `conversations`, each {from, value}."""
+    return _last_answer(row, "conversations", questions)
+
+
+def _last_answer(row: Fields, name: str, questions: Questions) -> Answer:
+    (value,) = required(row, name)
+    value = (chat.message_list(value) or value) if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise wrong_value("messages", value, "a list of messages, each with role and content")
+        raise wrong_value(name, value, "a list of messages, each with role and content")
     plain = [{**entry, "content": plain_content(entry.get("content"))} for entry in value]
-    turns = chat.messages("messages", plain)
+    turns = chat.messages(name, plain)
     asked = turns[:-1] if turns[-1].role == "assistant" else turns
     if not asked or asked[-1].role != "user":
-        raise wrong_value("messages", [turn.role for turn in turns], "a user's message first and the answer last")
+        raise wrong_value(name, [turn.role for turn in turns], "a user's message first and the answer last")
     response: Text | None = turns[-1].text if asked is not turns else None
     column = next((name for name in _BESIDE if not is_absent(row.get(name))), None)
     if column is not None:
@@ -69,7 +79,7 @@ def answer_v2(row: Fields, questions: Questions) -> Answer:
             raise wrong_value(column, beside, "the text of the last message, which is an answer too, or null")
         response = beside
     response = None if response == _FAILED else response
-    prompt = with_parts(row, chat.history(asked), ("messages",))
+    prompt = with_parts(row, chat.history(asked), (name,))
     id = given_id(row) or content_id(prompt)
     category = questions[id].category if id in questions else None
     return Answer(prompt, response, optional_text(row, "model"), category, id)

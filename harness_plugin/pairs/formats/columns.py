@@ -64,7 +64,7 @@ def check_turns(prompt: Text, answer: Text, name: str) -> None:
     if given in (1, asked):
         return
     if given > asked:
-        raise wrong_value(name, answer, f"as many turns as the prompt has, {asked}")
+        raise wrong_value(name, answer, f"as many turns as the prompt has, {asked}; of several samples, one")
     if not all(map(chat.speaker, prompt[: asked - given])):
         raise missing_answer(f"field {name} has {counted(given, 'turn')}, and the prompt has {asked}")
 

@@ -76,7 +76,8 @@ class PairFormat(Layout):
 
 @dataclass(frozen=True)
 class AnswerFormat(Layout):
-    """A format whose rows are single answers of one model; `columns`, `uses`, `texts`, `first_of` as in `PairFormat`.
+    """A format whose rows are single answers of one model; `columns`, `without`, `uses`, `texts`, `first_of` as in
+    `PairFormat`.
 
     `answer`: a row and the questions that were given to its answer. `unique_ids`: True where an id names one question,
     so that a second answer to it is an error; else equal ids are prompts that the benchmark repeats, and are numbered.
@@ -86,10 +87,11 @@ class AnswerFormat(Layout):
     columns: str
     answer: Callable[[Fields, Questions], Answer]
     uses: str = ""
+    without: str = ""
     texts: str = ""
     unique_ids: bool = False
     first_of: str | None = None
 
     def matches(self, row: Fields) -> bool:
-        """Whether the row has the columns of this format."""
-        return row.keys() >= set(self.columns.split())
+        """Whether the row has the columns of this format, and none that it must not have."""
+        return row.keys() >= set(self.columns.split()) and not row.keys() & set(self.without.split())

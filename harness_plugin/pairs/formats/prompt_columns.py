@@ -80,7 +80,10 @@ def _says_nothing(value: Any) -> bool:
 def _part(name: str, value: Any) -> tuple[list[chat.Message], str | None]:
     """The turns, or the text in the turn of the question, that a column holds. Raises RowError for anything else."""
     if name in SYSTEM_PARTS:
-        return [chat.Message("system", text_value(name, value))], None
+        if chat.holds_messages(value):
+            return chat.messages(name, value), None
+        text = chat.content_text(name, value)
+        return ([] if text is None else [chat.Message("system", text)]), None
     if name not in EARLIER_PARTS:
         if isinstance(value, str) and chat.message_list(value) is None:
             return [], text_value(name, value)

@@ -244,6 +244,11 @@ PAIR_FORMATS = (
 )
 """A row must fit exactly one of these."""
 
+_OF_PAIRS = (
+    "response_a response_b response_1 response_2 output_1 output_2 chosen rejected chosen_response rejected_response"
+)
+"""Columns beside which a column of messages is that of a pair."""
+
 ANSWER_FORMATS = (
     AnswerFormat(
         "alpaca_eval",
@@ -274,13 +279,6 @@ ANSWER_FORMATS = (
         unique_ids=True,
     ),
     AnswerFormat(
-        "arena_hard_v2",
-        "messages model",
-        arena_hard.answer_v2,
-        "id=question_id|uid prompt=messages response=response|output|messages model category",
-        unique_ids=True,
-    ),
-    AnswerFormat(
         "openai_batch",
         "custom_id response",
         openai_batch.answer,
@@ -293,6 +291,22 @@ ANSWER_FORMATS = (
         lm_eval_samples.answer,
         "id=doc_hash|doc_id prompt=arguments response=resps|filtered_resps filter category=category+doc",
         first_of="filter",
+    ),
+    AnswerFormat(
+        "sharegpt",
+        "conversations",
+        arena_hard.sharegpt,
+        "id=question_id|uid prompt=conversations response=response|output|conversations model category",
+        without=_OF_PAIRS,
+        unique_ids=True,
+    ),
+    AnswerFormat(
+        "arena_hard_v2",
+        "messages",
+        arena_hard.answer_v2,
+        "id=question_id|uid prompt=messages response=response|output|messages model category",
+        without=_OF_PAIRS,
+        unique_ids=True,
     ),
 )
 """The first that fits a row is taken."""
@@ -342,7 +356,8 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
             "the file holds single answers of one model, not pairs",
             "there is nothing in it to compare",
             "judge them with `arena-rm judge` and another model's file, or put two models' answers side by side: one "
-            "row with prompt, response_a and response_b each",
+            "row with prompt, response_a and response_b each; if each row has two answers, name their columns (--field "
+            "response_a=COLUMN --field response_b=COLUMN)",
         )
     if not fitting and (column := _holder(row)) is not None:
         raise _within(column)
