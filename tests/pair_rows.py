@@ -123,6 +123,28 @@ ROWS = {
         "rejected": ["Go.", "Go away.", "**Go**"],
         "domain": "chat",
     },
+    "ultrafeedback": {
+        "source": "greetings",
+        "instruction": "Hi",
+        "models": ["heron", "stork"],
+        "completions": [
+            {"model": "heron", "response": "Hello.", "overall_score": 8.5, "annotations": {"honesty": "5"}},
+            {"model": "stork", "response": "Go.", "overall_score": 2.0, "annotations": {"honesty": "1"}},
+        ],
+        "correct_answers": ["None"],
+        "incorrect_answers": ["Some"],
+    },
+    "nectar": {
+        "prompt": "\n\nHuman: Hi\n\nAssistant: ",
+        "answers": [
+            {"answer": "Hello.", "model": "heron", "rank": 1.0},
+            {"answer": "Go.", "model": "stork", "rank": 7.0},
+        ],
+        "turns": 1,
+        "num_responses": 2,
+        "source": ["greetings"],
+        "good_natured": True,
+    },
     "judgebench": {
         "pair_id": "j-1",
         "original_id": "10646",

@@ -280,3 +280,26 @@ def as_array(values):
 
 def listed(value):
     return isinstance(value, dict) and isinstance(value.get("content"), list)
+
+
+def test_each_two_of_several_ranked_answers_are_a_pair():
+    answers = [{"answer": text, "model": text, "rank": rank} for text, rank in (("x", 1.0), ("y", 3.0), ("z", 3.0))]
+    pairs = pairs_from_rows([change("nectar", answers=answers)]).pairs
+    assert all(pair.prompt == "Hi" and pair.model_a == pair.response_a for pair in pairs)
+    won = {
+        frozenset((p.response_a, p.response_b)): p.winner and getattr(p, f"model_{p.winner.value[-1]}", "tie")
+        for p in pairs
+    }
+    assert won == {frozenset("xy"): "x", frozenset("xz"): "x", frozenset("yz"): "tie"}
+    completions = [{"response": text, "overall_score": score} for text, score in (("x", 3), ("y", 9.5), ("z", None))]
+    pairs = pairs_from_rows([change("ultrafeedback", completions=completions)]).pairs
+    winners = {p.winner and (p.response_a if p.winner is Winner.MODEL_A else p.response_b) for p in pairs}
+    assert len(pairs) == 3 and winners == {"y", None}, "nobody said how good z is"
+
+
+def test_answers_that_are_not_ranked_make_no_other_format():
+    row = {"prompt": "Hi", "response_a": "x", "response_b": "y", "answers": ["gold"]}
+    assert detect_format(row) == "canonical"
+    with pytest.raises(DataError, match=r"completions\[1\]: field overall_score is 'good'; allowed: a finite number"):
+        entries = [{"response": "x", "overall_score": 1}, {"response": "y", "overall_score": "good"}]
+        pairs_from_rows([change("ultrafeedback", completions=entries)])

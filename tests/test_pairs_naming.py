@@ -245,6 +245,8 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "llama_factory_ranked": {"instruction": "q", "output": "good"},
         "rewardbench2": {"prompt": "q", "chosen": "good"},
         "rm_bench": {"prompt": "q", "chosen": "good"},
+        "ultrafeedback": {"instruction": "q", "completions": "good"},
+        "nectar": {"prompt": "q", "answers": "good"},
         "judgebench": {"question": "q", "label": "w"},
         "llmbar": {"output_1": "first", "label": "w"},
         "ppe": {"prompt": "q", "winner": "w"},

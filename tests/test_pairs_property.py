@@ -250,12 +250,33 @@ def comparia(rng, said):
     return row | names | {"both_equal": said.winner is Winner.TIE or rng.choice([False, None])}
 
 
+def ranked(rng, said, text, measure, best, worst):
+    a, b = {
+        Winner.MODEL_A: (best, worst),
+        Winner.MODEL_B: (worst, best),
+        Winner.TIE: (best, best),
+        None: rng.choice([(None, best), (None, None)]),
+    }[said.winner]
+    entries = [{text: said.a[0], measure: a, "model": "heron"}, {text: said.b[0], measure: b}]
+    rng.shuffle(entries)
+    return rng.choice([entries, json.dumps(entries)])
+
+
+def ultrafeedback(rng, said):
+    return {"instruction": said.turns[0], "completions": ranked(rng, said, "response", "overall_score", 8.5, 2)}
+
+
+def nectar(rng, said):
+    return {"prompt": said.turns[0], "answers": ranked(rng, said, "answer", "rank", 1.0, 7.0)}
+
+
 BATTLES = {"arena_100k", "arena_140k", "chatbot_arena", "mt_bench", "comparia"}
 SEVERAL_TURNS = {"canonical", "arena_55k", "lm_eval", *BATTLES}
 BETTER_AND_WORSE = {
     *("chosen_rejected", "openai_preferences", "ms_swift"),
     *("llama_factory", "llama_factory_ranked", "rewardbench2", "rm_bench"),
 }
+SIDES_ARE_DRAWN = {*BETTER_AND_WORSE, "ultrafeedback", "nectar"}
 NO_TIES = {"llmbar", "pku_saferlhf", "shp"}
 SKIPPED = {  # parts of a prompt that stand in no column of their own in such rows
     "arena_140k": ("history", "messages"),
@@ -292,6 +313,8 @@ MAKERS = {
         shp,
         multipref,
         comparia,
+        ultrafeedback,
+        nectar,
     )
 }
 EXTRA = {"source": "web", "lang": None, "note": "\u2028", "score_of_style": 0.5, "list": [1], "nested": {"x": None}}
@@ -347,7 +370,7 @@ def test_what_is_read_is_what_was_meant_or_the_row_is_left_out(format, tmp_path)
             assert isinstance(error.__cause__, MissingAnswer) and not said.whole, row
             continue
         meant = as_meant(said, format)
-        assert said.whole and same_battle(pair, meant, format in BETTER_AND_WORSE), row
+        assert said.whole and same_battle(pair, meant, format in SIDES_ARE_DRAWN), row
         prompts.setdefault(pair.prompt_key, meant.prompt)
         assert prompts[pair.prompt_key] == meant.prompt == pair.prompt
         assert not {"system", "history", "context", "input"} & set(pair.meta)

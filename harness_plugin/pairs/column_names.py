@@ -31,7 +31,7 @@ _NO_TEXT = re.compile(  # words of columns that say something about a text, and 
     r"|norm|normali[sz]ed|labell?ing"
 )
 _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that nobody is to judge
-    rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|references?|golden|expected|ideal|judges?|critique|reasons?"
+    rf"{_NO_TEXT.pattern}|{_LABEL.pattern}|raw|filtered|incorrect|references?|golden|expected|ideal|judges?|critique|reasons?"
     r"|rationale|explanation|error"
 )
 _SIDES = ("a", "b", "first", "second", "left", "right")

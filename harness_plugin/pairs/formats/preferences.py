@@ -83,7 +83,7 @@ def _texts(row: Fields, column: str | None, *answers: tuple[str, Any]) -> tuple[
         whole = all(text.startswith(chat.TRANSCRIPT_START) for _, text in begun)
         column = column if whole else _prompt_column(row, PROMPTS)
         if column is not None and not whole:
-            if (asked := _of_transcript(column, row[column])) is not None:
+            if (asked := of_transcript(column, row[column])) is not None:
                 row, chosen, rejected = {**row, column: asked}, chosen.strip(), rejected.strip()
             return prompt_of(row, column, (chosen, rejected)), chosen, rejected
         if not whole:
@@ -115,7 +115,7 @@ def _begun(text: str) -> str:
     return f"\n\n{start}" if start.startswith("Human:") and "\n\nAssistant:" in start else text
 
 
-def _of_transcript(column: str, prompt: Any) -> list[dict[str, Any]] | None:
+def of_transcript(column: str, prompt: Any) -> list[dict[str, Any]] | None:
     """The messages of a prompt that is a transcript up to the answer; None for any other prompt."""
     begun = _begun(prompt) if isinstance(prompt, str) else ""
     if not begun.startswith(chat.TRANSCRIPT_START) or not begun.rstrip().endswith("\n\nAssistant:"):

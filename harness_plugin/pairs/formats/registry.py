@@ -26,6 +26,7 @@ from harness_plugin.pairs.formats import (
     mt_bench,
     openai_batch,
     preferences,
+    ranked,
     wildbench,
 )
 from harness_plugin.pairs.formats.columns import Fields
@@ -156,6 +157,24 @@ PAIR_FORMATS = (
         candidates.rm_bench,
         "id prompt better=chosen worse=rejected category=domain",
         fits=candidates.holds_lists,
+        unique_ids=False,
+    ),
+    PairFormat(
+        "ultrafeedback",
+        "instruction completions",
+        ranked.ultrafeedback,
+        "prompt=instruction completions",
+        fits=ranked.holds_ranking("completions", "response"),
+        texts="instruction",
+        unique_ids=False,
+    ),
+    PairFormat(
+        "nectar",
+        "prompt answers",
+        ranked.nectar,
+        "prompt answers",
+        fits=ranked.holds_ranking("answers", "answer"),
+        texts="prompt",
         unique_ids=False,
     ),
     PairFormat(
@@ -399,10 +418,11 @@ def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED)
 
 def _holder(row: Fields) -> str | None:
     """The column in which rows of a known format stand, as where a file wraps them into an object."""
-    formats = (*PAIR_FORMATS, *ANSWER_FORMATS)
+    answers = [format for format in ANSWER_FORMATS if len(format.columns.split()) > 1]
     for column, value in row.items():
-        if any(format.matches(inner) for inner in _objects(value) for format in formats):
-            return str(column)
+        for inner in _objects(value):
+            if any(format.matches(inner) for format in PAIR_FORMATS) or any(one.matches(inner) for one in answers):
+                return str(column)
     return None
 
 
