@@ -115,3 +115,8 @@ def test_labels_of_other_battles_are_an_error_before_anything_is_judged(arena, w
     assert not (tmp_path / "out").exists()
     code, _, err = arena("judge", *files, "--field", "prompt=q", "--labels", write("people.jsonl", people))
     assert code == 0 and "1 of 1 judgements are of battles here" in err
+    own = write("own.jsonl", {**people, "winner": None, "vote": "A"})
+    named = ("--field", "winner=vote", "--winner-map", "A=model_a")
+    code, _, err = arena("judge", *files, "--field", "prompt=q", "--labels", own, *named)
+    assert code == 0 and "1 of 1 judgements are of battles here" in err
+    assert arena("judge", *files, "--field", "prompt=q", *named[2:])[0] == 2

@@ -309,3 +309,23 @@ def test_a_baseline_file_has_no_battles(judged, tmp_path):
     labels = labelled(tmp_path / "l.jsonl", found)
     with pytest.raises(UsageError, match="only judged answers have battles"):
         run_gate(str(blessed), after, Rules(), Reading(model="it", labels=labels))
+
+
+def test_labels_may_have_other_columns_and_words(duel, tmp_path):
+    runs, found = duel()
+    path = tmp_path / "l.jsonl"
+    plain = decided(runs, labelled(path, found, 0.1))
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    words = {"model_a": "A", "model_b": "B"}
+    own = [{"verdict": words[row.pop("winner")], **row} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in own), "utf-8")
+    votes = read_votes(str(path), Rules(), {"winner": "verdict"}, {"A": "model_a", "B": "model_b"})
+    again = gate_runs(lambda: runs, Rules(margin=0.1), Reading(), ("old", "new"), votes=lambda: votes)
+    assert terminal(again) == terminal(plain)
+
+
+def test_how_labels_are_read_needs_labels(capsys):
+    for option in (("--field", "winner=verdict"), ("--winner-map", "A=model_a")):
+        for command in (("gate", "check"), ("gate", "duel")):
+            assert code_of([*command, "old", "new", *option]) == 2
+            assert f"{option[0]} without --labels" in capsys.readouterr().err

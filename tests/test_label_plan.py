@@ -76,6 +76,17 @@ def test_a_plan_needs_a_pilot_and_a_folder(judged, tmp_path, capsys):
         ((folder, "--plan", "0.7"), "0.7"),
         ((folder, "--plan", "0.1", "--labels", labels, "--n", "100"), "--n with --plan; it has no effect there"),
         ((folder, "--plan", "0.1", "--labels", labels, "-o", "x.html"), "-o with --plan"),
-        ((folder, "--plan", "0.1", "--labels", labels, "--ignore", "x"), "--ignore with --plan"),
     ):
         assert run(*arguments) == 2 and said in capsys.readouterr().err
+
+
+def test_the_pilot_may_have_other_columns_and_words(judged, tmp_path, capsys):
+    folder, found = judged
+    labels = pilot(tmp_path / "pilot.jsonl", found, 20)
+    assert run(folder, "--plan", "0.1", "--labels", labels) == 0
+    said = capsys.readouterr().out
+    text = (tmp_path / "pilot.jsonl").read_text("utf-8").replace('"model_', '"').replace('"winner"', '"vote"')
+    (tmp_path / "pilot.jsonl").write_text(text, "utf-8")
+    own = ("--field", "winner=vote", "--winner-map", "a=model_a,b=model_b")
+    assert run(folder, "--plan", "0.1", "--labels", labels, *own) == 0
+    assert capsys.readouterr().out == said

@@ -21,6 +21,13 @@ ignore_option = click.option(
     metavar="COLUMN",
     help="Do not use a column, such as a context that nobody saw with the prompt. Can be given several times.",
 )
+winner_map_option = click.option(
+    "--winner-map",
+    "winner_maps",
+    multiple=True,
+    metavar="WORD=WINNER,...",
+    help="What words in the column of winners mean: model_a, model_b, tie or none. Can be given several times.",
+)
 PAIR_OPTIONS = [
     click.option(
         "--format",
@@ -29,13 +36,7 @@ PAIR_OPTIONS = [
         help="The format of the file. [default: recognised by its columns]",
     ),
     field_option,
-    click.option(
-        "--winner-map",
-        "winner_maps",
-        multiple=True,
-        metavar="WORD=WINNER,...",
-        help="What words in the column of winners mean: model_a, model_b, tie or none. Can be given several times.",
-    ),
+    winner_map_option,
     ignore_option,
     click.option("--skip-bad-rows", is_flag=True, help="Leave out bad rows and list them, instead of stopping."),
 ]
@@ -52,7 +53,7 @@ def pair_options(command):
         options = {
             "format": format_,
             "fields": named_columns(fields),
-            "winner_map": _winner_map(winner_maps),
+            "winner_map": winner_words(winner_maps),
             "ignore": ignored,
             "skip_bad_rows": skip_bad_rows,
         }
@@ -74,7 +75,7 @@ def named_columns(fields) -> dict[str, str]:
     )
 
 
-def _winner_map(maps) -> dict[str, str]:
+def winner_words(maps) -> dict[str, str]:
     """Word -> winner, of the values of --winner-map. A word may hold =, since the last one counts; a comma ends it, and
     spaces may stand around it."""
     items = [item for text in maps for item in text.split(",") if item]
@@ -136,7 +137,8 @@ ANSWER_COLUMNS = {
 
 def answer_options(command):
     """Adds the options for reading files of answers; the command receives `gather`, a function from the names of files,
-    or of folders of them, to `Answers`."""
+    or of folders of them, to `Answers`. One that has --labels receives `label_fields`, too: the named fields that
+    answers do not have, which are of the file of labels."""
 
     @functools.wraps(command)
     def run(fields, ignored, questions, **arguments):
@@ -146,6 +148,13 @@ def answer_options(command):
             raise UsageError(
                 "--questions with a column for the prompt", "the prompts come from one of the two", "leave one out"
             )
+        if arguments.get("labels") is not None:
+            from harness_plugin.pairs.formats.columns import PROMPT_PARTS
+            from harness_plugin.pairs.formats.registry import ANSWER_FIELDS
+
+            of_labels = {name: column for name, column in fields.items() if name not in (*ANSWER_FIELDS, *PROMPT_PARTS)}
+            fields = {name: column for name, column in fields.items() if name not in of_labels}
+            arguments["label_fields"] = of_labels
         return command(gather=functools.partial(_gather, questions, fields, ignored), **arguments)
 
     columns = [click.option(f"--{name}-field", metavar="COLUMN", help=text) for name, text in ANSWER_COLUMNS.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness_plugin.cli.cache_options import cache_options, opened_cache
-from harness_plugin.cli.data_options import answer_options, prompts_option
+from harness_plugin.cli.data_options import answer_options, prompts_option, winner_map_option, winner_words
 from harness_plugin.cli.model_options import batch_size_option, model_options
 from harness_plugin.cli.options import given, log_to_stderr, plots_option
 from harness_plugin.cli.several_options import several_options
@@ -39,8 +39,9 @@ RAY_OR_HERE = "use --engine ray, or name a folder here"
     type=click.Path(),
     metavar="FILE",
     help="A file of pairs that people judged. The leaderboard then has win rates and ratings for people, too, and says "
-    "how well the judge agrees with them.",
+    "how well the judge agrees with them. Fields of pairs, such as winner, that --field names are of this file.",
 )
+@winner_map_option
 @click.option(
     "--red-team", is_flag=True, help="Also attack the judge: change one model's answers to mislead it, and judge those."
 )
@@ -80,6 +81,7 @@ def command(
     prompts,
     gather,
     labels,
+    winner_maps,
     red_team,
     red_team_model,
     stopping,
@@ -88,6 +90,7 @@ def command(
     plots,
     engine,
     output,
+    label_fields=None,
 ):
     """Judge the answers of several chatbots to the same prompts, and rank the chatbots.
 
@@ -109,13 +112,13 @@ def command(
     from harness_plugin.files.remote import local
     from harness_plugin.report.judge_folder import write_run
 
-    _check(baseline, engine, output)
+    _check(baseline, engine, output, labels)
     with local(files, output) as place:
         answers = gather(place.files)
         meetings = room.battles(answers, baseline, prompts)
         if red_team_model is not None:
             room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
-        by_people = None if labels is None else _labels(labels, meetings)
+        by_people = None if labels is None else _labels(labels, meetings, label_fields, winner_words(winner_maps))
         place.folder.mkdir(parents=True, exist_ok=True)
         _say(meetings)
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
@@ -130,10 +133,12 @@ def command(
     _say_result(board, len(verdicts), output)
 
 
-def _check(baseline, engine, output) -> None:
+def _check(baseline, engine, output, labels) -> None:
     """Refuses what can be refused before anything is read."""
     from harness_plugin.files.remote import is_remote
 
+    if labels is None and given("winner_maps"):
+        raise UsageError("--winner-map without --labels", "only people's judgements have winners", "give --labels FILE")
     if baseline is not None and given("round_robin"):
         raise UsageError("--baseline and --round-robin", "they ask for different battles", "choose one")
     if engine == "local" and is_remote(output):
@@ -153,12 +158,13 @@ def _say_result(board, verdicts: int, output) -> None:
     )
 
 
-def _labels(labels, meetings):
-    """People's judgements in the file `labels`, of which some are of these battles."""
+def _labels(labels, meetings, fields, words):
+    """People's judgements in the file `labels`, of which some are of these battles; `fields` and `words` as in
+    `read_pairs`."""
     from harness_plugin.pairs import read_pairs
     from harness_plugin.tournament import check_labels
 
-    judged = read_pairs(labels).pairs
+    judged = read_pairs(labels, fields=fields, winner_map=words).pairs
     count = check_labels(itertools.chain(meetings.pairs, meetings.identical), judged, labels)
     click.echo(f"{labels}: {count} of {len(judged)} judgements are of battles here", err=True)
     return judged

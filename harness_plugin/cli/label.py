@@ -79,8 +79,8 @@ def command(files, n, seed, kind, scores, plan, labels, merge, output, read):
     if plan is not None and (merge or len(files) > 1):
         raise UsageError("--plan with --merge or several files", "a plan is for one run", "name one folder")
     if plan is not None:
-        _refuse_ignored("--plan", "nothing is drawn and no pairs are read", *OF_A_DRAW, "output", *PAIR_FIELDS)
-        print_plan(files[0], plan, labels)
+        _refuse_ignored("--plan", "nothing is drawn", *OF_A_DRAW, "output")
+        print_plan(files[0], plan, labels, read)
         return
     if merge:
         _refuse_ignored("--merge", "nothing is drawn, and files of votes have one format", *OF_A_DRAW, *PAIR_FIELDS)

@@ -5,7 +5,7 @@ compared, the judge's verdicts on all battles help, as far as they go with peopl
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,12 +23,17 @@ from harness_plugin.tournament import Votes, votes_of
 METRIC, VALUE = "win_rate_people", "win_rate"
 
 
-def read_votes(labels: str, rules: Rules) -> Votes:
-    """The votes in the file `labels`, for a decision by these rules. Raises UsageError for chosen metrics, DataError as
-    `read_pairs` and `votes_of`."""
+def read_votes(
+    labels: str,
+    rules: Rules,
+    fields: Mapping[str, str] | None = None,
+    winner_map: Mapping[str, str | None] | None = None,
+) -> Votes:
+    """The votes in the file `labels`, for a decision by these rules; `fields` and `winner_map` as in `read_pairs`.
+    Raises UsageError for chosen metrics, DataError as `read_pairs` and `votes_of`."""
     if rules.metrics:
         raise UsageError("--metric with --labels", "with labels it is people's preference that decides", "use one")
-    return votes_of(read_pairs(labels).pairs, labels)
+    return votes_of(read_pairs(labels, fields=fields, winner_map=winner_map).pairs, labels)
 
 
 def check_votes(votes: Votes, changed: Iterable[Pair]) -> None:

@@ -50,7 +50,9 @@ def run_gate(baseline: str, current: str, rules: Rules, reading: Reading = DEFAU
         rules,
         reading,
         (baseline, current),
-        votes=None if reading.labels is None else partial(read_votes, reading.labels, rules),
+        votes=None
+        if reading.labels is None
+        else partial(read_votes, reading.labels, rules, reading.label_fields, reading.label_words),
     )
 
 

@@ -1,7 +1,8 @@
 """How a gate decides, with every default. Imports nothing heavy, so that the options of a command can read it."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from harness_plugin.errors import UsageError
 
@@ -52,7 +53,8 @@ class Rules:
 @dataclass(frozen=True)
 class Reading:
     """How two paths are read and compared: arguments of `read_two` and `compare`. `baseline_model`: the chatbot's name
-    in the baseline, if it had another one there; `labels`: a file of people's votes, which then decide."""
+    in the baseline, if it had another one there; `labels`: a file of people's votes, which then decide;
+    `label_fields` and `label_words`: how it is read (`fields` and `winner_map` of `read_pairs`)."""
 
     task: str | None = None
     model: str | None = None
@@ -61,6 +63,8 @@ class Reading:
     ignore: tuple[str, ...] = ()
     max_missing: float = MAX_MISSING
     labels: str | None = None
+    label_fields: Mapping[str, str] = field(default_factory=dict)
+    label_words: Mapping[str, str | None] = field(default_factory=dict)
 
 
 DEFAULT_READING = Reading()

@@ -3,7 +3,7 @@
 import click
 
 from harness_plugin.cli.gate.options import (
-    labels_option,
+    labels_options,
     max_missing_option,
     model_option,
     output_options,
@@ -29,9 +29,23 @@ from harness_plugin.cli.gate.options import (
 @click.option(
     "--pairs", type=click.Path(), metavar="FILE", help="The file of pairs that was scored, to show texts from it."
 )
-@labels_option
+@labels_options
 @output_options
-def command(baseline, current, rules, model, baseline_model, task, ignore, max_missing, pairs, labels, output):
+def command(
+    baseline,
+    current,
+    rules,
+    model,
+    baseline_model,
+    task,
+    ignore,
+    max_missing,
+    pairs,
+    labels,
+    label_fields,
+    label_words,
+    output,
+):
     """Decide whether CURRENT is worse than BASELINE: pass, regression, inconclusive or not comparable.
 
     Each of the two is a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score` with
@@ -45,5 +59,5 @@ def command(baseline, current, rules, model, baseline_model, task, ignore, max_m
     """
     from harness_plugin.gate import Reading, run_gate
 
-    reading = Reading(task, model, baseline_model, pairs, ignore, max_missing, labels)
+    reading = Reading(task, model, baseline_model, pairs, ignore, max_missing, labels, label_fields, label_words)
     return run_gate(baseline, current, rules, reading)

@@ -7,7 +7,7 @@ import click
 
 from harness_plugin.cli.cache_options import cache_options
 from harness_plugin.cli.data_options import prompts_option, questions_option
-from harness_plugin.cli.gate.options import labels_option, max_missing_option, output_options, rule_options
+from harness_plugin.cli.gate.options import labels_options, max_missing_option, output_options, rule_options
 from harness_plugin.cli.model_options import batch_size_option, model_options
 from harness_plugin.cli.options import log_to_stderr
 from harness_plugin.cli.several_options import several_options
@@ -25,12 +25,27 @@ from harness_plugin.files.printable import counted
 @prompts_option
 @questions_option
 @max_missing_option("The largest share of the prompts that may be answered by only one side.")
-@labels_option
+@labels_options
 @stop_options("it passes or fails")
 @batch_size_option
 @cache_options(default=True)
 @output_options
-def command(old, new, spec, rules, prompts, questions, max_missing, labels, stopping, batch_size, cache_file, output):
+def command(
+    old,
+    new,
+    spec,
+    rules,
+    prompts,
+    questions,
+    max_missing,
+    labels,
+    label_fields,
+    label_words,
+    stopping,
+    batch_size,
+    cache_file,
+    output,
+):
     """Judge the answers in NEW against the answers in OLD, both of one chatbot, and decide whether they are worse.
 
     OLD and NEW are files of answers as for `arena-rm judge`, or folders of such files. A duel needs half the battles of
@@ -60,7 +75,7 @@ def command(old, new, spec, rules, prompts, questions, max_missing, labels, stop
     from harness_plugin.tournament import parts_of
 
     check_metrics(rules.metrics, METRICS)
-    votes = None if labels is None else read_votes(labels, rules)
+    votes = None if labels is None else read_votes(labels, rules, label_fields, label_words)
     answers = duel_answers(old, new, questions)
     battles = meetings(answers, None, prompts)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness_plugin.cli.data_options import named_columns, winner_map_option, winner_words
 from harness_plugin.cli.options import Number
 from harness_plugin.cli.streams import RunnerCommand
 from harness_plugin.errors import UsageError
@@ -31,13 +32,35 @@ def power_option(help: str):
 
 model_option = click.option("--model", metavar="NAME", help="The chatbot under test, if the run judged several.")
 task_option = click.option("--task", metavar="NAME", help="The lm-eval task, if the results have several.")
-labels_option = click.option(
+_LABELS = click.option(
     "--labels",
     type=click.Path(),
     metavar="FILE",
     help="A file of pairs that people judged. They then decide whether the new answers are worse; only answers that "
     "changed need labels.",
 )
+_LABEL_FIELDS = click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Read the field NAME of --labels, such as winner, from another column. Can be given several times.",
+)
+
+
+def labels_options(command):
+    """Adds --labels and what its columns and words mean; the command receives `labels`, `label_fields` and
+    `label_words`."""
+
+    @functools.wraps(command)
+    def run(fields, winner_maps, labels, **arguments):
+        if labels is None and (fields or winner_maps):
+            option = "--field" if fields else "--winner-map"
+            raise UsageError(f"{option} without --labels", "it says how that file is read", "give --labels FILE")
+        words = winner_words(winner_maps)
+        return command(labels=labels, label_fields=named_columns(fields), label_words=words, **arguments)
+
+    return _LABELS(_LABEL_FIELDS(winner_map_option(run)))
 
 
 RULES = [
