@@ -161,7 +161,8 @@ def test_what_stands_first_is_said_with_its_doubts():
     assert "a is first" in other and "It is worse than b on the prompts that both answered: difference -0." in other
     lone, warned = lead([verdict("a", "b", "p", 0.7)])
     assert lone.endswith("There are too few prompts to say whether it is better than a.") and len(warned) == 2
-    assert warned[0].startswith("fewer than 30 prompts")
+    assert warned[0] == "fewer than 30 prompts, so intervals are rough."
+    assert warned[1].endswith("it has no number at equal length: a, b."), "a sentence about models names them"
 
 
 @pytest.mark.parametrize(

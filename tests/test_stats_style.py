@@ -83,6 +83,13 @@ def test_the_less_style_differs_among_a_models_answers_the_less_is_known_at_equa
     assert np.isnan(found.rating[list(named)]).all() and (not named or kind == "style_confounded")
 
 
+def test_where_there_are_no_ratings_none_is_called_extrapolated():
+    games = {"i": [0, 0, 1] * 2, "j": [1, 2, 2] * 2, "p": [0.1, 0.1, 0.3, 0.3, 0.1, 1.0], "clusters": [0] * 3 + [1] * 3}
+    lengths = {"lengths_i": [800, 800, 5, 200, 800, 50], "lengths_j": [50, 200, 5, 50, 200, 5]}
+    found = stats.length_controlled_ratings(**games, **lengths)
+    assert np.isnan(found.rating).all() and {c.kind for c in found.concerns} <= {"few_clusters"}
+
+
 def test_error_ratios_are_those_of_the_full_inverse():
     rng = np.random.default_rng(5)
     root = rng.standard_normal((30, 6))

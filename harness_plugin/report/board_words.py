@@ -13,6 +13,7 @@ from harness_plugin.stats.multiple import ALPHA
 from harness_plugin.tournament import Battles
 
 CHANCE = 0.5  # how often a judge that guesses agrees with people who prefer one of two answers
+OF_THE_BOARD = ("few_clusters", "few_labels", "unbounded")  # concerns whose sentences need no names
 SHOWN = 10  # prompts of a model, or pairs of models, that are listed
 Name = Callable[[str], str]
 
@@ -293,8 +294,9 @@ def warnings(board: dict, name: Name) -> list[str]:
     """What a reader must know before believing the numbers."""
     notes = []
     for c in (*board["concerns"], *(board["people"] or {"concerns": []})["concerns"]):
-        some = c["models"] if len(c["models"]) < len(board["models"]) else []
-        notes.append(f"{c['meaning']}{': ' if some else ''}{', '.join(map(name, some))}.")
+        whole = c["kind"] in OF_THE_BOARD and len(c["models"]) == len(board["models"])
+        named = "" if whole or not c["models"] else f": {', '.join(map(name, c['models']))}"
+        notes.append(f"{c['meaning']}{named}.")
     return notes + [_own_family(board, row, name) for row in board["own_family"]]
 
 

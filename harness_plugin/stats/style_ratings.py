@@ -76,6 +76,8 @@ def style_controlled_ratings(
     covariance, n_clusters = sandwich(rows, residual, residual[:, None] * features, information)
     known, more, informed = _told_apart(undecided, core, anchor, name)
     found = points_of(rows, theta, covariance, n_clusters, core & known, core & known, anchor, mean, concerns + more)
+    if np.isnan(found.rating).all():  # nothing is extrapolated
+        found = replace(found, concerns=tuple(c for c in found.concerns if c.kind != f"{name}_stretched"))
     nothing, slopes = undefined(len(rows.p), rows.n_clusters), []
     for f, variance in enumerate(np.diag(covariance)[rows.models :].tolist()):
         slopes.append(_slope(nothing, float(beta[f]), variance) if informed[f] and features[:, f].any() else nothing)
