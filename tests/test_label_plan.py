@@ -37,6 +37,7 @@ def pilot(path, found, count):
         longer = len(pair.response_b) > len(pair.response_a)
         winner = "model_b" if longer == (rng.random() < 0.7) else "model_a"
         row = {"prompt": pair.prompt, "response_a": pair.response_a, "response_b": pair.response_b, "winner": winner}
+        row |= {"sampling_probability": 0.1, "annotator": "ann", "both_bad": False}
         rows.append(json.dumps(row))
     path.write_text("\n".join(rows) + "\n", "utf-8")
     return str(path)
@@ -53,7 +54,7 @@ def test_the_plan_says_labels_range_and_what_all_would_give(judged, tmp_path, ca
     labels = pilot(tmp_path / "pilot.jsonl", found, 60)
     assert run(folder, "--plan", "0.09", "--labels", labels) == 0
     said, err = capsys.readouterr()
-    assert "60 of 60 judgements are of battles here" in err
+    assert "60 of 60 judgements are of battles here" in err and "both_bad; columns not used: none" in err
     assert "| model | labels | now | labels for ±0.09 | range | all labelled |" in said
     assert said.count("| ±0.") == 6 and "times as many battles as now" in said
     assert run(folder, "--plan", "0.01", "--labels", labels) == 0

@@ -109,6 +109,14 @@ def test_of_files_that_were_joined_each_row_is_read_by_its_own_column(tmp_path, 
         assert said.endswith("columns not used: none")
 
 
+def test_columns_that_the_caller_uses_are_not_said_to_be_unused(tmp_path, notes):
+    row = {**ASK, "winner": "tie", "annotator": "ann", "note": "x"}
+    path = lines(tmp_path / "people.jsonl", row)
+    read_pairs(path, beside=("annotator", "sampling_probability"))
+    (said,) = notes.messages
+    assert said.endswith("response_a, response_b, winner, annotator; columns not used: note")
+
+
 # --- labels
 
 

@@ -18,7 +18,7 @@ from harness_plugin.gate.stored_run import JUDGE, Item
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.stats.anchored_drop import AnchoredDrop, anchored_drop
 from harness_plugin.stats.student import t_quantile
-from harness_plugin.tournament import Votes, votes_of
+from harness_plugin.tournament import OF_VOTES, Votes, votes_of
 
 METRIC, VALUE = "win_rate_people", "win_rate"
 
@@ -33,7 +33,7 @@ def read_votes(
     Raises UsageError for chosen metrics, DataError as `read_pairs` and `votes_of`."""
     if rules.metrics:
         raise UsageError("--metric with --labels", "with labels it is people's preference that decides", "use one")
-    return votes_of(read_pairs(labels, fields=fields, winner_map=winner_map).pairs, labels)
+    return votes_of(read_pairs(labels, fields=fields, winner_map=winner_map, beside=OF_VOTES).pairs, labels)
 
 
 def check_votes(votes: Votes, changed: Iterable[Pair]) -> None:

@@ -36,11 +36,12 @@ _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+|https?://\S+")
 class ColumnNotes:
     """The columns of a file as its rows come by, by the names that the file gives them.
 
-    `format` and `fields` (our name -> the file's column) say what they are used for.
+    `format` and `fields` (our name -> the file's column) say what they are used for; `beside`: further columns that the
+    caller uses.
     """
 
-    def __init__(self, format: Layout, fields: Mapping[str, str]):
-        self._format = format
+    def __init__(self, format: Layout, fields: Mapping[str, str], beside: Collection[str] = ()):
+        self._format, self._beside = format, beside
         self._ours = {column: format.column_of(ours) for ours, column in fields.items()}
         self._shadowed = set(self._ours.values()) - set(self._ours)
         self._read = {*format.used, *PROMPT_PARTS}
@@ -123,7 +124,7 @@ class ColumnNotes:
         if parts:
             after = [column for column in parts if self._name(column) == "input"]
             found["prompt"] = [*(c for c in parts if c not in after), *found.get("prompt", []), *after]
-        return found
+        return found | {column: [column] for column in self._beside if column in self._seen and column not in read}
 
     def _columns_of(self, choice: Sequence[str]) -> list[str]:
         """The columns of something that was read: of several that may hold the same thing, those that a row had it in,

@@ -51,12 +51,13 @@ def read_pairs(
     ignore: Collection[str] = (),
     limit: int | None = None,
     until: str | None = None,
+    beside: Collection[str] = (),
 ) -> PairFile:
     """The pairs of a file: JSON lines, a JSON array, CSV or parquet, plain or compressed; "-" is standard input, and a
     URI such as hf:// a file on another system.
 
     `limit`: only so many pairs, the first ones; `until`: only those up to the first pair with that id. The rest of the
-    file is not read then.
+    file is not read then. `beside`: columns that the caller takes from `meta`, so that the log does not call them unused.
 
     `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps the names of fields
     (those of a pair, parts of the prompt such as `system`, columns of the format) to the file's own columns;
@@ -71,7 +72,7 @@ def read_pairs(
     or one that the format has no use for.
     """
     naming = _naming(format, fields, winner_map, ignore)
-    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, naming, (limit, until))
+    return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, naming, (limit, until), beside)
 
 
 def pairs_from_rows(
@@ -148,12 +149,13 @@ def _read(
     skip: bool,
     naming: Naming,
     bounds: tuple[int | None, str | None] = (None, None),
+    beside: Collection[str] = (),
 ) -> PairFile:
     bad = _Bad(skip)
     good = cleaned(_readable(rows, bad), name, naming)
     found, good = (get_format(format), good) if format else _detected(good, name, naming, bad)
     naming.check(found)
-    columns = ColumnNotes(found, naming.fields)
+    columns = ColumnNotes(found, naming.fields, beside)
     named = _noted(only_like_first(good, found.first_of), columns, name, naming)
     converted = _converted(named, name, found, columns, naming, bad)
     placed = _bounded(converted, *bounds)

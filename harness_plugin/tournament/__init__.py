@@ -14,7 +14,7 @@ from harness_plugin.tournament.answer_files import find_files, read_files
 from harness_plugin.tournament.battles import Answers, Battles, battles, gather, joined
 from harness_plugin.tournament.folder import RED_TEAM_FILE, VERDICTS_FILE
 from harness_plugin.tournament.kept_answers import write_answers
-from harness_plugin.tournament.labels import Labels, Votes, agreement, check_labels, labels_of, votes_of
+from harness_plugin.tournament.labels import OF_VOTES, Labels, Votes, agreement, check_labels, labels_of, votes_of
 from harness_plugin.tournament.leaderboard import leaderboard, summary
 from harness_plugin.tournament.meetings import Meetings
 from harness_plugin.tournament.people import for_people, plan_for_people
@@ -24,6 +24,7 @@ from harness_plugin.tournament.style import styles
 from harness_plugin.tournament.verdicts import Judged, collect_until, collect_verdicts
 
 __all__ = [
+    "OF_VOTES",
     "RED_TEAM_FILE",
     "VERDICTS_FILE",
     "Answers",

@@ -22,7 +22,8 @@ METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
 WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}
 
 
-PROBABILITY, ANNOTATOR, BOTH_BAD = "sampling_probability", "annotator", "both_bad"  # columns beside those of a pair
+# Columns beside those of a pair.
+OF_VOTES = PROBABILITY, ANNOTATOR, BOTH_BAD = "sampling_probability", "annotator", "both_bad"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
