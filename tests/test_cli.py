@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def lines(text):
 
 def test_help_lists_every_command_and_each_has_help(capsys):
     code, out, _ = run(["--help"], capsys)
-    assert code == 0 and all(name in out for name in COMMANDS)
+    assert code == 0 and all(name in out for name in COMMANDS) and re.search(r"^ +130 .*\n +141 ", out, re.MULTILINE)
     for name in set(COMMANDS) - {"lm-eval"}:
         assert run([name, "--help"], capsys)[0] == 0
 
@@ -66,6 +67,12 @@ def test_help_lists_every_command_and_each_has_help(capsys):
 def test_the_help_has_no_options_that_the_command_refuses(command, refused, taken, capsys):
     options = set(re.findall(r"^  (--[a-z-]+)", run([command, "--help"], capsys)[1], re.MULTILINE))
     assert taken <= options and not refused & options
+
+
+@pytest.mark.parametrize("command", ["score", "judge", "compare"])
+def test_the_help_says_where_no_cache_is_an_error(command, capsys):
+    said = " ".join(run([command, "--help"], capsys)[1].split())
+    assert "--no-cache is an error with a served judge." in said
 
 
 def test_score_writes_one_line_per_pair_in_input_order_with_the_promised_fields(judge, file, capsys):
@@ -321,8 +328,21 @@ def test_calibrate_writes_both_numbers_and_a_picture_and_says_what_was_gained(ca
     assert calibrate(file, "--plot")[0] == 0 and (adapter / "reliability.png").read_bytes() == picture
     assert calibrate(file, "--out", tmp_path / "new" / "place", "--plot")[:2] == (0, out)
     assert sorted(f.name for f in (tmp_path / "new" / "place").iterdir()) == ["arena_rm.json", "reliability.png"]
+    assert "to use the calibration" not in err, "it stands beside the weights"
     (adapter / "reliability.png").unlink()
     assert calibrate(file, "--no-plot")[:2] == (0, out) and not (adapter / "reliability.png").exists()
+
+
+def test_a_calibration_beside_no_weights_says_how_it_is_used(calibrate, adapter, winners, tiny_base, tmp_path, capsys):
+    file, place = labelled(tmp_path, winners(mostly_right)), tmp_path / "place"
+    _, _, err = calibrate(file, "--out", place, "--no-plot")
+    assert f"copy all files but arena_rm.json from {adapter} into {place}, and name that folder with --peft" in err
+    shutil.copytree(adapter, place, dirs_exist_ok=True, ignore=lambda *_: ["arena_rm.json"])
+    options = ["--pretrained", tiny_base("gemma3"), "--dtype", "float32"]
+    (first, *_) = lines(run(["score", file, "--peft", place, *options], capsys)[1])
+    known = json.loads((place / "arena_rm.json").read_text(encoding="utf-8"))["calibration"]
+    assert first["tie_nu"] == known["tie_nu"]
+    assert "to use the calibration" not in calibrate(file, "--out", place, "--no-plot")[2]
 
 
 def test_calibrate_with_the_surface_fits_one_more_number_which_counts_in_verdicts(

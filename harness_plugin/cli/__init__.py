@@ -109,6 +109,7 @@ def group():
       3    the work could not be done (bad data, missing weights, runs that cannot be compared)
       4    the gate is inconclusive, and --on-inconclusive fail was given or every prompt got worse
       130  interrupted with Ctrl-C
+      141  the program that read stdout has ended
     """
 
 

@@ -37,6 +37,7 @@ def cache_options(default: bool):
             "--cache/--no-cache",
             default=None,
             help="Store the scores, and use stored scores of the same texts by the same judge. "
+            "--no-cache is an error with a served judge. "
             f"[default: {'--cache' if default else '--no-cache, with a served judge --cache'}]",
         ),
         click.option(

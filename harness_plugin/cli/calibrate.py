@@ -77,6 +77,7 @@ def command(adapter, file, spec, read, out, surface, tie_share, plot):
     folder = Path(out or adapter)
     _save(folder, model, entry)
     _say(entry)
+    _say_use(folder, adapter)
     if plot is not False:
         title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {counted(len(pairs), 'pair')}"
         given = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
@@ -175,6 +176,23 @@ def _save(folder, model, entry) -> None:
     manifest = replace(model.manifest, kind=model.kind, calibration=entry, found=True, **reads)
     manifest.save(folder)
     renew_card(folder, manifest)
+
+
+def _say_use(folder, adapter) -> None:
+    """What is to be copied into a folder without weights, so that the calibration is used."""
+    from harness_plugin.model.embedded import ADAPTER
+    from harness_plugin.model.naming import ADAPTER_CONFIG, EMBEDDED, MODEL_CONFIG, is_adapter
+
+    if any((folder / name).is_file() for name in (ADAPTER_CONFIG, MODEL_CONFIG)):
+        return
+    files = "all files but arena_rm.json"
+    option = "--peft" if adapter == EMBEDDED or is_adapter(adapter) else "--pretrained"
+    if adapter == EMBEDDED:
+        files, adapter = f"{ADAPTER_CONFIG} and adapter_model.safetensors", ADAPTER
+    click.echo(
+        f"to use the calibration, copy {files} from {adapter} into {folder}, and name that folder with {option}",
+        err=True,
+    )
 
 
 def _say(entry) -> None:

@@ -23,9 +23,7 @@ class Calibration:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"temperature={self.temperature}", "logits are divided by it", "give a number above 0")
         if not (math.isfinite(self.tie_nu) and self.tie_nu >= 0):
-            raise UsageError(
-                f"tie_nu={self.tie_nu}", "it is the weight of a tie", "give 0 (no ties) or a number above 0"
-            )
+            raise UsageError(f"tie_nu={self.tie_nu}", "it is the tie mass", "give 0 (no ties) or a number above 0")
         if not math.isfinite(self.length_worth):
             raise UsageError(f"length_worth={self.length_worth}", "it is taken off every logit", "give a finite number")
         if not math.isfinite(self.surface_worth):

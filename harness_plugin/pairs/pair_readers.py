@@ -57,7 +57,7 @@ def read_pairs(
     URI such as hf:// a file on another system.
 
     `limit`: only so many pairs, the first ones; `until`: only those up to the first pair with that id. The rest of the
-    file is not read then. `beside`: columns that the caller takes from `meta`, so that the log does not call them unused.
+    file is not read then. `beside`: columns that the caller takes from `meta`, which the log names as used.
 
     `format` is one of `FORMATS`, or None to tell it from the first row's columns. `fields` maps the names of fields
     (those of a pair, parts of the prompt such as `system`, columns of the format) to the file's own columns;

@@ -37,7 +37,7 @@ MEANINGS = {
     "deterministic": "whether each presentation is scored alone",
     "order": "the orders in which a pair is presented",
     "temperature": "what logits are divided by",
-    "tie_nu": "the weight of a tie",
+    "tie_nu": "the tie mass",
     "length_worth": "what is taken off for length, 0 without length_control",
     "surface_worth": "what is added for each unit of the surface's log odds",
     "surface_weights": "the weights of the surface's features, where they count",
