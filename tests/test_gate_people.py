@@ -129,6 +129,13 @@ def test_votes_on_an_older_version_of_an_answer_are_counted_and_said(duel, tmp_p
     assert "do not count" not in terminal(decided(runs, str(labels)))
 
 
+def test_a_read_of_votes_names_their_columns_as_used(duel, tmp_path, caplog):
+    caplog.set_level("INFO", "lm_eval.arena_rm")
+    votes = labelled(tmp_path / "l.jsonl", duel()[1], annotator="ann", sampling_probability=0.5)
+    read_votes(votes, Rules())
+    assert "sampling_probability, annotator" in (said := caplog.messages[-1]).partition("columns not used")[0], said
+
+
 def test_few_labels_are_bounded_safely_and_say_how_many_are_needed(duel, tmp_path):
     runs, found = duel()
     result = decided(runs, labelled(tmp_path / "l.jsonl", found, 0.5, 8), margin=0.05)
