@@ -32,7 +32,7 @@ class Passes:
             "presentations": presentations,
             "tokens": tokens,
             "seconds": [round(s, 2) for s in self.seconds],
-            "pairs_per_s": presentations / median,
+            "presentations_per_s": presentations / median,
             "tokens_per_s": tokens / median,
             "matmul_share": tokens / median / peak,
             "extra_mib": self.extra_mib,

@@ -294,11 +294,11 @@ def main(data, outputs, pretrained, peft, dtype, device, pairs, prompts, repeats
 
 
 def table(rows: list[dict]) -> str:
-    """The rows as Markdown. "ratio" compares pairs per second with the fastest scorer that is not this engine."""
+    """The rows as Markdown. "ratio" compares presentations per second with the fastest scorer but this engine."""
     columns = (
         "workload",
         "contender",
-        "pairs/s",
+        "presentations/s",
         "ratio",
         "useful tokens/s",
         "of matmul peak",
@@ -308,10 +308,12 @@ def table(rows: list[dict]) -> str:
     )
     lines = [f"| {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for row in rows:
-        others = [r["pairs_per_s"] for r in rows if r["workload"] == row["workload"] and is_other(r["contender"])]
+        others = [
+            r["presentations_per_s"] for r in rows if r["workload"] == row["workload"] and is_other(r["contender"])
+        ]
         lines.append(
-            f"| {row['workload']} | {row['contender'].strip()} | {row['pairs_per_s']:.2f} | "
-            f"{row['pairs_per_s'] / max(others):.2f} | {row['tokens_per_s']:.0f} | {row['matmul_share']:.0%} | "
+            f"| {row['workload']} | {row['contender'].strip()} | {row['presentations_per_s']:.2f} | "
+            f"{row['presentations_per_s'] / max(others):.2f} | {row['tokens_per_s']:.0f} | {row['matmul_share']:.0%} | "
             f"{row['extra_mib']:.0f} | {row['largest_error']:.4f} | {row['verdicts_changed']:.1%} |"
         )
     return "\n".join(lines)
@@ -322,7 +324,7 @@ def is_other(contender: str) -> bool:
 
 
 def picture(rows: list[dict], file: Path) -> None:
-    """A picture of pairs per second, with a panel for each workload."""
+    """A picture of presentations per second, with a panel for each workload."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -332,8 +334,8 @@ def picture(rows: list[dict], file: Path) -> None:
     for axes, work in zip(np.atleast_1d(figure.subplots(len(works), 1)), works, strict=True):
         mine = [r for r in rows if r["workload"] == work][::-1]
         colours = ["#b0b7c3" if is_other(r["contender"]) else "#2f6fde" for r in mine]
-        axes.barh([r["contender"].strip() for r in mine], [r["pairs_per_s"] for r in mine], color=colours)
-        axes.set_title(f"{work}: pairs per second", fontsize=9, loc="left")
+        axes.barh([r["contender"].strip() for r in mine], [r["presentations_per_s"] for r in mine], color=colours)
+        axes.set_title(f"{work}: presentations per second", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)

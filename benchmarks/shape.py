@@ -178,8 +178,8 @@ def main(shape, count, most, batch, repeats, device, output):
     click.echo(f"{shape} on {hardware}, {dtype}, matrix products alone {peak:.0f} tokens/s")
     for r in rows:
         click.echo(
-            f"{r['workload']:22} {r['contender']:24} {r['pairs_per_s']:9.1f} pairs/s {r['tokens_per_s']:9.0f} "
-            f"tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB"
+            f"{r['workload']:22} {r['contender']:24} {r['presentations_per_s']:9.1f} presentations/s "
+            f"{r['tokens_per_s']:9.0f} tokens/s {r['matmul_share']:5.0%} of matmul peak, {r['extra_mib']:.0f} MiB"
         )
 
 

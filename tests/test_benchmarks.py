@@ -50,7 +50,7 @@ def test_the_benchmark_of_a_shape_measures_every_contender(model, tmp_path):
     shape.main.callback("tiny", count=4, most=40, batch=2, repeats=1, device="cpu", output=tmp_path)
     rows = json.loads((tmp_path / "shape.json").read_text())["rows"]
     assert [row["contender"] for row in rows] == 2 * ["transformers", "similar lengths, padded", "this engine"]
-    assert all(row["pairs_per_s"] > 0 and row["presentations"] == 4 for row in rows)
+    assert all(row["presentations_per_s"] > 0 and row["presentations"] == 4 for row in rows)
 
 
 def added(total, one, two, **ignored):
