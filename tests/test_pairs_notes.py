@@ -282,7 +282,10 @@ def test_an_earlier_conversation_that_is_the_question_itself_is_named(notes):
         "x: the earlier conversation is the question itself and an answer to it in 1 row (id 7); if these are no "
         "earlier turns, leave their column alone (such as --ignore messages)"
     ]
-    pairs_from_rows([{**row, "messages": talk("Who?", "I.", "Hi", "You.")}, {**ASK, "messages": talk("Hi", "Yes?")}])
+    others = [{**row, "messages": talk("Who?", "I.", "Hi", "You.")}, {**ASK, "messages": talk("Hi", "Yes?")}]
+    pairs_from_rows(others)
+    assert not warned(notes)
+    pairs_from_rows([*others, {**row, "id": "8"}])  # one of three people asked again
     assert not warned(notes)
 
 

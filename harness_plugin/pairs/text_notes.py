@@ -30,18 +30,19 @@ Side = Sequence[tuple[Text, Text | None]]
 
 
 def say_texts(name: str, prompts: Sequence[tuple[str, Text]], *sides: Side) -> None:
-    """Logs a warning for each of: prompts without a text; prompts with their own question as the earlier conversation;
-    prompts, or all answers, that are lists of turns or messages that somebody wrote into a text, or that have the
-    markers of a chat template; answers that hold the thoughts that a
-    model wrote before them; answers that all begin with their prompts, are all the same, or seem to be cut at one
-    length; texts with characters that were lost. The judge reads them all as they stand. `prompts`: the place of each
-    for messages, and its text."""
+    """Logs a warning for each of: prompts without a text; prompts with their own question as the earlier conversation,
+    where that is so in more than half of those that have one; prompts, or all answers, that are lists of turns or
+    messages that somebody wrote into a text, or that have the markers of a chat template; answers that hold the
+    thoughts that a model wrote before them; answers that all begin with their prompts, are all the same, or seem to be
+    cut at one length; texts with characters that were lost. The judge reads them all as they stand. `prompts`: the
+    place of each for messages, and its text."""
     given = [answer for side in sides for _, answer in side if answer]
     empty = [place for place, prompt in prompts if not flat_text(prompt).strip()]
     if empty:
         log.warning("%s: the prompt has no text in %s (%s)", name, counted(len(empty), "row"), listed(empty))
     asked_again = [place for place, prompt in prompts if _asks_again(prompt)]
-    if asked_again:
+    talks = sum(len(_spoken(prompt)) > 1 for _, prompt in prompts)
+    if 2 * len(asked_again) > talks:  # some people do ask again what was answered already
         log.warning(
             "%s: the earlier conversation is the question itself and an answer to it in %s (%s); if these are no "
             "earlier turns, leave their column alone (such as --ignore messages)",
@@ -96,10 +97,15 @@ def _say_cut(name: str, answers: Collection[str]) -> None:
 
 def _asks_again(prompt: Text) -> bool:
     """Whether all that comes before the question is the same question with an answer."""
-    turns = [turn for turn in (() if isinstance(prompt, str) else prompt) if chat.speaker(turn) != "System: "]
+    turns = _spoken(prompt)
     if [chat.speaker(turn) for turn in turns] != ["Human: ", "Assistant: ", "Human: "]:
         return False
     return turns[0].strip() == turns[2].strip()
+
+
+def _spoken(prompt: Text) -> list[str]:
+    """The turns of a prompt that are not the system's."""
+    return [turn for turn in ((prompt,) if isinstance(prompt, str) else prompt) if chat.speaker(turn) != "System: "]
 
 
 def _say_lists(name: str, prompts: Iterable[Text], given: Collection[Text]) -> None:
