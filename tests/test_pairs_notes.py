@@ -268,10 +268,10 @@ def test_a_tie_beside_a_chosen_answer_and_equal_answers_of_which_one_won_are_nam
     ]
     pairs_from_rows([{**ASK, "response_b": "Hello."}])
     assert not warned(notes)
-    for value in (True, 1, "True"):
-        pairs_from_rows([{**RANKED, "is_tie": value}], source="x")
-        assert len(warned(notes)) == 1, value
-    pairs_from_rows([{**RANKED, "is_tie": False, "equal_length": "x", "ties": 0}], source="x")
+    for column, value in (("is_tie", True), ("winner_tie", 1), ("both_equal", "True"), ("Tie", "yes")):
+        pairs_from_rows([{**RANKED, column: value}], source="x")
+        assert len(warned(notes)) == 1, column
+    pairs_from_rows([{**RANKED, "is_tie": False, "equal_length": True, "n_ties": 1, "ties": 0}], source="x")
     assert not warned(notes)
 
 

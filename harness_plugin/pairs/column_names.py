@@ -35,6 +35,8 @@ _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that
     r"|rationale|explanation|error"
 )
 _SIDES = ("a", "b", "first", "second", "left", "right")
+_TIE = {"tie", "ties", "tied", "equal"}
+_OF_A_TIE = {"is", "was", "are", "a", "both", "winner", "label", "vote", "outcome", "result"}  # as in is_tie, winner_tie
 _MODELS = ("model", "generator", "llm")
 _TEMPLATED = ["model", "input"]  # WildBench's name for the prompt in the words of a chat template
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
@@ -71,8 +73,9 @@ def looks_like_measure(column: str) -> bool:
 
 @lru_cache
 def looks_like_tie(column: str) -> bool:
-    """Whether the name of a column says that it tells of a tie."""
-    return bool({"tie", "ties", "tied", "equal"} & {*words(column)})
+    """Whether the name of a column says that it tells of a tie, and nothing else: equal_length and n_ties do not."""
+    found = {*words(column)}
+    return bool(_TIE & found) and found <= _TIE | _OF_A_TIE
 
 
 @lru_cache
