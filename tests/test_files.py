@@ -104,6 +104,13 @@ def test_columns_may_be_separated_by_something_else_than_commas(tmp_path, separa
         assert (pair.prompt, pair.response_b, pair.meta) == ("a, or so", "c", {"what, if any": "d"})
 
 
+def test_separators_within_the_name_of_a_column_are_no_separators_of_columns(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,response_a,response_b,who won (a|b|tie|none|unknown)\nq,c,d,e\n", "utf-8")
+    (pair,) = read_pairs(path).pairs
+    assert (pair.prompt, pair.response_b) == ("q", "d")
+
+
 @pytest.mark.parametrize("end", ["\r", "\r\r\n", "\r\n"])
 def test_lines_of_a_csv_file_may_end_with_a_carriage_return(tmp_path, end):
     path = tmp_path / "x.csv"

@@ -246,11 +246,12 @@ def _decoded(stream: Stream, name: str) -> Iterator[str]:
 
 
 def _separator(header: str) -> str:
-    """What separates the columns of a header line: a comma, unless another separator stands in it more often. A line
-    that ends within quotes is not looked at."""
+    """What separates the columns of a header line: a comma, unless another separator stands in it more often; what
+    quotes or brackets enclose, as in winner (a|b|tie), does not count. A line that ends within quotes is not looked
+    at."""
     if header.count('"') % 2:
         return ","
-    names = re.sub('"[^"]*"', "", header)
+    names = re.sub(r'"[^"]*"|\([^()]*\)', "", header)
     return max(_SEPARATORS, key=names.count)
 
 
