@@ -393,6 +393,9 @@ def test_rows_that_repeat_an_earlier_one_are_named(notes):
     rows = [ASK, {**ASK, "winner": "model_a"}, ASK, {**ASK, "note": "other"}]
     assert len(pairs_from_rows(rows, source="x").pairs) == 4
     assert warned(notes) == ["x: 1 row repeats an earlier one in everything that is read, and counts again: row 3"]
+    several = {"instruction": "Hi", "completions": [{"response": text, "overall_score": 1} for text in "abc"]}
+    assert len(pairs_from_rows([several, several], source="x").pairs) == 6
+    assert warned(notes) == ["x: 1 row repeats an earlier one in everything that is read, and counts again: row 2"]
 
 
 def test_llama_factory_rows_in_a_table_are_read(tmp_path):

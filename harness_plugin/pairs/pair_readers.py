@@ -280,7 +280,8 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: Pair
     taken = {pair.id for _, pair in rows}
     first: dict[str, tuple[str, Pair]] = {}
     count: dict[str, int] = {}
-    pairs, again = [], []
+    pairs: list[Pair] = []
+    again: dict[str, None] = {}  # of a row with several pairs, the row
     for place, pair in rows:
         earlier, same = first.setdefault(pair.id, (place, pair))
         if same is pair:
@@ -289,7 +290,7 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: Pair
             bad(_clash(name, place, pair.id, earlier))
         else:
             if same == pair and same.meta == pair.meta:
-                again.append(place)
+                again[place] = None
             number = count.get(pair.id, 1) + 1
             while f"{pair.id}-{number}" in taken:
                 number += 1
@@ -300,7 +301,7 @@ def _with_unique_ids(placed: Iterator[tuple[str, Pair]], name: str, format: Pair
             "%s: %s an earlier one in everything that is read, and counts again: %s",
             name,
             "1 row repeats" if len(again) == 1 else f"{len(again)} rows repeat",
-            listed(again),
+            listed([*again]),
         )
     return pairs
 

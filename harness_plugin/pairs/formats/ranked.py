@@ -65,9 +65,9 @@ def _pairs(row: Fields, column: str, used: str, answers: list[_Answer]) -> list[
     prompt = prompt_of(row, column, [text for text, _, _ in answers])
     meta = rest(row, column, used)
     found = []
-    for both in combinations(answers, 2):
-        # The content decides which answer is A: the order of the list may be that of the ranks.
-        (a, good_a, model_a), (b, good_b, model_b) = sorted(both, key=lambda answer: content_id(prompt, answer[0]))
+    # The content decides which answer is A: the order of the list may be that of the ranks.
+    by_content = sorted(answers, key=lambda answer: content_id(prompt, answer[0]))
+    for (a, good_a, model_a), (b, good_b, model_b) in combinations(by_content, 2):
         winner = None
         if good_a is not None and good_b is not None:
             winner = Winner.TIE if good_a == good_b else Winner.MODEL_A if good_a > good_b else Winner.MODEL_B
