@@ -36,7 +36,7 @@ _NO_ANSWER = re.compile(  # words of columns about answers, or with answers that
 )
 _SIDES = ("a", "b", "first", "second", "left", "right")
 _TIE = {"tie", "ties", "tied", "equal"}
-_OF_A_TIE = {"is", "was", "are", "a", "both", "winner", "label", "vote", "outcome", "result"}  # as in is_tie, winner_tie
+_OF_A_TIE = {"is", "was", "are", "both", "winner", "label", "vote", "outcome", "result"}  # as in is_tie, winner_tie
 _MODELS = ("model", "generator", "llm")
 _TEMPLATED = ["model", "input"]  # WildBench's name for the prompt in the words of a chat template
 _MEASURE = re.compile(r"scores?|ratings?|rewards?")
