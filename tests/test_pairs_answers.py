@@ -219,6 +219,19 @@ def test_the_answer_may_stand_beside_messages_that_end_with_a_question(tmp_path,
     assert read_outputs(lines(tmp_path / "x.jsonl", {**row, column: None}))[0].response is None
 
 
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_a_file_whose_conversations_all_end_with_a_question_has_its_answers_elsewhere(tmp_path, column):
+    asked = {column: [{"role": "user", "content": "Hi"}], "answer": "Hello."}
+    file = lines(tmp_path / "x.jsonl", asked)
+    assert f"has no answers: {column} ends with a question in every row; " in refused(file)
+    assert [answer.response for answer in read_outputs(file, fields={"response": "answer"})] == ["Hello."]
+    given = {column: [*asked[column], {"role": "assistant", "content": "Hello."}]}
+    both = [{**given, "id": "1"}, {column: [{"role": "user", "content": "Ho"}]}]
+    assert [answer.response for answer in read_outputs(lines(tmp_path / "x.jsonl", *both))] == ["Hello.", None]
+    failed = lines(tmp_path / "x.jsonl", {**asked, "model": "heron"})
+    assert [answer.response for answer in read_outputs(failed)] == [None]
+
+
 def test_several_samples_of_an_answer_are_named(tmp_path, caplog):
     twice = {**SAMPLE, "resps": [["Hello.", "Yes?"]]}
     (answer,) = read_outputs(lines(tmp_path / "x.jsonl", twice))

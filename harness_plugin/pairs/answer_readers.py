@@ -72,6 +72,7 @@ def read_outputs(
     answers = _owned(answers)
     _check_models(name, answers)
     columns.say(name, counted(len(answers), "answer"))
+    _check_given(name, answers, columns.used())
     say_texts(name, [(place, a.prompt) for place, a in answers], [(a.prompt, a.response) for _, a in answers])
     if not any(answer.model for _, answer in answers):
         columns.say_models(name)
@@ -171,6 +172,19 @@ def _check_models(name: str, answers: list[tuple[str, Answer]]) -> None:
                 "whose answer it is is unknown",
                 "fill the column in",
             )
+
+
+def _check_given(name: str, answers: list[tuple[str, Answer]], used: Mapping[str, list[str]]) -> None:
+    """Raises DataError where all conversations end with a question, and no column says which model gave no answer: the
+    answers may then stand in a column that is not read."""
+    found = used.get("response", [])
+    within = bool(found) and {*found} <= {*used.get("prompt", ())}
+    if within and "model" not in used and all(answer.response is None for _, answer in answers):
+        raise DataError(
+            f"{name} has no answers: {found[0]} ends with a question in every row",
+            "there is nothing to judge",
+            "name the column of the answers (--field response=COLUMN)",
+        )
 
 
 def _say_missing(name: str, answers: list[tuple[str, Answer]]) -> None:
