@@ -373,6 +373,8 @@ def test_calibrate_takes_a_stated_share_of_ties_for_labels_without_any(
     rows = lines(run(["score", file, "--peft", adapter, *again], capsys)[1])
     assert found["tie_share"] == 0.2
     assert sum(row["p_tie"] for row in rows) / len(rows) == pytest.approx(0.2, abs=1e-4)
+    code, _, err = calibrate(labelled(tmp_path, ["model_a", "model_b"]), "--tie-share", "0.2", "--no-plot")
+    assert code == 0 and "a prior of four pairs (temperature 1) counts" in err
     code, _, err = calibrate(file, "--tie-share", "1", "--no-plot")
     assert code == 2 and "0<x<1" in err
 

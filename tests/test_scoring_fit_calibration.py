@@ -91,7 +91,9 @@ def test_a_stated_share_of_ties_sets_the_tie_mass_and_leaves_the_temperature_to_
     assert np.exp(log_probabilities(s, found))[:, 2].mean() == pytest.approx(share, abs=1e-5)
     decisive = verdicts[:, 2] == 0
     assert found.temperature == fit_calibration(s[decisive], verdicts[decisive]).temperature
-    assert fit_calibration(s[:3], verdicts[:3], share).tie_nu > 0, "also where there are few pairs"
+    assert fit_calibration(s[:9], verdicts[:9], share).tie_nu > 0, "also where there are few pairs"
+    with pytest.raises(DataError, match="1 decisive pair; "):
+        fit_calibration(s[:9], [[0, 0, 1]] * 8 + [[1, 0, 0]], share)
 
 
 @pytest.mark.parametrize("codes", [[0, 1, 0, 1], [1, 0, 1, 0], [2, 2, 2, 2]], ids=["right", "wrong", "only ties"])

@@ -204,8 +204,9 @@ def _say(entry) -> None:
         f"log loss {entry['log_loss_at_temperature_1']:.4f} at temperature 1, {entry['log_loss']:.4f} now"
     )
     if entry["n"] < ENOUGH_FOR_NO_TIES:
+        prior = "temperature 1" if "tie_share" in entry else "temperature 1, tie mass 0.5"
         click.echo(
-            f"warning: {entry['n']} pairs fix a calibration only roughly, and a prior of four pairs (temperature 1, "
-            f"tie mass 0.5) counts beside them; give {ENOUGH_FOR_NO_TIES} or more",
+            f"warning: {entry['n']} pairs fix a calibration only roughly, and a prior of four pairs ({prior}) counts "
+            f"beside them; give {ENOUGH_FOR_NO_TIES} or more",
             err=True,
         )

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness_plugin.errors import DataError
+from harness_plugin.files.printable import counted
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.scoring.probabilities import (
     IMPOSSIBLE,
@@ -40,8 +41,8 @@ def fit_calibration(s, target, tie_share: float | None = None) -> Calibration:
     mean P(tie) equals the share of ties, and T is where the loss with that nu is flat. With no ties in 100 pairs or
     more, nu is 0. `tie_share`, above 0 and below 1, is for labels that do not say how often people tie: T then has the
     maximum likelihood of A against B, and nu is where the mean P(tie) of these pairs is `tie_share`. Raises DataError
-    for logits that are not finite, fewer than 2 pairs, other shapes, targets that are no probabilities, and where T or
-    nu are beyond all reason: the scores go against the labels.
+    for logits that are not finite, fewer than 2 pairs (with a `tie_share`: decisive ones), other shapes, targets that
+    are no probabilities, and where T or nu are beyond all reason: the scores go against the labels.
     """
     s, target = np.asarray(s, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if not np.isfinite(s).all():
@@ -54,6 +55,9 @@ def fit_calibration(s, target, tie_share: float | None = None) -> Calibration:
     own, stated = s, tie_share is not None
     if stated:
         target = target * [1, 1, 0]
+        if (decisive := int(np.count_nonzero(target.any(axis=1)))) < 2:
+            why = "with a stated share of ties, the temperature is fitted to them alone"
+            raise DataError(counted(decisive, "decisive pair"), why, "give at least 2 pairs in which one answer won")
     has_ties = not stated and (bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES)
     s, target = _with_prior(s, target, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0))
 
