@@ -322,6 +322,20 @@ def test_a_prompt_may_be_a_transcript_up_to_the_answer():
     assert read_one({"prompt": "Hi", **both}).response_a.startswith(" "), "other answers stay as they are"
 
 
+def test_answers_that_are_dialogues_are_answers_where_a_column_has_the_prompt():
+    both = {name: f"Human: Hi\n\nAssistant: {text}" for name, text in (("chosen", "Hello."), ("rejected", "Go."))}
+    pair = read_one({"prompt": "Write a dialogue.", **both})
+    assert pair.prompt == "Write a dialogue." and {pair.response_a, pair.response_b} == {*both.values()}
+    for prompt in ({}, {"prompt": None}):
+        assert read_one({**prompt, **both}).prompt == "Hi"
+
+
+def test_a_prompt_of_messages_as_text_may_be_what_the_user_said():
+    asked = json.dumps(talk("fix this"))
+    pair = read_one({"prompt": asked, "chosen": talk(asked, "Hello."), "rejected": talk(asked, "Go.")})
+    assert pair.prompt == asked
+
+
 def test_a_prompt_beside_messages_as_text_is_read_as_they_are(tmp_path):
     both = {"chosen": talk("Hi", "Hello."), "rejected": talk("Hi", "Go.")}
     answers = {name: said[-1:] for name, said in both.items()}

@@ -79,9 +79,11 @@ def _texts(row: Fields, column: str | None, *answers: tuple[str, Any]) -> tuple[
             raise wrong_value(name, value, "a string, or messages with role and content")
     if all(_is_plain(value) for _, value in answers):
         chosen, rejected = (text_value(name, value) for name, value in answers)
-        begun = [(name, _begun(value)) for name, value in answers]
+        asked_in = _prompt_column(row, PROMPTS)
+        # Beside a prompt, an answer that begins like a transcript may be a dialogue that was asked for.
+        begun = [(name, _begun(value) if asked_in is None else value) for name, value in answers]
         whole = all(text.startswith(chat.TRANSCRIPT_START) for _, text in begun)
-        column = column if whole else _prompt_column(row, PROMPTS)
+        column = column if whole else asked_in
         if column is not None and not whole:
             if (asked := of_transcript(column, row[column])) is not None:
                 row, chosen, rejected = {**row, column: asked}, chosen.strip(), rejected.strip()
@@ -142,8 +144,10 @@ def _repeated(row: Fields, column: str | None, shared: list[chat.Message]) -> tu
     """The column of a prompt that the messages of both sides repeat. Raises RowError where they do not repeat it."""
     if column is None:
         return ()
-    value = row[column]
-    if not {text.strip() for text in _said(column, value)} <= {(turn.text or "").strip() for turn in shared}:
+    value, said = row[column], {(turn.text or "").strip() for turn in shared}
+    if isinstance(value, str) and value.strip() in said:
+        return (column,)
+    if not {text.strip() for text in _said(column, value)} <= said:
         raise wrong_value(column, value, "what the messages of chosen and rejected begin with, or null")
     return (column,)
 
