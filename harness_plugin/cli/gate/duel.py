@@ -1,5 +1,6 @@
 """`arena-rm gate duel`: judges the new answers of a chatbot directly against its old answers."""
 
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -63,8 +64,6 @@ def command(
     if labels is not None and stopping is not None:
         why = "judging stops when the judge's verdicts are clear, and labels decide about people"
         raise UsageError("--labels with --stop-when", why, "use one")
-    import tempfile
-
     from harness_plugin.cli.judge import judging
     from harness_plugin.gate import NotComparable, Reading, gate_runs
     from harness_plugin.gate.decide import check_metrics
@@ -84,19 +83,24 @@ def command(
         return not_comparable(e, rules, (old, new))
     if votes is not None:
         check_votes(votes, battles.pairs)
-    click.echo(
-        f"{counted(len(battles.pairs), 'battle')} to judge; "
-        f"{len(battles.identical)} with identical answers count as ties",
-        err=True,
-    )
+    identical = f"{len(battles.identical)} with identical answers count as ties"
+    click.echo(f"{counted(len(battles.pairs), 'battle')} to judge; {identical}", err=True)
+    with _folder(output) as folder, judging(spec, batch_size, cache_file, folder) as judge:
+        parts = stopping and parts_of(answers, battles, stopping.looks, None, prompts)
+        runs, stopped = _runs(judge, battles, parts, stopping, rules)
+    reading, people = Reading(max_missing=max_missing), None if votes is None else lambda: votes
+    return gate_runs(lambda: runs, rules, reading, (old, new), stopped, people)
+
+
+@contextmanager
+def _folder(output):
+    """The folder `output`, made where it is not there; without one, a folder that goes when the duel is over."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        with judging(spec, batch_size, cache_file, folder) as judge:
-            parts = stopping and parts_of(answers, battles, stopping.looks, None, prompts)
-            runs, stopped = _runs(judge, battles, parts, stopping, rules)
-    reading, people = Reading(max_missing=max_missing), None if votes is None else lambda: votes
-    return gate_runs(lambda: runs, rules, reading, (old, new), stopped, people)
+        yield folder
 
 
 def _runs(judge, battles, parts, stopping, rules):
