@@ -8,7 +8,8 @@ from pair_rows import ANSWER_ROWS
 
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.pairs import Answer, content_id, detect_format, read_outputs
-from harness_plugin.pairs.formats.registry import ANSWER_FORMATS, detect_answer_format
+from harness_plugin.pairs.formats.detection import detect_answer_format
+from harness_plugin.pairs.formats.registry import ANSWER_FORMATS
 
 ALPACA, CHOICES, MESSAGES, SAMPLE = (
     ANSWER_ROWS[name] for name in ("alpaca_eval", "arena_hard_v0.1", "arena_hard_v2", "lm_eval")

@@ -9,7 +9,8 @@ statistics, and importing it imports nothing but the standard library.
 
 from harness_plugin.pairs.answer import Answer
 from harness_plugin.pairs.answer_readers import read_outputs, read_questions
-from harness_plugin.pairs.formats.registry import FORMATS, detect_format
+from harness_plugin.pairs.formats.detection import detect_format
+from harness_plugin.pairs.formats.registry import FORMATS
 from harness_plugin.pairs.pair import (
     FIELDS,
     MARKS,

@@ -17,6 +17,7 @@ from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.answer import Answer, Question, Questions
 from harness_plugin.pairs.formats.columns import check_turns, table_cells
+from harness_plugin.pairs.formats.detection import detect_answer_format
 from harness_plugin.pairs.formats.format import AnswerFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming, checked_fields
 from harness_plugin.pairs.formats.questions import QUESTIONS, question
@@ -24,7 +25,6 @@ from harness_plugin.pairs.formats.registry import (
     ANSWER_FIELDS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
-    detect_answer_format,
 )
 from harness_plugin.pairs.notes import ColumnNotes, RepeatedPrompts, cleaned, log
 from harness_plugin.pairs.pair import MissingAnswer

@@ -16,13 +16,13 @@ from harness_plugin.files.printable import counted, listed
 from harness_plugin.files.rows import Row, only_like_first, read_rows
 from harness_plugin.pairs.formats.canonical import refuse_json_cells
 from harness_plugin.pairs.formats.columns import check_pair, plain_lists, table_cells
+from harness_plugin.pairs.formats.detection import detect_format
 from harness_plugin.pairs.formats.format import PairFormat
 from harness_plugin.pairs.formats.naming import Naming, checked_fields, winner_words
 from harness_plugin.pairs.formats.registry import (
     COLUMNS_OF_PAIRS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
-    detect_format,
     get_format,
 )
 from harness_plugin.pairs.notes import ColumnNotes, cleaned, log

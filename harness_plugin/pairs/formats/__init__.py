@@ -1,5 +1,5 @@
-"""Formats of pairs and of answers: one file for each family. `registry` has one entry for each format and tells
-from the columns of a row which one it is.
+"""Formats of pairs and of answers: one file for each family. `registry` has one entry for each format, and
+`detection` tells from the columns of a row which one it is.
 
 `canonical` (our own columns), `arena`, `comparia`, `mt_bench`, `preferences` (chosen and rejected), `llama_factory`,
 `fine_tuning` (OpenAI, ms-swift), `candidates` (several right and wrong answers), `ranked` (several answers, each with a
