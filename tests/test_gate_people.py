@@ -10,7 +10,7 @@ from commands import code_of
 from tournament_rows import alpaca, judged_by_length
 
 from harness_plugin.cli import judge as judge_command
-from harness_plugin.errors import UsageError
+from harness_plugin.errors import DataError, UsageError
 from harness_plugin.gate import Reading, Rules, State, baseline_text, gate_runs, run_gate
 from harness_plugin.gate.duel import duel_answers, duel_runs
 from harness_plugin.gate.people import read_votes
@@ -329,6 +329,13 @@ def test_labels_may_have_other_columns_and_words(duel, tmp_path):
     votes = read_votes(str(path), Rules(), {"winner": "verdict"}, {"A": "model_a", "B": "model_b"})
     again = gate_runs(lambda: runs, Rules(margin=0.1), Reading(), ("old", "new"), votes=lambda: votes)
     assert terminal(again) == terminal(plain)
+
+
+def test_an_error_in_labels_speaks_only_of_options_that_the_commands_have(tmp_path):
+    path = tmp_path / "l.jsonl"
+    path.write_text('{"prompt": "q", "response_a": "x", "response_b": "y", "winner": "L"}\n', "utf-8")
+    with pytest.raises(DataError, match=r"--winner-map.*correct the row$"):
+        read_votes(str(path), Rules())
 
 
 def test_how_labels_are_read_needs_labels(capsys):

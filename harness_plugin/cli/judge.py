@@ -164,7 +164,7 @@ def _labels(labels, meetings, fields, words):
     from harness_plugin.pairs import read_pairs
     from harness_plugin.tournament import OF_VOTES, check_labels
 
-    judged = read_pairs(labels, fields=fields, winner_map=words, beside=OF_VOTES).pairs
+    judged = read_pairs(labels, skip_bad_rows=None, fields=fields, winner_map=words, beside=OF_VOTES).pairs
     count = check_labels(itertools.chain(meetings.pairs, meetings.identical), judged, labels)
     click.echo(f"{labels}: {count} of {len(judged)} judgements are of battles here", err=True)
     return judged

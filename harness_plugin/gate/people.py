@@ -33,7 +33,8 @@ def read_votes(
     Raises UsageError for chosen metrics, DataError as `read_pairs` and `votes_of`."""
     if rules.metrics:
         raise UsageError("--metric with --labels", "with labels it is people's preference that decides", "use one")
-    return votes_of(read_pairs(labels, fields=fields, winner_map=winner_map, beside=OF_VOTES).pairs, labels)
+    found = read_pairs(labels, skip_bad_rows=None, fields=fields, winner_map=winner_map, beside=OF_VOTES)
+    return votes_of(found.pairs, labels)
 
 
 def check_votes(votes: Votes, changed: Iterable[Pair]) -> None:

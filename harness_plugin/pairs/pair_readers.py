@@ -45,7 +45,7 @@ class PairFile:
 def read_pairs(
     path: str | os.PathLike[str],
     format: str | None = None,
-    skip_bad_rows: bool = False,
+    skip_bad_rows: bool | None = False,
     fields: Mapping[str, str] | None = None,
     winner_map: Mapping[str, str | None] | None = None,
     ignore: Collection[str] = (),
@@ -68,7 +68,8 @@ def read_pairs(
     what, and warns of a column that looks like a label where no winner was read.
 
     Raises DataError with file, row, field, value and what was allowed for the first bad row; with `skip_bad_rows` these
-    errors are collected in `skipped` instead, unless no row is good. Raises UsageError for an unknown format or field,
+    errors are collected in `skipped` instead, unless no row is good; None is for callers without that option, of which
+    the error then does not speak. Raises UsageError for an unknown format or field,
     or one that the format has no use for.
     """
     naming = _naming(format, fields, winner_map, ignore)
@@ -122,9 +123,9 @@ _WORDS = 'say what its words mean with --winner-map "WORD=model_a,..."'
 
 class _Bad:
     """What happens to rows that make no pair: one without an answer is kept in `missing`; of bad ones the first raises
-    and names the option that leaves such rows out, or all are kept in `errors`."""
+    and names the option that leaves such rows out, if there is one, or all are kept in `errors`."""
 
-    def __init__(self, skip: bool):
+    def __init__(self, skip: bool | None):
         self.skip = skip
         self.errors: list[DataError] = []
         self.missing: list[DataError] = []
@@ -135,7 +136,8 @@ class _Bad:
             return
         if not self.skip and isinstance(error, RowError):
             words = f"{_WORDS}, " if isinstance(error, UnknownWinner) else ""
-            raise RowError(error.found, error.why, f"{words}{error.do}, or {SKIP}")
+            skip = "" if self.skip is None else f", or {SKIP}"
+            raise RowError(error.found, error.why, f"{words}{error.do}{skip}")
         if not self.skip:
             raise error
         self.errors.append(error)
@@ -146,7 +148,7 @@ def _read(
     name: str,
     path: str,
     format: str | None,
-    skip: bool,
+    skip: bool | None,
     naming: Naming,
     bounds: tuple[int | None, str | None] = (None, None),
     beside: Collection[str] = (),

@@ -123,6 +123,6 @@ def _pair_texts(file: str, keys: Collection[str]) -> Texts:
             "response A": readable(p.response_a),
             "response B": readable(p.response_b),
         }
-        for p in read_pairs(file).pairs
+        for p in read_pairs(file, skip_bad_rows=None).pairs
         if p.key in keys
     }
