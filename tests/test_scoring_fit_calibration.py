@@ -96,6 +96,13 @@ def test_a_stated_share_of_ties_sets_the_tie_mass_and_leaves_the_temperature_to_
         fit_calibration(s[:9], [[0, 0, 1]] * 8 + [[1, 0, 0]], share)
 
 
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
+def test_a_share_of_ties_that_no_tie_mass_gives_is_refused_by_its_name(share):
+    s, verdicts = simulated(Calibration(0.7), 200, seed=9)
+    with pytest.raises(DataError, match=f"a share of ties of {share}"):
+        fit_calibration(s, verdicts, share)
+
+
 @pytest.mark.parametrize("codes", [[0, 1, 0, 1], [1, 0, 1, 0], [2, 2, 2, 2]], ids=["right", "wrong", "only ties"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_few_pairs_that_all_say_the_same_give_moderate_numbers(codes, scale):

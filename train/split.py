@@ -194,7 +194,7 @@ def evaluation_prompts(file: str | Path) -> set[str]:
     otherwise be missed.
     """
     try:
-        found = read_pairs(file)
+        found = read_pairs(file, skip_bad_rows=None)
     except DataError as error:
         as_pairs = error
     else:

@@ -78,12 +78,20 @@ def fit_calibration(s, target, tie_share: float | None = None) -> Calibration:
 
 
 def _log_nu_of(d: np.ndarray, tie_share: float) -> float:
-    """The ln nu with which the mean P(tie) of log odds d, shape (n,), is `tie_share`."""
+    """The ln nu with which the mean P(tie) of log odds d, shape (n,), is `tie_share`. Raises DataError where that is
+    beyond the limits of the search."""
 
     def above(x: float) -> float:
         return float(np.exp(davidson_log_probabilities(d, np.full_like(d, x)))[:, 2].mean()) - tie_share
 
-    return _minimum(above, *np.log(TIE_NU_BOUNDS))
+    log_nu, (low, high) = _minimum(above, *np.log(TIE_NU_BOUNDS)), np.log(TIE_NU_BOUNDS)
+    if not low + math.log(NEAR) < log_nu < high - math.log(NEAR):
+        raise DataError(
+            f"a share of ties of {tie_share}",
+            "the tie mass that it takes with these scores is beyond the limits of the search",
+            "state how often people tie on pairs like these, such as 0.2",
+        )
+    return log_nu
 
 
 def fit_temperature(z_ab, z_ba, target) -> Calibration:
