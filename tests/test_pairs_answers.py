@@ -220,6 +220,19 @@ def test_the_answer_may_stand_beside_messages_that_end_with_a_question(tmp_path,
     assert read_outputs(lines(tmp_path / "x.jsonl", {**row, column: None}))[0].response is None
 
 
+def test_the_answer_may_stand_in_the_choices_of_the_api_beside_the_messages_it_was_asked(tmp_path):
+    row = {"model": "heron", "messages": [{"role": "user", "content": "Hi"}]}
+    said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello."}}
+    (one,) = read_outputs(lines(tmp_path / "x.jsonl", {**row, "choices": [said]}))
+    assert (one.prompt, one.response, one.model, one.samples) == ("Hi", "Hello.", "heron", 1)
+    (two,) = read_outputs(lines(tmp_path / "x.jsonl", {**row, "choices": [said, said]}))
+    assert two.samples == 2
+    (none,) = read_outputs(lines(tmp_path / "x.jsonl", {**row, "choices": ["a cat", "a dog"]}))
+    assert none.response is None
+    with pytest.raises(DataError, match=r"choices.*each with a message"):
+        read_outputs(lines(tmp_path / "x.jsonl", {**row, "choices": [{"text": "Hello."}]}))
+
+
 @pytest.mark.parametrize("column", ["messages", "conversations"])
 def test_a_file_whose_conversations_all_end_with_a_question_has_its_answers_elsewhere(tmp_path, column):
     asked = {column: [{"role": "user", "content": "Hi"}], "answer": "Hello."}

@@ -9,6 +9,7 @@ from harness_plugin.files.checked import is_absent, optional_text, required, wro
 from harness_plugin.pairs.answer import Answer, Questions
 from harness_plugin.pairs.formats import chat
 from harness_plugin.pairs.formats.columns import Fields, answer_of
+from harness_plugin.pairs.formats.openai_batch import of_choices
 from harness_plugin.pairs.formats.prompt_columns import with_parts
 from harness_plugin.pairs.formats.questions import given_id, plain_content, question_id, question_of, turn_text
 from harness_plugin.pairs.pair import Text, checked_text, content_id
@@ -51,7 +52,8 @@ def _response(row: Fields, wanted: int) -> Text | None:
 
 def answer_v2(row: Fields, questions: Questions) -> Answer:
     """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}. Where a user's
-    message is the last, the answer stands in `response` or `output`, or is missing. Logs of chats without an id are
+    message is the last, the answer stands in `response`, `output` or, as the API wrote it, in `choices`, or is missing.
+    Logs of chats without an id are
     told apart by their prompts, and may name no model."""
     return _last_answer(row, "messages", questions)
 
@@ -78,8 +80,11 @@ def _last_answer(row: Fields, name: str, questions: Questions) -> Answer:
         if asked is not turns and beside != response:
             raise wrong_value(column, beside, "the text of the last message, which is an answer too, or null")
         response = beside
+    samples, choices = 1, row.get("choices")
+    if response is None and isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        response, samples = of_choices("choices", choices)
     response = None if response == _FAILED else response
     prompt = with_parts(row, chat.history(asked), (name,))
     id = given_id(row) or content_id(prompt)
     category = questions[id].category if id in questions else None
-    return Answer(prompt, response, optional_text(row, "model"), category, id)
+    return Answer(prompt, response, optional_text(row, "model"), category, id, samples=samples)

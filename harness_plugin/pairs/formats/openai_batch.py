@@ -24,7 +24,7 @@ def answer(row: Fields, questions: Questions) -> Answer:
     if body is None:
         return Answer(prompt, None, None, question.category, id)
     model = optional_text(body, "model", "response.body")
-    text, samples = _of_choices(body["choices"]) if "choices" in body else (_of_output(body), 1)
+    text, samples = of_choices("response.body.choices", body["choices"]) if "choices" in body else (_of_output(body), 1)
     return Answer(prompt, text, model, question.category, id, samples=samples)
 
 
@@ -43,13 +43,13 @@ def _body(row: Fields) -> Mapping[str, Any] | None:
     return body
 
 
-def _of_choices(choices: Any) -> tuple[str | None, int]:
-    """The first answer, and how many there are."""
+def of_choices(name: str, choices: Any) -> tuple[str | None, int]:
+    """The first answer of the choices of a chat completion, and how many there are. Raises RowError for others."""
     if not isinstance(choices, (list, tuple)) or not all(isinstance(c, Mapping) and "message" in c for c in choices):
-        raise wrong_value("response.body.choices", choices, "a list of choices, each with a message")
+        raise wrong_value(name, choices, "a list of choices, each with a message")
     if not choices:
         return None, 1
-    return _said("response.body.choices[0].message", [choices[0]["message"]]), len(choices)
+    return _said(f"{name}[0].message", [choices[0]["message"]]), len(choices)
 
 
 def _of_output(body: Mapping[str, Any]) -> str | None:
