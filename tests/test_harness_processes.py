@@ -16,6 +16,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 
+LEAVE = """
+import atexit
+import torch.distributed
+from harness_plugin.engine.processes import accelerator
+
+# what is registered first runs last
+atexit.register(lambda: print("left" if not torch.distributed.is_initialized() else "there", flush=True))
+joined = accelerator(on_cpu=True)
+joined.gather(torch.ones(3))
+"""
 FOREIGN_TASK = """
 task: tell_apart
 output_type: multiple_choice
@@ -121,3 +131,13 @@ def test_two_processes_give_the_numbers_of_one(args, tmp_path):
     assert sorted(file.name for file in (tmp_path / "cache").glob("*.db")) == ["c_rank0.db", "c_rank1.db"]
     assert done.stdout.count("|arena_pairs") == 1
     assert re.findall(r"(\d)(?:\.0)?/4 \[", done.stderr)[-1] == "4", "each process scores its share only"
+
+
+def test_processes_leave_their_group_before_python_ends(tmp_path):
+    """Else one of some runs is aborted when all its work is done."""
+    (tmp_path / "leave.py").write_text(LEAVE, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "leave.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == ["left", "left"]

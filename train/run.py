@@ -3,6 +3,7 @@
 The command for it is `arena-rm train RECIPE`.
 """
 
+import atexit
 import errno
 import gc
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from harness_plugin.engine.processes import leave_group
 from harness_plugin.engine.threads import use_threads
 from harness_plugin.errors import TrainError, UsageError
 from harness_plugin.model import Manifest
@@ -75,6 +77,7 @@ def train(config: TrainConfig, request: Request, out: Path) -> Manifest | None:
     place = _place(config, request.device)
     check_libraries(config, request.report_to, place.type)
     state = PartialState(cpu=place.type == "cpu")
+    atexit.register(leave_group)
     if not state.is_main_process:
         log.setLevel(logging.WARNING)
     with only_one(_work(out)) if state.is_main_process else nullcontext():

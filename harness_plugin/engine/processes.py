@@ -1,5 +1,6 @@
 """Several processes started by `accelerate launch`: which one this is, its share of the work, and taking turns."""
 
+import atexit
 import os
 from contextlib import nullcontext
 from datetime import timedelta
@@ -17,7 +18,21 @@ def accelerator(on_cpu: bool):
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     patient = InitProcessGroupKwargs(timeout=timedelta(weeks=52))
-    return Accelerator(cpu=on_cpu or not torch.cuda.is_available(), kwargs_handlers=[patient])
+    joined = Accelerator(cpu=on_cpu or not torch.cuda.is_available(), kwargs_handlers=[patient])
+    atexit.register(leave_group)
+    return joined
+
+
+def leave_group() -> None:
+    """Ends gloo's threads while Python still runs. One that holds a tensor when Python ends aborts the process
+    ("terminate called without an active exception", github.com/pytorch/pytorch/pull/179291), and the launcher then
+    calls a finished run a failed one. NCCL has no such threads, and its end may wait for a process that has failed. Can
+    go when PyTorch leaves the group itself."""
+    import torch
+
+    group = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if group and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def first_in_turn(accelerator):
