@@ -69,8 +69,8 @@ def read_pairs(
 
     Raises DataError with file, row, field, value and what was allowed for the first bad row; with `skip_bad_rows` these
     errors are collected in `skipped` instead, unless no row is good; None is for callers without that option, of which
-    the error then does not speak. Raises UsageError for an unknown format or field,
-    or one that the format has no use for.
+    the error then does not speak. Raises UsageError for an unknown format or field, or one that the format has no use
+    for.
     """
     naming = _naming(format, fields, winner_map, ignore)
     return _read(read_rows(path), display(path), os.fspath(path), format, skip_bad_rows, naming, (limit, until), beside)

@@ -52,13 +52,13 @@ def fit_calibration(s, target, tie_share: float | None = None) -> Calibration:
             f"{len(s)} labelled pairs", "a calibration fits two numbers", "give at least 2 pairs with labels"
         )
     _check_targets(target)
-    own, stated = s, tie_share is not None
-    if stated:
+    own = s
+    if tie_share is not None:
         target = target * [1, 1, 0]
         if (decisive := int(np.count_nonzero(target.any(axis=1)))) < 2:
             why = "with a stated share of ties, the temperature is fitted to them alone"
             raise DataError(counted(decisive, "decisive pair"), why, "give at least 2 pairs in which one answer won")
-    has_ties = not stated and (bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES)
+    has_ties = tie_share is None and (bool(target[:, 2].sum() > 0) or len(s) < ENOUGH_FOR_NO_TIES)
     s, target = _with_prior(s, target, PRIOR if has_ties else replace(PRIOR, tie_nu=0.0))
 
     def best_log_nu(log_inverse: float) -> float:
@@ -84,7 +84,8 @@ def _log_nu_of(d: np.ndarray, tie_share: float) -> float:
     def above(x: float) -> float:
         return float(np.exp(davidson_log_probabilities(d, np.full_like(d, x)))[:, 2].mean()) - tie_share
 
-    log_nu, (low, high) = _minimum(above, *np.log(TIE_NU_BOUNDS)), np.log(TIE_NU_BOUNDS)
+    low, high = np.log(TIE_NU_BOUNDS)
+    log_nu = _minimum(above, low, high)
     if not low + math.log(NEAR) < log_nu < high - math.log(NEAR):
         raise DataError(
             f"a share of ties of {tie_share}",

@@ -53,8 +53,7 @@ def _response(row: Fields, wanted: int) -> Text | None:
 def answer_v2(row: Fields, questions: Questions) -> Answer:
     """An answer of v2: `messages`, of which the last is the answer, whose content may be {answer}. Where a user's
     message is the last, the answer stands in `response`, `output` or, as the API wrote it, in `choices`, or is missing.
-    Logs of chats without an id are
-    told apart by their prompts, and may name no model."""
+    Logs of chats without an id are told apart by their prompts, and may name no model."""
     return _last_answer(row, "messages", questions)
 
 
