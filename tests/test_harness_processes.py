@@ -18,11 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LEAVE = """
 import atexit
+import os
 import torch.distributed
 from harness_plugin.engine.processes import accelerator
 
 # what is registered first runs last
-atexit.register(lambda: print("left" if not torch.distributed.is_initialized() else "there", flush=True))
+file = f"{os.environ['RANK']}.txt"
+atexit.register(lambda: open(file, "w").write("there" if torch.distributed.is_initialized() else "left"))
 joined = accelerator(on_cpu=True)
 joined.gather(torch.ones(3))
 """
@@ -140,4 +142,5 @@ def test_processes_leave_their_group_before_python_ends(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.split() == ["left", "left"]
+    # a file of each: the lines of two processes may mix in one stream
+    assert [(tmp_path / f"{rank}.txt").read_text(encoding="utf-8") for rank in (0, 1)] == ["left", "left"]
