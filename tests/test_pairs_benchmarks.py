@@ -165,6 +165,13 @@ def test_labels_mean_what_their_publishers_say(format, fields, winner):
         ("llama_factory", {"conversations": [{"from": "tool", "value": "x"}]}, "field conversations[0].from is 'tool'"),
         ("llama_factory_ranked", {"output": ["Hello."]}, "field output is ['Hello.']; allowed: a list of two answers"),
         ("llama_factory", {"chosen": {"from": "human", "value": "x"}}, "field chosen is"),
+        ("webgpt", {"score_1": "high"}, "field score_1 is 'high'; allowed: a finite number"),
+        ("webgpt", {"question": "Hi"}, "field question is 'Hi'; allowed: an object with full_text"),
+        ("webgpt", {"question": {"id": "q1"}}, "question: field full_text is missing"),
+        ("summaries", {"choice": 2}, "field choice is 2; allowed: 0 or 1, or null"),
+        ("summaries", {"summaries": [{"text": "x"}]}, "field summaries is [{'text': 'x'}]; allowed: a list of two"),
+        ("summaries", {"info": {"post": "x"}}, "info: field subreddit is missing"),
+        ("summaries", {"info": {"article": ""}}, "info: field article is ''; allowed: a string that is not empty"),
     ],
 )
 def test_what_a_label_cannot_mean_is_refused(format, fields, message):
@@ -194,6 +201,26 @@ def test_the_texts_and_names_of_each_benchmark():
     pair = one(ROWS["comparia"])
     assert pair.prompt == ("System: Be brief.", "Hi")
     assert (pair.id, pair.model_a, pair.category) == ("5", "heron", "greetings")
+
+
+def test_people_compared_the_answers_of_webgpt_by_scores():
+    pair = one(ROWS["webgpt"])
+    assert (pair.prompt, pair.response_a, pair.response_b, pair.category) == ("Hi", "Hello. [1]", "Yes?", "eli5")
+    assert pair.winner is Winner.MODEL_B and pair.meta == {}
+    scores = [(0.5, -0.5), (0, 0), (None, None)]
+    pairs = [one(change("webgpt", score_0=a, score_1=b)) for a, b in scores]
+    assert [pair.winner for pair in pairs] == [Winner.MODEL_A, Winner.TIE, None]
+
+
+def test_summaries_answer_the_query_that_asked_for_them():
+    pair = one(ROWS["summaries"])
+    assert pair.prompt == "SUBREDDIT: r/birds\n\nTITLE: A heron\n\nPOST: I saw a heron.\n\nTL;DR:"
+    assert (pair.response_a, pair.response_b, pair.winner) == (" Saw a heron.", " A bird.", Winner.MODEL_A)
+    assert (pair.model_a, pair.model_b, pair.meta["worker"]) == ("sup1", "ref", "w-1")
+    article = {"post": None, "title": None, "subreddit": None, "article": "A heron was seen."}
+    assert one(change("summaries", info=article, choice=1)).prompt == "A heron was seen.\n\nTL;DR:"
+    absent = change("summaries", summaries=[{"text": "x"}, {"text": None}])
+    assert len(read(ROWS["summaries"], absent).missing) == 1
 
 
 def test_most_annotators_of_multipref_decide():

@@ -262,6 +262,8 @@ def test_columns_can_be_named_beside_every_layout(format, notes):
         "helpsteer3": {"context": "talk", "overall_preference": "w"},
         "pku_saferlhf": {"better_response_id": "w", "response_0": "first"},
         "shp": {"history": "q", "labels": "w"},
+        "webgpt": {"answer_0": "first"},
+        "summaries": {"choice": "w"},
         "multipref": {"text": "q", "completion_a": "first"},
     }.get(format, {"winner": "w", "model_a": "first"})
     row, expected = renamed(ROWS[format], **columns), read_one(ROWS[format])

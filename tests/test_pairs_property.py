@@ -229,6 +229,26 @@ def shp(rng, said):
     return {"history": said.turns[0], "human_ref_A": said.a[0], "human_ref_B": said.b[0], "labels": label}
 
 
+def webgpt(rng, said):
+    scores = {
+        Winner.MODEL_A: [(0.5, -0.5)],
+        Winner.MODEL_B: [(-1, 1)],
+        Winner.TIE: [(0, 0)],
+        None: [(None, 1), (None,) * 2],
+    }
+    a, b = rng.choice(scores[said.winner])
+    question = {"full_text": said.turns[0], "dataset": "eli5", "id": "7"}
+    return {"question": question, "answer_0": said.a[0], "answer_1": said.b[0], "score_0": a, "score_1": b}
+
+
+def summaries(rng, said):
+    said.turns[0] += "\n\nTL;DR:"  # the article alone is not the prompt
+    info = {"article": said.turns[0].removesuffix("\n\nTL;DR:"), "post": rng.choice([None, "y"])}
+    texts = [{"text": said.a[0], "policy": "sup1"}, {"text": said.b[0], "policy": "ref", "note": None}]
+    choice = {Winner.MODEL_A: 0, Winner.MODEL_B: 1.0, None: None}[said.winner]
+    return {"info": info, "summaries": texts, "choice": choice}
+
+
 def multipref(rng, said):
     words = {
         Winner.MODEL_A: ["A-is-clearly-better", "A-is-slightly-better"],
@@ -277,7 +297,7 @@ BETTER_AND_WORSE = {
     *("llama_factory", "llama_factory_ranked", "rewardbench2", "rm_bench"),
 }
 SIDES_ARE_DRAWN = {*BETTER_AND_WORSE, "ultrafeedback", "nectar"}
-NO_TIES = {"llmbar", "pku_saferlhf", "shp"}
+NO_TIES = {"llmbar", "pku_saferlhf", "shp", "summaries"}
 SKIPPED = {  # parts of a prompt that stand in no column of their own in such rows
     "arena_140k": ("history", "messages"),
     "llmbar": ("input",),
@@ -311,6 +331,8 @@ MAKERS = {
         helpsteer3,
         pku_saferlhf,
         shp,
+        webgpt,
+        summaries,
         multipref,
         comparia,
         ultrafeedback,

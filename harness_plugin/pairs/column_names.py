@@ -20,6 +20,7 @@ _PART = re.compile(
 _ANSWER = re.compile(
     r"responses?|answers?|outputs?|completions?|generations?|generated|predictions?|predicted|replies|reply|candidates?"
 )
+_QUOTED = re.compile(r"quotes?|citations?")  # what an answer refers to
 _OPTIONS = {  # a word in the name of a part -> the field that it may be named for, instead of context
     **dict.fromkeys(("system", "sys", "developer", "preamble", "persona"), "system"),
     **dict.fromkeys(("history", "conversation", "conversations", "dialogue", "dialog", "messages"), "messages"),
@@ -89,7 +90,7 @@ def looks_like_model(column: str) -> bool:
 @lru_cache
 def looks_like_judgement(column: str) -> bool:
     """Whether the name of a column says that it is about answers: what stands within it is no part of the prompt."""
-    return any(_ANSWER.fullmatch(word) or _LABEL.fullmatch(word) for word in words(column))
+    return any(form.fullmatch(word) for word in words(column) for form in (_ANSWER, _LABEL, _QUOTED))
 
 
 @lru_cache

@@ -1,5 +1,5 @@
 """Benchmarks and sets of votes with two answers in a row and words of their own for the better one: JudgeBench, LLMBar,
-PPE, HelpSteer2, HelpSteer3, MultiPref, PKU-SafeRLHF and SHP.
+PPE, HelpSteer2, HelpSteer3, MultiPref, PKU-SafeRLHF, SHP, and OpenAI's comparisons of WebGPT's answers and summaries.
 
 As in `battle`, the words of each are a closed table: a word that is not in it is an error, never a guess.
 """
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from harness_plugin.files.checked import is_absent, number, optional_id, optional_text, required, wrong_value
+from harness_plugin.files.checked import is_absent, number, optional_id, optional_text, required, text, wrong_value
 from harness_plugin.pairs.formats import arena
 from harness_plugin.pairs.formats.columns import Fields, answer_of, rest
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
@@ -20,6 +20,10 @@ _PPE: Words = {**arena.WORDS, "model_1": (Winner.MODEL_A, None), "model_2": (Win
 _LLMBAR = {1: Winner.MODEL_A, 2: Winner.MODEL_B}
 _PKU = {0: Winner.MODEL_A, 1: Winner.MODEL_B}
 _SHP = {1: Winner.MODEL_A, 0: Winner.MODEL_B}
+_SUMMARIES = {0: Winner.MODEL_A, 1: Winner.MODEL_B}
+_REDDIT = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+"""The query of a post (Stiennon et al. 2020, appendix B)."""
+_ARTICLE = "{article}\n\nTL;DR:"
 _VOTES = {
     "A-is-clearly-better": Winner.MODEL_A,
     "A-is-slightly-better": Winner.MODEL_A,
@@ -101,6 +105,42 @@ def shp(row: Fields) -> Pair:
     winner, category = _number(row, "labels", _SHP), optional_text(row, "domain")
     used = ("human_ref_A", "human_ref_B", "labels", "domain")
     return _pair(row, "history", answers, used, winner=winner, category=category)
+
+
+def webgpt(row: Fields) -> Pair:
+    """A row of WebGPT's comparisons: the answer with the higher score is preferred, and equal scores are a tie;
+    `question` is an object with `full_text`, the prompt, and `dataset`, the category."""
+    answers = answer_of(row, "answer_0"), answer_of(row, "answer_1")
+    (question,) = required(row, "question")
+    if not isinstance(question, Mapping):
+        raise wrong_value("question", question, "an object with full_text")
+    asked = {**row, "question": text(question, "full_text", "question")}
+    winner, category = None, optional_text(question, "dataset", "question")
+    if not is_absent(row.get("score_0")) and not is_absent(row.get("score_1")):
+        a, b = number(row, "score_0"), number(row, "score_1")
+        winner = Winner.TIE if a == b else Winner.MODEL_A if a > b else Winner.MODEL_B
+    used = ("answer_0", "answer_1", "score_0", "score_1")
+    return _pair(asked, "question", answers, used, winner=winner, category=category)
+
+
+def summaries(row: Fields) -> Pair:
+    """A row of OpenAI's summarize_from_feedback: `info` holds a post of Reddit or an article, `summaries` two objects
+    with `text` and the `policy` that wrote it, and `choice` is 0 or 1, the number of the better one. The prompt of a
+    post is the one that people and models were given; that of an article is its text, and what is asked of it."""
+    info, both = required(row, "info", "summaries")
+    if not isinstance(info, Mapping):
+        raise wrong_value("info", info, "an object with post, or with article")
+    if not isinstance(both, (list, tuple)) or len(both) != 2 or not all(isinstance(entry, Mapping) for entry in both):
+        raise wrong_value("summaries", both, "a list of two objects with text")
+    names = [f"summaries[{at}]" for at in range(2)]
+    a, b = (answer_of({f"{n}.text": entry.get("text")}, f"{n}.text") for n, entry in zip(names, both, strict=True))
+    models = [optional_text(entry, "policy", name) for name, entry in zip(names, both, strict=True)]
+    form, parts = (
+        (_REDDIT, ("subreddit", "title", "post")) if is_absent(info.get("article")) else (_ARTICLE, ("article",))
+    )
+    asked = {**row, "info": form.format(**{name: text(info, name, "info") for name in parts})}
+    winner = _number(row, "choice", _SUMMARIES)
+    return _pair(asked, "info", (a, b), ("summaries", "choice"), winner=winner, model_a=models[0], model_b=models[1])
 
 
 def multipref(row: Fields) -> Pair:

@@ -240,6 +240,22 @@ PAIR_FORMATS = (
         numbers="labels",
     ),
     PairFormat(
+        "webgpt",
+        "question answer_0 answer_1",
+        benchmarks.webgpt,
+        "prompt=question response_a=answer_0 response_b=answer_1 winner=score_0+score_1",
+        texts="answer_0 answer_1",
+        numbers="score_0 score_1",
+    ),
+    PairFormat(
+        "summaries",
+        "info summaries",
+        benchmarks.summaries,
+        "prompt=info response_a=summaries response_b=summaries winner=choice",
+        fits=ranked.holds_ranking("summaries", "text"),
+        numbers="choice",
+    ),
+    PairFormat(
         "multipref",
         "text completion_a completion_b",
         benchmarks.multipref,
