@@ -303,3 +303,27 @@ def test_answers_that_are_not_ranked_make_no_other_format():
     with pytest.raises(DataError, match=r"completions\[1\]: field overall_score is 'good'; allowed: a finite number"):
         entries = [{"response": "x", "overall_score": 1}, {"response": "y", "overall_score": "good"}]
         pairs_from_rows([change("ultrafeedback", completions=entries)])
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        (
+            ["prompt", "response 1", "response 2", "label"],
+            "--field prompt=prompt --field 'response_a=response 1' --field 'response_b=response 2';",
+        ),
+        (
+            ["question", "right_output", "left_output", "id"],
+            "--field prompt=question --field response_a=left_output --field response_b=right_output;",
+        ),
+        (
+            ["query", "system", "answerA", "answerB"],
+            "--field prompt=COLUMN --field response_a=answerA --field response_b=answerB;",
+        ),
+        (["prompt", "answer", "x"], "--field prompt=COLUMN --field response_a=COLUMN --field response_b=COLUMN;"),
+    ],
+)
+def test_the_error_names_the_columns_that_look_like_two_answers(columns, options):
+    with pytest.raises(DataError) as caught:
+        pairs_from_rows([dict.fromkeys(columns, "x")])
+    assert options in str(caught.value)

@@ -1,10 +1,12 @@
 """Which format a row has, by its columns."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.checked import excerpt
+from harness_plugin.pairs.column_names import looks_like_answer, looks_like_part, side_free
 from harness_plugin.pairs.formats.columns import Fields
 from harness_plugin.pairs.formats.format import AnswerFormat
 from harness_plugin.pairs.formats.naming import NOTHING_NAMED, Naming
@@ -44,10 +46,24 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
     raise DataError(
         f"the columns {what}; columns found: {_names(row)}",
         f"formats known: {', '.join(FORMATS)}",
-        "name the format (--format), or the columns of prompt and responses (--field prompt=COLUMN --field "
-        "response_a=COLUMN --field response_b=COLUMN; for a better and a worse answer --field better=COLUMN --field "
-        "worse=COLUMN); one model's answers are judged with `arena-rm judge`",
+        f"name the format (--format), or the columns of prompt and responses ({_options(row)}; for a better and a "
+        "worse answer --field better=COLUMN --field worse=COLUMN); one model's answers are judged with `arena-rm judge`",
     )
+
+
+def _options(row: Mapping[str, Any]) -> str:
+    """The options that name prompt and responses, with the columns that look like them by their names, where two look
+    like the answers of two sides."""
+    columns = {"prompt": "COLUMN", "response_a": "COLUMN", "response_b": "COLUMN"}
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    for column in filter(looks_like_answer, map(str, row)):
+        by_words.setdefault(side_free(column), []).append(column)
+    two = [sorted(names) for names in by_words.values() if len(names) == 2]
+    if len(two) == 1:
+        columns["response_a"], columns["response_b"] = two[0]
+        prompts = [column for column in map(str, row) if looks_like_part(column)]
+        columns["prompt"] = prompts[0] if len(prompts) == 1 else "COLUMN"
+    return " ".join(f"--field {shlex.quote(f'{field}={column}')}" for field, column in columns.items())
 
 
 def detect_answer_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> AnswerFormat:
