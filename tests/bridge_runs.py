@@ -46,7 +46,7 @@ def python(code, folder, *first_on_path, flags=(), before=PLUG, **environment):
     kept["PYTHONPATH"] = os.pathsep.join([*map(str, first_on_path), str(ROOT)])
     command = [sys.executable, *flags, "-c", PRELUDE + before + code]
     kept |= environment
-    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, encoding="utf-8", timeout=240)
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, encoding="utf-8")
 
 
 def answer(code, folder, *first_on_path, **more):

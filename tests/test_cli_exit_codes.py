@@ -247,7 +247,6 @@ def started(*arguments, without=(), shell="", **env):
     done = subprocess.run(
         ["bash", "-c", line, "bash", *program],
         capture_output=True,
-        timeout=60,
         cwd=Path(cli.__file__).parents[2],
         env={**os.environ, **env},
     )

@@ -32,9 +32,7 @@ def score(tiny_base, tiny_adapter, pairs, tmp_path):
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
         }
-        done = subprocess.run(
-            [*command, "-o", name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
-        )
+        done = subprocess.run([*command, "-o", name], cwd=tmp_path, env=environment, capture_output=True, text=True)
         rows = (tmp_path / name).read_text(encoding="utf-8").splitlines() if done.returncode == 0 else []
         return [json.loads(row) for row in rows], done
 

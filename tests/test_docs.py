@@ -105,7 +105,6 @@ def shape(line: str) -> str:
     return " ".join(re.sub(r"[-+]?\d[\d,.]*", "N", line).split())
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", pages_that_run())
 def test_the_examples_of_a_page_run_in_their_order_and_print_what_it_says(page, environment, tmp_path):
     output = None
@@ -119,7 +118,6 @@ def test_the_examples_of_a_page_run_in_their_order_and_print_what_it_says(page, 
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=1200,
             )
             assert done.returncode == 0, f"{block.text}\n{done.stdout}"
             output = done.stdout

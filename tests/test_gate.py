@@ -324,7 +324,6 @@ def test_ten_thousand_items_take_a_second_and_a_half_and_no_torch(tmp_path):
             [sys.executable, "-c", code, "gate", *files],
             capture_output=True,
             text=True,
-            timeout=60,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         seconds.append(time.monotonic() - start)

@@ -120,7 +120,6 @@ def results(tiny_base, tiny_adapter, tmp_path_factory):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=280,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hf")},
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -166,7 +165,6 @@ def shell(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
         )
 

@@ -259,7 +259,6 @@ def program(folder, *command, **variables):
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done

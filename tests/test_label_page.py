@@ -71,7 +71,7 @@ def saved(page, folder, click="Save votes"):
     page.saves_into(folder)
     before = set(folder.iterdir())
     page.js(f"[...document.querySelectorAll('button')].find((b) => b.innerText.startsWith('{click}')).click()")
-    for _ in range(100):
+    for _ in range(600):
         new = [f for f in set(folder.iterdir()) - before if f.suffix == ".jsonl"]
         if new:
             return new[0], [json.loads(line) for line in new[0].read_text("utf-8").splitlines()]

@@ -285,7 +285,7 @@ def loaded_by(code: str) -> set[str]:
     """Which of the heavy packages a fresh interpreter has loaded after `code`."""
     code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return HEAVY & set(done.stderr.splitlines())
 

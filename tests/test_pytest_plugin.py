@@ -61,4 +61,4 @@ def installed() -> bool:
 @pytest.mark.parametrize("heavy", ["numpy", "torch", "harness_plugin.gate", "harness_plugin.model"])
 def test_nothing_is_loaded_until_the_fixture_is_used(heavy):
     code = f"import sys, harness_plugin.pytest_plugin; sys.exit({heavy!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -17,7 +17,7 @@ import harness_plugin.scoring.store as cache_room
 def test_several_processes_make_and_write_one_file_at_once_the_same_keys_and_others(tmp_path, store_journal):
     running = [writer(tmp_path / "c", first, 200, journal=store_journal) for first in (0, 0, 100, 1000)]
     for process in running:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate()
         assert process.returncode == 0 and not err, err
     expected = rows(*range(300), *range(1000, 1200))
     with opened(tmp_path / "c") as cache:

@@ -11,7 +11,6 @@ BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "tournament.py"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_verdict_costs_little_memory(tmp_path):
     """Verdicts stay on the disk and their numbers in arrays.
 

@@ -111,7 +111,7 @@ def started(job, folder, *launcher):
 def finished(process, folder):
     """(exit code, what was printed) of a launch."""
     try:
-        return process.wait(timeout=240), (folder / "notes.txt").read_text(encoding="utf-8")
+        return process.wait(), (folder / "notes.txt").read_text(encoding="utf-8")
     finally:
         kill(process)
 
@@ -127,11 +127,9 @@ def kill(process):
 
 
 def killed_when(condition, process, folder):
-    deadline = time.monotonic() + 240
     try:
         while not condition():
             assert process.poll() is None, (folder / "notes.txt").read_text(encoding="utf-8")[-3000:]
-            assert time.monotonic() < deadline
             time.sleep(0.002)
     finally:
         kill(process)

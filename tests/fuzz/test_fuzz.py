@@ -27,7 +27,7 @@ from harness_plugin.pairs import read_pairs
 from harness_plugin.scoring.store import ScoreCache
 
 TIMES = int(os.environ.get("ARENA_RM_FUZZ", "1"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 def ended(*arguments) -> tuple[int, str]:
