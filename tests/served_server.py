@@ -311,6 +311,21 @@ def openai(server, **settings):
     return open_judge(judge=f"openai:{server.url}/v1#model-1", **settings)
 
 
+def late_once(server, judge, reply):
+    """The server's next reply is this one, which comes too late. All others have the time that the judge was opened
+    with: on a busy machine a server that does its best may take long."""
+    enough, judge.client.timeout = judge.client.timeout, 0.3
+    assert enough == 100
+
+    def trouble(count, method, path, body):
+        if judge.client.timeout == enough:
+            return None
+        judge.client.timeout = enough
+        return reply
+
+    server.trouble = trouble
+
+
 def judged(server, pairs, **settings):
     with openai(server, **settings) as judge:
         return list(judge.judge(pairs))

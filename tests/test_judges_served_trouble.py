@@ -11,6 +11,7 @@ from served_server import (
     SOME,
     Reply,
     completion,
+    late_once,
     letters_for,
     openai,
     pair,
@@ -121,10 +122,10 @@ def test_what_may_pass_is_asked_again(served, clock, kind):
 @pytest.mark.parametrize("how", ["slow", "drip"])
 def test_a_slow_answer_is_asked_for_again(served, how):
     server = served()
-    with openai(server, concurrency=1, timeout=0.3) as judge:
-        server.trouble = once(Reply({"choices": []}, how=how))
+    with openai(server, concurrency=1, timeout=100) as judge:
+        late_once(server, judge, Reply(completion("A").body, how=how))
         (judgement,) = judge.judge([SOME[0]])
-    assert judgement.preferred == "b"
+    assert judgement.preferred == "b", "the late answer says A"
 
 
 @pytest.mark.parametrize(
