@@ -4,6 +4,23 @@ import pytest
 
 from harness_plugin.cli import main
 
+# `arena-rm` in a process that kills itself (-9) when nine rows are in its journal, below the line about the run
+KILLED = """
+import os, signal
+import harness_plugin.judges.presentations as scoring
+from harness_plugin.files.journal import Journal
+scoring.CHUNK, add = 4, Journal.add
+def killing(self, row, added=[]):
+    added.append(row)
+    start = add(self, row)
+    if len(added) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return start
+Journal.add = killing
+from harness_plugin.cli import main
+main()
+"""
+
 
 def code_of(arguments: list[str]) -> int:
     """The exit code of `arena-rm`; anything but an exit is a traceback for whoever typed the command."""

@@ -2,17 +2,16 @@
 
 import gzip
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import tiny
+from commands import KILLED
 
 from harness_plugin.cli import COMMANDS, main
 
@@ -156,22 +155,10 @@ def test_a_killed_run_continues_and_ends_in_the_same_file(judge, tmp_path, capsy
     file = tmp_path / "many.jsonl"
     rows = [{"prompt": f"Say {i}", "response_a": "x " * (i % 7 + 1), "response_b": f"y{i}"} for i in range(40)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    code = (
-        "import harness_plugin.judges.presentations as s; s.CHUNK = 4; import time\n"
-        "from harness_plugin.files.journal import Journal; real = Journal.add\n"
-        "def slow(self, row): real(self, row); time.sleep(0.1)\n"
-        "Journal.add = slow\n"
-        "from harness_plugin.cli import main; main()"
-    )
-    command = [sys.executable, "-c", code, "score", str(file), *map(str, judge), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    part = tmp_path / "out.part"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not part.exists() or part.read_bytes().count(b"\n") < 9):
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 9 <= part.read_bytes().count(b"\n") < 41 and not (tmp_path / "out").exists()
+    command = [sys.executable, "-c", KILLED, "score", str(file), *map(str, judge), "-o", str(tmp_path / "out")]
+    killed = subprocess.run(command, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "out").exists(), killed.stderr
+    assert (tmp_path / "out.part").read_bytes().count(b"\n") == 1 + 9
     monkeypatch.setattr(scoring, "CHUNK", 4)
     done, _, err = run(["score", file, *judge, "-o", tmp_path / "out"], capsys)
     assert done == 0 and "continuing" in err

@@ -2,10 +2,9 @@
 that is killed."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -222,18 +221,24 @@ def test_a_served_judge_is_no_worker_of_a_cluster_and_not_one_of_several_process
 def test_a_run_that_is_killed_pays_for_nothing_twice(server, tmp_path):
     pairs, out = write_pairs(tmp_path / "pairs.jsonl", 120), tmp_path / "scores.jsonl"
 
-    def slowly(count, method, path, body):
-        time.sleep(0.01)
-
-    server.trouble = slowly
     command = [sys.executable, "-m", "harness_plugin.cli", "score", str(pairs), "--judge", server.judge, "-o", str(out)]
     for limit in (60, 140):
+        reached, killed = threading.Event(), threading.Event()
+
+        def wait_to_be_killed(count, *request, limit=limit, reached=reached, killed=killed):
+            if count >= limit:
+                reached.set()
+                killed.wait()
+
+        server.trouble = wait_to_be_killed
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while server.asked < limit and process.poll() is None:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+        while not reached.wait(0.1):
+            assert process.poll() is None
+        process.kill()
         process.wait()
+        killed.set()
         assert not out.exists()
+    server.trouble = lambda *request: None
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == [f"p{n}" for n in range(120)]

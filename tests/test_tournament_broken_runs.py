@@ -10,25 +10,10 @@ from collections import Counter
 
 import pytest
 import tiny
+from commands import KILLED
 from tournament_command import PROMPTS, bytes_in, verdicts_in
 
 # -- what a kill loses ------------------------------------------------------------------------------------------------
-
-KILLED = """
-import os, signal
-import harness_plugin.judges.presentations as scoring
-from harness_plugin.files.journal import Journal
-scoring.CHUNK, add = 4, Journal.add
-def killing(self, row, added=[]):
-    added.append(row)
-    start = add(self, row)
-    if len(added) == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return start
-Journal.add = killing
-from harness_plugin.cli import main
-main()
-"""
 
 
 @pytest.fixture
