@@ -47,7 +47,8 @@ def detect_format(row: Mapping[str, Any], naming: Naming = NOTHING_NAMED) -> str
         f"the columns {what}; columns found: {_names(row)}",
         f"formats known: {', '.join(FORMATS)}",
         f"name the format (--format), or the columns of prompt and responses ({_options(row)}; for a better and a "
-        "worse answer --field better=COLUMN --field worse=COLUMN); one model's answers are judged with `arena-rm judge`",
+        "worse answer --field better=COLUMN --field worse=COLUMN); one model's answers are judged with "
+        "`arena-rm judge`",
     )
 
 
