@@ -1,4 +1,6 @@
-"""Commands of `arena-rm` as a user types them, in this process: `conftest` has fixtures for some of them."""
+"""Commands of `arena-rm` as a user types them: `conftest` has fixtures for some of them."""
+
+import json
 
 import pytest
 
@@ -20,6 +22,23 @@ Journal.add = killing
 from harness_plugin.cli import main
 main()
 """
+
+
+@pytest.fixture
+def judge(tiny_base, tiny_adapter):
+    return ["--pretrained", tiny_base("gemma3"), "--peft", tiny_adapter("gemma3"), "--dtype", "float32"]
+
+
+def run(args, capsys):
+    """(exit code, stdout, stderr) of arena-rm in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in args])
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def code_of(arguments: list[str]) -> int:

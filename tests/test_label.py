@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import run
 from label_rows import judged_folder, pair
-from test_cli import run
 from tournament_rows import alpaca, answers_of, three_files, verdict
 
 from harness_plugin.errors import DataError, UsageError

@@ -4,8 +4,8 @@ import json
 import math
 
 import pytest
+from commands import run
 from label_rows import pair, saved, vote
-from test_cli import run
 
 from harness_plugin.errors import DataError
 from harness_plugin.label import agreement, annotators, merged, read_votes
