@@ -101,8 +101,7 @@ def test_streams_come_back_as_they_were():
 HOSTILE = "::error::\x1b[2J\u202e##[error]\r"
 
 
-def test_names_and_categories_of_files_do_nothing_to_a_terminal(capsys, tmp_path, monkeypatch):
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+def test_names_and_categories_of_files_do_nothing_to_a_terminal(capsys, tmp_path):
     rows = [row | {"category": f"{HOSTILE}{row['category']}", "judge": HOSTILE} for row in gate_rows.score_rows(60)]
     good, bad = gate_rows.scores(tmp_path, "good.jsonl", 60), gate_rows.write(tmp_path / "bad.jsonl", rows)
     torn = tmp_path / f"{HOSTILE}.jsonl".replace("/", "")

@@ -201,9 +201,8 @@ def server():
 
 
 @pytest.mark.parametrize("kind", ["local-completions", "local-chat-completions"])
-def test_a_model_behind_an_api_is_judged_like_any_other(server, metadata, kind, monkeypatch):
+def test_a_model_behind_an_api_is_judged_like_any_other(server, metadata, kind):
     pytest.importorskip("tenacity", reason="lm-eval's API models need lm_eval[api]")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     address, payloads = server
     chat = kind == "local-chat-completions"
     path = "/v1/chat/completions" if chat else "/v1/completions"
