@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -151,17 +150,9 @@ class Killed:
 
 
 def stop_at(file):
-    """Whoever opens the file for writing waits there, for a reader that never comes; returns whether one does."""
+    """Whoever opens the file for writing waits there, for a reader that never comes."""
     file.parent.mkdir()
     os.mkfifo(file)
-    reached = threading.Event()
-
-    def read():
-        os.close(os.open(file, os.O_RDONLY))
-        reached.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    return reached.is_set
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -180,9 +171,9 @@ def test_a_command_killed_three_times_and_repeated_gives_the_same_adapter(job, w
     (work / "checkpoint-12").mkdir(exist_ok=True)
     third = Killed(job, tmp_path)
     third.wait(lambda: not (work / "checkpoint-12").exists())
-    third.when(stop_at(work / "checkpoint-12" / "optimizer.pt"))
-    assert not states(work)[12] and states(work)[9]
-    assert (work / "checkpoint-12" / "adapter_model.safetensors").exists(), "killed while it was written"
+    stop_at(work / "checkpoint-12" / "optimizer.pt")
+    third.when((work / "checkpoint-12" / "adapter_model.safetensors").exists)
+    assert not states(work)[12] and states(work)[9], "killed while it was written"
 
     log = train(job, tmp_path / "mine").training["log"]
     assert weights(tmp_path / "mine") == whole[0] and log == whole[1]
@@ -210,7 +201,8 @@ def test_a_resumed_run_sees_the_pairs_that_the_other_one_saw(job, whole, tmp_pat
 def test_a_run_stopped_after_its_last_step_trains_no_further_and_keeps_the_best(
     job, whole, tmp_path, monkeypatch, shown, epochs
 ):
-    for rate in (1.0, 0.6, 0.3, 2.0):  # so large that with one of them the best is not the last
+    # so large that with one of them, which depends on the CPU's rounding, the best is not the last
+    for rate in (1.0, 0.6, 0.3, 2.0, 0.8, 1.5, 0.4, 3.0):
         settings = f"epochs={epochs}", f"learning_rate={rate}"
         manifest = train(job, tmp_path / f"whole at {rate}", *settings)
         measured = {row["step"]: row["eval_loss"] for row in manifest.training["log"] if "eval_loss" in row}
