@@ -160,6 +160,12 @@ def test_a_variable_that_is_no_setting_is_refused(monkeypatch):
         judge_settings({})
 
 
+def test_a_judge_that_is_named_as_in_other_commands_is_refused_and_not_left_unread():
+    with pytest.raises(HarnessError, match=r"judge=my-adapter would not be read; .* write judge_judge=NAME") as error:
+        judge_settings({"judge": "my-adapter", "pretrained": "chatbot"})
+    assert "\n" not in str(error.value)
+
+
 # -- the filter -------------------------------------------------------------------------------------------------------
 
 

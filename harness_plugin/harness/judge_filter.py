@@ -34,6 +34,12 @@ def judge_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     to). judge, pretrained, peft and revision name one judge: where `--metadata` has one of them, the variables for them
     do not count. Raises HarnessError for unknown ones.
     """
+    if options.get("judge") is not None:
+        raise HarnessError(
+            f"--metadata judge={options['judge']} would not be read",
+            "the names of the judge's settings begin with judge_ here, apart from those of the chatbot",
+            "write judge_judge=NAME, judge_peft=NAME or judge_pretrained=NAME",
+        )
     refuse_unknown(options, OPTION, [OPTION + name for name in SETTINGS])
     variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE) and value}
     known = {VARIABLE + name.upper(): name for name in SETTINGS}
