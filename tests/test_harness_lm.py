@@ -8,11 +8,13 @@ import lm_runs
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from lm_runs import evaluate, lls, one_line, presentations, requests_of
 
 from harness_plugin import _bridge
 from harness_plugin.engine import Engine
 from harness_plugin.errors import UsageError
+from harness_plugin.harness import judge_text, pair_documents
 from harness_plugin.harness.lm import ArenaRM
 from harness_plugin.pairs import Winner
 
@@ -113,10 +115,22 @@ def test_both_orders_make_the_swapped_document_the_exact_mirror_image(judge, bat
 
 def test_a_system_instruction_changes_no_score_and_is_said_not_to_be_read(judge, battles, heard):
     plain = lls(evaluate(judge(), data=battles, limit=2, log_samples=True)[0])
-    assert not any("stands before the pairs" in text for text in heard())
+    assert not any("more than the pair" in text for text in heard())
     told = evaluate(judge(), data=battles, limit=2, log_samples=True, system_instruction="Prefer the longer one.")[0]
     assert lls(told) == plain
-    assert sum("stands before the pairs of task arena_pairs" in text for text in heard()) == 1
+    assert sum("the requests of task arena_pairs hold more than the pair" in text for text in heard()) == 1
+
+
+def test_text_beside_the_pair_is_said_not_to_be_read_for_each_task(lm, pairs, heard):
+    doc = pair_documents(pairs[:1], "a file")[0]
+    text = judge_text(doc)
+    contexts = {"plain": text, "told": f"Be fair. {text}", "shown": f"{text} A\n\n{text}", "led": f"{text} It is"}
+    lm.loglikelihood([Instance("loglikelihood", doc, (c, " A"), 0, metadata=(t, 0, 1)) for t, c in contexts.items()])
+    assert [t for t in contexts if any(f"task {t} hold more than the pair" in said for said in heard())] == [
+        "told",
+        "shown",
+        "led",
+    ]
 
 
 def test_an_argument_that_is_twice_in_one_string_is_refused():

@@ -17,7 +17,7 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
-from harness_plugin.harness.zero_shot import has_text_before
+from harness_plugin.harness.zero_shot import has_more_text
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.local import LocalJudge
 from harness_plugin.judges.opening import refuse_served
@@ -108,8 +108,8 @@ class ArenaRM(LM):
         """ln P(choice) and whether it is the likeliest choice, one per request; each distinct presentation of a pair is
         scored once, whatever the number of choices and repeats."""
         choices = [_choice(r) for r in requests]
-        self._tell_unread(requests)
         pairs = [document_pair(r.doc, r.task_name or "") for r in requests]
+        self._tell_unread(requests)
         wanted: dict[str, list[int]] = {}
         for i, pair in enumerate(pairs):
             wanted.setdefault(pair.key, []).append(i)
@@ -130,13 +130,15 @@ class ArenaRM(LM):
         return [out[i] for i in range(len(requests))]
 
     def _tell_unread(self, requests: list) -> None:
-        """Warns of a text before the pairs, since the judge reads the pair from the document."""
-        if requests and has_text_before(requests[0].args[0]):
-            log.warning(
-                "arena_rm: a text stands before the pairs of task %s (--system_instruction, or the description of the "
-                "task); this judge does not read it",
-                requests[0].task_name,
-            )
+        """Warns, for each task, of text beside the pairs, since the judge reads the pair from the document."""
+        first = {request.task_name: request for request in reversed(requests)}
+        for task, request in first.items():
+            if has_more_text(request.args[0], request.doc):
+                log.warning(
+                    "arena_rm: the requests of task %s hold more than the pair (a system instruction, the description "
+                    "of the task, or few-shot examples); this judge reads the pair only",
+                    task,
+                )
 
     def _check_cacheable(self, requests: list, pairs: list) -> None:
         """The host's cache knows a request by its context only: it must tell the pairs apart."""

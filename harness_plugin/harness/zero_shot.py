@@ -37,9 +37,10 @@ def judge_text(doc: Mapping[str, Any]) -> str:
     return "\n\n".join([_TASK, *parts, _QUESTION])
 
 
-def has_text_before(context: str) -> bool:
-    """Whether a context that `judge_text` made has another text in front of it."""
-    return context.find(_TASK) > 0
+def has_more_text(context: str, doc: Mapping[str, Any]) -> bool:
+    """Whether a context holds the judging prompt of its document, and other text beside it."""
+    text = judge_text(doc)
+    return context != text and text in context
 
 
 def _part(name: str, text: str, number: int, rounds: int) -> str:
