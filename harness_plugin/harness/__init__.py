@@ -5,8 +5,9 @@ them for a language model that judges, `task_metrics` turns log-likelihoods into
 each benchmark has, `own_scores` computes those that its publisher defines. `arena_judge` measures chatbots:
 `answer_documents` loads prompts and baseline answers, `judge_filter` has a reward model compare a chatbot's answers to
 those, `judge_task_metrics` turns verdicts into numbers. `aggregation` is what both sets of metrics share, `categories`
-are the groups that have rows of their own. `lm` is the model class `arena_rm`. Only `judge_filter` knows a reward
-model, and imports torch when it judges; lm-eval is never imported, `datasets` only where a task is loaded.
+are the groups that have rows of their own, `task_file` checks a task file that includes one of ours. `lm` is the model
+class `arena_rm`. Only `judge_filter` knows a reward model, and imports torch when it judges; lm-eval is never imported,
+`datasets` only where a task is loaded.
 """
 
 from harness_plugin.harness.answer_documents import load_answers

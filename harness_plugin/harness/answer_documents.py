@@ -13,6 +13,7 @@ from typing import Any
 from harness_plugin.errors import HarnessError
 from harness_plugin.harness.documents import bundled_file, named_columns, refuse_unknown
 from harness_plugin.harness.judge_filter import ready_judge
+from harness_plugin.harness.task_file import check_task_file
 from harness_plugin.pairs import Answer, Winner, content_id, read_outputs, read_pairs
 
 log = logging.getLogger("lm_eval.arena_rm")
@@ -33,6 +34,7 @@ def load_answers(**options: Any) -> dict[str, Any]:
     """
     from datasets import Dataset
 
+    check_task_file(options.get("config_source"))
     refuse_unknown(options, "arena_", _OF_THE_USER, ("arena_bundled",))
     found, source = _answers(options)
     found = [a for a in found if a.response is not None]  # the reader has said which answers are missing

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness_plugin.errors import DataError, HarnessError
 from harness_plugin.harness.categories import is_reported
+from harness_plugin.harness.task_file import check_task_file
 from harness_plugin.pairs import MARKS, Pair, PairFile, Text, Winner, pairs_from_rows, read_pairs, text_length
 from harness_plugin.pairs.formats.columns import check_pair
 from harness_plugin.pairs.formats.prompt_columns import prompt_of
@@ -35,6 +36,7 @@ def load(**options: Any) -> dict[str, Any]:
     and says how many. The host passes model arguments and the task's own metadata too; they are ignored. Raises
     DataError, UsageError or HarnessError in one sentence.
     """
+    check_task_file(options.get("config_source"))
     refuse_unknown(options, "arena_", _OF_THE_USER, _OF_THE_TASK)
     pairs, source = _pairs(options)
     return {"test": to_dataset(pair_documents(pairs, source))}
@@ -112,12 +114,18 @@ def _of_categories(files: Mapping[str, str], reader: str | None, skip: bool) -> 
 def bundled_file(name: str | None) -> Path:
     """A file beside the task files: in the installed package, or in the repository's `tasks` folder."""
     package = Path(__file__).resolve().parents[1]
-    places = [folder / "tasks" / (name or "") for folder in (package, package.parent)]
+    places = [folder / "tasks" / str(name) for folder in (package, package.parent)]
+    if not name:
+        raise HarnessError(
+            "the task names no pairs",
+            "there is nothing to measure with",
+            "name them: --metadata arena_data=FILE, or arena_data: FILE in the metadata of the task file",
+        )
     for place in places:
-        if name and place.is_file():
+        if place.is_file():
             return place
     raise HarnessError(
-        f"the task's own pairs, {name or 'arena_bundled'}, are not at {places[0]} or {places[1]}",
+        f"the task's own pairs, {name}, are not at {places[0]} or {places[1]}",
         "the installation is incomplete",
         "install again, or name a file of pairs: --metadata arena_data=FILE",
     )

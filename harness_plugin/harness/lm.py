@@ -17,6 +17,7 @@ from lm_eval.utils import simple_parse_args_string
 from harness_plugin.engine.processes import accelerator, first_in_turn
 from harness_plugin.errors import HarnessError, UsageError
 from harness_plugin.harness import document_pair
+from harness_plugin.harness.task_file import CHOICES
 from harness_plugin.harness.zero_shot import has_more_text
 from harness_plugin.judges import open_judge
 from harness_plugin.judges.local import LocalJudge
@@ -30,7 +31,6 @@ from harness_plugin.scoring.probabilities import IMPOSSIBLE
 
 log = logging.getLogger("lm_eval.arena_rm")  # only lm_eval's own tree of loggers has a handler
 
-CHOICES = {"A": 0, "B": 1, "C": 2, "tie": 2}
 HOST_DEVICE = "cuda:0"  # what lm-eval asks for where nobody said anything
 IDENTITY_KEY = "arena_rm:identity"  # in lm-eval's cache file, beside the cached responses
 

@@ -73,16 +73,22 @@ def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Jud
 
     Raises HarnessError, naming the document, for anything but three finite log-likelihoods.
     """
+    pair, swapped = document_pair(doc), doc["swapped"]
     lls = [float(ll) for ll, _ in results]
-    if len(lls) != 3 or not all(map(math.isfinite, lls)):
-        order = "exchanged" if doc["swapped"] else "original"
+    if len(lls) != 3:
+        raise HarnessError(
+            f"pair {doc['pair_id']} got {len(lls)} log-likelihoods",
+            "the metrics need one for A, one for B and one for a tie",
+            "leave doc_to_choice of the task as it is in arena_pairs, or name three choices in this order",
+        )
+    if not all(map(math.isfinite, lls)):
+        order = "exchanged" if swapped else "original"
         raise HarnessError(
             f"pair {doc['pair_id']} ({order} order) got log-likelihoods {lls} for A, B and tie",
             "no metric can be computed from numbers that are not finite",
             "check the model's weights and dtype (float16 overflows in some models; try bfloat16 or float32)",
         )
     z = lls[0], lls[1], -math.inf if is_impossible(lls[2]) else lls[2]
-    pair, swapped = document_pair(doc), doc["swapped"]
     if swapped:
         pair = pair.swap()
     (judgement,) = judged([pair], None if swapped else [z], [z] if swapped else None, NEUTRAL, judge="")
