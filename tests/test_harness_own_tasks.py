@@ -1,12 +1,16 @@
-"""A user's own task files that include ours. No judge is loaded."""
+"""A user's own task files that include ours, and what lm-eval's cache of requests gives back.
+
+Nothing that would make a number mean something else goes by in silence. No judge is loaded.
+"""
 
 import lm_eval
 import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from lm_runs import TASKS, one_line
+from lm_runs import TASKS, evaluate, one_line
 from pair_rows import numbered as pair
 
+from harness_plugin import harness
 from harness_plugin.errors import HarnessError
 from harness_plugin.pairs import write_pairs
 
@@ -107,3 +111,28 @@ def test_filters_of_arena_judge_that_judge_nothing_are_refused_before_anything_i
     with pytest.raises(HarnessError, match="has the filter none, which judges nothing") as error:
         own(plain, include="arena_judge/arena_judge.yaml")
     one_line(error)
+
+
+# --cache_requests, whose keys name neither the data nor their version
+
+
+@pytest.fixture
+def requests_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path / "requests"))
+
+
+@pytest.mark.parametrize("other", [range(4, 8), range(6)], ids=["other pairs", "more pairs"])
+def test_requests_that_lm_eval_cached_for_other_pairs_are_refused(file_of, requests_kept, other):
+    first = evaluate(SecondWins(), data=file_of("a.jsonl", range(4)), cache_requests=True)[1]
+    assert evaluate(SecondWins(), data=file_of("a.jsonl", range(4)), cache_requests=True)[1] == pytest.approx(
+        first, nan_ok=True
+    )
+    with pytest.raises(HarnessError, match="add --cache_requests refresh") as error:
+        evaluate(SecondWins(), data=file_of("b.jsonl", other), cache_requests=True)
+    one_line(error)
+
+
+def test_answers_of_no_filter_of_ours_are_taken_as_they_are():
+    doc = harness.pair_documents([pair(7)], "x")[0]
+    answers = [(-1.0, True), (-2.0, False), (-3.0, False)]
+    assert harness.process_results(doc, answers)["acc"].z_ab == (-1.0, -2.0, -3.0)

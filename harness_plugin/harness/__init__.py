@@ -33,7 +33,7 @@ from harness_plugin.harness.families import (
 )
 from harness_plugin.harness.judge_filter import JUDGE
 from harness_plugin.harness.judge_task_metrics import WIN_METRICS, process_verdict
-from harness_plugin.harness.task_metrics import summarize
+from harness_plugin.harness.task_metrics import KeepKeys, summarize
 from harness_plugin.harness.zero_shot import judge_text, target
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "REWARDBENCH_METRICS",
     "RM_BENCH_METRICS",
     "WIN_METRICS",
+    "KeepKeys",
     "document_pair",
     "judge_text",
     "load",

@@ -7,7 +7,7 @@ lm-eval's conventions but does not import it; knows no model and no file.
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -67,13 +67,41 @@ class Family:
 PLAIN = Family()
 
 
+class Answer(tuple):
+    """(log-likelihood, greedy) of a choice, and in `key` the pair that it is an answer to."""
+
+    key: str
+
+
+class KeepKeys:
+    """The tasks' filter: notes with each answer which pair it is on, since lm-eval may give back requests of an earlier
+    run, and their answers."""
+
+    def apply(self, resps: Iterable[tuple[float, bool]], docs: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        found, last, key = [], None, ""
+        for resp, doc in zip(resps, docs, strict=True):
+            if doc is not last:  # the choices of a document share it
+                last, key = doc, document_pair(doc).key
+            answer = Answer(resp)
+            answer.key = key
+            found.append(answer)
+        return found
+
+
 def record(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Judgement:
     """The judgement of one document, which shows a pair in one order, from (log-likelihood, greedy) of the choices A, B
     and tie as presented. They serve as three logits.
 
-    Raises HarnessError, naming the document, for anything but three finite log-likelihoods.
+    Raises HarnessError, naming the document, for answers on another pair and for anything but three finite
+    log-likelihoods.
     """
     pair, swapped = document_pair(doc), doc["swapped"]
+    if not results or any(getattr(answer, "key", pair.key) != pair.key for answer in results):
+        raise HarnessError(
+            f"the answers in the place of pair {doc['pair_id']} are on another pair, or missing",
+            "--cache_requests gave back the requests of an earlier run with other pairs",
+            "add --cache_requests refresh",
+        )
     lls = [float(ll) for ll, _ in results]
     if len(lls) != 3:
         raise HarnessError(
