@@ -29,6 +29,8 @@ PAGES = [*READMES, *DOCS]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "train" / "LOG.md", ROOT / "harness_plugin" / "embedded" / "README.md"]
 RUN = ("sh", "python")
 LANGUAGES = (*RUN, "text", "yaml", "json")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+NOT_OURS = {"lm_eval", "arena_rm_lm_eval"}  # in docstrings: the host, and the name of a file
 WITHOUT_A_MODEL = {"docs/install.md", "docs/label.md"}  # their examples are quick
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -216,6 +218,22 @@ def test_each_room_says_what_each_of_its_files_is_for():
         files = {p.stem for p in room.glob("*.py")} - {"__init__", "__main__"}
         named_here = set(re.findall(r"`(\w+)`", words))
         assert room.name == "harness_plugin" or files <= named_here, (room.name, sorted(files - named_here))
+
+
+def test_what_docstrings_name_by_its_module_exists():
+    """`module.name`: the module is ours and has the name, or it is an object or a library that the code uses."""
+    files = [path for folder in ("harness_plugin", "train") for path in (ROOT / folder).rglob("*.py")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    code = {path: ast.unparse(tree) for path, tree in trees.items()}
+    used = {
+        name for tree in trees.values() for n in ast.walk(tree) for name in vars(n).values() if isinstance(name, str)
+    }
+    for path, tree in trees.items():
+        said = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, DOCUMENTED)]
+        for first, second in re.findall(r"`(?:\w+\.)*([a-z_]\w*)\.(\w+)`", "\n".join(said)):
+            own = [code[p] for p in files if first in (p.stem, p.parent.name) and first not in NOT_OURS]
+            assert first in used | NOT_OURS or own, (path.name, first, second)
+            assert not own or any(re.search(rf"\b{second}\b", text) for text in own), (path.name, first, second)
 
 
 def test_every_file_that_the_table_of_changes_names_exists():

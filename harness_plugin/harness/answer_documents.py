@@ -26,11 +26,11 @@ def load_answers(**options: Any) -> dict[str, Any]:
     """The documents of `arena_judge` as {"test": datasets.Dataset}; the host calls it as the task's `custom_dataset`.
 
     Baseline answers are those of the user's file (`--metadata arena_data=FILE`, in any format of answers;
-    `arena_baseline=MODEL` where it holds several models', `arena_questions=FILE` where prompts stand in another,
-    and what `named_columns` reads), else
-    the better answers of the bundled battles. The judge's settings (`verdicts.judge_settings`) travel in each document,
-    since nothing else of the host's reaches a filter; a judge that cannot be had is refused here, before anything is
-    generated. Raises DataError, ModelError, UsageError or HarnessError in one sentence.
+    `arena_baseline=MODEL` where it holds several models', `arena_questions=FILE` where prompts stand in another, and
+    what `named_columns` reads), else the better answers of the bundled battles. The judge's settings
+    (`judge_filter.judge_settings`) travel in each document, since nothing else of the host's reaches a filter; a judge
+    that cannot be had is refused here, before anything is generated. Raises DataError, ModelError, UsageError or
+    HarnessError in one sentence.
     """
     from datasets import Dataset
 

@@ -1,6 +1,6 @@
 """From verdicts on a chatbot's answers to lm-eval's metrics: how often it is preferred to the baseline.
 
-One judgement per document, combined over the set, as in `metrics`. Knows no model and no file.
+One judgement per document, combined over the set, as in `task_metrics`. Knows no model and no file.
 """
 
 import json

@@ -1,7 +1,7 @@
 """lm-eval's model class `arena_rm`: translation between the host's requests and the scorer, nothing else.
 
 A request's document holds the pair; its continuation names a choice (A, B or C for a tie). The context text is for
-other judges and is not read here. Rules of scoring live in `scoring`, `engine` and `outcome`.
+other judges and is not read here. The rules of scoring are in `scoring` and `engine`.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Pairs -> logits: each pair rendered, each distinct presentation among the neighbours of a pair scored once.
 
 The join of prompt, engine and store. A judge of pairs is shown a pair in one or both orders; a pointwise reward model
-is shown each answer. What follows from the logits is `outcome`'s and `judgement`'s.
+is shown each answer. What follows from the logits is a matter of `scoring`.
 """
 
 import hashlib

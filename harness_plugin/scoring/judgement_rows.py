@@ -56,7 +56,7 @@ def added_logit(worths: Any, length_a: int | None, length_b: int | None, surface
 
 
 def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, added: np.ndarray) -> Outcomes:
-    """`outcome.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
+    """`probabilities.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
     first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side.
     `added`, shape (n,): to the logit (`added_logit`)."""
     if z_ab is None and z_ba is None:
