@@ -259,6 +259,16 @@ def test_two_writers_of_one_file_are_refused(tmp_path, pairs, rows):
     assert run(tmp_path / "out", pairs, rows) == len(rows) - 2
 
 
+def test_a_part_that_was_refused_is_free_again_while_the_error_is_kept(tmp_path):
+    """As in a notebook, which keeps the last error with all that its functions held."""
+    with Journal(tmp_path / "out", HEADER):
+        pass
+    with pytest.raises(DataError, match="other settings") as kept, Journal(tmp_path / "out", {"judge": "other"}):
+        pass
+    with Journal(tmp_path / "out", HEADER):
+        assert kept.value
+
+
 def test_a_run_that_finishes_does_not_leave_its_part_to_two_others(tmp_path, monkeypatch):
     """One that opened the part just before it was removed must not hold it beside one that made a new part."""
     out, real = tmp_path / "out", journal_room.lock

@@ -39,9 +39,13 @@ class Journal:
     def __enter__(self) -> "Journal":
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._locked()
-        self._load()
-        if self._end == 0:
-            self._write({"header": self.header})
+        try:
+            self._load()
+            if self._end == 0:
+                self._write({"header": self.header})
+        except BaseException:  # a refused part must not stay locked for as long as somebody keeps the error
+            self._file.close()
+            raise
         return self
 
     def __exit__(self, *exc) -> None:
