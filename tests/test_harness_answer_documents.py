@@ -117,6 +117,7 @@ def test_conversations_are_left_out_and_said(documents, caplog):
         ({"judge_dtype": "int4"}, UsageError, "int4"),
         ({"judge_max_length": "many"}, UsageError, "max_length"),
         ({"judge_batch_size": "-1"}, UsageError, "judge_batch_size='-1'"),
+        ({"judge_batch_size": 0}, UsageError, "batch_size=0; it is the largest number"),
         ({"judge_device": "cuda:99"}, ModelError, "cuda:99"),
     ],
 )

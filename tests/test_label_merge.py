@@ -17,7 +17,7 @@ def test_votes_of_several_annotators_become_one_file_with_their_agreement(tmp_pa
     ann = [vote(0, "model_a"), vote(1, "tie"), vote(2, "model_b", first="b"), vote(3, None)]
     bob = [vote(0, "model_a", "Bob"), vote(1, "tie", "Bob", both_bad=True), vote(2, "model_a", "Bob", first="b")]
     files = [saved(tmp_path / "ann.jsonl", ann), saved(tmp_path / "bob.jsonl", bob)]
-    out = tmp_path / "labels.jsonl"
+    out = tmp_path / "new folder" / "labels.jsonl"
     code, said, err = run(["label", "--merge", *files, "-o", out], capsys)
     assert code == 0 and f"{out} has 7 votes" in err
     assert "| Ann | 2 | 1 | 0 | 1 | 1.00" in said and "| Bob | 2 | 0 | 1 | 0 | 0.50" in said

@@ -131,6 +131,7 @@ def _merge(files, output) -> None:
     votes = label.merged([label.read_votes(file) for file in files])
     label.check_replaced(output, votes)
     label.say_lookalikes(votes)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as out:
         out.write(label.merged_text(votes))
     click.echo(agreement_text(label.annotators(votes), label.agreement(votes)))

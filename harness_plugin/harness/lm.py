@@ -260,21 +260,15 @@ def _choice(request: Any) -> int:
 
 
 def _batch_size(asked: int | str, most: int | str | None) -> int | None:
-    if str(asked).split(":")[0] == "auto":
-        size = None if most is None else int(most)
-    else:
-        try:
-            size = int(asked)
-        except ValueError as e:
-            raise UsageError(
-                f"batch_size={asked!r}",
-                "it is the largest number of sequences that are scored together",
-                "use auto or a whole number",
-            ) from e
-    if size is not None and size < 1:
+    """The largest number of sequences in a batch, as `open_judge` takes it: None leaves it to the token budget. With
+    `asked` "auto", or "auto:N", it is `most`."""
+    name, value = ("max_batch_size", most) if str(asked).split(":")[0] == "auto" else ("batch_size", asked)
+    try:
+        size = None if value is None else int(value)
+    except ValueError as e:
         raise UsageError(
-            f"batch_size={asked!r}",
+            f"{name}={value!r}",
             "it is the largest number of sequences that are scored together",
-            "use auto or a number above 0",
-        )
+            "use auto or a whole number",
+        ) from e
     return None if size == 1 else size

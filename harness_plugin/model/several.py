@@ -58,7 +58,14 @@ def computes_here(spec: ModelSpec) -> bool:
 
 def check_effect(settings: ModelSpec, judges: Sequence[ModelSpec], batch_size: int | None = None) -> None:
     """Raises UsageError for a setting that has no effect on any of the judges, which all have it: each a judge by
-    itself, as `members_of` gives them. `batch_size`: as in `open_judge`."""
+    itself, as `members_of` gives them. `batch_size`: as in `open_judge`; it is refused below 1 too, since an engine
+    would make batches without a sequence and never end."""
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(
+            f"batch_size={batch_size}",
+            "it is the largest number of sequences that are scored together",
+            "give a number above 0, or leave it out",
+        )
     idle = {name: getattr(settings, name) for name in sorted(settings.said) if not any(j.takes(name) for j in judges)}
     if batch_size is not None and all(judge.served for judge in judges):
         idle["batch_size"] = batch_size
