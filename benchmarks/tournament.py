@@ -100,7 +100,7 @@ def fill(kind: str, folder: Path, baseline: str | None) -> None:
 
 def run(kind: str, folder: Path, baseline: str | None) -> dict:
     """One tournament as `arena-rm judge` runs it: seconds and the peak of memory by part."""
-    from harness_plugin import tournament as room
+    from harness_plugin import tournament
     from harness_plugin.judges import open_judge
     from harness_plugin.report.judge_folder import write_run
 
@@ -117,17 +117,17 @@ def run(kind: str, folder: Path, baseline: str | None) -> dict:
     with open_judge(judge_of(kind, folder), store=folder / STORE) as judge:
         found["peak_mib"]["start"] = status_mib("VmHWM")
         with part("reading"):
-            battles = room.battles(room.gather(room.find_files([str(folder / ANSWERS)])), baseline)
+            battles = tournament.battles(tournament.gather(tournament.find_files([str(folder / ANSWERS)])), baseline)
         with part("verdicts"):
-            verdicts = room.collect_verdicts(judge, battles, out)
+            verdicts = tournament.collect_verdicts(judge, battles, out)
         assert judge.store.misses == 0, "every score is stored"
         identity = {"hash": judge.hash, **judge.identity}
     with part("leaderboard"):
-        board = room.leaderboard(verdicts, baseline, battles.models, battles.counts, room.styles(battles))
-        board = room.summary(board, battles, identity)
+        board = tournament.leaderboard(verdicts, baseline, battles.models, battles.counts, tournament.styles(battles))
+        board = tournament.summary(board, battles, identity)
     with part("report"):
-        room.write_answers(out, battles)
-        write_run(out, board, room.Judged(battles, verdicts, [None] * len(verdicts)), pictures=False)
+        tournament.write_answers(out, battles)
+        write_run(out, board, tournament.Judged(battles, verdicts, [None] * len(verdicts)), pictures=False)
     sizes = {file.name: file.stat().st_size for file in [*sorted(out.iterdir()), folder / STORE]}
     return found | {"verdicts": len(verdicts), "models": len(battles.models), "bytes": sizes}
 

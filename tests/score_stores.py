@@ -16,12 +16,12 @@ JUDGE = {"weights": "0123", "dtype": "float32"}
 WRITER = f"""
 import sys, hashlib, math, time
 sys.path.insert(0, {str(ROOT)!r})
-import harness_plugin.scoring.store as room
+import harness_plugin.scoring.store as store
 path, local, first, count, step = sys.argv[1], sys.argv[2] == "local", *map(int, sys.argv[3:6])
 if not local:
-    room.LOCAL = set()
-room.WAIT = 600  # how long a writer waits for the others depends on the disk and on what else runs
-cache = room.ScoreCache(path).bind({JUDGE!r}, 2)
+    store.LOCAL = set()
+store.WAIT = 600  # how long a writer waits for the others depends on the disk and on what else runs
+cache = store.ScoreCache(path).bind({JUDGE!r}, 2)
 for start in range(first, first + count, step):
     begun = time.monotonic()
     rows = {{hashlib.sha256(b"%d" % i).digest(): (math.sin(i), -i / 3) for i in range(start, start + step)}}

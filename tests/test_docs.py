@@ -199,7 +199,7 @@ def named(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_every_room_of_the_tree_exists_and_none_is_missing():
+def test_every_line_of_the_tree_exists_and_none_is_missing():
     (tree,) = [block.text for block in blocks(ROOT / "docs" / "how-it-works.md") if "_bridge.py" in block.text]
     inside = set()
     for line in tree.splitlines():
@@ -211,13 +211,13 @@ def test_every_room_of_the_tree_exists_and_none_is_missing():
     assert {p.name for p in package} - {"__init__.py", "__main__.py"} <= inside
 
 
-def test_each_room_says_what_each_of_its_files_is_for():
+def test_each_package_says_what_each_of_its_files_is_for():
     """All but the files directly in the package, which are in the tree above."""
-    for room in (p.parent for folder in ("harness_plugin", "train") for p in (ROOT / folder).rglob("__init__.py")):
-        words = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
-        files = {p.stem for p in room.glob("*.py")} - {"__init__", "__main__"}
+    for folder in (p.parent for top in ("harness_plugin", "train") for p in (ROOT / top).rglob("__init__.py")):
+        words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        files = {p.stem for p in folder.glob("*.py")} - {"__init__", "__main__"}
         named_here = set(re.findall(r"`(\w+)`", words))
-        assert room.name == "harness_plugin" or files <= named_here, (room.name, sorted(files - named_here))
+        assert folder.name == "harness_plugin" or files <= named_here, (folder.name, sorted(files - named_here))
 
 
 def test_what_docstrings_name_by_its_module_exists():

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-import harness_plugin.files.journal as journal_room
+import harness_plugin.files.journal as journal_module
 import harness_plugin.judges.presentations as scoring
 from harness_plugin.engine import Engine
 from harness_plugin.errors import DataError, ScoreError, UsageError
@@ -271,14 +271,14 @@ def test_a_part_that_was_refused_is_free_again_while_the_error_is_kept(tmp_path)
 
 def test_a_run_that_finishes_does_not_leave_its_part_to_two_others(tmp_path, monkeypatch):
     """One that opened the part just before it was removed must not hold it beside one that made a new part."""
-    out, real = tmp_path / "out", journal_room.lock
+    out, real = tmp_path / "out", journal_module.lock
 
     def finished_meanwhile(file):
-        monkeypatch.setattr(journal_room, "lock", real)
+        monkeypatch.setattr(journal_module, "lock", real)
         (tmp_path / "out.part").unlink()
         return real(file)
 
-    monkeypatch.setattr(journal_room, "lock", finished_meanwhile)
+    monkeypatch.setattr(journal_module, "lock", finished_meanwhile)
     with Journal(out, HEADER), pytest.raises(UsageError, match="in use"), Journal(out, HEADER):
         pass
 

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A room is a file or a folder of harness_plugin, or train. Beside it stands all that it may import of the others.
+# A part is a file or a folder of harness_plugin, or train. Beside it stands all that it may import of the others.
 MAY_IMPORT = {
     "waiting": "",
     "_bridge": "waiting",
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "cli": "waiting _bridge errors files pairs prompt model engine scoring judges stats tournament gate comparison "
     "label report train",
 }
-# Packages that only these rooms may touch, so that the others stay quick to load and a new version breaks few files.
+# Packages that only these parts may touch, so that the others stay quick to load and a new version breaks few files.
 ONLY_IN = {
     "torch": "kernels model engine harness train",
     "transformers": "model train",
@@ -74,8 +74,8 @@ def sources() -> Iterator[tuple[str, Path]]:
             yield ".".join([package, *(part for part in parts if part != "__init__")]), file
 
 
-def room_of(module: str) -> str:
-    """harness_plugin.room.more -> room; the empty string for harness_plugin itself."""
+def part_of(module: str) -> str:
+    """harness_plugin.part.more -> part; the empty string for harness_plugin itself."""
     return [*module.split("."), ""][1]
 
 
@@ -142,21 +142,21 @@ class C:
     assert "harness_plugin.model.a.near" in dict(imports("harness_plugin.model.a", tmp_path / "__init__.py"))
 
 
-def test_every_room_is_in_the_table_and_the_table_names_no_other():
-    assert {room_of(module) for module, _ in sources()} - {""} == set(MAY_IMPORT)
+def test_every_part_is_in_the_table_and_the_table_names_no_other():
+    assert {part_of(module) for module, _ in sources()} - {""} == set(MAY_IMPORT)
 
 
-def test_no_room_imports_a_room_that_the_table_does_not_allow():
+def test_no_part_imports_a_part_that_the_table_does_not_allow():
     wrong = []
     for module, name, _ in EDGES:
-        here, there = room_of(module), room_of(name) if name.startswith("harness_plugin.") else ""
+        here, there = part_of(module), part_of(name) if name.startswith("harness_plugin.") else ""
         if there in MAY_IMPORT and there != here and there not in MAY_IMPORT.get(here, "").split():
             wrong.append(f"{module} imports {name}")
     assert not wrong
 
 
 def test_the_table_has_no_circle():
-    assert circle_in({room: set(allowed.split()) for room, allowed in MAY_IMPORT.items()}) == set()
+    assert circle_in({part: set(allowed.split()) for part, allowed in MAY_IMPORT.items()}) == set()
 
 
 def module_of(name: str, modules: set[str]) -> str | None:
@@ -173,9 +173,9 @@ def circle_in(needs: dict[str, set[str]]) -> set[str]:
     return set(needs)
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_no_module_of_a_room_needs_itself_through_others(room):
-    modules = {module for module, _ in sources() if room_of(module) == room}
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_no_module_of_a_part_needs_itself_through_others(part):
+    modules = {module for module, _ in sources() if part_of(module) == part}
     needs: dict[str, set[str]] = {module: set() for module in modules}
     for module, name, _ in EDGES:
         if module in modules and (other := module_of(name, modules)) not in (None, module):
@@ -187,7 +187,7 @@ def test_heavy_packages_are_touched_only_where_the_table_says():
     wrong = [
         f"{module} imports {name}"
         for module, name, _ in EDGES
-        if (package := name.split(".")[0]) in ONLY_IN and room_of(module) not in ONLY_IN[package].split()
+        if (package := name.split(".")[0]) in ONLY_IN and part_of(module) not in ONLY_IN[package].split()
     ]
     assert not wrong
 
@@ -197,7 +197,7 @@ def test_nothing_imports_the_test_or_source_folders_by_their_generic_names():
 
 
 def test_the_command_line_imports_train_only_when_it_trains():
-    assert not [edge for edge in EDGES if room_of(edge[0]) == "cli" and edge[2] and room_of(edge[1]) == "train"]
+    assert not [edge for edge in EDGES if part_of(edge[0]) == "cli" and edge[2] and part_of(edge[1]) == "train"]
 
 
 def test_the_package_itself_imports_nothing_of_ours_since_it_runs_at_every_interpreter_start():
@@ -222,8 +222,8 @@ def test_the_tasks_folder_holds_no_code_and_its_files_name_functions_of_harness_
 
 def test_of_the_tasks_functions_only_the_filter_opens_a_judge_and_only_when_it_judges():
     opens = {"torch", "harness_plugin.scoring.open_judge"}
-    functions = [edge for edge in EDGES if room_of(edge[0]) == "harness" and edge[0] != "harness_plugin.harness.lm"]
-    known = {(module, on_load) for module, name, on_load in functions if name in opens or room_of(name) == "engine"}
+    functions = [edge for edge in EDGES if part_of(edge[0]) == "harness" and edge[0] != "harness_plugin.harness.lm"]
+    known = {(module, on_load) for module, name, on_load in functions if name in opens or part_of(name) == "engine"}
     assert known == {("harness_plugin.harness.judge_filter", False)}
 
 
@@ -258,7 +258,7 @@ def test_every_package_that_is_imported_comes_with_what_setup_cfg_asks_for():
         package = name.split(".")[0]
         if package in sys.stdlib_module_names or package == "harness_plugin":
             continue
-        if (room_of(module), package) == ("pytest_plugin", "pytest"):  # nobody but pytest loads it
+        if (part_of(module), package) == ("pytest_plugin", "pytest"):  # nobody but pytest loads it
             continue
         if not {canonicalize_name(owner) for owner in owners.get(package, [package])} & available:
             missing[package].append(module)
@@ -291,12 +291,12 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_light_rooms_load_without_any_heavy_package(module):
+def test_light_parts_load_without_any_heavy_package(module):
     assert loaded_by(f"import {module}") == set()
 
 
 @pytest.mark.parametrize("module", NUMBERS)
-def test_rooms_of_numbers_load_with_numpy_alone(module):
+def test_parts_of_numbers_load_with_numpy_alone(module):
     assert loaded_by(f"import {module}") <= {"numpy"}
 
 

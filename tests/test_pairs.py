@@ -1,4 +1,4 @@
-"""The room `pairs`: what a pair is, and its ids, and reading with bad rows and own columns."""
+"""The package `pairs`: what a pair is, and its ids, and reading with bad rows and own columns."""
 
 import hashlib
 import json

@@ -63,7 +63,7 @@ def made(base="google/gemma-2b", **fields):
 
 @pytest.fixture
 def heard():
-    """What the rooms log, a text a message."""
+    """What the modules log, a text a message."""
     said, log = [], logging.getLogger("lm_eval.arena_rm")
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())

@@ -108,28 +108,28 @@ def command(
     Exit codes: 0 done, 2 wrong usage, 3 bad data, or the judge could not be loaded.
     """
     log_to_stderr()
-    from harness_plugin import tournament as room
+    from harness_plugin import tournament
     from harness_plugin.files.remote import local
     from harness_plugin.report.judge_folder import write_run
 
     _check(baseline, engine, output, labels)
     with local(files, output) as place:
         answers = gather(place.files)
-        meetings = room.battles(answers, baseline, prompts)
+        meetings = tournament.battles(answers, baseline, prompts)
         if red_team_model is not None:
-            room.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
+            tournament.red_team_battles(answers, meetings.prompts, red_team_model)  # refuses a name here, not later
         by_people = None if labels is None else _labels(labels, meetings, label_fields, winner_words(winner_maps))
         place.folder.mkdir(parents=True, exist_ok=True)
         _say(meetings)
         with judging(spec, batch_size, cache_file, place.folder, engine, output) as judge:
             meetings, verdicts, board = _ranked(judge, answers, meetings, baseline, prompts, stopping)
-            source = red_team_model or (red_team and (baseline or room.median_model(board)))
+            source = red_team_model or (red_team and (baseline or tournament.median_model(board)))
             attacked = _attacked(judge, answers, meetings, source) if source else None
-        moved = attacked and room.red_team_report(attacked.verdicts, source)
+        moved = attacked and tournament.red_team_report(attacked.verdicts, source)
         board, shares, agreed = _for_people(board, verdicts, by_people, labels, baseline, meetings.models)
-        board = room.summary(board, meetings, judge.identity, moved, agreed)
-        room.write_answers(place.folder, meetings)
-        write_run(place.folder, board, room.Judged(meetings, verdicts, shares), attacked, plots)
+        board = tournament.summary(board, meetings, judge.identity, moved, agreed)
+        tournament.write_answers(place.folder, meetings)
+        write_run(place.folder, board, tournament.Judged(meetings, verdicts, shares), attacked, plots)
     _say_result(board, len(verdicts), output)
 
 
@@ -221,30 +221,30 @@ class Judging:
 
 def _ranked(judge, answers, meetings, baseline, prompts, stopping):
     """(the battles that were judged, their verdicts, the leaderboard)."""
-    from harness_plugin import tournament as room
+    from harness_plugin import tournament
 
     stopped = None
     if stopping is None:
         verdicts = judge(meetings, "Judging battles")
     else:
-        parts = room.parts_of(answers, meetings, stopping.looks, baseline, prompts)
-        clear = functools.partial(room.all_clear, baseline=baseline)
+        parts = tournament.parts_of(answers, meetings, stopping.looks, baseline, prompts)
+        clear = functools.partial(tournament.all_clear, baseline=baseline)
         stopped, verdicts = judge_parts(judge, parts, stopping.looks, clear)
         meetings = stopped.part.battles
-    board = room.leaderboard(verdicts, baseline, meetings.models, meetings.counts, room.styles(meetings))
-    return meetings, verdicts, board if stopped is None else room.board_at(board, stopped, verdicts)
+    board = tournament.leaderboard(verdicts, baseline, meetings.models, meetings.counts, tournament.styles(meetings))
+    return meetings, verdicts, board if stopped is None else tournament.board_at(board, stopped, verdicts)
 
 
 def _for_people(board, verdicts, by_people, labels, baseline, models):
     """(the leaderboard with what people prefer, the share of people's votes for B in each battle, how well the judge
     agrees with them), by people's judgements from the file `labels`."""
-    from harness_plugin import tournament as room
+    from harness_plugin import tournament
 
     if by_people is None:
         return board, [None] * len(verdicts), None
-    votes = room.labels_of(verdicts, room.votes_of(by_people, labels))
-    board, shares = room.for_people(board, verdicts, votes, baseline, models), votes.shares
-    return board, shares, room.agreement(verdicts, shares)
+    votes = tournament.labels_of(verdicts, tournament.votes_of(by_people, labels))
+    board, shares = tournament.for_people(board, verdicts, votes, baseline, models), votes.shares
+    return board, shares, tournament.agreement(verdicts, shares)
 
 
 def _attacked(judge, answers, meetings, source):

@@ -2,7 +2,7 @@
 
 `engine` is the engine itself, which also halves a batch where memory runs out. It knows no pairs, no text and no
 outcomes. `packing` decides what is computed together. `shape` says which decoders run on packs and in what they differ,
-and `decoder` runs them, with the arithmetic of `ops` (any device) or `fused` (CPUs, with the C code of the room
+and `decoder` runs them, with the arithmetic of `ops` (any device) or `fused` (CPUs, with the C code of the package
 `kernels`). `padded` runs all other classifiers on padded batches. `attention` is that of packs, `threads` chooses how
 many threads compute, `memory` how many tokens a batch has (and keeps what PyTorch frees), and `processes` is for
 several under `accelerate launch`. The comments in these modules give the shape of each tensor where it is made, with

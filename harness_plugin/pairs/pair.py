@@ -1,7 +1,7 @@
 """What a comparison is: one prompt, two responses, and who won, if that is known.
 
-This file knows nothing of files, formats, tokens or models. A `Pair` that exists is valid: its constructor
-refuses what cannot be rendered or counted, so no later room checks again.
+This file knows nothing of files, formats, tokens or models. A `Pair` that exists is valid: its constructor refuses
+what cannot be rendered or counted, so that no later module checks it again.
 """
 
 import hashlib

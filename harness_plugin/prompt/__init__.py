@@ -6,7 +6,7 @@ for texts that are too long, `encoder` what both do with a tokenizer.
 
 Training, scoring and lm-eval all use these renderers. They return ids, never text that is tokenized again. User text is
 encoded so that the spelling of a special token in it, such as `<eos>` or `<start_of_turn>`, stays text; BOS is put in
-front exactly once. This room knows neither models nor files.
+front exactly once. This package knows neither models nor files.
 """
 
 from harness_plugin.prompt.answer_text import AnswerRenderer, RenderedAnswer

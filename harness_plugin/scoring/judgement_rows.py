@@ -56,9 +56,10 @@ def added_logit(worths: Any, length_a: int | None, length_b: int | None, surface
 
 
 def outcomes_of(z_ab, z_ba, temperature: np.ndarray, tie_nu: np.ndarray, added: np.ndarray) -> Outcomes:
-    """`probabilities.combine` with a calibration for each of n pairs, shape (n,), and with either order or both. B shown
-    first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side.
-    `added`, shape (n,): to the logit (`added_logit`)."""
+    """`probabilities.combine` with a calibration for each of n pairs, shape (n,), and with either order or both.
+
+    B shown first says of A and B what A shown first says of B and A. Without logits nothing speaks for either side.
+    `added`, shape (n,), is added to the logit (`added_logit`)."""
     if z_ab is None and z_ba is None:
         s, bias, log_tie = np.zeros(len(temperature)), np.full(len(temperature), np.nan), None
     elif z_ab is None:

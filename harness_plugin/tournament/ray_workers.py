@@ -27,7 +27,7 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 @dataclass(frozen=True)
 class Devices:
-    """Room for `count` workers with `cpus` CPU cores or `gpus` GPUs each."""
+    """Places for `count` workers with `cpus` CPU cores or `gpus` GPUs each."""
 
     count: int
     cpus: int

@@ -12,7 +12,7 @@ PREFIX = 8  # characters: servers that mask a key in a message leave its beginni
 
 
 class ApiKey:
-    """A key, or none. Its text is only in the header that it sets when it is called: `repr` and `str` do not show it."""
+    """A key, or none. Its text is only in the header that a call of it sets: `repr` and `str` do not show it."""
 
     def __init__(self, text: str | None = None):
         self._text = text
