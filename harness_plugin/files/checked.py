@@ -117,9 +117,9 @@ def optional_text(row: Mapping[str, Any], name: str, where: str = "") -> str | N
     return None if is_absent(value) else text_value(name, value, where)
 
 
-def optional_id(row: Mapping[str, Any], name: str, where: str = "") -> str:
+def optional_id(row: Mapping[str, Any], name: str) -> str:
     """The value of an id field: "" where it is missing, null or NaN; whole numbers become strings. Raises RowError."""
-    return id_value(name, row.get(name), where)
+    return id_value(name, row.get(name))
 
 
 def id_value(name: str, value: Any, where: str = "") -> str:

@@ -20,15 +20,15 @@ class Change:
     texts: dict[str, str]
 
 
-def worst_changes(comparison: Comparison, metric: str, count: int = WORST) -> list[Change]:
-    """The items that lost most in the metric, worst first; fewer where fewer lost anything."""
+def worst_changes(comparison: Comparison, metric: str) -> list[Change]:
+    """The WORST items that lost most in the metric, worst first; fewer where fewer lost anything."""
     c, up = comparison, comparison.baseline.metrics[metric]
     lost = []
     for id in c.ids:
         before, after = (run.items[id].values.get(metric) for run in (c.baseline, c.current))
         if before is not None and after is not None and (after < before if up else after > before):
             lost.append((-abs(after - before), id, before, after))
-    lost = sorted(lost)[:count]
+    lost = sorted(lost)[:WORST]
     ids = [id for _, id, _, _ in lost]
     old, new = (_texts(run, ids) for run in (c.baseline, c.current))
     return [

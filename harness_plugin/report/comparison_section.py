@@ -28,9 +28,9 @@ def interval(found: Value, digits: int = 3) -> str:
     return with_interval(found["value"], found["low"], found["high"], digits)
 
 
-def counted_interval(found: Value, digits: int = 3) -> str:
+def counted_interval(found: Value) -> str:
     """As `interval`, with the number of values that it rests on."""
-    return interval(found, digits) if found["value"] is None else f"{interval(found, digits)}, n={found['n']}"
+    return interval(found) if found["value"] is None else f"{interval(found)}, n={found['n']}"
 
 
 def aligned(section: Section) -> Iterable[str]:

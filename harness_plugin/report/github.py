@@ -4,29 +4,27 @@ Outside GitHub Actions nothing is written: each place is there only where the ru
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.printable import log_line, readable
 from harness_plugin.gate import GateResult, State
 from harness_plugin.gate.decide import DECIDES
+from harness_plugin.gate.rules import WARN
 from harness_plugin.report.gate_text import document, headline, markdown
 
 MOST = 4  # annotations; GitHub shows ten of a kind per step
 OUTPUTS = ("baseline", "current", "difference", "low", "high", "p_holm", "smallest_drop", "prompts")
 
 
-def report_to_github(
-    result: GateResult, folder: Path | None, environment: Mapping[str, str] | None = None
-) -> list[str]:
+def report_to_github(result: GateResult, folder: Path | None) -> list[str]:
     """Appends to $GITHUB_STEP_SUMMARY and $GITHUB_OUTPUT where they are set, and returns the lines to be printed: with
     $GITHUB_ACTIONS the annotations. `folder`: where the files of the result are. Raises DataError where the runner's
     files cannot be written."""
-    env = os.environ if environment is None else environment
-    _append(env.get("GITHUB_STEP_SUMMARY"), markdown(result) + "\n")
-    _append(env.get("GITHUB_OUTPUT"), "".join(f"{name}={value}\n" for name, value in _outputs(result, folder).items()))
-    return annotations(result) if env.get("GITHUB_ACTIONS") == "true" else []
+    outputs = "".join(f"{name}={value}\n" for name, value in _outputs(result, folder).items())
+    _append(os.environ.get("GITHUB_STEP_SUMMARY"), markdown(result) + "\n")
+    _append(os.environ.get("GITHUB_OUTPUT"), outputs)
+    return annotations(result) if os.environ.get("GITHUB_ACTIONS") == "true" else []
 
 
 def annotations(result: GateResult) -> list[str]:
@@ -34,7 +32,7 @@ def annotations(result: GateResult) -> list[str]:
     found = []
     if result.exit_code:
         found.append(_command("error", headline(result)))
-    elif result.state == State.INCONCLUSIVE and result.rules.on_inconclusive == "warn":
+    elif result.state == State.INCONCLUSIVE and result.rules.on_inconclusive == WARN:
         found.append(_command("warning", headline(result)))
     for m in result.decision.measured if result.decision else ():
         if m.state == State.REGRESSION and m.role != DECIDES:

@@ -56,17 +56,15 @@ def fit_abstention(judgements: Sequence[Judgement], error: float, level: float =
     return Abstention(None if found is None else confidence_of(found), error, level, len(decisive), len(set(prompts)))
 
 
-def fit_handing_on(
-    small: Sequence[Judgement], big: Sequence[Judgement], agreement: float, level: float = LEVEL
-) -> float | None:
-    """The lowest confidence from which the small judge may decide so that, with probability `level`, a cascade agrees
+def fit_handing_on(small: Sequence[Judgement], big: Sequence[Judgement], agreement: float) -> float | None:
+    """The lowest confidence from which the small judge may decide so that, with probability LEVEL, a cascade agrees
     with the big judge on at least `agreement` of all pairs; None where these pairs prove it for no confidence, and all
     go to the big judge. n judgements of each, of the same pairs in the same order. Raises UsageError for an agreement
     that is no share."""
     if not 0 < agreement < 1:
         raise UsageError(f"an agreement of {agreement}", "it is a share below 1", "give a number between 0 and 1")
     differs = np.array([float(one.preferred != other.preferred) for one, other in zip(small, big, strict=True)])
-    found = threshold_for_agreement(log_odds(small), differs, [j.prompt_key for j in small], agreement, level)
+    found = threshold_for_agreement(log_odds(small), differs, [j.prompt_key for j in small], agreement)
     return None if found is None else confidence_of(found)
 
 

@@ -202,20 +202,18 @@ def wilson(k: float, n: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
 
 
-def jackknife(
-    statistic: Callable[[np.ndarray], float], n: int, clusters=None, groups: int = GROUPS, bounds=None
-) -> Estimate:
+def jackknife(statistic: Callable[[np.ndarray], float], n: int, clusters=None, bounds=None) -> Estimate:
     """Any statistic of n rows with a delete-a-group jackknife over clusters.
 
     `statistic` gets a boolean mask of shape (n,) of the rows to keep and returns a number. Whole clusters are dealt
-    into at most `groups` groups (seeded, in the order of their sorted names) and left out a group at a time:
+    into at most GROUPS groups (seeded, in the order of their sorted names) and left out a group at a time:
     SE^2 = (G - 1) / G * sum of (theta_(g) - mean theta_(g))^2 (Efron and Stein 1981; Kott 2001 for groups). Student's
     interval has one degree of freedom less than there are groups, or than Kish's number of clusters where that is
     smaller. NaN where one of the values is.
     """
     codes, n_clusters = cluster_codes(clusters, n)
     value = float(statistic(np.ones(n, dtype=bool))) if n else math.nan
-    count = min(groups, n_clusters)
+    count = min(GROUPS, n_clusters)
     if count < 2 or math.isnan(value):
         return undefined(n, n_clusters, value)
     group = (np.random.default_rng(0).permutation(n_clusters) % count)[codes]

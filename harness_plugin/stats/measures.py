@@ -131,19 +131,19 @@ def equal_mass_bins(confidence, bins: int = BINS) -> np.ndarray:
     return np.minimum((midranks(confidence) - 0.5) * bins // max(n, 1), bins - 1).astype(int)
 
 
-def ece(confidence, correct, bin_numbers=None, clusters=None) -> float:
+def ece(confidence, correct, clusters=None) -> float:
     """Expected calibration error: sum over bins of n_b / n * |mean correct - mean confidence|, from about 0 to 1.
 
-    Bins of equal mass (Nguyen and O'Connor 2015; Naeini et al. 2015 for the measure), 10 unless given as
-    `bin_numbers` of shape (n,). Whether a row counts with a plus or a minus is decided by the rows of its bin that are
-    not in its cluster. Taken from all rows, the sum is far above 0 for a perfectly calibrated judge (0.10 for 100
-    rows); so it is 0 in the mean, and can be below. Where a gap is as small as its error, it comes out smaller than it
-    is. NaN for fewer rows than bins: each bin would hold at most one.
+    10 bins of equal mass (Nguyen and O'Connor 2015; Naeini et al. 2015 for the measure). Whether a row counts with a
+    plus or a minus is decided by the rows of its bin that are not in its cluster. Taken from all rows, the sum is far
+    above 0 for a perfectly calibrated judge (0.10 for 100 rows); so it is 0 in the mean, and can be below. Where a gap
+    is as small as its error, it comes out smaller than it is. NaN for fewer rows than bins: each bin would hold at most
+    one.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if len(confidence) < BINS:
         return math.nan
-    numbers = equal_mass_bins(confidence) if bin_numbers is None else np.asarray(bin_numbers)
+    numbers = equal_mass_bins(confidence)
     codes, n_clusters = cluster_codes(clusters, len(confidence))
     gap = correct - confidence
     both = numbers * n_clusters + codes
@@ -161,7 +161,7 @@ def ece_estimate(confidence, correct, clusters=None) -> Estimate:
     may be wrong in the next pairs, of which Student's interval knows nothing.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    value, gap = ece(confidence, correct, clusters=clusters), correct - confidence
+    value, gap = ece(confidence, correct, clusters), correct - confidence
     mean, bounds = clustered_mean(gap, clusters), clustered_mean(gap, clusters, (-1.0, 1.0))
     if math.isnan(value) or math.isnan(bounds.low):
         return undefined(mean.n, mean.n_clusters, max(value, 0.0) if math.isfinite(value) else math.nan)

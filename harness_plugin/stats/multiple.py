@@ -44,16 +44,17 @@ class Pairwise:
     p_holm: np.ndarray
 
     def better(self, alpha: float = ALPHA) -> np.ndarray:
-        """Where a is better than b, shape (M, M): over all pairs together, a false one occurs with at most alpha."""
+        """Where a is better than b, shape (M, M): over all pairs together, a false one occurs with a probability of at
+        most alpha."""
         return (self.p_holm <= alpha) & (self.difference > 0)
 
-    def rank_ranges(self, alpha: float = ALPHA) -> np.ndarray:
+    def rank_ranges(self) -> np.ndarray:
         """The best and the worst rank of each model, shape (M, 2), 1 for the best model.
 
         [1 + models that are better, M - models that are worse] after Holm's adjustment: simultaneous, every true
-        rank lies in its range with probability 1 - alpha (Mogstad et al. 2024; Klein et al. 2020 for the idea).
+        rank lies in its range with probability 1 - ALPHA (Mogstad et al. 2024; Klein et al. 2020 for the idea).
         """
-        better = self.better(alpha)
+        better = self.better()
         return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
 
     def smallest_difference(self, power: float = POWER, alpha: float = ALPHA) -> float:
