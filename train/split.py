@@ -13,11 +13,12 @@ from pathlib import Path
 
 from harness_plugin.errors import DataError, TrainError
 from harness_plugin.files import atomic_write
+from harness_plugin.files.printable import listed
 from harness_plugin.pairs import Pair, Text, content_id, flat_text, read_outputs, read_pairs
 from harness_plugin.pairs.likeness import seen_text
 
 QUANTILES = (50, 90, 99)
-_NAMED = 5  # so many ids are named in a message
+NAMED = 5  # ids in a message
 
 
 def draw(*parts) -> float:
@@ -237,11 +238,9 @@ def refuse_overlap(
         return
     prompts = {key for keys in shared.values() for key in keys}
     touched = sorted(i for key in prompts for i in ids[key])
-    more = f" and {len(touched) - _NAMED} more" if touched[_NAMED:] else ""
     files = ", ".join(f"{name} ({len(keys)})" for name, keys in shared.items() if keys)
     raise TrainError(
-        f"{len(prompts)} of the prompts to train on are in evaluation files: {files}; "
-        f"pairs {', '.join(touched[:_NAMED])}{more}",
+        f"{len(prompts)} of the prompts to train on are in evaluation files: {files}; pairs {listed(touched, NAMED)}",
         "a judge must not be tested on what it has learned from",
         f"remove these pairs{_listed(rows, listing)}",
     )

@@ -9,12 +9,11 @@ from pathlib import Path
 from harness_plugin.errors import DataError, TrainError, UsageError
 from harness_plugin.files.checked import excerpt
 from harness_plugin.files.opening import display
+from harness_plugin.files.printable import listed
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.pairs import Pair, content_id
 from harness_plugin.scoring.judgement import Judgement, read_judgements
-from harness_plugin.train.split import MixedPair, mixed, tie_of
-
-_NAMED = 5  # ids in a message
+from harness_plugin.train.split import NAMED, MixedPair, mixed, tie_of
 
 
 def read_teacher(path: str | Path) -> dict[str, Judgement]:
@@ -53,9 +52,8 @@ def apply_teacher(pairs: Sequence[Pair], teacher: Mapping[str, Judgement], share
     teacher's alone.
 
     `soft_label` and `target` become the mixture; `winner` stays what the data said. Of an own label as much is a tie as
-    its `winner` says and `p_b` leaves room for. A verdict on the same texts with the sides
-    exchanged is exchanged back. Raises TrainError for pairs without a verdict and for verdicts on other texts,
-    UsageError for a share outside [0, 1].
+    its `winner` says and `p_b` allows. A verdict on the same texts with the sides exchanged is exchanged back. Raises
+    TrainError for pairs without a verdict and for verdicts on other texts, UsageError for a share outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise UsageError(f"teacher_share: {share!r}", "it must be a share between 0 and 1", "correct the recipe")
@@ -81,8 +79,7 @@ def apply_teacher(pairs: Sequence[Pair], teacher: Mapping[str, Judgement], share
 
 
 def _some(ids: list[str]) -> str:
-    first = ", ".join(sorted(ids)[:_NAMED])
-    return f"{first} and {len(ids) - _NAMED} more" if ids[_NAMED:] else first
+    return listed(sorted(ids), NAMED)
 
 
 def _turned(pair: Pair, judgement: Judgement) -> Judgement | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from harness_plugin.errors import UsageError
+from harness_plugin.files.printable import MOST_LISTED
 
 field_option = click.option(
     "--field",
@@ -103,7 +104,7 @@ def _read(options, path, **bounds):
     from harness_plugin.pairs import read_pairs
 
     table = read_pairs(path, **options, **bounds)
-    for error in table.skipped[:20]:
+    for error in table.skipped[:MOST_LISTED]:
         click.echo(f"left out: {error}", err=True)
     if table.skipped:
         rows = len(table.skipped) + len(table.pairs)

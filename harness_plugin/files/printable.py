@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-_MOST_LISTED = 20
+MOST_LISTED = 20
 KEPT = "\n\t\u200c\u200d"  # not printable, and part of ordinary text: joiners of emoji and of some scripts
 # What runners of CI take for a command: `::error::` at the start of a line (GitHub), `##[error]` and `##vso[...]`
 # anywhere in it (GitHub's older form, Azure, TeamCity).
@@ -40,10 +40,10 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def listed(items: Sequence[str]) -> str:
-    """The items with commas between them; of many the first twenty, and how many more there are."""
-    more = len(items) - _MOST_LISTED
-    return ", ".join(items[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+def listed(items: Sequence[str], most: int = MOST_LISTED) -> str:
+    """The items with commas between them; of many the first `most`, and how many more there are."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def without_controls(text: str) -> str:

@@ -6,11 +6,14 @@ from typing import Any, Protocol
 
 from harness_plugin.errors import ScoreError
 from harness_plugin.files.journal import Journal
+from harness_plugin.files.printable import listed
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judgement import Judgement, sound_judgements
 
 log = logging.getLogger("lm_eval.arena_rm")
+
+NAMED = 5  # pairs in an error
 
 Done = Callable[[int], Any]
 """Called with k as k more pairs are judged."""
@@ -72,9 +75,8 @@ def judged_where_possible(
 
 def unjudged(pairs: Sequence[Pair], why: str) -> ScoreError:
     """The error for pairs that are left without a judgement while others have theirs."""
-    more = f" and {len(pairs) - 5} more" if pairs[5:] else ""
     error = ScoreError(
-        f"no judgement of pairs {', '.join(pair.id for pair in pairs[:5])}{more}",
+        f"no judgement of pairs {listed([pair.id for pair in pairs], NAMED)}",
         why,
         "leave these pairs out, or repeat the command where the judge can answer another time",
     )

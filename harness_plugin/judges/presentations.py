@@ -12,6 +12,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from harness_plugin.errors import DataError, ScoreError, UsageError
+from harness_plugin.files.printable import listed
+from harness_plugin.judges.judge import NAMED
 from harness_plugin.pairs import Pair
 from harness_plugin.prompt import Rendered, RenderedAnswer
 from harness_plugin.scoring.store import ScoreCache
@@ -197,8 +199,7 @@ def _score_new(engine, part, views, known, tally, store) -> None:
         pairs = [p for p, shown in zip(part, views, strict=True) if any(digest in bad for digest, _ in shown)]
         if not pairs:
             raise
-        more = f" and {len(pairs) - 5} more" if pairs[5:] else ""
-        error = ScoreError(f"{e.found}: pairs {', '.join(p.id for p in pairs[:5])}{more}", e.why, e.do)
+        error = ScoreError(f"{e.found}: pairs {listed([p.id for p in pairs], NAMED)}", e.why, e.do)
         error.unjudged = tuple(p.key for p in pairs)
         raise error from e
     scores = dict(zip(fresh, (tuple(map(float, row)) for row in z), strict=True))

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Callable
 
-from harness_plugin.files.printable import counted
+from harness_plugin.files.printable import counted, listed
 from harness_plugin.pairs import Text
 from harness_plugin.report.numbers import number, with_interval
 from harness_plugin.stats.multiple import ALPHA
@@ -318,9 +318,8 @@ def left_out(board: dict, battles: Battles, name: Name) -> list[str]:
     if battles.identical:
         lines.append(f"{counted(len(battles.identical), 'battle')} of identical answers: a tie, and not judged.")
     for model, keys in battles.missing.items():
-        openings = ", ".join(f"{key} ({name(_opening(battles.prompts[key]))})" for key in keys[:SHOWN])
-        more = f" and {len(keys) - SHOWN} more" if keys[SHOWN:] else ""
-        lines.append(f"{name(model)} did not answer {counted(len(keys), 'prompt')}, no battle there: {openings}{more}")
+        openings = listed([f"{key} ({name(_opening(battles.prompts[key]))})" for key in keys], SHOWN)
+        lines.append(f"{name(model)} did not answer {counted(len(keys), 'prompt')}, no battle there: {openings}")
     for what, count in (("empty answers", battles.empty), ("answers that open like a refusal", battles.refusals)):
         if count:
             lines.append(f"{what}, judged as they are: {', '.join(f'{name(m)} {n}' for m, n in count.items())}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness_plugin.files.printable import KEPT, counted, log_line
+from harness_plugin.files.printable import KEPT, counted, listed, log_line
 from harness_plugin.files.rounding import rounded_or_none
 from harness_plugin.gate import Change, GateResult, Measured, State
 from harness_plugin.gate.decide import CATEGORY, DECIDES, SHOWN, ByPeople, signed
@@ -199,7 +199,7 @@ def _people(found: ByPeople | None) -> list[str]:
 
 
 def _names(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if ids[NAMED:] else "")
+    return listed(ids, NAMED)
 
 
 def _level(result: GateResult) -> str:

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from harness_plugin.errors import ModelError, ScoreError
-from harness_plugin.judges.judge import Done
+from harness_plugin.files.printable import listed
+from harness_plugin.judges.judge import NAMED, Done
 from harness_plugin.judges.presentations import naming_pairs
 from harness_plugin.judges.served.budget import BudgetSpent
 from harness_plugin.judges.served.client import Client
@@ -29,7 +30,6 @@ log = logging.getLogger("lm_eval.arena_rm")
 
 AHEAD = 128  # pairs whose answers are looked up in the store at once
 WAITING = 4 * AHEAD  # pairs at most that wait for one before them
-NAMED = 5  # pairs in an error
 DOWN = "it seems to be down", "repeat the command when it answers again; it continues"
 TOO_FAST = (
     "it takes fewer calls than it is sent",
@@ -293,12 +293,11 @@ class _Run:
     def _incomplete(self) -> ScoreError:
         states = Counter(error.state for _, error in self.unusable)
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        names = ", ".join(pair.id for pair, _ in self.unusable[:NAMED])
-        more = f" and {len(self.unusable) - NAMED} more" if self.unusable[NAMED:] else ""
+        names = listed([pair.id for pair, _ in self.unusable], NAMED)
         pair, first = self.unusable[0]
         error = ScoreError(
             f"{len(self.unusable)} of {len(self.pairs)} pairs have no verdict of {self.judge.name} ({counts}): pairs "
-            f"{names}{more} (pair {pair.id}: {first.detail})",
+            f"{names} (pair {pair.id}: {first.detail})",
             "an answer without a verdict is neither a tie nor a zero; the other pairs are judged and kept",
             "repeat the command, which asks for these pairs only, and leave out those that the judge never answers",
         )
