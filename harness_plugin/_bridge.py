@@ -17,9 +17,8 @@ import os
 import sys
 
 MODEL = "arena_rm"
-TARGET = (
-    "harness_plugin.harness.lm:ArenaRM"  # exactly the class's own module and name: lm-eval refuses any other spelling
-)
+# Exactly the class's own module and name: lm-eval refuses any other spelling.
+TARGET = "harness_plugin.harness.lm:ArenaRM"
 TASK_FILE = os.path.join("arena_pairs", "arena_pairs.yaml")
 OFF_SWITCH = "ARENA_RM_NO_HOOK"
 PROGRAMS = ("lm_eval", "lm-eval", "harness_plugin")  # that take lm-eval's options

@@ -40,9 +40,8 @@ class ArenaRM:
         defaults the arguments have. `metric`: a name or several; `options`: margin, alpha, power, on_inconclusive,
         weigh, model, baseline_model, task, pairs, ignore, max_missing.
 
-        Returns the GateResult of a pass. An inconclusive result warns, fails or does nothing, as
-        `on_inconclusive` says. Raises DataError where the
-        runs cannot be compared and UsageError for arguments that mean nothing.
+        Returns the GateResult of a pass. An inconclusive result warns, fails or does nothing, as `on_inconclusive`
+        says. Raises DataError where the runs cannot be compared and UsageError for arguments that mean nothing.
         """
         __tracebackhide__ = True
         from harness_plugin.errors import DataError

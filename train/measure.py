@@ -24,8 +24,8 @@ def measure(manifest: Manifest, folder: Path, validation: list[Pair], device: st
     """The manifest with `metrics` and `calibration` of the adapter in `folder`.
 
     It is loaded as a user would load it and scored in both orders. There is no calibration where its scores go against
-    the labels. Calibrated metrics (log_loss, brier, ece) are on
-    the pairs that the calibration was fitted on, and `soft_log_loss` is the training loss of the averaged logit.
+    the labels. Calibrated metrics (log_loss, brier, ece) are on the pairs that the calibration was fitted on, and
+    `soft_log_loss` is the training loss of the averaged logit.
     """
     with open_local(ModelSpec(peft=str(folder), device=device, temperature=1.0, tie_nu=0.0)) as judge:
         raw = list(judge.judge(validation))

@@ -166,9 +166,8 @@ def save(network, base_name: str, config: TrainConfig, folder: Path, state: dict
     for peft_config in network.peft_config.values():
         peft_config.base_model_name_or_path = base_name
         peft_config.revision = config.revision
-        peft_config.modules_to_save = list(
-            dict.fromkeys(peft_config.modules_to_save)
-        )  # PEFT adds the head's name twice
+        # each once: PEFT adds the head's name a second time
+        peft_config.modules_to_save = list(dict.fromkeys(peft_config.modules_to_save))
         if not isinstance(peft_config.target_modules, str):  # a set, whose order would differ from process to process
             peft_config.target_modules = sorted(peft_config.target_modules)
     dtype = dtype_of(config.save_precision)

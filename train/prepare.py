@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness_plugin.errors import DataError, TrainError, UsageError
+from harness_plugin.files.printable import counted
 from harness_plugin.model.file_hashes import file_sha256, short_hash
 from harness_plugin.pairs import Pair, read_pairs
 from harness_plugin.train.augment import degrade, mismatch
@@ -78,7 +79,7 @@ def prepare(config: TrainConfig, request: Request, renderer: AnyRenderer, listin
     training, validation = split(pairs, config.validation_share, config.seed, config.validation_pairs)
     if len(validation) < 2:
         raise TrainError(
-            f"the split gives only {len(validation)} validation pair",
+            f"the split gives only {counted(len(validation), 'validation pair')}",
             "the calibration is fitted on the validation pairs and needs at least 2",
             "give more data, or a larger validation_share in the recipe",
         )

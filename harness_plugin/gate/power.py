@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_plugin.gate.decide import Decision
+from harness_plugin.gate.decide import CATEGORY, Decision
 from harness_plugin.stats.paired import MCNEMAR, DropTest, drop_test
 from harness_plugin.stats.power import detectable_drop, prompts_to_detect, prompts_to_pass
 
@@ -85,5 +85,5 @@ def noise_of(decision: Decision) -> list[Noise]:
             m.test.method == MCNEMAR,
         )
         for m in decision.measured
-        if m.role != "category"
+        if m.role != CATEGORY
     ]

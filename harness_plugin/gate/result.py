@@ -9,7 +9,7 @@ from harness_plugin.gate.compare import Difference, NotComparable, compare
 from harness_plugin.gate.decide import Decision, State, decide
 from harness_plugin.gate.people import decide_for_people, read_votes
 from harness_plugin.gate.readers.any_run import read_two
-from harness_plugin.gate.rules import DEFAULT_READING, Reading, Rules
+from harness_plugin.gate.rules import DEFAULT_READING, FAIL, Reading, Rules
 from harness_plugin.gate.stored_run import Run
 from harness_plugin.gate.worst_items import Change, worst_changes
 from harness_plugin.tournament import Stopped, Votes
@@ -38,7 +38,7 @@ class GateResult:
         """That of `arena-rm gate`. Inconclusive counts as done, unless that is to fail or everything collapsed."""
         if self.state == State.INCONCLUSIVE:
             collapsed = self.decision is not None and self.decision.collapsed
-            return INCONCLUSIVE if collapsed or self.rules.on_inconclusive == "fail" else DONE
+            return INCONCLUSIVE if collapsed or self.rules.on_inconclusive == FAIL else DONE
         return {State.PASS: DONE, State.REGRESSION: REGRESSION, State.NOT_COMPARABLE: NOT_DONE}[self.state]
 
 

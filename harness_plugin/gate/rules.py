@@ -11,8 +11,8 @@ ALPHA = 0.05  # how often an unchanged build may fail
 POWER = 0.8  # with which probability the smallest drop that is reported would be seen
 MAX_MISSING = 0.01  # the share of all items that may be in one run only
 SMALLEST = 1e-6  # margin above 0, since values are rounded to it, and alpha, whose quantiles are exact so far
-ON_INCONCLUSIVE = ("pass", "warn", "fail")
-WARN = "warn"
+WARN, FAIL = "warn", "fail"
+ON_INCONCLUSIVE = ("pass", WARN, FAIL)
 PROMPTS, ITEMS = "prompts", "items"
 WEIGHTS = (PROMPTS, ITEMS)
 

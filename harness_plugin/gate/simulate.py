@@ -12,15 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness_plugin.gate.rules import ALPHA, MARGIN
 from harness_plugin.stats.bounded import excludes
 from harness_plugin.stats.paired import drop_test, mcnemar
 from harness_plugin.stats.search import bisect
 
 SIZES, DROPS = (100, 200, 400, 805), (0.0, 0.02, 0.04)
-# Two builds of one chatbot: vicuna-13b's two versions on AlpacaEval correlate by 0.65 with a deviation of 0.2 in their
-# difference; different chatbots by about 0.4, and 0.245.
-CORRELATION, MEAN, SPREAD = 0.65, 0.15, 2.7
+MEAN, SPREAD = 0.15, 2.7  # of the preferences, and of what is under the sigmoid
 RULES = ("new < old", "drop > 1 point", "drop > 2 points", "gate", "gate, right or wrong")
 POPULATION = 40_000
 
@@ -37,16 +34,10 @@ class Simulated:
 
 
 def simulate(
-    builds: int = 2000,
-    alpha: float = ALPHA,
-    margin: float = MARGIN,
-    correlation: float = CORRELATION,
-    seed: int = 0,
-    sizes=SIZES,
-    drops=DROPS,
+    builds: int, alpha: float, margin: float, correlation: float, seed: int, sizes=SIZES, drops=DROPS
 ) -> list[Simulated]:
-    """One row per size and drop, each from so many builds; the same seed gives the same numbers. Raises ValueError for
-    a correlation outside [0, 1)."""
+    """One row per size and drop, each from so many builds; the same seed gives the same numbers. `correlation`: between
+    the preferences of two builds. Raises ValueError for one outside [0, 1)."""
     if not 0 <= correlation < 1:
         raise ValueError(f"correlation {correlation}: needs 0 <= correlation < 1")
     found = []

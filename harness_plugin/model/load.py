@@ -14,12 +14,7 @@ from torch import nn
 from harness_plugin.engine.shape import has_packs
 from harness_plugin.errors import ModelError
 from harness_plugin.model.adapter import Adapter, check_base, read_adapter
-from harness_plugin.model.base import (
-    base_config,
-    base_of,
-    has_tokenizer,
-    local_folder,
-)
+from harness_plugin.model.base import base_config, base_of, has_tokenizer, local_folder
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.device import choose_device, choose_dtype
 from harness_plugin.model.embedded import embedded_adapter

@@ -17,11 +17,8 @@ from harness_plugin.prompt import MAX_LENGTH, PROMPT_VERSION, TEMPLATE, TRUNCATI
 
 MANIFEST_FILE = "arena_rm.json"
 POSITIVE_MEANS = "response_b"
-UNSAID: dict[str, Any] = {
-    "template": None,
-    "max_length": None,
-    "truncation": "budget",
-}  # of a pointwise model, where the file is silent
+# The settings of a pointwise model of which its file says nothing.
+UNSAID: dict[str, Any] = {"template": None, "max_length": None, "truncation": "budget"}
 
 
 @dataclass(frozen=True)

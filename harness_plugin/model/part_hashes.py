@@ -11,6 +11,7 @@ from typing import Any
 from harness_plugin.errors import ModelError
 from harness_plugin.files.rows import parse_json
 from harness_plugin.model.file_hashes import file_sha256, files_sha256, short_hash
+from harness_plugin.model.naming import ADAPTER_CONFIG
 
 # Fields of configurations that say where a model lies, which library wrote it, or how it was used: never a score.
 # "dtype" is that of the stored weights, which have a hash; the arithmetic's is a part of its own.
@@ -39,7 +40,7 @@ NOT_IDS = {"name_or_path", "tokenizer_file", "vocab_file", "chat_template", "tra
 def weights_hash(folder: Path) -> str:
     """The hash of all weights of a model's folder (`files_sha256`). Raises ModelError where there are none, and for a
     folder with an adapter in it, since transformers would load that and the base that the adapter names."""
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{folder} is named as the base and holds an adapter",
             "which weights are the base's is not clear",

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from harness_plugin.errors import DataError
 from harness_plugin.files.optional import optional_module
@@ -14,6 +15,8 @@ from harness_plugin.tournament.folder import SCORES_FOLDER
 
 log = logging.getLogger("lm_eval.arena_rm")
 
+# What a damaged file raises: our error, and those from which Arrow's derive.
+BROKEN = (DataError, ValueError, KeyError, TypeError, OSError)
 COLUMN = "judgement"
 """The one column of a block: a row as JSON. A column for each field would change types on the way, and Parquet has no
 empty objects."""
@@ -30,7 +33,7 @@ class Blocks:
     def read(self) -> Iterator[Judgement]:
         """The judgements, a block at a time; texts that were judged twice come twice. A damaged file counts as
         missing."""
-        fs, parquet = arrow_fs(), optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet")
+        fs, parquet = arrow_fs(), _pyarrow("pyarrow.parquet")
         with self._folder() as (system, path):
             for file in sorted(system.get_file_info(fs.FileSelector(path)), key=lambda f: f.path):
                 if not (file.is_file and file.extension == "parquet"):
@@ -39,23 +42,14 @@ class Blocks:
                     with system.open_input_file(file.path) as stream:
                         rows = map(json.loads, parquet.read_table(stream)[COLUMN].to_pylist())
                     block = list(read_judgements((f"{file.path} row {n}", row) for n, row in enumerate(rows, start=1)))
-                except (
-                    DataError,
-                    ValueError,
-                    KeyError,
-                    TypeError,
-                    OSError,
-                ) as e:  # Arrow's errors derive from the last three
+                except BROKEN as e:
                     log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", file.path, e)
                     continue
                 yield from block
 
     def write(self, judgements: list[Judgement]) -> None:
         """One more block. Raises DataError where it cannot be written."""
-        arrow, parquet = (
-            optional_module("pyarrow", "pyarrow", "scores are kept as Parquet"),
-            optional_module("pyarrow.parquet", "pyarrow", "scores are kept as Parquet"),
-        )
+        arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
         table = arrow.table({COLUMN: [json.dumps(judgement.to_row()) for judgement in judgements]})
         with self._folder() as (system, path):
             name = f"{path}/{content_id(*sorted(judgement.key for judgement in judgements))}"
@@ -68,3 +62,7 @@ class Blocks:
             path = f"{path.rstrip('/')}/{SCORES_FOLDER}/{self.judge}"
             system.create_dir(path, recursive=True)
             yield system, path
+
+
+def _pyarrow(module: str) -> Any:
+    return optional_module(module, "pyarrow", "scores are kept as Parquet")

@@ -21,7 +21,6 @@ from harness_plugin.tournament.board_numbers import numbers
 METRICS = ("acc", "longer_wins", "acc_length_balanced", "ece")
 WIN_B = {Winner.MODEL_A: 0.0, Winner.TIE: 0.5, Winner.MODEL_B: 1.0}
 
-
 # Columns beside those of a pair.
 OF_VOTES = PROBABILITY, ANNOTATOR, BOTH_BAD = "sampling_probability", "annotator", "both_bad"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")

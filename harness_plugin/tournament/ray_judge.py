@@ -22,7 +22,7 @@ from harness_plugin.pairs import Pair
 from harness_plugin.scoring.identity import identity_hash
 from harness_plugin.scoring.judgement import Judgement, read_judgements, total_tokens
 from harness_plugin.tournament.blocks import Blocks
-from harness_plugin.tournament.cost import cost
+from harness_plugin.tournament.cost import PRESENTATIONS, cost
 from harness_plugin.tournament.ray_workers import Workers, connected, devices_of, identity_of
 from harness_plugin.tournament.record import slot_of
 
@@ -51,7 +51,7 @@ class Speed:
         if not self.tokens or not self.seconds:
             return f"{counted(self.pairs, 'pair')}, of which the judge does not say how many tokens it read"
         rate = self.tokens / self.seconds
-        hours = cost(MILLION, self.tokens / self.pairs / 2, rate).hours
+        hours = cost(MILLION, self.tokens / self.pairs / PRESENTATIONS, rate).hours
         return (
             f"{self.tokens} tokens at {rate:.0f} a second and worker; a million battles like these: "
             f"{hours:.1f} hours of one worker"

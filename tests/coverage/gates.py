@@ -119,7 +119,8 @@ def _claim(n: int, margin: float, kind, size: float) -> float:
 
 def decisions(rng, n: int, drop: float, draws: int, margin: float = 0.02) -> tuple[float, float, float]:
     """Shares of runs that pass, are inconclusive and are regressions: the curve of the gate."""
+    from harness_plugin.cli.gate.simulate import CORRELATION
     from harness_plugin.gate.simulate import simulate
 
-    (row,) = simulate(draws, ALPHA, margin, seed=int(rng.integers(1 << 30)), sizes=(n,), drops=(drop,))
+    (row,) = simulate(draws, ALPHA, margin, CORRELATION, int(rng.integers(1 << 30)), sizes=(n,), drops=(drop,))
     return row.passed, max(0.0, 1 - row.passed - row.failed["gate"]), row.failed["gate"]

@@ -13,7 +13,6 @@ from harness_plugin.tournament.folder import PART, VERDICTS_FILE
 
 KNOWN = "a folder of `arena-rm judge`, lm-eval results with --log_samples, a file of `arena-rm score`, or a baseline"
 
-
 SCORES, JUDGED, RESULTS, BASELINE = "scores", "judged", "results", "baseline"
 # Name of an option: the kind of runs on which it has an effect, and what it does there.
 OPTIONS = {

@@ -9,9 +9,8 @@ from typing import Any
 from harness_plugin.errors import DataError, UsageError
 from harness_plugin.files.rows import read_object
 
-RESULTS = re.compile(
-    r"(?P<name>.+)_(?P<stamp>\d{4}-\d\d-\d\dT[^_]+)\.json"
-)  # "results", unless --output_path is a file
+# The name is "results", unless --output_path is a file.
+RESULTS = re.compile(r"(?P<name>.+)_(?P<stamp>\d{4}-\d\d-\d\dT[^_]+)\.json")
 
 
 @dataclass(frozen=True)
