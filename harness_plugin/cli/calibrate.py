@@ -80,8 +80,8 @@ def command(adapter, file, spec, read, out, surface, tie_share, plot):
     _say_use(folder, adapter)
     if plot is not False:
         title = f"{Path(adapter).resolve().name} on {Path(display(file)).name}: {counted(len(pairs), 'pair')}"
-        given = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
-        judge_plots.calibration(*given) if plot else drawing.attempt(judge_plots.calibration, *given)
+        shown = folder / PLOT, s, [p.target for p in pairs], fitted, title, [p.prompt_key for p in pairs]
+        judge_plots.calibration(*shown) if plot else drawing.attempt(judge_plots.calibration, *shown)
 
 
 reword(

@@ -1,6 +1,7 @@
 """`arena-rm score`: from a file of pairs to one JSON line for each pair."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def table(metrics, groups, brief: bool = False) -> str:
 
 
 def _line(name, e, width) -> str:
-    if e.value != e.value:
+    if math.isnan(e.value):
         reason = (
             " (some pairs have no probability of a tie: run with --tie-nu)"
             if name in ("acc_3way", "log_loss", "brier")
@@ -200,4 +201,4 @@ def _line(name, e, width) -> str:
         )
         return f"  {name:<{width}} -{reason}"
     value, low, high = (f"{rounded(x, 4):.4f}" for x in (e.value, e.low, e.high))
-    return f"  {name:<{width}} {value:>7}  {f'[{low}, {high}]' if e.low == e.low else '-'}  n={e.n}"
+    return f"  {name:<{width}} {value:>7}  {'-' if math.isnan(e.low) else f'[{low}, {high}]'}  n={e.n}"

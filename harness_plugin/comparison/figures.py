@@ -17,7 +17,7 @@ from harness_plugin.pairs import Pair
 from harness_plugin.scoring.judge_metrics import judge_metrics
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.scoring.judgement_arrays import JudgementArrays, judgement_arrays
-from harness_plugin.stats import TIE, Estimate, Pairwise, column_tests, holm, log_loss
+from harness_plugin.stats import TIE, Estimate, column_tests, holm, log_loss
 from harness_plugin.stats.estimates import FEWEST_LOSSES
 from harness_plugin.stats.multiple import MIN_CLUSTERS
 from harness_plugin.stats.preference_metrics import knows_ties, sign_credit
@@ -156,7 +156,7 @@ def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: b
     for metric, values, fewest in (("acc", credits_of, MIN_CLUSTERS), ("log_loss", _losses, FEWEST_LOSSES)):
         columns = np.stack([values(arrays[label]) for label in labels], axis=1)
         tests = column_tests(columns, clusters, fewest, shares=metric == "acc")
-        p_holm = _against(tests, at) if named else tests.p_holm[:, at]
+        p_holm = holm(tests.p[:, at]) if named else tests.p_holm[:, at]  # NaN for the reference itself
         found += [
             {
                 "judge": label,
@@ -173,11 +173,6 @@ def _differences(arrays: Mapping[str, JudgementArrays], reference: str, named: b
             if n != at
         ]
     return found
-
-
-def _against(tests: Pairwise, at: int) -> np.ndarray:
-    """Holm's p values of the tests of all columns against the column `at`, which is NaN itself."""
-    return holm(tests.p[:, at])
 
 
 def _finite(value: float) -> float | None:

@@ -38,6 +38,10 @@ class LocalJudge:
     def __exit__(self, *exc) -> None:
         self._open.close()
 
+    def keep_open(self, opened: ExitStack) -> None:
+        """Closes with the judge what was opened for it."""
+        self._open = opened
+
     @property
     def calibration(self) -> Calibration:
         return self.model.calibration

@@ -73,7 +73,7 @@ def open_local(
         use_threads(spec.threads)
         model = load_model(spec, whole=False)
         judge = LocalJudge(model, Engine(model, batch_size), order, store)
-        judge._open = opened.pop_all()
+        judge.keep_open(opened.pop_all())
     return judge
 
 

@@ -5,7 +5,7 @@ Numbers come from `stats.anchored` and `stats.anchored_ratings`. No model, no fi
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,12 +79,17 @@ def plan_for_people(
     return plans
 
 
+@dataclass(frozen=True)
 class _Given:
-    """Arrays of n battles: `y`, people's share for B (NaN without a label); `ties`, their share of ties; `chance`: of
-    being labelled; `known`: identical answers, which are a tie without being judged; `codes`: numbers of prompts."""
+    """Arrays of n battles, shape (n,) each: `y`, people's share for B (NaN without a label); `ties`, their share of
+    ties; `chance`: of being labelled; `known`: identical answers, which are a tie without being judged; `codes`:
+    numbers of prompts."""
 
-    def __init__(self, y, ties, chance, known, codes):
-        self.y, self.ties, self.chance, self.known, self.codes = y, ties, chance, known, codes
+    y: np.ndarray
+    ties: np.ndarray
+    chance: np.ndarray
+    known: np.ndarray
+    codes: np.ndarray
 
 
 def _given(c: JudgementArrays, labels: Labels) -> _Given:

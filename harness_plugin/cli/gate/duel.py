@@ -64,19 +64,18 @@ def command(
     if labels is not None and stopping is not None:
         why = "judging stops when the judge's verdicts are clear, and labels decide about people"
         raise UsageError("--labels with --stop-when", why, "use one")
+    from harness_plugin import tournament
     from harness_plugin.cli.judge import judging
     from harness_plugin.gate import NotComparable, Reading, gate_runs
     from harness_plugin.gate.decide import check_metrics
     from harness_plugin.gate.duel import METRICS, check_answered, duel_answers
     from harness_plugin.gate.people import check_votes, read_votes
     from harness_plugin.gate.result import not_comparable
-    from harness_plugin.tournament import battles as meetings
-    from harness_plugin.tournament import parts_of
 
     check_metrics(rules.metrics, METRICS)
     votes = None if labels is None else read_votes(labels, rules, label_fields, label_words)
     answers = duel_answers(old, new, questions)
-    battles = meetings(answers, None, prompts)
+    battles = tournament.battles(answers, None, prompts)
     try:
         check_answered(battles, max_missing)
     except NotComparable as e:
@@ -86,7 +85,7 @@ def command(
     identical = f"{len(battles.identical)} with identical answers count as ties"
     click.echo(f"{counted(len(battles.pairs), 'battle')} to judge; {identical}", err=True)
     with _folder(output) as folder, judging(spec, batch_size, cache_file, folder) as judge:
-        parts = stopping and parts_of(answers, battles, stopping.looks, None, prompts)
+        parts = stopping and tournament.parts_of(answers, battles, stopping.looks, None, prompts)
         runs, stopped = _runs(judge, battles, parts, stopping, rules)
     reading, people = Reading(max_missing=max_missing), None if votes is None else lambda: votes
     return gate_runs(lambda: runs, rules, reading, (old, new), stopped, people)

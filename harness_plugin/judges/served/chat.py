@@ -13,7 +13,7 @@ from typing import Any
 
 from harness_plugin.errors import ModelError
 from harness_plugin.judges.served.chat_prompt import ChatPrompt
-from harness_plugin.judges.served.dialect import Asked, Question, Values
+from harness_plugin.judges.served.dialect import Asked, Question, Values, expected_tokens
 from harness_plugin.judges.served.handshake import PROBES
 from harness_plugin.judges.served.states import FAILED, REJECTED, UNLISTED, Unusable
 from harness_plugin.judges.served.verdict import (
@@ -37,7 +37,6 @@ NO_SYSTEM = re.compile(
     r"system (role|message|prompt|instruction)|system['\" ]+role|developer instruction|roles must alternate",
     re.IGNORECASE,
 )
-CHARACTERS = 3  # of a token, at least: what a call is expected to use is counted so
 PROBABILITIES, LETTERS = "log probabilities", "letters"
 
 
@@ -91,7 +90,7 @@ class Chat:
         if self.reads == PROBABILITIES:
             body |= {"logprobs": True, "top_logprobs": self.listed}
         characters = sum(len(m["content"]) for m in messages)
-        return Question(PATH, body, characters // CHARACTERS + 1, characters)
+        return Question(PATH, body, expected_tokens(characters), characters)
 
     def read(self, answer: dict[str, Any]) -> Values:
         letters, text = self.prompt.letters, text_of(answer)

@@ -14,6 +14,7 @@ Values = tuple[float, ...]
 """What one answer says: a logit, or log weights of A, B and a tie as they were shown."""
 
 MOST_TOKENS = 1 << 40  # of one answer: a larger number is none
+CHARACTERS = 3  # of a token, at least
 UNKNOWN = -1.0  # in the store, the tokens of an answer of which the server does not say them
 
 
@@ -102,6 +103,12 @@ class Dialect(Protocol):
         """What an answer says. Raises Unusable for one without a verdict, and Malformed for one that the protocol does
         not allow."""
         ...
+
+
+def expected_tokens(characters: int) -> int:
+    """How many tokens a text of so many characters may have, for the budget of a run: a few more than English text
+    has."""
+    return characters // CHARACTERS + 1
 
 
 def used_tokens(answer: Mapping[str, Any]) -> int | None:

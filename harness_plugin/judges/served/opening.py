@@ -25,7 +25,8 @@ from harness_plugin.scoring.store import ScoreCache, default_file
 TIMEOUT = 120.0  # seconds for one answer
 CONCURRENCY = {"vllm": 16, "sglang": 16, CHAT: 8, DECISIONS: 8}
 ANSWER_TOKENS = 4096  # enough for the reasoning of most models; a model that answers with a letter stops after it
-PROBES = {CHAT: 1, DECISIONS: 1}  # pairs of the handshake, two calls each; three with a classifier, which costs little
+# How many of the handshake's PROBES a judge is asked about, with two calls each.
+PROBED, PROBED_CLASSIFIER = {CHAT: 1, DECISIONS: 1}, 3  # a classifier costs little
 
 
 def open_served(spec: ModelSpec, address: Address, order: str, store: ScoreCache | str | Path | None) -> ServedJudge:
@@ -42,7 +43,7 @@ def open_served(spec: ModelSpec, address: Address, order: str, store: ScoreCache
         name = judge_name(address)
         concurrency = spec.concurrency or CONCURRENCY[address.server]
         judge = ServedJudge(dialect, client, store, order, concurrency, name)
-        judge.meet(PROBES.get(address.server, 3))
+        judge.meet(PROBED.get(address.server, PROBED_CLASSIFIER))
         judge.keep_open(opened.pop_all())
     return judge
 

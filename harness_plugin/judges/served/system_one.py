@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness_plugin.judges.served.chat_prompt import in_turns
-from harness_plugin.judges.served.dialect import Asked, Question, Values
+from harness_plugin.judges.served.dialect import Asked, Question, Values, expected_tokens
 from harness_plugin.judges.served.states import REFUSED, Malformed, Unusable
 from harness_plugin.judges.served.verdict import log_weights
 from harness_plugin.model.calibration import Calibration
@@ -28,7 +28,6 @@ CRITERIA = {
 }
 ROUNDING = 0.02  # how far probabilities may be from adding up to one: some servers give four decimals
 SMALLEST = 1e-4  # the probability that stands for a zero of four decimals
-CHARACTERS = 3  # of a token, at least
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class SystemOne:
         question = {"type": "choice", "instructions": INSTRUCTIONS, "criteria": CRITERIA}
         body = {"state": state, "questions": {NAME: question}} | ({"model": self.model} if self.path else {})
         characters = sum(map(len, (INSTRUCTIONS, *state.values())))
-        return Question(self.path, body, characters // CHARACTERS + 1, characters)
+        return Question(self.path, body, expected_tokens(characters), characters)
 
     def read(self, answer: dict[str, Any]) -> Values:
         inner = answer.get("result") if isinstance(answer.get("result"), dict) else answer  # Cloudflare wraps it
