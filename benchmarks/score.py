@@ -66,6 +66,7 @@ class Workload:
 
 
 def one_text(pair: Pair) -> bool:
+    """Whether a pair has one turn, as the card's template wants it."""
     return all(isinstance(text, str) for text in (pair.prompt, pair.response_a, pair.response_b))
 
 
@@ -78,6 +79,8 @@ def tournament(folder: Path, chatbots: int, prompts: int) -> list[Pair]:
 
 
 def workloads(data: str, outputs: Path | None, pairs: int, prompts: int) -> list[Workload]:
+    """All workloads: `pairs` of the file `data`, spread over it, the bundled battles, and with `outputs` a tournament
+    on so many prompts."""
     known = [p for p in read_pairs(data).pairs if one_text(p)]
     chosen = known[:: max(1, len(known) // pairs)][:pairs]
     made = [Workload(f"{len(chosen)} pairs, {n} tokens", chosen, "ab", n, n == 512) for n in (512, 2048)]
@@ -144,6 +147,7 @@ def padded(model) -> Score:
 
 
 def cross_encoder(model, folder: str) -> Score | None:
+    """CrossEncoder.predict with the model saved in `folder`; None where sentence_transformers is not installed."""
     try:
         from sentence_transformers import CrossEncoder
         from tokenizers.processors import TemplateProcessing
@@ -174,6 +178,7 @@ def cross_encoder(model, folder: str) -> Score | None:
 
 
 def ours(model, change: Callable[[Engine], None] = lambda engine: None) -> Score:
+    """This engine, changed by `change`, such as to leave a technique out."""
     engine = Engine(model)
     change(engine)
 
@@ -189,19 +194,23 @@ def ours(model, change: Callable[[Engine], None] = lambda engine: None) -> Score
 
 
 def no_sharing(engine: Engine) -> None:
+    """Computes every sequence whole, also what it shares with others."""
     engine.share = False
 
 
 def no_kernels(engine: Engine) -> None:
+    """Computes the steps between matrix products with torch."""
     model, old = engine.model, engine.decoder
     engine.decoder = PackedDecoder(old.backbone, model.head, TorchOps(old.shape, model.dtype, model.device))
 
 
 def no_packs(engine: Engine) -> None:
+    """Computes padded batches of similar lengths."""
     engine.decoder = None
 
 
 def contenders(spec: dict, folder: str) -> dict[str, Score]:
+    """The scorers by name; a name that begins with spaces is this engine without one of its techniques."""
     model, apart = load_model(ModelSpec(**spec)), load_model(ModelSpec(**spec, merge=False))
     made = {
         "card's snippet": snippet(apart),
@@ -320,6 +329,7 @@ def table(rows: list[dict]) -> str:
 
 
 def is_other(contender: str) -> bool:
+    """Whether a contender is not this engine in one of its forms."""
     return not contender.startswith(("this engine", "  "))
 
 

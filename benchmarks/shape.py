@@ -80,6 +80,7 @@ SHAPES = {  # from the config.json of google/gemma-2b, gemma-7b, Qwen/Qwen3-0.6B
 
 
 def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> RewardModel:
+    """A classifier of one of SHAPES with random weights, the same in each run."""
     config = AutoConfig.for_model(**SHAPES[shape], num_labels=1, pad_token_id=0)
     torch.manual_seed(0)
     with device:
@@ -127,6 +128,7 @@ def padded(model: RewardModel, size: int):
 
 
 def ours(model: RewardModel, compiled: bool = False, packs: bool = True):
+    """This engine: from ids to logits of shape (n,)."""
     engine = Engine(model)
     if compiled:
         engine.decoder.ops.compile()

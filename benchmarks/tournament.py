@@ -133,6 +133,7 @@ def run(kind: str, folder: Path, baseline: str | None) -> dict:
 
 
 def measured(kind: str, folder: Path, models: int, prompts: int) -> dict:
+    """What `run` found in a process of its own, after another process has filled the store."""
     write_answers(folder / ANSWERS, models, prompts)
     for step in ("fill", "run"):
         call = [sys.executable, __file__, "--kind", kind, "--step", step, "--folder", str(folder)]

@@ -61,6 +61,7 @@ class Reward(Trainer):
 
 
 def pad(rows: list[list[int]]) -> dict[str, torch.Tensor]:
+    """Sequences of ids as a batch, padded on the right, with its mask: (sequences, longest) each."""
     width = max(map(len, rows))
     ids = torch.tensor([list(r) + [0] * (width - len(r)) for r in rows])
     mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
@@ -68,11 +69,13 @@ def pad(rows: list[list[int]]) -> dict[str, torch.Tensor]:
 
 
 def collate_plain(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """A padded batch of presentations; a pair in both orders has two."""
     views = [view for r in rows for view in ([r, r["turned"]] if "turned" in r else [r])]
     return {**pad([v["input_ids"] for v in views]), "labels": torch.tensor([v["labels"] for v in views])}
 
 
 def collate_reward(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """A padded batch of the texts of `Singles`, two for each pair."""
     return {**pad([t for r in rows for t in r["texts"]]), "labels": torch.tensor([r["labels"] for r in rows])}
 
 
@@ -92,6 +95,7 @@ class Singles(Examples):
 
 
 def baseline(kind, collator, config: TrainConfig, base: str, examples, work: str, device: torch.device):
+    """A trainer of the class `kind` as people would use it, with the recipe's base, LoRA and batches."""
     args = TrainingArguments(
         output_dir=work,
         num_train_epochs=1,
@@ -113,6 +117,7 @@ def baseline(kind, collator, config: TrainConfig, base: str, examples, work: str
 
 
 def ours(config: TrainConfig, base: str, examples, work: str, device: torch.device, packs: bool = False):
+    """The trainer of this project, without evaluations and checkpoints."""
     network = build(config, base)
     trainer = make_trainer(config, network, examples, examples, Path(work), device)
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
@@ -143,8 +148,9 @@ class RandomPairs:
         return sum(map(len, self.ids))
 
 
-def matmul_rate(config, device: torch.device, rows: int = 4096) -> float:
+def matmul_rate(config, device: torch.device) -> float:
     """The measured FLOP per second of matrix products with the model's shapes in bfloat16; a multiply-add is 2 FLOP."""
+    rows = 4096
     h, m, q = config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim
     shapes = [(h, m), (m, h), (h, q), (q, h)]
     pairs = [
@@ -208,6 +214,7 @@ def write_profiles(found: dict, device: torch.device, folder: Path) -> None:
 
 
 def save_shape(shape: str, folder: str, device: torch.device) -> str:
+    """Saves a model of the shape with random weights as a base; returns its folder."""
     model = random_model(shape, device, torch.bfloat16)
     model.network.save_pretrained(folder)
     return folder
@@ -321,6 +328,7 @@ def figures(pairs: int, tokens: int, seconds: list[float], flops: float, peak: f
 
 
 def show(rows: list[dict]) -> None:
+    """Prints the rows as Markdown. "ratio" compares pairs per second with the first contender of the workload."""
     columns = ("workload", "contender", "pairs/s", "ratio", "tokens/s", "TFLOP/s", "of matmul peak", "first round")
     click.echo(f"| {' | '.join(columns)} |\n|---|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:

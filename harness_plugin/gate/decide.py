@@ -36,6 +36,8 @@ def signed(value: float) -> str:
 
 
 class State(str, Enum):
+    """What a gate says of two runs, and what a single metric says, which is never NOT_COMPARABLE."""
+
     PASS = "pass"
     REGRESSION = "regression"
     INCONCLUSIVE = "inconclusive"

@@ -74,6 +74,8 @@ def embedded_adapter() -> Path:
 
 
 def base_folder() -> Path:
+    """Where the converted base is, or will be. Its name has the hash of the GGUF file, so that another one is converted
+    beside it."""
     return home() / f"gemma-3-270m-q4-k-m-{GGUF_SHA256[:8]}"
 
 

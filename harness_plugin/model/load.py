@@ -224,6 +224,8 @@ def _manifest_beside(pretrained: str | None) -> Manifest:
 
 
 def calibration_of(spec: ModelSpec, manifest: Manifest) -> Calibration:
+    """The calibration of the manifest, else none, with the numbers that the user gives in their place. Raises
+    ModelError for length control where the manifest does not say what length is worth."""
     given = {k: v for k, v in (("temperature", spec.temperature), ("tie_nu", spec.tie_nu)) if v is not None}
     calibration = replace(manifest.calibrated() or Calibration(), **given)
     if not spec.length_control:

@@ -19,6 +19,7 @@ Name = Callable[[str], str]
 
 
 def title(board: dict, name: Name) -> str:
+    """How many models are ranked, and against whom."""
     against = f"against {name(board['baseline'])}" if board["baseline"] is not None else "round robin"
     return f"Leaderboard: {len(board['models'])} models, {against}"
 
@@ -130,6 +131,7 @@ def differ(test: dict) -> bool:
 
 
 def basis(board: dict) -> str:
+    """What the numbers rest on: battles, prompts, cut texts, and what the intervals mean."""
     return (
         f"{counted(board['battles'], 'battle')} on {counted(board['prompts'], 'prompt')}, both orders averaged. "
         f"In {board['truncated']} of the battles a text was cut to the judge's length. Intervals are 95%, clustered by "
@@ -156,6 +158,7 @@ def stopped(stopping: dict) -> str:
 
 
 def power(board: dict) -> str:
+    """Which difference between two models the run could have detected; where judging stopped early, where."""
     if board["stopping"] is not None:
         return stopped(board["stopping"])
     smallest = board["smallest_difference"]
@@ -167,11 +170,13 @@ def power(board: dict) -> str:
 
 
 def differences(board: dict) -> str:
+    """How many pairs of models differ by more than chance."""
     told = sum(map(differ, board["tests"]))
     return f"{told} of {counted(len(board['tests']), 'pair')} of models differ (Holm-adjusted p at most {ALPHA})."
 
 
 def length(board: dict) -> str:
+    """How the judge's preference goes with the length of the answers."""
     text = (
         f"The longer answer is preferred in {interval(board, 'longer_preferred', 2)} of the battles; the judge's score "
         f"and the difference in length have a rank correlation of {interval(board, 'length_correlation', 2)}."
@@ -201,6 +206,7 @@ def style(board: dict) -> str:
 
 
 def position(board: dict) -> str:
+    """How much the order in which two answers are shown matters to the judge."""
     p = board["position"]
     return (
         f"The judge prefers the same answer in both orders in {interval(p, 'order_agreement', 2)} of the battles; its "

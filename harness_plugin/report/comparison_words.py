@@ -43,6 +43,7 @@ def sections(result: Value) -> list[Section]:
 
 
 def title(result: Value) -> str:
+    """How many judges are compared, and on which votes."""
     return f"{counted(len(result['judges']), 'judge')} on {result['votes']}"
 
 

@@ -109,6 +109,7 @@ def document(result: GateResult) -> dict[str, Any]:
 
 
 def as_json(result: GateResult) -> str:
+    """The text of gate.json (`document`)."""
     return json.dumps(document(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

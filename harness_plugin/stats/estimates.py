@@ -279,4 +279,5 @@ def _finite(values) -> np.ndarray:
 
 
 def normal_quantile() -> float:
+    """The quantile of the standard normal distribution at the upper end of a 95% interval: 1.96."""
     return NormalDist().inv_cdf(UPPER)

@@ -106,6 +106,9 @@ def davidson_ratings(i, j, p, tie, *, weight=None, clusters=None, models=None, a
 
 @dataclass(frozen=True, eq=False)
 class Rows:
+    """n comparisons, shape (n,) each: of the models `i` and `j`, with the outcomes `p` and `tie`, a `weight`, and the
+    number of the cluster in `codes`; `n_clusters` and `models` say how many of them there are."""
+
     i: np.ndarray
     j: np.ndarray
     p: np.ndarray  # of j
@@ -125,6 +128,8 @@ class Rows:
 
 
 def comparison_rows(i, j, p, tie, weight, clusters, models) -> Rows:
+    """The comparisons as arrays of one type, checked. None for p is one half of a win, for tie no tie, for weight 1.
+    Raises ValueError for arrays of different lengths, numbers that cannot be, and a model that meets itself."""
     i, j = (np.asarray(x).reshape(-1) for x in (i, j))
     n = len(i)
     p, tie, weight = (
@@ -153,6 +158,7 @@ def comparison_rows(i, j, p, tie, weight, clusters, models) -> Rows:
 
 
 def checked_anchor(anchor: int | None, rows: Rows) -> int | None:
+    """The anchor, if it is None or one of the models. Raises ValueError."""
     if anchor is not None and not 0 <= anchor < rows.models:
         raise ValueError(f"the anchor is model {anchor}, and there are {rows.models}")
     return anchor

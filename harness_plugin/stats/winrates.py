@@ -96,6 +96,12 @@ def win_table(i, j, p, clusters, baseline: int | None = None, models: int | None
 
 
 def checked_comparisons(i, j, p, clusters, models) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """(i, j, p, numbers of the clusters, number of models) of n comparisons, as arrays of shape (n,) and of one type.
+
+    i, j: the numbers of both models; p: how much of a win for j, from 0 to 1; clusters: names or None; models: how many
+    there are, None for as many as the numbers name. Raises ValueError for arrays of different lengths, outcomes that
+    are no shares, and models that cannot be.
+    """
     i, j, p = np.asarray(i).reshape(-1), np.asarray(j).reshape(-1), np.asarray(p, dtype=np.float64).reshape(-1)
     if not len(i) == len(j) == len(p):
         raise ValueError(f"{len(i)} and {len(j)} models for {len(p)} outcomes")

@@ -152,8 +152,10 @@ def slot_of(key: str, keys: np.ndarray) -> int | None:
 
 
 def numbers_of(judgement: Judgement) -> list[float]:
+    """The NUMBERS of a judgement, in their order; NaN for one that is not known."""
     return [math.nan if (x := getattr(judgement, name)) is None else x for name in NUMBERS]
 
 
 def judgement_of(line: bytes) -> Judgement:
+    """The judgement in a line of a run's file. Raises as `Judgement.from_row`."""
     return Judgement.from_row(parse_json(line))

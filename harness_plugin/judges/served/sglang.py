@@ -11,6 +11,8 @@ from harness_plugin.judges.served.classifier import Classifier
 
 @dataclass(frozen=True)
 class Sglang(Classifier):
+    """A classifier that SGLang serves."""
+
     @property
     def server(self) -> str:
         return "sglang"

@@ -17,6 +17,8 @@ FIRST = (0, 15)  # the first version whose /classify takes token ids
 
 @dataclass(frozen=True)
 class Vllm(Classifier):
+    """A classifier that vLLM serves: its logits are in the field `probs`, since no activation is applied to them."""
+
     @property
     def server(self) -> str:
         return "vllm"
