@@ -226,8 +226,8 @@ class Int16Ops(WholeNumberOps):
         out, width = rotated.shape
         # |sum over k of x w| <= largest activation * sum of |w|. The sum of the rounded |w| is at most that of |w| plus
         # width / 2, so with these scales no sum leaves 32 bits, whatever the activations are.
-        room = (2**31 - 1) / most - width / 2
-        scales = torch.maximum(rotated.abs().sum(1) / room, rotated.abs().amax(1) / LARGEST).clamp_min(1e-30)
+        largest_sum = (2**31 - 1) / most - width / 2
+        scales = torch.maximum(rotated.abs().sum(1) / largest_sum, rotated.abs().amax(1) / LARGEST).clamp_min(1e-30)
         whole = (rotated / scales[:, None]).round().to(torch.int16)  # (out, in)
         pair = 2 * self.kernels.panel()
         panels = torch.empty(-(-out // pair) * pair, width, dtype=torch.int16)

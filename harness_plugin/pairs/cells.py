@@ -16,13 +16,13 @@ from harness_plugin.pairs.formats.format import Layout
 
 log = logging.getLogger("lm_eval.arena_rm")
 
-_NOBODY = frozenset(  # as programs write a missing value into a text, and Excel what it took for a wrong formula
+_MISSING = frozenset(  # as programs write a missing value into a text, and Excel what it took for a wrong formula
     (
         *("nan", "none", "null", "nat", "n/a", "<na>", "<null>", "(null)", "undefined", "$error$", "[error]"),
         *("#n/a", "#name?", "#value!", "#ref!", "#error!", "#num!", "#null!", "#div/0!"),
     )
 )
-_NOBODY_IN_CAPITALS = ("NA", r"\N")  # R's, and that of database dumps; Na is sodium
+_MISSING_IN_CAPITALS = ("NA", r"\N")  # R's, and that of database dumps; Na is sodium
 _NO_FAILURE = ("", "false", "no", "0", "[]", "{}")
 _LONGEST = 40
 _TIES, _YES = ("tie", "tied", "equal"), ("true", "yes", "1", "1.0")
@@ -48,15 +48,15 @@ class CellNotes:
         answers = {column: value for column, value in row.value.items() if self._name(column) in self._answers}
         prompt = (value for column, value in row.value.items() if self._name(column) in self._prompt)
         if row.container == "csv" and not all(answers.values()):
-            self._note("empty", row)
-        if any(map(_is_nobody, answers.values())):
-            self._note("nobody", row)
-        if any(map(_is_nobody, prompt)):
-            self._note("nothing", row)
+            self._note("empty cell", row)
+        if any(map(_is_word_for_missing, answers.values())):
+            self._note("missing answer", row)
+        if any(map(_is_word_for_missing, prompt)):
+            self._note("missing prompt", row)
         if row.container == "csv" and any(len(cell) == _LARGEST_OF_EXCEL for cell in row.value.values()):
-            self._note("full", row)
+            self._note("full cell", row)
         if any(value == "" for value in answers.values()) and any(map(_tells_of_failure, row.value.items())):
-            self._note("failed", row)
+            self._note("failure", row)
         if "better" in self._format.roles:
             self._add_worse(row)
         elif "response" in self._format.roles:
@@ -106,40 +106,41 @@ class CellNotes:
 
 
 _SAID = {
-    "empty": (
+    "empty cell": (
         "no text in the cell of an answer",
         "a CSV file cannot say whether an answer is empty or missing; they count as empty",
     ),
-    "nobody": (
+    "missing answer": (
         "an answer is only nan, None or the like",
         "such a word counts as an answer; where it stands for a missing one, write null in its place, as JSON",
     ),
-    "nothing": (
+    "missing prompt": (
         "the prompt, or a part of it, is only nan, None or the like",
         "the judge reads it as it stands; where it stands for a missing text, leave it out",
     ),
-    "full": (
+    "full cell": (
         f"a cell of {_LARGEST_OF_EXCEL:,} characters, the most that Excel keeps,",
         "its text may have been cut off",
     ),
-    "failed": (
+    "failure": (
         "an answer is empty, and another column tells of an error",
         "an empty answer counts as one; where it stands for a missing one, write null in its place, as JSON",
     ),
 }
 
 
-def _is_nobody(value: Any) -> bool:
+def _is_word_for_missing(value: Any) -> bool:
+    """Whether a cell holds only a word by which programs write that there is no value."""
     if not isinstance(value, str) or len(value) > _LONGEST:
         return False
-    return value.strip() in _NOBODY_IN_CAPITALS or value.strip().lower() in _NOBODY
+    return value.strip() in _MISSING_IN_CAPITALS or value.strip().lower() in _MISSING
 
 
 def _tells_of_failure(item: tuple[str, Any]) -> bool:
     column, value = item
     if not tells_of_failure(column) or is_absent(value) or value in (False, [], {}):
         return False
-    return not (isinstance(value, str) and (value.strip().lower() in _NO_FAILURE or _is_nobody(value)))
+    return not (isinstance(value, str) and (value.strip().lower() in _NO_FAILURE or _is_word_for_missing(value)))
 
 
 def _says_tie(column: str, value: Any) -> bool:

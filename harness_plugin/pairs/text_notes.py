@@ -20,10 +20,10 @@ log = logging.getLogger("lm_eval.arena_rm")
 _THOUGHTS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>")
 _MARKERS = re.compile(r"<\||\[\||<\uff5c|\[INST\]|<start_of_turn>")
 _BYTES = re.compile(r"""b(?:'[^']*'|"[^"]*")""")
-_ALIKE, _CUT, _LONG, _NEAR = 10, 3, 200, 10
-"""So many prompts whose answers are alike, and so many answers of one length, if they are long, are no accident."""
+_ALIKE = 10  # prompts: where the answers to so many are alike, it is no accident
+_CUT, _LONG = 3, 200  # answers, and their characters: so many of one length, if they are so long, are no accident
+_NEAR = 10  # characters by which other answers may be shorter than those
 _LOST = "\ufffd"
-
 
 Side = Sequence[tuple[Text, Text | None]]
 """The prompts and the answers of a file of answers, or of one side of its pairs."""

@@ -70,9 +70,7 @@ class AnswerRenderer(TextEncoder):
         super().__init__(tokenizer, max_length, truncation="budget", padding=padding)
         self.template = template
         self._chat = ChatTemplate(tokenizer, template)
-        self.check_room(
-            len(self._begin) + self._encoded([_Said("user", "", False), _Said("assistant", "", True)]).frame
-        )
+        self.check_room(len(self._begin) + self._empty.frame)
         self._remembered = lru_cache(REMEMBERED)(self._render)
 
     def render_answers(self, pair: Pair) -> list[RenderedAnswer]:
@@ -139,13 +137,13 @@ class AnswerRenderer(TextEncoder):
         """The fields with the length divided between the prompt and the answer. Raises UsageError where the template
         leaves no room for them."""
         self.check_room(len(self._begin) + encoded.frame)
-        room = self.max_length - len(self._begin) - encoded.frame
+        budget = self.max_length - len(self._begin) - encoded.frame
         fields: list[list[int]] = [[]] * len(shown)
         places = {answers: [i for i, one in enumerate(shown) if one.answers == answers] for answers in (False, True)}
         sizes = {answers: sum(len(encoded.fields[i]) for i in places[answers]) for answers in places}
-        quota = prompt_quota(sizes[False], sizes[True], room)
-        for answers, budget in ((False, quota), (True, room - quota)):
-            turns = cut_turns([encoded.fields[i] for i in places[answers]], budget)
+        quota = prompt_quota(sizes[False], sizes[True], budget)
+        for answers, share in ((False, quota), (True, budget - quota)):
+            turns = cut_turns([encoded.fields[i] for i in places[answers]], share)
             for i, turn in zip(places[answers], turns, strict=True):
                 fields[i] = turn
         return fields

@@ -28,9 +28,9 @@ class Kept:
         return self.kept < self.original
 
 
-def prompt_quota(prompt: int, responses: int, room: int) -> int:
-    """How many of `room` tokens a prompt of `prompt` tokens gets beside responses of `responses` tokens."""
-    return min(prompt, max(int(room * PROMPT_SHARE), room - responses))
+def prompt_quota(prompt: int, responses: int, budget: int) -> int:
+    """How many of `budget` tokens a prompt of `prompt` tokens gets beside responses of `responses` tokens."""
+    return min(prompt, max(int(budget * PROMPT_SHARE), budget - responses))
 
 
 def water_fill(a: int, b: int, budget: int) -> tuple[int, int]:
@@ -55,10 +55,10 @@ def cut_turns(turns: list[list[int]], budget: int) -> list[list[int]]:
     its beginning and its end; of turns before that, nothing."""
     kept: list[list[int]] = []
     for turn in reversed(turns):
-        room = budget - sum(map(len, kept))
-        tail = room // 2
-        fits = len(turn) <= room
-        kept.insert(0, turn if fits else turn[: room - tail] + (turn[len(turn) - tail :] if tail else []))
+        left = budget - sum(map(len, kept))
+        tail = left // 2
+        fits = len(turn) <= left
+        kept.insert(0, turn if fits else turn[: left - tail] + (turn[len(turn) - tail :] if tail else []))
     return kept
 
 

@@ -114,10 +114,10 @@ class Renderer(TextEncoder):
 
     def _budget(self, prompt, a, b) -> Rendered:
         """The presentation with the length divided between the fields, which are given as from `_field`."""
-        room = self.max_length - len(self._frame)
+        budget = self.max_length - len(self._frame)
         n_prompt, n_a, n_b = (sum(map(len, field)) for field in (prompt, a, b))
-        keep_prompt = prompt_quota(n_prompt, n_a + n_b, room)
-        keep_a, keep_b = water_fill(n_a, n_b, room - keep_prompt)
+        keep_prompt = prompt_quota(n_prompt, n_a + n_b, budget)
+        keep_a, keep_b = water_fill(n_a, n_b, budget - keep_prompt)
         first, second, third = self._pieces
         ids = [*first, *cut(prompt, keep_prompt), *second, *cut(a, keep_a), *third, *cut(b, keep_b), *self.specials[1]]
         return Rendered(self.read(ids), Kept(keep_prompt, n_prompt), Kept(keep_a, n_a), Kept(keep_b, n_b))

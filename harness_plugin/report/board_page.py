@@ -130,7 +130,7 @@ def _columns(pair: Pair, v: Judgement, label, models: dict, categories: dict, te
 
 
 def _cut(texts: list[Text]) -> tuple[list[str | list[str]], dict[int, int]]:
-    """The texts, long ones cut so that all have room; and by their number the characters of those that were cut."""
+    """The texts, long ones cut so that all fit; and by their number the characters of those that were cut."""
     lengths = [text_length(text) for text in texts]
     limit = min(LONGEST_TEXT, _share(lengths, MOST_TEXT))
     shown: list[str | list[str]] = []
@@ -143,10 +143,10 @@ def _cut(texts: list[Text]) -> tuple[list[str | list[str]], dict[int, int]]:
     return shown, {k: length for k, length in enumerate(lengths) if length > limit}
 
 
-def _share(lengths: list[int], room: int) -> int:
+def _share(lengths: list[int], budget: int) -> int:
     """The longest piece that each text may have so that all pieces fit; short texts leave theirs to the long."""
     for k, length in enumerate(sorted(lengths)):
-        if length * (len(lengths) - k) > room:
-            return room // (len(lengths) - k)
-        room -= length
+        if length * (len(lengths) - k) > budget:
+            return budget // (len(lengths) - k)
+        budget -= length
     return max(lengths, default=0)

@@ -30,6 +30,7 @@ from harness_plugin.scoring.judgement_rows import (
 )
 from harness_plugin.scoring.probabilities import win_of_b
 from harness_plugin.scoring.surface import surface_logit
+from harness_plugin.stats.selective import confidence_of
 
 log = logging.getLogger("lm_eval.arena_rm")
 
@@ -114,7 +115,7 @@ class Judgement:
     @property
     def confidence(self) -> float:
         """P of the side that is the more likely winner, given that there is no tie: from 0.5 to 1."""
-        return 1 / (1 + math.exp(-min(abs(self.score) / self.temperature, 700.0)))
+        return confidence_of(abs(self.score) / self.temperature)
 
     @property
     def logit(self) -> float:

@@ -7,6 +7,7 @@ et al. 2024, arXiv:2407.18370). Each test is a bound for right and wrong that is
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,23 +44,29 @@ def _threshold(log_odds, loss, clusters, limit: float, level: float, among_judge
     if len(log_odds) != len(loss) or not len(loss):
         raise ValueError(f"{len(log_odds)} log odds and {len(loss)} losses: needs as many, and at least one")
     codes, _ = cluster_codes(clusters, len(loss))
-    grid = np.arange(round(LARGEST / STEP), -1, -1) * STEP  # from the strictest on
-    counts = np.array([int((log_odds >= at).sum()) for at in grid])
-    best = None
-    for start in STARTS if among_judged else (0.0,):
-        alpha = (1 - level) / (len(STARTS) if among_judged else 1)
-        passed = None
-        for at, count, last in zip(grid, counts, [-1, *counts[:-1]], strict=True):
-            if count < max(start * len(loss), 1):
-                continue
-            if count != last or passed is None:  # the same items give the same answer
-                chosen = log_odds >= at
-                if not _proved(chosen, loss, codes, limit, alpha, among_judged):
-                    break
-            passed = float(at)
-        if passed is not None and (best is None or passed < best):
-            best = passed
-    return best
+    starts = STARTS if among_judged else (0.0,)
+    alpha = (1 - level) / len(starts)
+
+    def proved(chosen: np.ndarray) -> bool:
+        return _proved(chosen, loss, codes, limit, alpha, among_judged)
+
+    found = [_lowest(log_odds, max(start * len(loss), 1), proved) for start in starts]
+    return min((at for at in found if at is not None), default=None)
+
+
+def _lowest(log_odds: np.ndarray, fewest: float, proved: Callable[[np.ndarray], bool]) -> float | None:
+    """The lowest log odds that a sequence of tests reaches, from the highest with at least `fewest` items on; it ends
+    where the items that are chosen, a mask of shape (n,), are not `proved`. None where its first test fails."""
+    passed, last = None, -1
+    for at in np.arange(round(LARGEST / STEP), -1, -1) * STEP:
+        chosen = log_odds >= at
+        count = int(chosen.sum())
+        if count < fewest:
+            continue
+        if count != last and not proved(chosen):  # the same items give the same answer
+            break
+        passed, last = float(at), count
+    return passed
 
 
 def _proved(chosen, loss, codes, limit: float, alpha: float, among_judged: bool) -> bool:
