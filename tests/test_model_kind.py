@@ -15,6 +15,7 @@ from harness_plugin.errors import ModelError, UsageError
 from harness_plugin.model import MANIFEST_FILE, Manifest, ModelSpec, load_model, plan_model
 from harness_plugin.model.adapter import CONFIG
 from harness_plugin.model.kind import class_order
+from harness_plugin.model.reading import chat_template
 
 ALONE = {"dtype": "float32", "device": "cpu"}
 
@@ -255,3 +256,9 @@ def test_a_base_configuration_of_another_type_is_refused_in_words(tiny_spec, tin
     for fields in ({"num_hidden_layers": "two"}, {"model_type": 5}, {"hidden_size": None}, {"id2label": 3}):
         (base / "config.json").write_text(json.dumps(json.loads(whole) | fields), encoding="utf-8")
         tiny.refused(tiny_spec(pretrained=str(base)))
+
+
+def test_a_chat_template_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(b"{{ messages }}\xff")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja cannot be read .*save it as UTF-8"):
+        chat_template(None, "a judge", SimpleNamespace(folder=tmp_path))

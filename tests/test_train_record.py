@@ -22,7 +22,7 @@ from harness_plugin.model.manifest import read_manifest
 from harness_plugin.pairs import Pair
 from harness_plugin.train.config import TrainConfig
 from harness_plugin.train.model_card import model_card
-from harness_plugin.train.record import write_record
+from harness_plugin.train.record import renew_card, write_record
 
 ROOT = Path(__file__).resolve().parents[1]
 SHA = "ab" * 32
@@ -144,7 +144,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import conftest
 from harness_plugin.model import Manifest
-from harness_plugin.train.record import write_record
+from harness_plugin.train.record import renew_card, write_record
 write_record({str(tmp_path)!r}, Manifest(), [{{"step": 1, "loss": 0.7}}], {{}})
 assert "torch" not in sys.modules
 """
@@ -358,3 +358,10 @@ def test_the_cards_command_scores_pairs(tiny_base, tiny_adapter, tmp_path, monke
         main(line.replace("BASE", str(base)).replace("FOLDER", str(adapter)).split())
     assert stop.value.code == 0, capsys.readouterr().err
     assert json.loads(Path("scores.jsonl").read_text(encoding="utf-8"))["z_ba"] is not None
+
+
+def test_a_card_that_is_not_in_utf8_is_somebody_elses_and_stays(tmp_path):
+    written = "## Calibration\n\nfür alle\n".encode("latin-1")
+    (tmp_path / "README.md").write_bytes(written)
+    renew_card(tmp_path, Manifest())
+    assert (tmp_path / "README.md").read_bytes() == written

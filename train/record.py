@@ -44,7 +44,10 @@ def renew_card(folder: Path, manifest: Manifest) -> None:
     card = Path(folder) / CARD_FILE
     if not card.is_file():
         return
-    text = card.read_text("utf-8")
+    try:
+        text = card.read_text("utf-8")
+    except UnicodeDecodeError:  # the cards that this package writes are in UTF-8: somebody else wrote this one
+        return
     renewed = with_calibration(text, manifest)
     if renewed != text:
         with atomic_write(card) as out:

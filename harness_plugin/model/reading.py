@@ -91,9 +91,18 @@ def padding_of(config: Any, tokenizer: Any, adapter: Adapter | None) -> int | No
 
 
 def chat_template(tokenizer, judge: str, adapter: Adapter | None = None) -> str:
-    """The chat template of a tokenizer, or the one in the adapter's folder. Raises ModelError where there is none."""
+    """The chat template of a tokenizer, or the one in the adapter's folder. Raises ModelError where there is none, and
+    for a file that is no text."""
     if adapter is not None and (adapter.folder / CHAT_TEMPLATE).is_file():
-        return (adapter.folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+        file = adapter.folder / CHAT_TEMPLATE
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise ModelError(
+                f"{file} cannot be read ({e})",
+                "a pointwise reward model reads a conversation in this template",
+                "restore the file, or save it as UTF-8",
+            ) from e
     try:
         return tokenizer.get_chat_template()
     except ValueError as e:  # none, or several of which none is the default one
