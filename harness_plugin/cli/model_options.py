@@ -6,7 +6,8 @@ from dataclasses import fields
 import click
 
 from harness_plugin.cli.options import Number
-from harness_plugin.model.spec import DTYPES, KINDS, ModelSpec
+from harness_plugin.model.naming import CHAT
+from harness_plugin.model.spec import ANSWER_TOKENS, CONCURRENCY, DTYPES, KINDS, TIMEOUT, ModelSpec
 from harness_plugin.prompt import TRUNCATIONS
 
 MODEL_OPTIONS = [
@@ -111,13 +112,15 @@ MODEL_OPTIONS = [
         "--answer-tokens",
         type=click.IntRange(min=1),
         metavar="N",
-        help="For a served chat model: the largest number of tokens of an answer, reasoning included. [default: 4096]",
+        help="For a served chat model: the largest number of tokens of an answer, reasoning included. "
+        f"[default: {ANSWER_TOKENS}]",
     ),
     click.option(
         "--concurrency",
         type=click.IntRange(min=1),
         metavar="N",
-        help="For a served judge: how many questions are under way at once. [default: 8; vllm and sglang: 16]",
+        help="For a served judge: how many questions are under way at once. "
+        f"[default: {CONCURRENCY[CHAT]}; vllm and sglang: {CONCURRENCY['vllm']}]",
     ),
     click.option(
         "--calls-per-minute",
@@ -142,7 +145,7 @@ MODEL_OPTIONS = [
         "--timeout",
         type=Number(min=0, min_open=True),
         metavar="SECONDS",
-        help="For a served judge: the longest time for one answer. [default: 120]",
+        help=f"For a served judge: the longest time for one answer. [default: {TIMEOUT:g}]",
     ),
 ]
 SPEC_FIELDS = tuple(field.name for field in fields(ModelSpec))

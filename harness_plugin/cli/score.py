@@ -193,12 +193,10 @@ def table(metrics, groups, brief: bool = False) -> str:
 
 
 def _line(name, e, width) -> str:
+    from harness_plugin.stats.preference_metrics import THREE_WAY
+
     if math.isnan(e.value):
-        reason = (
-            " (some pairs have no probability of a tie: run with --tie-nu)"
-            if name in ("acc_3way", "log_loss", "brier")
-            else ""
-        )
+        reason = " (some pairs have no probability of a tie: run with --tie-nu)" if name in THREE_WAY else ""
         return f"  {name:<{width}} -{reason}"
     value, low, high = (f"{rounded(x, 4):.4f}" for x in (e.value, e.low, e.high))
     return f"  {name:<{width}} {value:>7}  {'-' if math.isnan(e.low) else f'[{low}, {high}]'}  n={e.n}"

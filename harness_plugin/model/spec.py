@@ -6,7 +6,7 @@ from typing import Any
 
 from harness_plugin.errors import UsageError
 from harness_plugin.model.calibration import Calibration
-from harness_plugin.model.naming import CHAT, EMBEDDED, Address, is_adapter, is_several, served_at
+from harness_plugin.model.naming import CHAT, DECISIONS, EMBEDDED, Address, is_adapter, is_several, served_at
 
 FORMATS = ("int8", "int16")  # of matrix products only
 PAIR, POINTWISE = "pair", "pointwise"
@@ -16,6 +16,10 @@ OF_CHAT = ("judge_prompt", "answer_tokens")
 # Of a judge that computes in this process: its weights, and what computes with them.
 OF_WEIGHTS = ("revision", "allow_pickle", "dtype", "merge", "deterministic", "device", "threads")
 OF_IDS = ("max_length", "truncation", "kind", "length_control")  # of a judge that reads token ids
+# What holds of a served judge where the user does not say it.
+ANSWER_TOKENS = 4096  # enough for the reasoning of most models; a model that answers with a letter stops after it
+CONCURRENCY = {"vllm": 16, "sglang": 16, CHAT: 8, DECISIONS: 8}
+TIMEOUT = 120.0  # seconds for one answer
 DTYPES = ("auto", "float32", "bfloat16", "float16", *FORMATS)
 
 

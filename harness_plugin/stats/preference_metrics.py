@@ -22,6 +22,7 @@ from harness_plugin.stats.estimates import (
 )
 
 A, B, TIE = 0, 1, 2
+THREE_WAY = ("acc_3way", "log_loss", "brier")  # the metrics that need a probability of a tie
 SUM_ROUNDING = 1e-4  # of probabilities that were stored with few digits
 
 
@@ -127,7 +128,7 @@ def knows_ties(p: np.ndarray) -> bool:
 def _three_way(p, winners, codes) -> dict[str, Estimate]:
     if p is None:
         missing = undefined(len(winners))
-        return {"acc_3way": missing, "log_loss": missing, "brier": missing}
+        return dict.fromkeys(THREE_WAY, missing)
     return {
         "acc_3way": clustered_share(shared_credit(p, winners), codes),
         "log_loss": clustered_mean(measures.log_loss(p, winners), codes, bounds=(0.0, math.inf)),

@@ -18,13 +18,12 @@ from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, items_of, ke
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import TIE, B, measures
-from harness_plugin.stats.preference_metrics import knows_ties, shared_credit, sign_credit
+from harness_plugin.stats.preference_metrics import THREE_WAY, knows_ties, shared_credit, sign_credit
 
 # The first decides. It is a proper score: a judge cannot gain by being more certain of the same verdicts. It uses
 # probabilities and not only right and wrong, so fewer pairs are needed. It is bounded, so one pair cannot decide. It
 # needs no calibration for ties.
 METRICS = {"brier_2way": False, "acc": True, "p_right": True, "brier": False, "log_loss": False, "acc_3way": True}
-THREE_WAY = ("brier", "log_loss", "acc_3way")
 
 
 @remedy("score the pairs again")

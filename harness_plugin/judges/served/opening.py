@@ -20,11 +20,9 @@ from harness_plugin.judges.served.vllm import Vllm, check_version
 from harness_plugin.model import ModelSpec
 from harness_plugin.model.calibration import Calibration
 from harness_plugin.model.naming import CHAT, DECISIONS, Address
+from harness_plugin.model.spec import ANSWER_TOKENS, CONCURRENCY, TIMEOUT
 from harness_plugin.scoring.store import ScoreCache, default_file
 
-TIMEOUT = 120.0  # seconds for one answer
-CONCURRENCY = {"vllm": 16, "sglang": 16, CHAT: 8, DECISIONS: 8}
-ANSWER_TOKENS = 4096  # enough for the reasoning of most models; a model that answers with a letter stops after it
 # How many of the handshake's PROBES a judge is asked about, with two calls each.
 PROBED, PROBED_CLASSIFIER = {CHAT: 1, DECISIONS: 1}, 3  # a classifier costs little
 
