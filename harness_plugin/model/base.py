@@ -1,6 +1,8 @@
 """The base of a judge: which folder or hub id it is, its configuration, its tokenizer, and its network with a head."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -155,6 +157,12 @@ def load_base(
     if getattr(text, "attn_logit_softcapping", None):
         # Up to transformers 5.20 the default attention of Gemma 2 (sdpa) leaves the cap out of the scores.
         model.set_attn_implementation("eager")
+    return model, {*info["missing_keys"], *_other_shapes(base, model, info)}
+
+
+def _other_shapes(base: str, model, info: Mapping[str, Any]) -> set[str]:
+    """The names of the weights that are stored in another shape than the model's, those of a head. `info`: as
+    transformers gives it. Raises ModelError for other weights than a head's, and for a head without a place."""
     other = {name: shapes for name, *shapes in info["mismatched_keys"]}
     for name, (stored, wanted) in sorted(other.items()):
         if not _of_head(name):
@@ -170,7 +178,7 @@ def load_base(
             "without a part of its head its scores would not be those that were trained",
             "use a model with one linear head without a bias, or let a server run this one (--judge)",
         )
-    return model, {*info["missing_keys"], *other}
+    return set(other)
 
 
 def _of_head(name: str) -> bool:

@@ -33,19 +33,11 @@ class Blocks:
     def read(self) -> Iterator[Judgement]:
         """The judgements, a block at a time; texts that were judged twice come twice. A damaged file counts as
         missing."""
-        fs, parquet = arrow_fs(), _pyarrow("pyarrow.parquet")
+        fs = arrow_fs()
         with self._folder() as (system, path):
             for file in sorted(system.get_file_info(fs.FileSelector(path)), key=lambda f: f.path):
-                if not (file.is_file and file.extension == "parquet"):
-                    continue
-                try:
-                    with system.open_input_file(file.path) as stream:
-                        rows = map(json.loads, parquet.read_table(stream)[COLUMN].to_pylist())
-                    block = list(read_judgements((f"{file.path} row {n}", row) for n, row in enumerate(rows, start=1)))
-                except BROKEN as e:
-                    log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", file.path, e)
-                    continue
-                yield from block
+                if file.is_file and file.extension == "parquet":
+                    yield from _block(system, file.path)
 
     def write(self, judgements: list[Judgement]) -> None:
         """One more block. Raises DataError where it cannot be written."""
@@ -62,6 +54,17 @@ class Blocks:
             path = f"{path.rstrip('/')}/{SCORES_FOLDER}/{self.judge}"
             system.create_dir(path, recursive=True)
             yield system, path
+
+
+def _block(system: Any, path: str) -> list[Judgement]:
+    """The judgements of a file on one of Arrow's file systems; none where it is damaged, which is said."""
+    try:
+        with system.open_input_file(path) as stream:
+            rows = map(json.loads, _pyarrow("pyarrow.parquet").read_table(stream)[COLUMN].to_pylist())
+        return list(read_judgements((f"{path} row {n}", row) for n, row in enumerate(rows, start=1)))
+    except BROKEN as e:
+        log.warning("arena_rm: %s is damaged (%s); its pairs are judged again", path, e)
+        return []
 
 
 def _pyarrow(module: str) -> Any:
