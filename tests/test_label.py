@@ -46,11 +46,11 @@ def many(count=200, models=("heron", "ibis", "stork")):
 @pytest.mark.parametrize("n", [1, 17, 100, 199, 200, 500])
 def test_a_draw_has_the_number_asked_for_and_its_probabilities_sum_to_it(kind, n):
     design = draw(many(), n, seed=3, kind=kind)
-    p = np.array([place.probability for place in design.places])
+    p = np.array([battle.probability for battle in design.battles])
     assert len(design.drawn) == min(n, 200) and p.sum() == pytest.approx(min(n, 200)) and p.min() > 0 and p.max() <= 1
     if kind == "uniform":
         assert p == pytest.approx(min(n, 200) / 200)
-    assert len({place.key for place in design.drawn}) == len(design.drawn)
+    assert len({battle.key for battle in design.drawn}) == len(design.drawn)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "confidence"])
@@ -58,25 +58,25 @@ def test_over_seeds_every_battle_is_drawn_as_often_as_its_probability_says(kind)
     candidates, seeds = many(60), 300
     counts = np.zeros(60)
     for seed in range(seeds):
-        counts += [place.drawn for place in draw(candidates, 12, seed, kind).places]
-    p = np.array([place.probability for place in draw(candidates, 12, 0, kind).places])
+        counts += [battle.drawn for battle in draw(candidates, 12, seed, kind).battles]
+    p = np.array([battle.probability for battle in draw(candidates, 12, 0, kind).battles])
     z = (counts - seeds * p) / np.sqrt(seeds * p * (1 - p))
     assert np.abs(z).max() < 4.5 and 0.7 < z.std() < 1.3
 
 
 def test_close_battles_are_drawn_more_often_by_confidence_and_none_is_left_out():
     design = draw(many(), 40, kind="confidence")
-    p = {place.stratum: place.probability for place in design.places}
+    p = {battle.stratum: battle.probability for battle in design.battles}
     assert p[1] > p[2] > p[3] > p[4] >= 40 / 200 / 2
     u = {c.key: math.sqrt(c.win_b * (1 - c.win_b)) for c in many()}
-    by = {h: np.mean([u[x.key] for x in design.places if x.stratum == h]) for h in p}
+    by = {h: np.mean([u[x.key] for x in design.battles if x.stratum == h]) for h in p}
     expected = 40 / 200 * (0.5 + 0.5 * by[1] / np.mean(list(u.values())))
     assert p[1] == pytest.approx(expected), "the formula of the docstring"
 
 
 def test_a_judge_that_is_certain_of_everything_still_gives_a_uniform_draw():
     certain = [replace(c, win_b=float(k % 2)) for k, c in enumerate(many())]
-    p = [place.probability for place in draw(certain, 50, kind="confidence").places]
+    p = [battle.probability for battle in draw(certain, 50, kind="confidence").battles]
     assert p == pytest.approx([0.25] * 200)
 
 
@@ -111,7 +111,7 @@ def test_a_draw_depends_on_seed_and_texts_and_on_nothing_else():
     assert {x.key for x in draw(many(), 30, seed=2).drawn} != {x.key for x in one.drawn}
     order = [x.key for x in one.drawn]
     assert order != sorted(order), "shown in an order of its own"
-    firsts = Counter(x.first for x in draw(many(), 200).places)
+    firsts = Counter(x.first for x in draw(many(), 200).battles)
     assert min(firsts.values()) > 70
 
 

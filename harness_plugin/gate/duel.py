@@ -15,7 +15,7 @@ from harness_plugin.gate.compare import check_missing, compare
 from harness_plugin.gate.decide import State, decide
 from harness_plugin.gate.readers.tournament import METRICS
 from harness_plugin.gate.rules import Rules
-from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, as_stored, items_of
 from harness_plugin.pairs import Text, content_id
 from harness_plugin.scoring.judgement import Judgement
 from harness_plugin.tournament import Answers, Battles, Part, find_files, joined, read_files
@@ -61,7 +61,7 @@ def duel_runs(found: Battles, verdicts: Sequence[Judgement]) -> tuple[Run, Run]:
     old, new = [], []
     for pair in sorted((*found.pairs, *found.identical), key=lambda p: p.id):
         verdict, key = by_battle[pair.id], pair.meta["prompt_id"]
-        win = kept(verdict.win_b if pair.model_b == NEW else verdict.swapped().win_b)
+        win = as_stored(verdict.win_b if pair.model_b == NEW else verdict.swapped().win_b)
         values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
         same = pair.response_a == pair.response_b
         battle = JudgedBattle(pair.key, pair.model_b == NEW, same)

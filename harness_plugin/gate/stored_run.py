@@ -87,6 +87,6 @@ def is_value(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST
 
 
-def kept(value: float) -> float:
-    """The value as it is compared and stored."""
+def as_stored(value: float) -> float:
+    """The value as runs are compared by it and a baseline stores it: rounded to DIGITS."""
     return rounded(value, DIGITS)

@@ -21,7 +21,7 @@ STRATA = 4  # by the judge's confidence; 1: the closest battles
 
 
 @dataclass(frozen=True)
-class Place:
+class DesignBattle:
     """One battle in a design. `stratum`: 1 where the judge is least sure, up to STRATA; 1 for all without a judge.
     `probability`: that it is drawn. `first`: the side, "a" or "b", that the annotator sees first (on the left)."""
 
@@ -41,13 +41,13 @@ class Design:
     kind: str
     seed: int
     judge: str | None
-    places: list[Place]
+    battles: list[DesignBattle]
 
     @property
-    def drawn(self) -> list[Place]:
+    def drawn(self) -> list[DesignBattle]:
         """The battles to label, in the random order in which they are shown: whoever stops early has labelled a random
         part."""
-        return sorted((place for place in self.places if place.drawn), key=lambda place: place.order)
+        return sorted((battle for battle in self.battles if battle.drawn), key=lambda battle: battle.order)
 
 
 def draw(candidates: Sequence[Candidate], n: int, seed: int = 0, kind: str = "uniform") -> Design:
@@ -86,7 +86,7 @@ def draw(candidates: Sequence[Candidate], n: int, seed: int = 0, kind: str = "un
         seed,
         judge,
         [
-            Place(
+            DesignBattle(
                 c.pair,
                 c.key,
                 int(strata[k]),
@@ -140,9 +140,9 @@ def systematic(p: np.ndarray, start: float) -> np.ndarray:
 
 def counts(design: Design) -> list[dict]:
     """For each stratum how many battles it has, how many are drawn, and the probability of each."""
-    battles = Counter(place.stratum for place in design.places)
-    drawn = Counter(place.stratum for place in design.places if place.drawn)
-    p = {place.stratum: place.probability for place in design.places}
+    battles = Counter(battle.stratum for battle in design.battles)
+    drawn = Counter(battle.stratum for battle in design.battles if battle.drawn)
+    p = {battle.stratum: battle.probability for battle in design.battles}
     return [{"stratum": h, "battles": battles[h], "drawn": drawn[h], "sampling_probability": p[h]} for h in sorted(p)]
 
 

@@ -29,23 +29,23 @@ def design_text(design: Design) -> str:
         "design": design.kind,
         "seed": design.seed,
         "judge": design.judge,
-        "battles": len(design.places),
+        "battles": len(design.battles),
         "drawn": len(design.drawn),
         "strata": counts(design),
     }
     rows = [
         {
-            "key": place.key,
-            "id": place.pair.id,
-            "model_a": place.pair.model_a,
-            "model_b": place.pair.model_b,
-            "prompt_key": place.pair.prompt_key,
-            "stratum": place.stratum,
-            "sampling_probability": place.probability,
-            "drawn": place.drawn,
-            "first": place.first,
+            "key": battle.key,
+            "id": battle.pair.id,
+            "model_a": battle.pair.model_a,
+            "model_b": battle.pair.model_b,
+            "prompt_key": battle.pair.prompt_key,
+            "stratum": battle.stratum,
+            "sampling_probability": battle.probability,
+            "drawn": battle.drawn,
+            "first": battle.first,
         }
-        for place in design.places
+        for battle in design.battles
     ]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (head, *rows))
 

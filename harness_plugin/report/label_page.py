@@ -6,7 +6,7 @@ names them, and are never shown.
 
 from harness_plugin import __version__
 from harness_plugin.label import Design
-from harness_plugin.label.design import Place
+from harness_plugin.label.design import DesignBattle
 from harness_plugin.label.design_file import design_hash
 from harness_plugin.report.html_page import assembled
 
@@ -22,12 +22,12 @@ def label_page(design: Design) -> str:
         "design": design_hash(design),
         "kind": design.kind,
         "seed": design.seed,
-        "battles": [_battle(place) for place in design.drawn],
+        "battles": [_battle(battle) for battle in design.drawn],
     }
     return assembled("label.html", f"Label {len(design.drawn)} battles", STYLES, SCRIPTS, data)
 
 
-def _battle(place: Place) -> dict:
-    row = place.pair.to_dict()
+def _battle(battle: DesignBattle) -> dict:
+    row = battle.pair.to_dict()
     known = {name: row[name] for name in SHOWN if name in row}
-    return known | {"stratum": place.stratum, "sampling_probability": place.probability, "first": place.first}
+    return known | {"stratum": battle.stratum, "sampling_probability": battle.probability, "first": battle.first}

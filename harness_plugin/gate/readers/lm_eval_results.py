@@ -16,7 +16,7 @@ from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
 from harness_plugin.gate.readers import lm_eval_pairs
 from harness_plugin.gate.readers.lm_eval_files import Results, check_count, find_results, task_fingerprints
-from harness_plugin.gate.stored_run import LM_EVAL, Item, Run, Texts, is_value, items_of, kept
+from harness_plugin.gate.stored_run import LM_EVAL, Item, Run, Texts, as_stored, is_value, items_of
 from harness_plugin.pairs import content_id
 from harness_plugin.scoring.judgement import Judgement
 
@@ -124,7 +124,7 @@ def _document(shown: Iterable[tuple[str, dict]], better: dict[str, bool]) -> Ite
             raise wrong_value("doc_hash", other.get("doc_hash"), f"{row['doc_hash']}, as for the first filter", place)
         for name in better:
             if is_value(other.get(name)):
-                values[_named(name, str(other.get("filter")))] = kept(float(other[name]))
+                values[_named(name, str(other.get("filter")))] = as_stored(float(other[name]))
     fixed = {"target": text(row, "target_hash", where)[:HASH], "prompt": text(row, "prompt_hash", where)[:HASH]}
     doc = row.get("doc")
     category = doc.get("category") if isinstance(doc, dict) else None
@@ -145,14 +145,15 @@ def _document_texts(samples: Path, ids: Collection[str]) -> Texts:
         id = wanted.get(str(row.get("doc_hash"))[:HASH])
         if id and id not in found:
             found[id] = {
-                "prompt": readable(_first(row.get("arguments"), "gen_args_0", "arg_0")),
+                "prompt": readable(_nested(row.get("arguments"), "gen_args_0", "arg_0")),
                 "answer": readable(_answer(row.get("resps"))),
                 "target": readable(row.get("target")),
             }
     return found
 
 
-def _first(value: Any, *names: str) -> Any:
+def _nested(value: Any, *names: str) -> Any:
+    """What stands under these names, one within the other, as far as there are objects."""
     for name in names:
         value = value.get(name, "") if isinstance(value, dict) else value
     return value

@@ -14,7 +14,7 @@ from harness_plugin.files.checked import remedy
 from harness_plugin.files.opening import open_binary
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import whole_rows
-from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, items_of, kept
+from harness_plugin.gate.stored_run import PAIRS, Item, Run, Texts, as_stored, items_of
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.scoring.judgement_arrays import judgement_arrays
 from harness_plugin.stats import TIE, B, measures
@@ -109,7 +109,7 @@ def pair_values(s, p, winners) -> tuple[list[dict[str, float]], dict[str, bool]]
     for name, column in columns.items():
         for values, value, is_decisive in zip(found, column.tolist(), decisive, strict=True):
             if is_decisive or name in THREE_WAY:
-                values[name] = kept(value)
+                values[name] = as_stored(value)
     return found, {name: METRICS[name] for name in METRICS if name in columns}
 
 

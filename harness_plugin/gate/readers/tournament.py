@@ -13,7 +13,7 @@ from harness_plugin.files.checked import json_object, optional_text, remedy, tex
 from harness_plugin.files.printable import readable
 from harness_plugin.files.rows import read_object, whole_rows
 from harness_plugin.gate.readers.judge_fingerprints import judge_fingerprints
-from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, is_value, items_of, kept
+from harness_plugin.gate.stored_run import JUDGE, Item, JudgedBattle, Run, Texts, as_stored, is_value, items_of
 from harness_plugin.scoring.judgement import Judgement, read_judgements
 from harness_plugin.tournament.folder import ANSWERS_FILE, BOARD_FILE, PART, VERDICTS_FILE
 
@@ -105,7 +105,7 @@ def _subject(rows: list[Judgement], baseline, model: str | None, folder: Path) -
 def _item(verdict: Judgement, subject: str, several: bool) -> Item:
     """`several`: whether the subject met more than one model, which the item's name then tells apart."""
     own = verdict if verdict.model_b == subject else verdict.swapped()
-    win = kept(own.win_b)
+    win = as_stored(own.win_b)
     # The answers compared with have no hash of their own in a verdict; if they were changed, some length changed.
     fixed = {"length of the answer compared with": "unknown" if own.length_a is None else str(own.length_a)}
     values = {"win_rate": win, "win_rate_hard": (win > 0.5) + (win == 0.5) / 2}
