@@ -12,6 +12,7 @@ from harness_plugin.harness import judge_task_metrics, task_metrics
 
 DRAWS = 200
 SMALLEST, ERROR, POWER = 0.93, 0.055, 0.8
+NONE = "rating at equal style, 1% of the style within pairs"
 
 
 def chance(p: float, n: int, draws: int = DRAWS, name: str = "") -> float:
@@ -22,10 +23,11 @@ def chance(p: float, n: int, draws: int = DRAWS, name: str = "") -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*table.INTERVALS, *table.ALONE])
 def test_an_interval_holds_the_truth(name):
-    for n in table.SIZES:
-        for truth in table.TRUTHS if name in table.INTERVALS else (0.5,):
+    for truth in table.TRUTHS if name in table.INTERVALS else (0.5,):
+        for n in table.SIZES:
             held = table.coverage(name, n, truth, DRAWS)
             assert math.isnan(held) or held >= SMALLEST - chance(SMALLEST, n, name=name), (n, truth)
+        assert math.isnan(held) == (name == NONE), "of many prompts there is an interval"
 
 
 @pytest.mark.slow
