@@ -155,7 +155,7 @@ def test_a_users_file_takes_the_place_of_the_tasks_own_pairs(tmp_path):
         ({"arena_data": "open.jsonl", "arena_format": "nonsense"}, "format 'nonsense' is unknown"),
         ({"arena_dat": "open.jsonl"}, "--metadata arena_dat is unknown; .*; known: arena_data, arena_format"),
         ({"arena_bundled": "arena_pairs/none.jsonl"}, "the installation is incomplete"),
-        ({}, "the installation is incomplete"),
+        ({}, "the task names no pairs"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path, monkeypatch, options, message):
