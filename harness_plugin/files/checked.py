@@ -122,7 +122,7 @@ def optional_id(row: Mapping[str, Any], name: str) -> str:
     return id_value(name, row.get(name))
 
 
-def id_value(name: str, value: Any, where: str = "") -> str:
+def id_value(name: str, value: Any) -> str:
     """The value as an id, as `optional_id` gives it. A whole number may be a float, as tables hold it in a column with
     gaps, up to where floats have gaps themselves."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
@@ -132,8 +132,8 @@ def id_value(name: str, value: Any, where: str = "") -> str:
     if is_absent(value):
         return ""
     if not isinstance(value, str):
-        raise wrong_value(name, value, "a string, a whole number, or null", where)
-    return text_value(name, value, where)
+        raise wrong_value(name, value, "a string, a whole number, or null")
+    return text_value(name, value)
 
 
 def number(row: Mapping[str, Any], name: str, where: str = "", low: float = -math.inf, high: float = math.inf) -> float:

@@ -30,11 +30,11 @@ def threshold_for_error(log_odds, wrong, clusters, error: float, level: float = 
     return _threshold(log_odds, wrong, clusters, error, level, among_judged=True)
 
 
-def threshold_for_agreement(log_odds, differs, clusters, agreement: float, level: float = LEVEL) -> float | None:
-    """The smallest log odds such that with probability `level` no more than 1 - agreement of **all** items have both:
+def threshold_for_agreement(log_odds, differs, clusters, agreement: float) -> float | None:
+    """The smallest log odds such that with probability LEVEL no more than 1 - agreement of **all** items have both:
     at least as much, and a verdict that differs from the wanted one (`differs`, from 0 to 1, shape (n,)). None where
     not even the surest item is shown to be so good."""
-    return _threshold(log_odds, differs, clusters, 1 - agreement, level, among_judged=False)
+    return _threshold(log_odds, differs, clusters, 1 - agreement, LEVEL, among_judged=False)
 
 
 def _threshold(log_odds, loss, clusters, limit: float, level: float, among_judged: bool) -> float | None:

@@ -39,17 +39,15 @@ Enough = Callable[[int, Sequence[Judgement]], bool]
 """Whether the part of this number, with these verdicts, says enough."""
 
 
-def collect_verdicts(
-    judge: Judge, battles: Battles, folder: Path, done: Done | None = None, file: str = VERDICTS_FILE
-) -> StoredJudgements:
-    """The verdicts, also written to `folder`/`file`, sorted by the models' names, then by the battle's id.
+def collect_verdicts(judge: Judge, battles: Battles, folder: Path) -> StoredJudgements:
+    """The verdicts, also written to `folder`/VERDICTS_FILE, sorted by the models' names, then by the battle's id.
 
     Identical answers are not shown to the judge. Verdicts of this judge that an earlier run left in the file are used
     again, by the content of the pair; damaged ones are judged again. The store of scores keeps those that this run has
-    no use for. `done(k)` is called as k more battles are judged. Raises ScoreError as judging does, DataError for
-    verdicts or a journal of another judge or no run's, and UsageError for a journal that is in use.
+    no use for. Raises ScoreError as judging does, DataError for verdicts or a journal of another judge or no run's, and
+    UsageError for a journal that is in use.
     """
-    return collect_until(judge, [battles], lambda number, verdicts: True, folder, done, file)[1]
+    return collect_until(judge, [battles], lambda number, verdicts: True, folder)[1]
 
 
 def collect_until(
@@ -62,8 +60,8 @@ def collect_until(
 ) -> tuple[int, StoredJudgements]:
     """Judges one part of the battles after another until one is enough: (its number, its verdicts).
 
-    Each of the `growing` parts holds the one before it, and the last is all there is. The rest is as for
-    `collect_verdicts`.
+    Each of the `growing` parts holds the one before it, and the last is all there is. The verdicts are also written to
+    `folder`/`file`, and `done(k)` is called as k more battles are judged. The rest is as for `collect_verdicts`.
     """
     out, whole = folder / file, growing[-1]
     keys, journal = whole.pairs.keys(), Journal(out, parts(judge.identity))
