@@ -85,7 +85,7 @@ def _parsed(settings: Mapping[str, Any]) -> tuple[ModelSpec, int | None, str | N
             "give a whole number, or leave it out",
         )
     spec = ModelSpec.from_args({name: value for name, value in settings.items() if name not in ("batch_size", "cache")})
-    return spec, int(size) if size else None, cache and str(cache)
+    return spec, None if size is None else int(size), cache and str(cache)
 
 
 def judged_pairs(pairs: Sequence[Pair], settings: Mapping[str, Any]) -> tuple[list[Judgement], dict[str, Any]]:
