@@ -12,6 +12,7 @@ from harness_plugin.model import ModelSpec, load_model
 from harness_plugin.model.adapter import read_adapter
 from harness_plugin.model.embedded import ADAPTER, BASE_NAME, GGUF_SHA256
 from harness_plugin.pairs import Pair
+from harness_plugin.scoring.surface import surface_logit
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ PLAIN = [
     Pair("What is the capital of France?", "I don't know.", "The capital of France is Paris.", id="good-second"),
 ]
 
-GOLDEN = [-0.477000, 0.393019]  # their logits in float32 as they stand, by the transformers of constraints.txt
+GOLDEN = [-0.800673, 0.633474]  # their logits in float32 as they stand, by the transformers of constraints.txt
 
 
 @pytest.fixture
@@ -46,7 +47,11 @@ def test_the_adapter_in_the_package_is_whole_small_and_says_what_it_is():
 def test_an_answer_beats_no_answer_in_both_orders(judge):
     found = list(LocalJudge(judge, Engine(judge)).judge(PLAIN))
     s = [(j.z_ab[0] - j.z_ba[0]) / 2 for j in found]
-    assert s[0] < 0 < s[1] and s[0] == -s[1] and s == [j.score for j in found]
+    assert s[0] < 0 < s[1] and s[0] == -s[1]
+    worth = judge.manifest.calibrated().surface_worth
+    assert worth > 0 and [j.score for j in found] == [
+        pytest.approx(one + worth * surface_logit(pair)) for one, pair in zip(s, PLAIN, strict=True)
+    ]
 
 
 def test_the_golden_logits_come_out_on_any_machine(judge):

@@ -32,8 +32,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "embedded_base"  # what trans
 ADAPTER = CONFIGS.parent / "embedded"
 ADAPTER_SHA256 = {  # of all that decides its scores; whoever replaces the adapter writes them anew
     "adapter_config.json": "577e682947444d0ea4de47ff673a53e9a59da23184e119dc0b15aa98c6749dfa",
-    "adapter_model.safetensors": "21f00eae93a4f75534bb72ccf73bf09a90b80b0ccd90cb054925ea2a1150f6d1",
-    "arena_rm.json": "3bf0549ef49436676ea16c407a351ee419033b9aa6506a04c8fb217939af8b2e",
+    "adapter_model.safetensors": "b1343fd42b1e63412afc1929133a51ca3fd374b157f89d542d11b97daac2af47",
+    "arena_rm.json": "61a9328ca3e316fe021e5e47c023b5ac77232356a6617cd655506a1dff947bd9",
 }
 # Names of tensors: in the GGUF file and in transformers.
 OUTER = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
