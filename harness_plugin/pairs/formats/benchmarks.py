@@ -86,8 +86,12 @@ def _stronger(row: Fields, name: str) -> Winner | None:
     """The side that a number from -3 (the first) to 3 (the second) favours; 0 is a tie."""
     if is_absent(row.get(name)):
         return None
-    value = number(row, name, low=-_STRONGEST, high=_STRONGEST)
-    return Winner.TIE if value == 0 else Winner.MODEL_B if value > 0 else Winner.MODEL_A
+    return _favoured(number(row, name, low=-_STRONGEST, high=_STRONGEST))
+
+
+def _favoured(strength: float) -> Winner:
+    """The side that a strength favours: above 0 the second, below 0 the first."""
+    return Winner.TIE if strength == 0 else Winner.MODEL_B if strength > 0 else Winner.MODEL_A
 
 
 def pku_saferlhf(row: Fields) -> Pair:
@@ -117,8 +121,7 @@ def webgpt(row: Fields) -> Pair:
     asked = {**row, "question": text(question, "full_text", "question")}
     winner, category = None, optional_text(question, "dataset", "question")
     if not is_absent(row.get("score_0")) and not is_absent(row.get("score_1")):
-        a, b = number(row, "score_0"), number(row, "score_1")
-        winner = Winner.TIE if a == b else Winner.MODEL_A if a > b else Winner.MODEL_B
+        winner = _favoured(number(row, "score_1") - number(row, "score_0"))
     used = ("answer_0", "answer_1", "score_0", "score_1")
     return _pair(asked, "question", answers, used, winner=winner, category=category)
 
