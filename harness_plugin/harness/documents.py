@@ -113,14 +113,14 @@ def _of_categories(files: Mapping[str, str], reader: str | None, skip: bool) -> 
 
 def bundled_file(name: str | None) -> Path:
     """A file beside the task files: in the installed package, or in the repository's `tasks` folder."""
-    package = Path(__file__).resolve().parents[1]
-    places = [folder / "tasks" / str(name) for folder in (package, package.parent)]
     if not name:
         raise HarnessError(
             "the task names no pairs",
             "there is nothing to measure with",
             "name them: --metadata arena_data=FILE, or arena_data: FILE in the metadata of the task file",
         )
+    package = Path(__file__).resolve().parents[1]
+    places = [folder / "tasks" / name for folder in (package, package.parent)]
     for place in places:
         if place.is_file():
             return place

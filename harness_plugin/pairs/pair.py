@@ -42,6 +42,11 @@ class Winner(str, Enum):
     def __str__(self) -> str:
         return self.value
 
+    @classmethod
+    def favoured(cls, strength: float) -> "Winner":
+        """The side that the strength of a preference favours: above 0 it is B, below 0 A, and 0 is a tie."""
+        return cls.TIE if strength == 0 else cls.MODEL_B if strength > 0 else cls.MODEL_A
+
     @property
     def class_index(self) -> int:
         """0 for A, 1 for B, 2 for a tie: the column of this outcome wherever probabilities stand in an array."""
@@ -224,7 +229,7 @@ class Pair:
         """The winner where known, else the side that `p_b` favours (exactly one half: a tie); None without a label."""
         if self.winner is not None or self.p_b is None:
             return self.winner
-        return Winner.TIE if self.p_b == 0.5 else Winner.MODEL_B if self.p_b > 0.5 else Winner.MODEL_A
+        return Winner.favoured(self.p_b - 0.5)
 
     @property
     def target(self) -> tuple[float, float, float] | None:

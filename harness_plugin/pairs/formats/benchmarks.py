@@ -86,12 +86,7 @@ def _stronger(row: Fields, name: str) -> Winner | None:
     """The side that a number from -3 (the first) to 3 (the second) favours; 0 is a tie."""
     if is_absent(row.get(name)):
         return None
-    return _favoured(number(row, name, low=-_STRONGEST, high=_STRONGEST))
-
-
-def _favoured(strength: float) -> Winner:
-    """The side that a strength favours: above 0 the second, below 0 the first."""
-    return Winner.TIE if strength == 0 else Winner.MODEL_B if strength > 0 else Winner.MODEL_A
+    return Winner.favoured(number(row, name, low=-_STRONGEST, high=_STRONGEST))
 
 
 def pku_saferlhf(row: Fields) -> Pair:
@@ -121,7 +116,7 @@ def webgpt(row: Fields) -> Pair:
     asked = {**row, "question": text(question, "full_text", "question")}
     winner, category = None, optional_text(question, "dataset", "question")
     if not is_absent(row.get("score_0")) and not is_absent(row.get("score_1")):
-        winner = _favoured(number(row, "score_1") - number(row, "score_0"))
+        winner = Winner.favoured(number(row, "score_1") - number(row, "score_0"))
     used = ("answer_0", "answer_1", "score_0", "score_1")
     return _pair(asked, "question", answers, used, winner=winner, category=category)
 

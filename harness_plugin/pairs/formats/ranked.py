@@ -70,6 +70,6 @@ def _pairs(row: Fields, column: str, used: str, answers: list[_Answer]) -> list[
     for (a, good_a, model_a), (b, good_b, model_b) in combinations(by_content, 2):
         winner = None
         if good_a is not None and good_b is not None:
-            winner = Winner.TIE if good_a == good_b else Winner.MODEL_A if good_a > good_b else Winner.MODEL_B
+            winner = Winner.favoured(good_b - good_a)
         found.append(Pair(prompt, a, b, winner=winner, model_a=model_a, model_b=model_b, meta=meta))
     return found
